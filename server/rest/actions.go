@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerActions answers with what was done to a container, the newest first.
+// containerActions answers with the actions on a container, the newest first.
 func containerActions(q *web.Request) error {
 	snap, _, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {

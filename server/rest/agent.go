@@ -16,11 +16,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// headerRegistration carries the number of the registration under which an
-// agent speaks.
+// headerRegistration carries the number of the agent's registration.
 const headerRegistration = "X-Magnum-Registration"
 
-// agentCalls answers the agents of hosts.
+// agentCalls serves the requests of agents.
 type agentCalls struct {
 	dispatch agents
 	peers    web.Peers // nil: there are no other servers
@@ -31,7 +30,7 @@ func (a agentCalls) routes() []*web.Route {
 	get, post := http.MethodGet, http.MethodPost
 	return []*web.Route{
 		{Method: post, Path: "/agent/hosts", Action: identity.AgentRegister, Handle: registerHost, Summary: "Register a host (agents)",
-			Takes: structs.HostRegister{}, Most: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
+			Takes: structs.HostRegister{}, MaxBody: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
 		{Method: get, Path: "/agent/hosts/:id/work", Action: identity.AgentCall, Handle: a.work, Summary: "Poll for work (agents)",
 			Args: []wire.Arg{
 				{Name: "index", Kind: wire.ArgIndex, Doc: "Of the last answer; 0 asks for everything."},
@@ -43,13 +42,14 @@ func (a agentCalls) routes() []*web.Route {
 				{Name: "sent", Kind: wire.ArgIndex, Doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, Gives: web.OK(structs.Work{})},
 		{Method: post, Path: "/agent/hosts/:id/status", Action: identity.AgentCall, Handle: hostStatus,
-			Summary: "Report what runs (agents)",
+			Summary: "Report the host's workloads (agents)",
 			Takes:   structs.StatusReport{}, Gives: web.OK(structs.StatusReported{})},
 		{Method: post, Path: "/agent/hosts/:id/quarantine", Action: identity.AgentCall, Handle: hostQuarantine,
-			Summary: "Report what is in quarantine (agents)",
+			Summary: "Report the host's quarantine (agents)",
 			Takes:   structs.QuarantineReport{}, Gives: web.OK(structs.QuarantineReported{})},
 		{Method: get, Path: "/agent/hosts/:id/sessions/:sid", Action: identity.AgentCall, Handle: a.session,
-			Args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
+			Args: []wire.Arg{{Name: "via", Kind: wire.ArgText,
+				Doc: "ID of the user's server, if the agent can't dial that server itself."}},
 			Summary: "Dial back for a session (agents, WebSocket)", Gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
 	}
 }
@@ -78,7 +78,7 @@ var hostStatus = web.Write(func(q *web.Request) (structs.StatusReported, error) 
 	return q.Service.Agents().Report(q.Context(), &q.Call, q.Ident(), body)
 }, func(q *web.Request, reported structs.StatusReported) error { return q.JSON(http.StatusOK, reported) })
 
-// hostQuarantine takes what an agent says of its host's quarantine.
+// hostQuarantine accepts an agent's report of its host's quarantine.
 var hostQuarantine = web.Write(func(q *web.Request) (structs.QuarantineReported, error) {
 	var body structs.QuarantineReport
 	if err := q.DecodeLenient(&body); err != nil {
@@ -119,7 +119,7 @@ func (a agentCalls) work(q *web.Request) error {
 	return q.JSON(http.StatusOK, work)
 }
 
-// understands reports whether a poll says that its agent understands something.
+// understands reports whether the request's agent says that it understands a feature.
 func understands(r *http.Request, word string) bool {
 	for _, h := range r.Header.Values(structs.HeaderUnderstands) {
 		for said := range strings.SplitSeq(h, ",") {
@@ -131,13 +131,13 @@ func understands(r *http.Request, word string) bool {
 	return false
 }
 
-// session takes the connection with which an agent dials back.
+// session accepts the connection with which an agent dials back for a session.
 func (a agentCalls) session(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
 	if via := q.Query.Text("via"); via != "" && a.peers != nil {
-		// The agent can't reach the server that has the user.
+		// The user is connected to another server, which the agent can't reach.
 		r := q.R.Clone(q.Context())
 		r.URL.RawQuery = ""
 		return a.peers.Relay(q.W, r, via)
@@ -151,7 +151,7 @@ func (a agentCalls) session(q *web.Request) error {
 	}
 	defer conn.CloseNow()
 	if err := a.dispatch.Accept(q.Context(), q.Ident(), q.Param("sid"), conn); err != nil {
-		// Somebody else was faster, or the user has just left.
+		// Another connection was first, or the user has just left.
 		a.log.Debug("session refused", "request_id", q.W.RequestID, "host_id", q.Ident(), "error", err)
 		conn.Close(websocket.StatusPolicyViolation, "no such session")
 	}

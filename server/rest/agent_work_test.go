@@ -11,9 +11,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestWorkIsSentAsItsAgentUnderstandsIt polls as an agent of today's build, and as one
-// that knows specs in the earlier form only.
-func TestWorkIsSentAsItsAgentUnderstandsIt(t *testing.T) {
+// TestWorkForEarlierAgents polls as an agent of this build, and as an agent that only
+// knows the earlier form of specs.
+func TestWorkForEarlierAgents(t *testing.T) {
 	f := newFixture(t)
 	id := f.container("c", `,"restart_policy":"on-failure:3","registry":{"username":"bob","password":"s3cret"}`)
 	poll := func(understands ...string) (raw string, a structs.Assignment) {
@@ -42,10 +42,12 @@ func TestWorkIsSentAsItsAgentUnderstandsIt(t *testing.T) {
 	}
 	earlier, a := poll()
 	now, b := poll("something", "else, "+structs.UnderstandsSpec)
-	if !reflect.DeepEqual(a, b) || a.ContainerID != id || a.Spec.RestartPolicy.MaxRetries != 3 || a.Registry == nil || a.Registry.Password != "s3cret" {
+	if !reflect.DeepEqual(a, b) || a.ContainerID != id || a.Spec.RestartPolicy.MaxRetries != 3 || a.Registry == nil ||
+		a.Registry.Password != "s3cret" {
 		t.Errorf("they read as\n%+v\n%+v", a, b)
 	}
-	for _, has := range []string{`"Image":"busybox:latest"`, `"RestartPolicy":{"Name":"on-failure","MaxRetries":3}`, `"Registry":{"username":"bob"`} {
+	for _, has := range []string{`"Image":"busybox:latest"`, `"RestartPolicy":{"Name":"on-failure","MaxRetries":3}`,
+		`"Registry":{"username":"bob"`} {
 		if !strings.Contains(earlier, has) || strings.Contains(now, has) {
 			t.Errorf("%s is not in\n%s\nor is in\n%s", has, earlier, now)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// texts are strings that JSON writes in various ways.
+// texts are strings that JSON encodes in different ways.
 var texts = []string{"", "web-1", "ü", "\"\\/\b\n\x00\x7f", "<&>", "ü<&>", "\xff", "\u2028"}
 
 // fillRandom sets all fields below v to random values, among them empty ones.
@@ -27,14 +27,14 @@ func fillRandom(rng *rand.Rand, v reflect.Value) {
 	f := &fill.Filler{
 		Rand: rng, Text: text, Key: func() string { return fmt.Sprint(text(), rng.IntN(100)) }, Keys: 20,
 		Time:  func() time.Time { return []time.Time{{}, time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9))}[rng.IntN(2)] },
-		Other: func(reflect.Value) {}, // stays as it is
+		Other: func(reflect.Value) {}, // left unchanged
 	}
 	f.Fill(v)
 }
 
-// TestAnswersAreNotEscapedForHTML: the clients print what they get. Every body of
-// every route, of either spelling of the API, is written as encoding/json writes it
-// without that escape, also where a type has a MarshalJSON of its own.
+// TestAnswersAreNotEscapedForHTML checks that every body of every route, also of the
+// dialect, is encoded without HTML escapes, also for types with their own MarshalJSON.
+// Clients print bodies unchanged.
 func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	seen := make(map[reflect.Type]bool)
@@ -59,7 +59,7 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 			e := wire.NewEncoder()
 			err := e.Value(v.Interface())
 			want, wantErr := json.Marshal(v.Interface())
-			if (err == nil) != (wantErr == nil) { // random text is none of a restart policy's words
+			if (err == nil) != (wantErr == nil) { // random text is not a valid restart policy
 				t.Fatalf("%T: %v, not %v", v, err, wantErr)
 			}
 			if got := e.Buf.String(); err == nil && got != plain.Replace(string(want)) {
@@ -73,7 +73,7 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJSONIsAnError(t *testing.T) {
+func TestUnencodableValueIsAnError(t *testing.T) {
 	e := wire.NewEncoder()
 	defer e.Free()
 	if err := e.Value(struct{ F float64 }{math.NaN()}); err == nil {
@@ -84,8 +84,10 @@ func TestWhatIsNoJSONIsAnError(t *testing.T) {
 func BenchmarkEncodeContainer(b *testing.B) {
 	now := structs.Time{Time: time.Unix(1764000000, 0)}
 	body := structs.ContainerBody{
-		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27", Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
-		Status: structs.ContainerCreating, Links: web.View{Base: "http://127.0.0.1:9511"}.Links("containers", structs.NewID()), CreatedAt: now,
+		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27",
+		Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
+		Status:  structs.ContainerCreating, Links: web.View{Base: "http://127.0.0.1:9511"}.Links("containers", structs.NewID()),
+		CreatedAt: now,
 		Addresses: []string{}, Ports: []structs.Port{},
 		ContainerSpec: structs.ContainerSpec{
 			Environment: map[string]string{"MODE": "production", "REGION": "eu-1"}, Labels: map[string]string{"app": "web"},

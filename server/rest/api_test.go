@@ -13,8 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// caller is a client in a test. Every answer that it gets is held against the
-// OpenAPI document and against what all answers have in common.
+// caller is a client in a test. It checks every response against the OpenAPI document and
+// against what all responses have in common.
 type caller struct {
 	t     testing.TB
 	s     *servertest.Server
@@ -35,7 +35,7 @@ func (c *caller) as(token string) *caller {
 	return &other
 }
 
-// reply is an answer.
+// reply is a response.
 type reply struct {
 	t      testing.TB
 	what   string
@@ -86,7 +86,7 @@ func cut(s string) string {
 	return s
 }
 
-// do makes a request and checks what every answer has to be like.
+// do makes a request and checks what all responses have in common.
 func (c *caller) do(method, path, body string, headers ...header) *reply {
 	c.t.Helper()
 	if c.spec == nil {
@@ -171,7 +171,7 @@ func (r *reply) mentions(texts ...string) *reply {
 	return r
 }
 
-// hints checks what a client may suggest.
+// hints checks an error's hint.
 func (r *reply) hints(want structs.Hint) *reply {
 	r.t.Helper()
 	var body structs.ErrorBody
@@ -214,7 +214,7 @@ func (r *reply) index() uint64 {
 	return n
 }
 
-// uuid returns the object's.
+// uuid returns the object's UUID.
 func (r *reply) uuid() string {
 	r.t.Helper()
 	id, _ := r.object()["uuid"].(string)
@@ -259,18 +259,19 @@ func toJSON(t testing.TB, v any) string {
 	return b.String()
 }
 
-// unchanged checks that what is done changes nothing in the state.
+// unchanged checks that do changes nothing in the state.
 func unchanged(t testing.TB, s *servertest.Server, what string, do func()) {
 	t.Helper()
 	before := s.Store.Snapshot()
 	do()
 	after := s.Store.Snapshot()
 	if before.Index() != after.Index() || before.Hash() != after.Hash() {
-		t.Errorf("%s: the state has changed: index %d -> %d, hash %016x -> %016x", what, before.Index(), after.Index(), before.Hash(), after.Hash())
+		t.Errorf("%s: the state has changed: index %d -> %d, hash %016x -> %016x", what, before.Index(), after.Index(), before.Hash(),
+			after.Hash())
 	}
 }
 
-// fixture is a server with one host, one bay of it and nothing else.
+// fixture is a server with one host and one bay, and nothing else.
 type fixture struct {
 	*caller
 	agent *servertest.Agent
@@ -289,13 +290,13 @@ func newFixtureOn(t testing.TB, s *servertest.Server, options ...servertest.Agen
 	return f
 }
 
-// container creates a container and waits until its host has it.
+// container creates a container and waits until its host has created it.
 func (f *fixture) container(name, more string) string {
 	f.t.Helper()
 	return f.do("POST", "/v1/containers?wait=10s", `{"name":"`+name+`","image":"busybox:latest"`+more+`}`).is(201).uuid()
 }
 
-// running creates a container that runs.
+// running creates a running container.
 func (f *fixture) running(name string) string {
 	f.t.Helper()
 	return f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"`+name+`","image":"busybox:latest"}`).is(201).uuid()

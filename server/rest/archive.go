@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaTar is the type of archives.
+// mediaTar is the media type of archives.
 const mediaTar = "application/x-tar"
 
 // getArchive answers with a file or directory of a container as a tar archive.
@@ -28,15 +28,15 @@ func getArchive(q *web.Request) error {
 	return err
 }
 
-// putArchive unpacks the request's body in a directory of a container.
+// putArchive unpacks the request's body into a directory of a container.
 func putArchive(q *web.Request) error {
 	if q.R.ContentLength > structs.MaxArchive {
-		return q.Unread(service.ErrArchiveTooLarge())
+		return q.CloseOnError(service.ErrArchiveTooLarge())
 	}
 	var archive service.Archive
 	defer archive.Close()
 	if err := archive.Fill(q.R.Body); err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err

@@ -13,12 +13,14 @@ import (
 
 // attachArgs are the query arguments of attach.
 var attachArgs = slices.Concat([]wire.Arg{
-	{Name: "stdin", Kind: wire.ArgBool, Doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
-	{Name: "unstarted", Kind: wire.ArgBool, Doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
+	{Name: "stdin", Kind: wire.ArgBool,
+		Doc: "Send the messages of channel 0 to the process; default true if the container was created with stdin."},
+	{Name: "unstarted", Kind: wire.ArgBool, Doc: "Also attach to a container that was never started: " +
+		"channel 3 then says {\"attached\": true}. Start the container after that to get all of its output."},
 }, wire.TerminalArgs[2:])
 
-// containerAttachWS joins a user to a container's own process: the same
-// WebSocket as that of an execute.
+// containerAttachWS connects a user to a container's main process. The WebSocket is the
+// same as that of an execute.
 func containerAttachWS(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
@@ -44,7 +46,7 @@ func containerAttachWS(q *web.Request) error {
 	return terminal(q, session)
 }
 
-// containerStats answers with what a container uses: once, or each second.
+// containerStats answers with a container's resource usage, once or every second.
 func containerStats(q *web.Request) error {
 	if !q.Query.Bool("stream", false) {
 		_, stats, err := q.Service.Sessions().Stats(q.Context(), &q.Call, q.Ident())

@@ -13,7 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// bayBrief is a bay as lists show it.
+// bayBrief is the summary of a bay. The type's name is that of a schema in the OpenAPI
+// document.
 type bayBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -31,11 +32,11 @@ type bayBrief struct {
 	Links []structs.Link `json:"links"`
 }
 
-// bays are the caller's project's bays and the shared ones.
+// bays are the bays of the caller's project, and shared bays.
 var bays = &web.Resource{
 	Noun: "bays", Kind: structs.KindBay, Table: structs.TableBays,
 	Rows: bayRows,
-	// A shared bay of another project is in the list too.
+	// The list also has shared bays of other projects.
 	Watches: func(string) []service.Watch {
 		return []service.Watch{{Table: structs.TableBays, Project: state.AllProjects}}
 	},
@@ -53,18 +54,18 @@ var bays = &web.Resource{
 		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) }),
 		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		b := r.(*structs.Bay)
 		return bayBrief{
 			UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
 			Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.Links("bays", b.ID),
 		}
 	},
-	Full: func(v web.View, r structs.Row) any { return bayBody(v, r.(*structs.Bay)) },
+	Detail: func(v web.View, r structs.Row) any { return bayBody(v, r.(*structs.Bay)) },
 }
 
-// bayRows yields the project's bays and the shared ones of others, in the order
-// of their creation.
+// bayRows yields the project's bays and the shared bays of other projects, in the order
+// of creation.
 func bayRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
 	if project == state.AllProjects {
 		return v.Snap.List(structs.TableBays, project, after)
@@ -79,10 +80,10 @@ func bayRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
 	return slices.Values(rows)
 }
 
-// bayBody returns the bay as it is shown.
+// bayBody returns the detail of a bay.
 func bayBody(v web.View, b *structs.Bay) structs.BayBody {
 	addresses := []string{}
-	// Who is only a guest on a shared bay has no business with its machines.
+	// A project that only uses a shared bay doesn't see the addresses of its hosts.
 	if b.ProjectID == v.Caller.ProjectID || v.Caller.Is(structs.RoleAdmin) {
 		for h := range v.Snap.HostsInBay(b.ID) {
 			if len(h.Fingerprint.Addresses) > 0 {
@@ -101,18 +102,20 @@ func bayBody(v web.View, b *structs.Bay) structs.BayBody {
 
 var (
 	bayShape = wire.NewShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
-	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
+	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"},
+		[]string{"node_count"})
 )
 
 func bayRoutes() []*web.Route {
-	get := web.Reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel)
+	get := web.Reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/bays", Action: identity.BayCreate, Handle: createBay, Args: []wire.Arg{web.Waits},
 			Summary: "Create a bay", Takes: structs.BayRequest{}, Gives: web.Created(structs.BayBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/bays/:id", Action: identity.BayUpdate, Handle: patchBay, Args: []wire.Arg{web.Waits},
 			Summary: "Change the number of a bay's hosts", Takes: []structs.PatchOp{}, Gives: web.Changed(structs.BayBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/bays/:id", Action: identity.BayDelete, Handle: deleteBay, Args: []wire.Arg{web.Waits},
-			Summary: "Delete a bay and what is in it", Gives: web.Deleted(structs.BayBody{})},
+			Summary: "Delete a bay and its containers", Gives: web.Deleted(structs.BayBody{})},
 	)
 }
 
@@ -125,10 +128,10 @@ var createBay = web.Write(func(q *web.Request) (*structs.Bay, error) {
 	return q.Service.Bays().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, b *structs.Bay) error {
 	bays.Locate(q, b)
-	return settledBay(q, b, http.StatusCreated)
+	return awaitBay(q, b, http.StatusCreated)
 })
 
-// patchBay changes how many hosts a bay wants, which is all that can be changed.
+// patchBay changes how many hosts a bay wants, which is the only change of a bay.
 func patchBay(q *web.Request) error {
 	p, err := q.DecodePatch(bayPatch)
 	if err != nil {
@@ -143,7 +146,8 @@ func patchBay(q *web.Request) error {
 	fields := slices.DeleteFunc(p.Changed(bayBody(v, was)), func(field string) bool { return field == "node_count" })
 	if len(fields) > 0 {
 		if was.Status != structs.BayCreated && was.Status != structs.BayUpdated {
-			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
+			return structs.Errorf(structs.CodeInvalid,
+				"Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
 		}
 		return wire.CannotChange(structs.KindBay, fields)
 	}
@@ -156,13 +160,13 @@ func patchBay(q *web.Request) error {
 	}
 	return web.Write(func(q *web.Request) (*structs.Bay, error) {
 		return q.Service.Bays().Resize(q.Context(), &q.Call, was.ID, body.NodeCount)
-	}, func(q *web.Request, b *structs.Bay) error { return settledBay(q, b, http.StatusOK) })(q)
+	}, func(q *web.Request, b *structs.Bay) error { return awaitBay(q, b, http.StatusOK) })(q)
 }
 
 var deleteBay = web.Write(func(q *web.Request) (service.Removed[*structs.Bay], error) {
 	return q.Service.Bays().Delete(q.Context(), &q.Call, q.Ident())
 }, func(q *web.Request, b service.Removed[*structs.Bay]) error {
-	// As in 2015 the answer comes at once, unless it is asked to wait.
+	// As in 2015 the response comes at once, unless the request has the argument wait.
 	atMost, said := q.Patience()
 	if b.Gone || !said {
 		return q.NoContent()
@@ -174,9 +178,9 @@ var deleteBay = web.Write(func(q *web.Request) (service.Removed[*structs.Bay], e
 	return bays.Written(q, http.StatusAccepted, row)
 })
 
-// settledBay answers a create or PATCH of a bay: at once, or with ?wait= when
-// the bay has its hosts.
-func settledBay(q *web.Request, b *structs.Bay, status int) error {
+// awaitBay answers a create or PATCH of a bay. With ?wait= it first waits until the bay
+// has its hosts.
+func awaitBay(q *web.Request, b *structs.Bay, status int) error {
 	atMost, said := q.Patience()
 	if !said {
 		return bays.Written(q, status, b)

@@ -10,7 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// bayModelBrief is a baymodel as lists show it.
+// bayModelBrief is the summary of a baymodel. The type's name is that of a schema in the
+// OpenAPI document.
 type bayModelBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -39,19 +40,20 @@ var bayModels = &web.Resource{
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return bayModelBrief{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
 			Links: v.Links("baymodels", m.ID),
 		}
 	},
-	Full: func(v web.View, r structs.Row) any {
+	Detail: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return structs.BayModelBody{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
 			Links: v.Links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
-			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID), FixedNetwork: wire.OrNull(m.FixedNetwork),
+			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID),
+			FixedNetwork:  wire.OrNull(m.FixedNetwork),
 			DNSNameserver: wire.OrNull(m.DNSNameserver), DockerVolumeSize: wire.OrNull(m.DockerVolumeSize),
 			SSHAuthorizedKey: wire.OrNull(m.SSHAuthorizedKey), ClusterDistro: wire.OrNull(m.ClusterDistro),
 			CreatedAt: structs.Time{Time: m.CreatedAt}, UpdatedAt: structs.Time{Time: m.UpdatedAt},
@@ -65,14 +67,15 @@ var (
 )
 
 func bayModelRoutes() []*web.Route {
-	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, web.FilterArgName)
+	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail,
+		identity.BayModelGet, web.FilterArgName)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/" + bayModels.Noun, Action: identity.BayModelCreate, Handle: createBayModel,
-			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.Made(structs.BayModelBody{})},
+			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.CreatedNow(structs.BayModelBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelUpdate, Handle: patchBayModel,
 			Summary: "Change a baymodel", Takes: []structs.PatchOp{}, Gives: web.OK(structs.BayModelBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelDelete, Handle: deleteBayModel,
-			Summary: "Delete a baymodel that no bay refers to", Gives: web.Removed()},
+			Summary: "Delete a baymodel that no bay refers to", Gives: web.DeletedNow()},
 	)
 }
 

@@ -20,9 +20,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestBodiesWhereNoneIsTaken: what somebody says in a body must not be ignored, for
-// a kill that names a signal there would be another kill.
-func TestBodiesWhereNoneIsTaken(t *testing.T) {
+// TestBodyIsRefusedWhereNoneIsTaken checks that routes without a body refuse one. If the
+// body of a kill were ignored, a signal in it would be lost.
+func TestBodyIsRefusedWhereNoneIsTaken(t *testing.T) {
 	s := servertest.New(t)
 	f := newFixtureOn(t, s)
 	f.running("x")
@@ -41,7 +41,8 @@ func TestBodiesWhereNoneIsTaken(t *testing.T) {
 		if rt.Zun {
 			headers = []header{speaksZun}
 		}
-		for _, body := range []string{`{"signal":"SIGUSR1"}`, "garbage{", "[]", "0", `""`, `{"deadline":"10m"}`, "x", "{}{}", "{} x", "nul", "null null", strings.Repeat(" ", 100) + "x", strings.Repeat("x", 300<<10)} {
+		for _, body := range []string{`{"signal":"SIGUSR1"}`, "garbage{", "[]", "0", `""`, `{"deadline":"10m"}`, "x", "{}{}", "{} x", "nul",
+			"null null", strings.Repeat(" ", 100) + "x", strings.Repeat("x", 300<<10)} {
 			unchanged(t, s, rt.Path, func() {
 				r := f.raw(rt.Method, path, body, headers...)
 				if r.status != 400 || !strings.Contains(string(r.body), "takes none") {
@@ -53,7 +54,7 @@ func TestBodiesWhereNoneIsTaken(t *testing.T) {
 	if tried < 50 {
 		t.Fatalf("only %d routes take no body", tried)
 	}
-	// One that says nothing is none.
+	// A body without content is accepted.
 	for _, body := range []string{"", "{}", " null\r\n", "  "} {
 		f.do("PUT", "/v1/containers/x/pause", body).is(200)
 		f.do("PUT", "/v1/containers/x/unpause", body).is(200)
@@ -68,8 +69,8 @@ func TestBodiesWhereNoneIsTaken(t *testing.T) {
 	}
 }
 
-// TestZunArgumentsInABody: clients of Zun may send the arguments of an action as a
-// JSON object.
+// TestZunArgumentsInABody checks that clients of Zun can send the arguments of an action
+// as a JSON object.
 func TestZunArgumentsInABody(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
@@ -110,7 +111,8 @@ func TestZunArgumentsInABody(t *testing.T) {
 		unchanged(t, f.s, path, func() { f.zun("POST", "/v1/containers/c/"+path, body).is(400) })
 	}
 	unchanged(t, f.s, "DELETE", func() { f.zun("DELETE", "/v1/containers/c", `{"forced":true}`).is(400) })
-	if r := f.raw("POST", "/v1/containers/c/kill", "signal=SIGUSR1", speaksZun, header{"Content-Type", "application/x-www-form-urlencoded"}); r.status != 415 {
+	if r := f.raw("POST", "/v1/containers/c/kill", "signal=SIGUSR1", speaksZun,
+		header{"Content-Type", "application/x-www-form-urlencoded"}); r.status != 415 {
 		t.Errorf("a form: %d %s", r.status, r.body)
 	}
 	f.zun("DELETE", "/v1/containers/c", `{"force":true}`).is(204)
@@ -132,7 +134,7 @@ func dial(t testing.TB, s *servertest.Server) net.Conn {
 	return conn
 }
 
-// answerOn reads an answer.
+// answerOn reads a response.
 func answerOn(t testing.TB, conn net.Conn) *http.Response {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -142,8 +144,8 @@ func answerOn(t testing.TB, conn net.Conn) *http.Response {
 	return resp
 }
 
-// TestCredentialsComeBeforeBodies: no route waits for the body of a request without
-// a valid credential, nor reads more of it than a registration has.
+// TestCredentialsComeBeforeBodies checks that no route waits for the body of a request
+// without a valid credential, or reads more of it than a registration has.
 func TestCredentialsComeBeforeBodies(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	agent := s.StartAgent(t, "host-1")
@@ -155,19 +157,21 @@ func TestCredentialsComeBeforeBodies(t *testing.T) {
 		}
 		for _, length := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {
 			if rt.Action == identity.AgentRegister && strings.HasPrefix(length, "T") {
-				continue // see TestBodiesHaveATime
+				continue // see TestBodyDeadline
 			}
 			group.Go(func() {
 				conn := dial(t, s)
 				zun := map[bool]string{true: "OpenStack-API-Version: container 1.40\r\n"}[rt.Zun]
 				path := strings.Replace(rt.Path, ":id", agent.HostID, 1)
-				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: %s\r\n%s%s\r\n\r\n", rt.Method, fillPath(path), structs.FormatToken(structs.NewID(), "x"), zun, length)
+				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: %s\r\n%s%s\r\n\r\n", rt.Method, fillPath(path),
+					structs.FormatToken(structs.NewID(), "x"), zun, length)
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				if err != nil {
 					t.Errorf("%s %s with %s: %v", rt.Method, rt.Path, length, err)
 					return
 				}
-				if want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]; resp.StatusCode != want && rt.Action != identity.Public {
+				want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]
+				if resp.StatusCode != want && rt.Action != identity.Public {
 					t.Errorf("%s %s with %s: %s", rt.Method, rt.Path, length, resp.Status)
 				}
 				if _, err := io.Copy(io.Discard, conn); err != nil { // to its end
@@ -178,9 +182,9 @@ func TestCredentialsComeBeforeBodies(t *testing.T) {
 	}
 }
 
-// TestBodiesHaveATime: a body that stays away holds its connection for no longer
-// than bodies may take, and one that comes in time is no matter of its pauses.
-func TestBodiesHaveATime(t *testing.T) {
+// TestBodyDeadline checks that a body which doesn't come holds its connection for no
+// longer than BodyTime, and that a body which comes in time may pause.
+func TestBodyDeadline(t *testing.T) {
 	s := servertest.New(t, servertest.WithBodyTime(300*time.Millisecond))
 	f := newFixtureOn(t, s)
 	f.running("c")
@@ -209,7 +213,7 @@ func TestBodiesHaveATime(t *testing.T) {
 			}
 		})
 	}
-	// The deadline is over with the body: it does not end what comes after.
+	// The deadline ends with the body and doesn't affect what comes after.
 	conn := dial(t, s)
 	index := s.Store.Index()
 	body := `{"coe":"docker"}`
@@ -233,39 +237,41 @@ func TestBodiesHaveATime(t *testing.T) {
 	}
 }
 
-// TestRegistrationIsSmall: it is read before its sender is known.
-func TestRegistrationIsSmall(t *testing.T) {
+// TestRegistrationBodyIsLimited checks the limit of a registration's body, which is read
+// before its sender is authenticated.
+func TestRegistrationBodyIsLimited(t *testing.T) {
 	s := servertest.New(t)
 	c := newCaller(t, s)
 	for _, n := range []int{structs.MaxRegistration + 1, structs.MaxBody} {
 		c.raw("POST", "/v1/agent/hosts", `{"host_id":"`+strings.Repeat("x", n)+`"}`).is(413)
 	}
 	conn := dial(t, s)
-	fmt.Fprintf(conn, "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n%s", strings.Repeat(" ", 0x8000))
+	fmt.Fprintf(conn, "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n%s",
+		strings.Repeat(" ", 0x8000))
 	if resp := answerOn(t, conn); resp.StatusCode != 413 {
 		t.Errorf("chunks: %s", resp.Status)
 	}
 }
 
-// handed keeps what a request is handed on as.
-type handed struct {
+// forwardedQuery records the forwarded request.
+type forwardedQuery struct {
 	forwards
 	got chan string
 }
 
-func (h *handed) Forward(_ context.Context, _ string, f peer.Forwarded) ([]byte, uint64, error) {
+func (h *forwardedQuery) Forward(_ context.Context, _ string, f peer.Forwarded) ([]byte, uint64, error) {
 	h.got <- f.Request.URL.RawQuery + " " + string(f.Body)
 	return nil, 0, structs.Errorf(structs.CodeConflict, "no")
 }
 
-// TestArgumentsInABodyReachTheLeader: as its query, for a leader of an earlier
-// version looks at no body of an action, and would send SIGKILL.
+// TestArgumentsInABodyReachTheLeader checks that arguments of a body are forwarded in the
+// query. A leader of an earlier version ignores the body and would send SIGKILL.
 func TestArgumentsInABodyReachTheLeader(t *testing.T) {
-	h := &handed{got: make(chan string, 1)}
+	h := &forwardedQuery{got: make(chan string, 1)}
 	s := servertest.New(t, func(r *rest.Config) { r.Cluster, r.Peers = led{}, h })
 	c := newCaller(t, s)
 	c.zun("POST", "/v1/containers/c/kill", `{"signal":"SIGUSR1"}`).is(409)
 	if got := <-h.got; got != "signal=SIGUSR1 " {
-		t.Errorf("the leader is told %q", got)
+		t.Errorf("the leader got %q", got)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestKill checks that the host hears of the signal once, under its own
+// TestKillSignalReachesHostOnce checks that the host gets the signal once, under its own
 // generation.
-func TestKill(t *testing.T) {
+func TestKillSignalReachesHostOnce(t *testing.T) {
 	f := newFixture(t)
 	id := f.running("c")
 	for query, want := range map[string]string{"": "SIGKILL", "?signal=hup": "SIGHUP", "?signal=10": "SIGUSR1", "?signal=RTMIN%2B3": "37"} {
@@ -22,8 +22,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// TestActionsOfAContainer checks who did what, by which request, and how it
-// ended.
+// TestActionsOfAContainer checks the records of actions: their user, request and result.
 func TestActionsOfAContainer(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
@@ -31,12 +30,14 @@ func TestActionsOfAContainer(t *testing.T) {
 	alice.do("POST", "/v1/bays?wait=5s", `{}`).is(201)
 	created := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201).header.Get("X-Openstack-Request-Id")
 	first := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
-	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" || first[0]["request_id"] != created {
+	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" ||
+		first[0]["request_id"] != created {
 		t.Errorf("%v", first)
 	}
 	request := alice.as("admin").do("PUT", "/v1/containers/c/stop", "").is(200).header.Get("X-Openstack-Request-Id")
 	got := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
-	if len(got) != 2 || got[0]["action"] != "stop" || got[0]["user_id"] != "root" || got[0]["request_id"] != request || got[0]["result"] != "success" ||
+	if len(got) != 2 || got[0]["action"] != "stop" || got[0]["user_id"] != "root" || got[0]["request_id"] != request ||
+		got[0]["result"] != "success" ||
 		got[0]["finished_at"] == nil || got[1]["action"] != "create" {
 		t.Errorf("%v", got)
 	}
@@ -69,7 +70,8 @@ func TestRebuild(t *testing.T) {
 	before := f.s.Store.Snapshot().Container(id)
 	f.do("PUT", "/v1/containers/c/rebuild?image=alpine", "").is(200)
 	after := f.s.Store.Snapshot().Container(id)
-	if after.Spec.Image != "alpine" || after.Epoch != before.Epoch+1 || after.HostID != before.HostID || after.Status() != structs.ContainerRunning {
+	if after.Spec.Image != "alpine" || after.Epoch != before.Epoch+1 || after.HostID != before.HostID ||
+		after.Status() != structs.ContainerRunning {
 		t.Errorf("%+v", after)
 	}
 	f.do("PUT", "/v1/containers/c/rebuild", "").is(200)
@@ -78,9 +80,9 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// TestLimitsWhileItRuns checks that new limits are waited for, and a failure
-// told.
-func TestLimitsWhileItRuns(t *testing.T) {
+// TestPatchLimitsOfRunningContainer checks that a change of limits waits for the host, and
+// reports its failure.
+func TestPatchLimitsOfRunningContainer(t *testing.T) {
 	fails := make(chan bool, 1)
 	fails <- false
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
@@ -93,7 +95,9 @@ func TestLimitsWhileItRuns(t *testing.T) {
 		return seen
 	}))
 	id := f.running("c")
-	body := f.do("PATCH", "/v1/containers/c", `[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name","value":"d"}]`).is(200).object()
+	body := f.do("PATCH", "/v1/containers/c",
+		`[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name",`+
+			`"value":"d"}]`).is(200).object()
 	if body["memory"] != float64(64<<20) || body["cpu"] != 0.5 || body["name"] != "d" || body["status"] != "Running" {
 		t.Errorf("%v", body)
 	}
@@ -109,9 +113,9 @@ func TestLimitsWhileItRuns(t *testing.T) {
 	f.do("PATCH", "/v1/containers/d", `[{"op":"replace","path":"/memory","value":"32m"}]`).is(500).says("Container d: the engine refuses")
 }
 
-// TestHealthAndRegistry checks that a host hears of both, and nobody else of
-// the credentials.
-func TestHealthAndRegistry(t *testing.T) {
+// TestHealthcheckAndRegistryReachHost checks that a host gets the health check and the
+// credentials of a registry, and that no response shows the credentials.
+func TestHealthcheckAndRegistryReachHost(t *testing.T) {
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		seen := servertest.Obey(a)
 		if a.Spec.Healthcheck != nil {
@@ -119,7 +123,8 @@ func TestHealthAndRegistry(t *testing.T) {
 		}
 		return seen
 	}))
-	r := f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"registry:5000/x","registry":{"username":"bob","password":"s3cret"},
+	r := f.do("POST", "/v1/containers?run=true&wait=10s",
+		`{"name":"c","image":"registry:5000/x","registry":{"username":"bob","password":"s3cret"},
 		"healthcheck":{"test":"wget -q localhost","interval":"30","retries":3}}`).is(201)
 	a, _ := f.agent.Assigned(r.uuid())
 	if g := a.Registry; g == nil || g.Username != "bob" || g.Password != "s3cret" {
@@ -134,7 +139,8 @@ func TestHealthAndRegistry(t *testing.T) {
 		}
 	}
 	body := f.do("GET", "/v1/containers/c", "").is(200).object()
-	if check, _ := body["healthcheck"].(map[string]any); body["health"] != "starting" || check["test"] != "wget -q localhost" || check["interval"] != 30.0 {
+	if check, _ := body["healthcheck"].(map[string]any); body["health"] != "starting" || check["test"] != "wget -q localhost" ||
+		check["interval"] != 30.0 {
 		t.Errorf("%v", body)
 	}
 	none := f.do("POST", "/v1/containers?wait=10s", `{"image":"x","healthcheck":{"test":[]}}`).is(201)

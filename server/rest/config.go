@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// agents is what rest asks of the servers' side of the agents.
-// *dispatch.Dispatch satisfies it.
+// agents is what rest needs of the servers' side of agents. *dispatch.Dispatch satisfies
+// it.
 type agents interface {
 	Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error)
 	Authenticate(ctx context.Context, hostID, secret string) error
@@ -38,35 +38,37 @@ type Config struct {
 	Dispatch      agents
 	Cluster       service.Cluster
 	Peers         web.Peers              // nil: there are no other servers
-	Member        web.Member             // nil: likewise
-	Operations    service.Operations     // nil: there is nothing to operate, in tests
+	Member        web.Member             // nil: there are no other servers
+	Operations    service.Operations     // nil refuses operators' requests about servers, for tests
 	Authenticator identity.Authenticator // nil means identity.None
-	LocalTokens   bool                   // callers are known by tokens of this cluster's own, so that the first one can be given out
-	AuthURI       string                 // of who gives tokens out, for WWW-Authenticate; "" if nobody does
+	LocalTokens   bool                   // callers authenticate with this cluster's own tokens, so that bootstrap gives out the first one
+	AuthURI       string                 // URL that gives out tokens, for WWW-Authenticate; "" if there is none
 	Logger        hclog.Logger
 	Version       string        // of the build, shown by GET /
 	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s
-	EventTick     time.Duration // how often a stream of events without any says that it lives; 0 means 30s
-	HostPatience  time.Duration // how long hosts are asked for a list of images or volumes; 0 means 10s
-	MaxImageFile  int64         // bytes of an archive of images; 0 means structs.MaxImageFile
-	MaxSnapshot   int64         // bytes of a snapshot file; 0 means structs.MaxSnapshot
-	BodyTime      time.Duration // how long a request's body may take, unless it is streamed; 0 means 30s
-	Patience      time.Duration // how long actions and deletes wait for their result if they don't say; 0 means 10s
+	EventTick     time.Duration // how often a stream without events sends a tick; 0 means 30s
+	HostPatience  time.Duration // how long hosts may take to list images or volumes; 0 means 10s
+	MaxImageFile  int64         // limit of an archive of images, in bytes; 0 means structs.MaxImageFile
+	MaxSnapshot   int64         // limit of a snapshot file, in bytes; 0 means structs.MaxSnapshot
+	BodyTime      time.Duration // how long a request's body may take unless it is streamed; 0 means 30s
+	Patience      time.Duration // how long actions and deletes wait for their result by default; 0 means 10s
 
-	Metrics http.Handler // answers GET /v1/metrics; nil says that there is nothing
-	// Observe returns what notes the requests of a route: their status and what
-	// they took, below 0 if they waited on purpose. nil notes nothing.
-	Observe    func(method, route string) func(status int, took time.Duration)
-	Leader     func() (name, address string) // of the leader's REST API, host:port, "" while there is none; nil says what Cluster does
-	Leaderless func() string                 // why nobody leads and what to do, a sentence; nil knows nothing of it
-	Room       func() error                  // why nothing can be written to the disk; nil means that there is room
-	Behind     func() uint64                 // committed entries that this server has not applied; nil means none
-	Pprof      bool                          // serves /debug/pprof/ to operators
-	// Connections is told whose a connection is; nil if nobody counts them.
+	Metrics http.Handler // answers GET /v1/metrics; nil answers 404
+	// Observe returns a function that records the requests of a route. took is below 0
+	// for a request that waited on purpose. nil records nothing.
+	Observe func(method, route string) func(status int, took time.Duration)
+	// Leader returns the name and address (host:port) of the leader's REST API, "" while
+	// there is no leader. nil means Cluster.Leader.
+	Leader     func() (name, address string)
+	Leaderless func() string // a sentence: why there is no leader, and what to do; nil gives no reason
+	Room       func() error  // why nothing can be written to the disk; nil means that there is room
+	Behind     func() uint64 // number of committed entries that this server has not applied; nil means 0
+	Pprof      bool          // serve /debug/pprof/ to operators
+	// Connections counts connections by credential; nil counts none.
 	Connections *admission.Gate
-	// Hosts are names of this server, besides localhost and IP addresses: a request
-	// that asks another one is refused. nil looks at no name, which is right where
-	// requests need a credential.
+	// Hosts are names of this server, in addition to localhost and IP addresses. A
+	// request with another Host header is refused. nil accepts every name, which is safe
+	// if requests need a credential.
 	Hosts []string
 }
 

@@ -13,7 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerBrief is a container as lists show it; see appendContainer.
+// containerBrief is the summary of a container; see appendContainerSummary. The type's
+// name is that of a schema in the OpenAPI document.
 type containerBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -45,21 +46,21 @@ var containers = &web.Resource{
 		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
 		"host":   web.FilterHost,
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		c := r.(*structs.Container)
 		return containerBrief{
 			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
 			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.Links("containers", c.ID),
 		}
 	},
-	Append: appendContainer,
-	Full: func(v web.View, r structs.Row) any {
+	AppendSummary: appendContainerSummary,
+	Detail: func(v web.View, r structs.Row) any {
 		body := containerBody(v, r.(*structs.Container))
 		return &body
 	},
 }
 
-// command returns a command as bodies show it: null for the image's own.
+// command returns the command of a body, nil for the image's own.
 func command(args []string, text string) *structs.Command {
 	if len(args) == 0 && text == "" {
 		return nil
@@ -67,7 +68,7 @@ func command(args []string, text string) *structs.Command {
 	return &structs.Command{Args: args, Text: text}
 }
 
-// containerBody returns the container as it is shown.
+// containerBody returns the detail of a container.
 func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
@@ -90,15 +91,17 @@ func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 
 var (
 	containerShape = wire.NewShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
-	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
+	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"},
+		[]string{"name", "image_id", "command", "memory", "cpu"})
 )
 
 func containerRoutes() []*web.Route {
-	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
-		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
+	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{},
+		identity.ContainerList, identity.ContainerDetail, identity.ContainerGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	routes := append(get,
 		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
-			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
+			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start the container, too."}},
 			Summary: "Create a container", Takes: structs.ContainerRequest{}, Gives: web.Created(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/containers/:id", Action: identity.ContainerUpdate, Handle: patchContainer,
 			Args:    []wire.Arg{web.Waits},
@@ -108,16 +111,18 @@ func containerRoutes() []*web.Route {
 			Args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
 			Summary: "Rename a container", Gives: web.OK(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rebuild", Action: identity.ContainerRebuild, Handle: rebuildContainer,
-			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
-			Summary: "Make a container anew", Gives: web.Acted(structs.ContainerBody{})},
-		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer, Args: []wire.Arg{
-			web.Waits,
-			{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
-			{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
-			{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
-		}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
-		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions, Args: web.Consistency,
-			Summary: "What was done to a container, by whom and how it ended", Gives: web.OK(structs.ActionsBody{})},
+			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the present one."}},
+			Summary: "Create a container again on its host", Gives: web.Acted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer,
+			Args: []wire.Arg{
+				web.Waits,
+				{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
+				{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
+				{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
+			}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions,
+			Args:    web.Consistency,
+			Summary: "The actions on a container: who requested them and how they ended", Gives: web.OK(structs.ActionsBody{})},
 	)
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
 	signal := wire.Arg{Name: "signal", Kind: wire.ArgText, Doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."}
@@ -131,7 +136,8 @@ func containerRoutes() []*web.Route {
 		{conductor.ActionUnpause, identity.ContainerUnpause, nil}, {conductor.ActionKill, identity.ContainerKill, []wire.Arg{signal}},
 	} {
 		routes = append(routes, &web.Route{
-			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action), Args: slices.Concat([]wire.Arg{web.Waits}, a.args),
+			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action),
+			Args:    slices.Concat([]wire.Arg{web.Waits}, a.args),
 			Summary: structs.Title(string(a.action)) + " a container", Gives: web.Acted(structs.ContainerBody{}),
 		})
 	}
@@ -144,7 +150,8 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call,
+		service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	atMost, said := q.Patience()
@@ -152,7 +159,7 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 		return containers.Written(q, http.StatusCreated, c)
 	}
 	status := http.StatusCreated
-	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -166,8 +173,8 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	return containers.Written(q, status, now)
 })
 
-// writeContainerPatch makes the handler of a change of a container. New limits are
-// waited for, what is only noted down isn't.
+// writeContainerPatch makes the handler of a change of a container. It waits for the host
+// only if the change sets limits.
 func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)) func(*web.Request) error {
 	return func(q *web.Request) error {
 		r, err := read(q)
@@ -181,7 +188,7 @@ func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)
 				return containers.Written(q, http.StatusOK, c)
 			}
 			atMost, said := q.Patience()
-			now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+			now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 			switch {
 			case err != nil:
 				return err
@@ -208,7 +215,7 @@ var patchContainer = writeContainerPatch(func(q *web.Request) (service.PatchCont
 	if err := p.Apply(&body); err != nil {
 		return r, err
 	}
-	// What is removed gets its default: a generated name, the image's own command, no
+	// A removed field gets its default: a generated name, the image's own command, no
 	// limit.
 	if p.Touches("name") {
 		if body.Name != nil {
@@ -239,7 +246,7 @@ var renameContainer = writeContainerPatch(func(q *web.Request) (service.PatchCon
 	return service.PatchContainer{Ident: q.Ident(), Name: &name}, structs.CheckName(name)
 })
 
-// rebuildContainer makes a container again.
+// rebuildContainer has a container created again.
 var rebuildContainer = web.Write(web.RebuildContainer, answerAction)
 
 var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
@@ -247,7 +254,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 		return q.NoContent()
 	}
 	atMost, said := q.Patience()
-	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, atMost)
+	now, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -261,7 +268,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 func act(action conductor.Action) func(*web.Request) error {
 	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
-			return q.Null() // it was so already
+			return q.Null() // the container was in this state already
 		}
 		return answerAction(q, c)
 	})
@@ -270,7 +277,7 @@ func act(action conductor.Action) func(*web.Request) error {
 // answerAction waits for the result of an action and answers as 2015 did.
 func answerAction(q *web.Request, c *structs.Container) error {
 	atMost, said := q.Patience()
-	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err

@@ -14,55 +14,58 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaEvents is the type of server-sent events.
+// mediaEvents is the media type of server-sent events.
 const mediaEvents = "text/event-stream"
 
-// defaultTick is how often a stream without events says that it lives, and where
+// defaultTick is how often a stream without events sends a tick, with the index at which
 // its reader would go on.
 const defaultTick = 30 * time.Second
 
 // eventArgs are the query arguments of events.
 var eventArgs = []wire.Arg{
-	{Name: "index", Kind: wire.ArgInt, Doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
+	{Name: "index", Kind: wire.ArgInt,
+		Doc: "Begin after this index: the resume of an event, or an X-Magnum-Index. Default: the present index."},
 	{Name: "type", Kind: wire.ArgText, Doc: "Only events of containers, bays or hosts: container, bay or host."},
 	{Name: "uuid", Kind: wire.ArgText, Doc: "Only events of this object."},
 	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Events of all projects; for operators."},
 }
 
-// eventTypes are the words for the tables whose rows have events.
+// eventTypes are the types of events, by the table of the row.
 var eventTypes = map[structs.Table]string{
 	structs.TableContainers: structs.KindContainer, structs.TableBays: structs.KindBay, structs.TableHosts: structs.KindHost,
 }
 
-// eventFilter says which events a stream shows.
+// eventFilter selects the events of a stream.
 type eventFilter struct {
-	project string // state.AllProjects for every one
-	hosts   bool   // hosts, too, which belong to no project
+	project string // state.AllProjects for all projects
+	hosts   bool   // also show hosts, which belong to no project
 	kind    string // "" for every type
 	id      string // "" for every object
 }
 
 func (f *eventFilter) shows(e *state.Event) bool {
-	if e.Table == structs.TableHosts && !f.hosts || e.Table != structs.TableHosts && f.project != state.AllProjects && f.project != e.ProjectID {
+	if e.Table == structs.TableHosts && !f.hosts ||
+		e.Table != structs.TableHosts && f.project != state.AllProjects && f.project != e.ProjectID {
 		return false
 	}
 	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)
 }
 
-// events answers with what happens.
+// events streams the events of the cluster.
 type events struct {
-	tick time.Duration // how often a stream without any says that it lives
+	tick time.Duration // how often a stream without events sends a tick
 }
 
 func (ev events) routes() []*web.Route {
 	return []*web.Route{
 		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs,
-			Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
-			Gives:   []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
+			Summary: "Stream events: as JSON lines, or as server-sent events if the client accepts those",
+			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines},
+				{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
 	}
 }
 
-// stream writes events as they come, until the reader leaves.
+// stream writes events as they come, until the client leaves.
 func (ev events) stream(q *web.Request) error {
 	filter := eventFilter{
 		project: q.Caller().ProjectID, hosts: identity.May(q.Caller(), identity.SeeHosts),
@@ -77,7 +80,7 @@ func (ev events) stream(q *web.Request) error {
 	switch filter.kind {
 	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
 	default:
-		return structs.Invalid("type", filter.kind, "It is one of container, bay, host.")
+		return structs.Invalid("type", filter.kind, "It must be one of container, bay, host.")
 	}
 	if filter.id != "" && !structs.IsID(filter.id) {
 		return structs.Invalid("uuid", filter.id, "It is not a UUID.")
@@ -90,13 +93,14 @@ func (ev events) stream(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Service.Snapshot}
+	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index,
+		names: q.Service.Snapshot}
 	return out.run(reader)
 }
 
 // eventIndex returns the index after which the stream begins.
 func eventIndex(q *web.Request) (uint64, error) {
-	if last := q.R.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
+	if last := q.R.Header.Get("Last-Event-ID"); last != "" { // a browser that reconnects
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
 			return 0, structs.Invalid("Last-Event-ID", last, "It is not a whole number.")
@@ -115,7 +119,7 @@ type eventWriter struct {
 	tick   time.Duration
 	sse    bool
 	filter eventFilter
-	resume uint64                 // where a reader of all that was written would go on
+	resume uint64                 // index at which a reader of everything written so far would go on
 	names  func() *state.Snapshot // for the names of hosts
 	buf    []byte
 }
@@ -133,7 +137,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 	w.q.W.Header().Set("Content-Type", media)
 	w.q.W.Header().Set("Cache-Control", "no-store")
 	w.q.W.WriteHeader(http.StatusOK)
-	if err := flush(); err != nil { // its reader sees that it is open
+	if err := flush(); err != nil { // the client sees that the stream is open
 		return err
 	}
 	tick := time.NewTicker(w.tick)
@@ -142,7 +146,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 	for {
 		n, more, err := reader.Read(batch)
 		if err != nil {
-			return err // cuts the stream off; who comes back is told why
+			return err // cuts the stream off; the client learns why when it reconnects
 		}
 		if n > 0 {
 			if err := w.write(batch[:n]); err != nil {
@@ -164,20 +168,20 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 			}
 		}
 		if _, err := w.q.W.Write(w.buf); err != nil {
-			return nil // its reader has left
+			return nil // the client has left
 		}
 		w.buf = w.buf[:0]
 		if err := flush(); err != nil {
-			return nil // likewise
+			return nil // the client has left
 		}
 	}
 }
 
-// write adds the events that are shown.
+// write appends the events that the filter selects.
 func (w *eventWriter) write(events []state.Event) error {
 	for i := range events {
 		e := &events[i]
-		// Who is cut off within an entry has to see all of it again.
+		// A reader that is cut off within an entry has to read the whole entry again.
 		if w.resume = e.Index; !e.Last {
 			w.resume = e.Index - 1
 		}
@@ -186,7 +190,8 @@ func (w *eventWriter) write(events []state.Event) error {
 		}
 		body := structs.EventBody{
 			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: wire.OrNull(e.Was),
-			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
+			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID),
+			At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
 		}
 		if h := w.names().Host(e.HostID); h != nil {
 			body.Host = wire.OrNull(h.Name)
@@ -198,7 +203,7 @@ func (w *eventWriter) write(events []state.Event) error {
 	return nil
 }
 
-// add appends one event to what is to be written.
+// add appends one event to the buffer.
 func (w *eventWriter) add(body structs.EventBody) error {
 	line, err := json.Marshal(body)
 	if err != nil {

@@ -47,7 +47,7 @@ func (c *caller) events(t *testing.T, query string, headers ...header) *stream {
 	return &stream{t, bufio.NewScanner(resp.Body), c}
 }
 
-// next returns the next event, held against the document.
+// next returns the next event, after checking it against the OpenAPI document.
 func (s *stream) next() structs.EventBody {
 	s.t.Helper()
 	if !s.lines.Scan() {
@@ -66,7 +66,7 @@ func (s *stream) next() structs.EventBody {
 	return e
 }
 
-// until reads events up to one, and returns all in short.
+// until reads events up to the given one, and returns them in short form.
 func (s *stream) until(last string) string {
 	s.t.Helper()
 	var all []string
@@ -86,11 +86,12 @@ func TestEvents(t *testing.T) {
 	id := f.running("c")
 	f.do("PUT", "/v1/containers/c/stop", "").is(200)
 	f.do("DELETE", "/v1/containers/c", "").is(204)
-	const all = "created container c Creating, updated container c Running, updated container c Stopped, updated container c Deleting, deleted container c Deleting"
+	const all = "created container c Creating, updated container c Running, updated container c Stopped, updated container c Deleting, " +
+		"deleted container c Deleting"
 	if got := live.until("deleted container c Deleting"); got != all {
 		t.Errorf("events %s, want %s", got, all)
 	}
-	// From the ring, too, and from each event on.
+	// The same events come from the ring, beginning after any event.
 	for from, want := start, strings.Split(all, ", "); len(want) > 0; want = want[1:] {
 		s := f.events(t, fmt.Sprintf("?type=container&index=%d", from))
 		e := s.next()
@@ -113,9 +114,9 @@ func TestEvents(t *testing.T) {
 	f.do("GET", "/v1/events", "", header{"Last-Event-ID", "x"}).is(400)
 }
 
-// TestEventsSayWhen: each change of a status has a time, also those of which
-// the engine tells none.
-func TestEventsSayWhen(t *testing.T) {
+// TestEventsHaveTimes checks that each change of a status has a time, also if the engine
+// reports none.
+func TestEventsHaveTimes(t *testing.T) {
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		seen := servertest.Obey(a)
 		if seen.Generation == 3 {
@@ -178,14 +179,14 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
-func TestTicks(t *testing.T) {
+func TestEventTicks(t *testing.T) {
 	s := servertest.New(t, servertest.WithEventTick(5*time.Millisecond))
 	c := newCaller(t, s)
 	stream := c.events(t, "")
 	if e := stream.next(); e.Event != "tick" || e.Resume != s.Store.Index() {
 		t.Errorf("%+v", e)
 	}
-	// What is not shown moves the place to go on from, too.
+	// Events that aren't shown also move resume.
 	c.do("POST", "/v1/bays", `{}`).is(201)
 	other := c.events(t, "?index=0&type=container")
 	if e := other.next(); e.Event != "tick" || e.Resume == 0 {
@@ -193,8 +194,8 @@ func TestTicks(t *testing.T) {
 	}
 }
 
-// TestEventsOfOthers checks who sees what.
-func TestEventsOfOthers(t *testing.T) {
+// TestEventsVisibleToCaller checks which events callers with different roles see.
+func TestEventsVisibleToCaller(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
 	c := newCaller(t, s)
@@ -210,15 +211,16 @@ func TestEventsOfOthers(t *testing.T) {
 			t.Errorf("%s sees %s, want %s", who, got, want)
 		}
 	}
-	if got := c.as("admin").events(t, "?index=0&all_projects=true").until("created bay his CREATE_IN_PROGRESS"); !strings.Contains(got, "bay hers") {
+	got := c.as("admin").events(t, "?index=0&all_projects=true").until("created bay his CREATE_IN_PROGRESS")
+	if !strings.Contains(got, "bay hers") {
 		t.Errorf("all projects: %s", got)
 	}
 	c.as("alice").do("GET", "/v1/events?all_projects=true", "").is(403)
 }
 
-func TestEventsThatAreGone(t *testing.T) {
+func TestEventsNoLongerKept(t *testing.T) {
 	f := newFixture(t)
-	// As after a start from a snapshot.
+	// This is the state of a server that has started from a snapshot.
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(f.s.Store.Persist(w)) }()
 	if err := f.s.Store.Restore(r); err != nil {

@@ -18,14 +18,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// outputArgs are the query arguments of an execute that say how its output is
-// told.
+// outputArgs are the query arguments of an execute about the form of its output.
 var outputArgs = []wire.Arg{
-	{Name: "split", Kind: wire.ArgBool, Doc: "Answer with stdout and stderr apart, too."},
-	{Name: "encoding", Kind: wire.ArgText, Doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
+	{Name: "split", Kind: wire.ArgBool, Doc: "Also answer with stdout and stderr as two fields."},
+	{Name: "encoding", Kind: wire.ArgText,
+		Doc: "base64 keeps every byte of the output. Without it, the output is text, with U+FFFD for bytes that aren't UTF-8."},
 }
 
-// containerExecute executes a command and answers with what it put out.
+// containerExecute executes a command and answers with its output.
 func containerExecute(q *web.Request) error {
 	text := func(b []byte) string { return string(b) }
 	encoding := q.Query.Text("encoding")
@@ -34,7 +34,7 @@ func containerExecute(q *web.Request) error {
 	case structs.EncodingBase64:
 		text = base64.StdEncoding.EncodeToString
 	default:
-		return structs.Invalid("encoding", encoding, "It is base64, or left out for text.")
+		return structs.Invalid("encoding", encoding, "It must be base64, or left out for text.")
 	}
 	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
@@ -52,11 +52,11 @@ func containerExecute(q *web.Request) error {
 	return q.JSON(http.StatusOK, body)
 }
 
-// maxMessage is the longest message of a session that is taken from a user.
+// maxMessage is the limit of a user's message in a session, in bytes.
 const maxMessage = 1 << 20
 
-// containerExecuteWS executes a command with streams in both directions: a
-// WebSocket whose messages are passed on to the host's agent and back.
+// containerExecuteWS executes a command with streams in both directions. The messages of
+// the WebSocket are passed on to the host's agent and back.
 func containerExecuteWS(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
@@ -71,7 +71,7 @@ func containerExecuteWS(q *web.Request) error {
 	}
 	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
 	r.Width, r.Height = width, height
-	session, err := q.Service.Sessions().Exec(q.Context(), &q.Call, q.Ident(), r)
+	session, err := q.Service.Sessions().OpenExec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -79,14 +79,14 @@ func containerExecuteWS(q *web.Request) error {
 	return terminal(q, session)
 }
 
-// terminal upgrades the request and joins its user to the session.
+// terminal upgrades the request to a WebSocket and connects its user to the session.
 func terminal(q *web.Request, session *dispatch.Session) error {
 	conn := q.Upgrade(nil)
 	if conn == nil {
 		return nil
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(-1) // fromUser has its own, and says so
+	conn.SetReadLimit(-1) // fromUser has its own limit, and answers with an error
 	bridge(q.Context(), conn, session)
 	return nil
 }
@@ -94,10 +94,10 @@ func terminal(q *web.Request, session *dispatch.Session) error {
 // closeGrace is how long the last message may take to reach the user.
 const closeGrace = 5 * time.Second
 
-// bridge passes messages on between a user and an agent until one of them ends.
-// The end of the agent's side is told to the user as the last message.
+// bridge passes messages on between a user and an agent until one of them ends. The last
+// message to the user says how the agent's side ended.
 func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
-	refused := make(chan error, 1) // why the user's side was cut off, if it was
+	refused := make(chan error, 1) // why the user's side was cut off; nil if the user left
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -105,8 +105,8 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 		refused <- fromUser(ctx, user, agent)
 	}()
 	defer func() { <-done }()
-	defer user.CloseNow() // wakes it
-	defer agent.Close()   // likewise: it may wait for an agent that takes no more
+	defer user.CloseNow() // wakes fromUser, which may read from the user
+	defer agent.Close()   // wakes fromUser, which may write to an agent that reads no more
 
 	last := fromAgent(ctx, user, agent)
 	select {
@@ -124,8 +124,8 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 	}
 }
 
-// fromAgent passes the agent's messages on and returns the one that is to be
-// the user's last; nil if the user can't be reached.
+// fromAgent passes on the agent's messages, and returns the last message for the user,
+// nil if the user can't be reached.
 func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) []byte {
 	for {
 		channel, payload, err := agent.Read(ctx)
@@ -151,8 +151,8 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 	}
 }
 
-// fromUser passes the user's messages on until the user or the agent leaves.
-// The error says that the user sent what isn't one.
+// fromUser passes on the user's messages until the user or the agent leaves. It returns
+// an error if the user sent an invalid message.
 func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) error {
 	for {
 		kind, r, err := user.Reader(ctx)
@@ -164,9 +164,11 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			return nil
 		}
 		if len(message) > maxMessage {
-			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: send what is longer in several", maxMessage)
+			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: split longer input into several messages",
+				maxMessage)
 		}
-		if kind != websocket.MessageBinary || len(message) == 0 || message[0] != structs.ChannelStdin && message[0] != structs.ChannelControl {
+		if kind != websocket.MessageBinary || len(message) == 0 ||
+			message[0] != structs.ChannelStdin && message[0] != structs.ChannelControl {
 			return structs.Errorf(structs.CodeInvalid, "a message to the command is binary and begins with channel 0 or 3")
 		}
 		if message[0] == structs.ChannelControl {
@@ -181,7 +183,7 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			}
 		}
 		if agent.Write(ctx, message[0], message[1:]) != nil {
-			return nil // what ended the agent's side comes from there
+			return nil // fromAgent knows why the agent's side ended
 		}
 	}
 }
@@ -201,7 +203,7 @@ func send(ctx context.Context, user *websocket.Conn, channel byte, payload []byt
 	return w.Close()
 }
 
-// controlMessage tells the user why a session failed.
+// controlMessage returns a message that tells the user why a session failed.
 func controlMessage(err error) []byte {
 	m := structs.Control{Error: service.ErrUnexpected.Msg, Code: structs.CodeInternal}
 	var known *structs.Error

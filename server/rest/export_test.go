@@ -13,21 +13,22 @@ type TestRoute struct {
 	Action       identity.Action
 	Zun          bool
 	Args         []string // names of its query arguments
-	Wants        []string // of those that are mandatory
-	Takes        string   // type of its body; "" if it takes none
+	Wants        []string // names of mandatory query arguments
+	Takes        string   // type of the request body; "" if there is none
 	Streams      bool
-	AtOnce       bool
+	ShortLived   bool
 	Gives        []string // types of its answers, but JSON
 	Handle       func(func(http.ResponseWriter, *http.Request) error)
 }
 
-// TestRoutes returns all routes of the server, those for other servers and of
-// profiles among them.
+// TestRoutes returns all routes of the server, with those for other servers and for
+// profiles.
 func (s *Server) TestRoutes() []TestRoute {
 	var out []TestRoute
 	for _, routes := range [][]*web.Route{s.routes, s.zun.Routes, s.peers} {
 		for _, rt := range routes {
-			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia, Streams: rt.Streams, AtOnce: web.IsAtOnce(rt.Action)}
+			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia,
+				Streams: rt.Streams, ShortLived: web.IsShortLived(rt.Action)}
 			if rt.Takes != nil {
 				tr.Takes = "application/json"
 			}

@@ -23,8 +23,8 @@ func ask(t testing.TB, s *servertest.Server, method, target, body string) *httpt
 	return w
 }
 
-// orderly checks that an answer is no failure of the server's, and that a
-// refusal has left nothing.
+// orderly checks that a response isn't a failure of the server, and that a refusal has
+// changed nothing.
 func orderly(t *testing.T, s *servertest.Server, method, target, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	before := s.Store.Hash()
@@ -41,14 +41,19 @@ func orderly(t *testing.T, s *servertest.Server, method, target, body string) *h
 	return w
 }
 
-// FuzzJSON posts bodies: each makes an object or is refused.
+// FuzzJSON posts bodies. Each one creates an object or is refused.
 func FuzzJSON(f *testing.F) {
 	nouns := []string{"bays", "baymodels", "nodes", "containers"}
 	for i, bodies := range [][]string{
-		{`{"name":"k8s1","baymodel_id":null,"node_count":"2","discovery_url":null,"bay_create_timeout":"5"}`, `{"labels":{"a":"b"},"shared":true,"placement":"binpack"}`, `{"node_count":1e3}`, `{"node_count":99999999999999999999}`},
-		{`{"name":"bm","flavor_id":"m1.medium","image_id":"img","dns_nameserver":"8.8.8.8","docker_volume_size":"5","coe":"swarm"}`, `{"coe":"docker","apiserver_port":8080}`},
+		{`{"name":"k8s1","baymodel_id":null,"node_count":"2","discovery_url":null,"bay_create_timeout":"5"}`,
+			`{"labels":{"a":"b"},"shared":true,"placement":"binpack"}`, `{"node_count":1e3}`, `{"node_count":99999999999999999999}`},
+		{`{"name":"bm","flavor_id":"m1.medium","image_id":"img","dns_nameserver":"8.8.8.8","docker_volume_size":"5","coe":"swarm"}`,
+			`{"coe":"docker","apiserver_port":8080}`},
 		{`{"type":"virt","image_id":"img"}`, `{"uuid":"00000000-0000-4000-8000-000000000000"}`},
-		{`{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"b1"}`, `{"image":"a","bay":"b1","command":["a"],"ports":[{"container_port":80}],"volumes":[{"name":"v","target":"/x","size":0}],"memory":"512m","cpu":0.5,"restart_policy":"on-failure:3","environment":{"A":"b"},"stop_timeout":"0","tty":"true"}`, `{"image":"a","bay":"b1","memory":1e400,"cpu":"nan"}`, `{"image":"a","bay":"b1","name":"\ud800\u0000"}`},
+		{`{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"b1"}`,
+			`{"image":"a","bay":"b1","command":["a"],"ports":[{"container_port":80}],"volumes":[{"name":"v","target":"/x","size":0}],` +
+				`"memory":"512m","cpu":0.5,"restart_policy":"on-failure:3","environment":{"A":"b"},"stop_timeout":"0","tty":"true"}`,
+			`{"image":"a","bay":"b1","memory":1e400,"cpu":"nan"}`, `{"image":"a","bay":"b1","name":"\ud800\u0000"}`},
 	} {
 		for _, body := range append(bodies, "", "{", "null", "[]", `{"a":`+strings.Repeat("[", 100), `{"name":"x","name":"y"}`, "{}{}") {
 			f.Add(byte(i), body)
@@ -71,7 +76,7 @@ func FuzzJSON(f *testing.F) {
 		}
 		query := ""
 		if path == "/v1/bays" {
-			query = "?wait=10s" // its row goes a moment later
+			query = "?wait=10s" // the row is deleted a moment later
 		}
 		if w := orderly(t, s, "DELETE", path+"/"+made.UUID+query, ""); w.Code != http.StatusNoContent {
 			t.Fatalf("%s: made, and deleted with %d", body, w.Code)
@@ -79,7 +84,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// FuzzPatch patches objects of every kind: each PATCH is carried out or refused.
+// FuzzPatch patches objects of every kind. Each PATCH is carried out or refused.
 func FuzzPatch(f *testing.F) {
 	s := servertest.New(f)
 	var paths []string
@@ -92,9 +97,12 @@ func FuzzPatch(f *testing.F) {
 	paths = append(paths, "/v1/containers/"+uuidOf(f, ask(f, s, "POST", "/v1/containers", `{"image":"a","bay":"b1"}`)))
 	for i := range paths {
 		for _, body := range []string{
-			`[{"op":"replace","path":"/node_count","value":3}]`, `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url","value":"http://x"}]`,
-			`[{"op":"remove","path":"/name"}]`, `[{"op":"replace","path":"/command","value":["a","b"]}]`, `[{"op":"add","path":"/labels/x","value":"y"}]`,
-			`[{"op":"replace","path":"/docker_volume_size","value":"7"}]`, `[]`, `[{}]`, `[null]`, `{}`, `[{"op":"test","path":"/a"}]`, `[{"op":"add","path":"/uuid/0","value":{}}]`, "",
+			`[{"op":"replace","path":"/node_count","value":3}]`,
+			`[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url","value":"http://x"}]`,
+			`[{"op":"remove","path":"/name"}]`, `[{"op":"replace","path":"/command","value":["a","b"]}]`,
+			`[{"op":"add","path":"/labels/x","value":"y"}]`,
+			`[{"op":"replace","path":"/docker_volume_size","value":"7"}]`, `[]`, `[{}]`, `[null]`, `{}`, `[{"op":"test","path":"/a"}]`,
+			`[{"op":"add","path":"/uuid/0","value":{}}]`, "",
 		} {
 			f.Add(byte(i), body)
 		}
@@ -120,7 +128,7 @@ func uuidOf(t testing.TB, w *httptest.ResponseRecorder) string {
 	return made.UUID
 }
 
-// FuzzQuery reads lists with all kinds of queries: a page, or a refusal.
+// FuzzQuery reads lists with random queries. Each one gets a page or is refused.
 func FuzzQuery(f *testing.F) {
 	s := servertest.New(f)
 	var last string
@@ -129,8 +137,10 @@ func FuzzQuery(f *testing.F) {
 	}
 	ask(f, s, "POST", "/v1/bays", `{"name":"b1"}`)
 	for i, query := range []string{
-		"limit=3", "limit=2&marker=" + last + "&sort_key=name&sort_dir=desc", "limit=0", "limit=-1", "limit=9223372036854775808", "marker=x",
-		"sort_key=id&sort_dir=asc&limit=2&marker=" + last, "label=a%3Db&label=c", "status=Running&bay=b1&host=x", "all_projects=False", "a=%zz", "a;b", "limit=1&limit=2",
+		"limit=3", "limit=2&marker=" + last + "&sort_key=name&sort_dir=desc", "limit=0", "limit=-1", "limit=9223372036854775808",
+		"marker=x",
+		"sort_key=id&sort_dir=asc&limit=2&marker=" + last, "label=a%3Db&label=c", "status=Running&bay=b1&host=x", "all_projects=False",
+		"a=%zz", "a;b", "limit=1&limit=2",
 		"stale", "consistent=true", "index=0&wait=0", "name=%00", "name=%ff",
 	} {
 		f.Add(byte(i), query)
@@ -162,9 +172,10 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzPath asks for objects of all kinds of names.
+// FuzzPath shows objects with random identifiers.
 func FuzzPath(f *testing.F) {
-	for _, path := range []string{"/v1/bays/x", "/v1/bays/%2F", "//", "/v1//bays", "/v1/containers/%C3%BC/logs", "/v1/containers/../bays", "/v1/bays/detail/", "/%", "/v1/agent/hosts/x/work", "/v1/bays/:id"} {
+	for _, path := range []string{"/v1/bays/x", "/v1/bays/%2F", "//", "/v1//bays", "/v1/containers/%C3%BC/logs", "/v1/containers/../bays",
+		"/v1/bays/detail/", "/%", "/v1/agent/hosts/x/work", "/v1/bays/:id"} {
 		f.Add(path)
 	}
 	s := servertest.New(f)

@@ -25,8 +25,8 @@ func (led) LeaderIndex(context.Context) (uint64, error) { return 0, errors.New("
 func (led) Leader() (id, addr string)                   { return "leader", "" }
 func (led) Changed() <-chan struct{}                    { return nil }
 
-// forwards answers what is handed on with one error after the other, the last
-// one for good.
+// forwards answers forwarded requests with one error after the other, and repeats the
+// last one.
 type forwards struct {
 	errs  []error
 	tries int
@@ -42,15 +42,15 @@ func (*forwards) Relay(http.ResponseWriter, *http.Request, string) error {
 	return errors.New("not asked for")
 }
 
-// leaderless is the cluster of a server that knows of no leader.
+// leaderless is the cluster of a server that knows no leader.
 type leaderless struct{ led }
 
 func (leaderless) ReadIndex(context.Context) (uint64, error) { return 0, errors.New("nobody answers") }
 func (leaderless) Leader() (id, addr string)                 { return "", "" }
 
-// TestNobodyLeads checks that who waited in vain for a leader is told that there
-// is none, and not that one of the servers isn't it.
-func TestNobodyLeads(t *testing.T) {
+// TestLeaderlessError checks the error of a write that waited for a leader in vain: it says
+// that there is no leader, and not that one server isn't the leader.
+func TestLeaderlessError(t *testing.T) {
 	s := servertest.New(t, func(r *rest.Config) {
 		r.Cluster, r.Peers, r.Hold, r.Operations = leaderless{}, &forwards{}, 200*time.Millisecond, &fakeOperations{}
 		r.Leaderless = func() string { return "there is no leader: 1 of 3 servers answer" }
@@ -81,14 +81,14 @@ func TestNobodyLeads(t *testing.T) {
 	}
 }
 
-// TestUnknownStaysUnknown checks that a write which may have been carried out is
-// not said to be refused because nobody took it when it was tried again.
-func TestUnknownStaysUnknown(t *testing.T) {
+// TestUnknownOutcomeIsKept checks that the outcome of a write stays unknown if a later try
+// finds no leader.
+func TestUnknownOutcomeIsKept(t *testing.T) {
 	away := structs.Errorf(structs.CodeNoLeader, "the leader is not there")
 	unknown := structs.Errorf(structs.CodeNoLeader, "the leader hung up: %w", peer.ErrUnknown)
 	for name, c := range map[string]struct {
 		errs []error
-		want string // of peer.HeaderOutcome
+		want string // value of peer.HeaderOutcome
 	}{
 		"never taken":               {[]error{away}, ""},
 		"taken, then not":           {[]error{away, unknown, away}, peer.OutcomeUnknown},

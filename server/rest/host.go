@@ -12,7 +12,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hostBrief is a host as lists show it.
+// hostBrief is the summary of a host. The type's name is that of a schema in the OpenAPI
+// document.
 type hostBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -31,7 +32,7 @@ type hostBrief struct {
 // hosts belong to no project: the policy lets only operators see them.
 var hosts = &web.Resource{
 	Noun: "hosts", Kind: structs.KindHost, Table: structs.TableHosts,
-	// Whoever asks, they are in project "".
+	// Hosts are stored under project "", whichever project asks.
 	Rows: func(v web.View, _ string, after uint64) iter.Seq[structs.Row] {
 		return v.Snap.List(structs.TableHosts, "", after)
 	},
@@ -46,28 +47,29 @@ var hosts = &web.Resource{
 		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
 		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		h := hostBody(v, r.(*structs.Host))
 		return hostBrief{
 			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	Full: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
+	Detail: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
 }
 
-// wholeHost returns the host, and of one that is lost also what holds on to it and
-// the way out.
+// wholeHost returns the detail of a host. The reason of a lost host also says what is
+// still reserved for it, and what an operator can do.
 func wholeHost(v web.View, h *structs.Host) structs.HostBody {
 	body := hostBody(v, h)
 	if h.State == structs.HostLost && !h.Fenced && body.Containers > 0 {
-		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
+		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, "+
+			"until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
 		body.StateReason = &reason
 	}
 	return body
 }
 
-// hostBody returns the host as operators see it.
+// hostBody returns a host with all fields.
 func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	used := v.Snap.Usage(h.ID)
 	body := structs.HostBody{
@@ -86,13 +88,14 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	return body
 }
 
-// quarantined returns what the host keeps in quarantine.
+// quarantined returns the workloads in the host's quarantine.
 func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	kept := []structs.QuarantinedBody{}
 	for _, page := range v.Snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
-				ContainerUUID: k.Ref().ID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
+				ContainerUUID: k.Ref().ID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch,
+				State: wire.OrNull(k.State),
 				Since: structs.Time{Time: k.Since}, Decided: wire.OrNull(string(k.Adoption)),
 			})
 		}
@@ -100,10 +103,10 @@ func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	return kept
 }
 
-// drainWaits is how many containers a drain names that can't move.
+// drainWaits is how many containers that don't move a drain names at most.
 const drainWaits = 10
 
-// drainBody returns how far the host's drain is, nil if there is none.
+// drainBody returns the progress of the host's drain, nil if there is none.
 func drainBody(v web.View, h *structs.Host) *structs.DrainBody {
 	if !h.Draining {
 		return nil
@@ -145,26 +148,28 @@ var (
 )
 
 func hostRoutes() []*web.Route {
-	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
+	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
 	shown := web.OK(structs.HostBody{})
 	return append(get,
 		&web.Route{Method: http.MethodPatch, Path: "/hosts/:id", Action: identity.HostUpdate, Handle: patchHost,
 			Summary: "Change the labels that operators give a host", Takes: []structs.PatchOp{}, Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/drain", Action: identity.HostDrain, Handle: drainHost(true), Args: []wire.Arg{
-			{Name: "deadline", Kind: wire.ArgDuration, Most: structs.MaxDrain, Doc: "Then stop what can't move; default: never."},
-			{Name: "force", Kind: wire.ArgBool, Doc: "Stop it at once."},
-		}, Summary: "Move what runs off a host, and place nothing new on it", Gives: shown},
+			{Name: "deadline", Kind: wire.ArgDuration, Most: structs.MaxDrain, Doc: "Stop what can't move after this time; default never."},
+			{Name: "force", Kind: wire.ArgBool, Doc: "Stop what can't move at once."},
+		}, Summary: "Drain a host: move its containers to other hosts, and place nothing new on it", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/undrain", Action: identity.HostDrain, Handle: drainHost(false),
 			Summary: "End a drain", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/fence", Action: identity.HostFence, Handle: fenceHost,
-			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if it is only suspect: it is lost then."}},
-			Summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", Gives: shown},
+			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also fence a host that is only suspect, which makes it lost."}},
+			Summary: "Say that a lost host is off, so that its exclusive containers may be placed again", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/adopt", Action: identity.HostAdopt, Handle: adoptHost, Args: []wire.Arg{
-			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "Its uuid, or the name that it had."},
-			{Name: "remove", Kind: wire.ArgBool, Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
-		}, Summary: "Decide what becomes of a container that a host keeps in quarantine", Gives: shown},
+			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "The container's uuid, or the name that it had."},
+			{Name: "remove", Kind: wire.ArgBool,
+				Doc: "Remove it from the host; default: adopt it as the cluster's container of that uuid, which must exist."},
+		}, Summary: "Adopt or remove a container that is in a host's quarantine", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/release", Action: identity.HostRelease, Handle: releaseHost,
-			Summary: "End the mass-loss brake for a host: it is lost", Gives: shown},
+			Summary: "End the mass-loss brake for a host, which makes it lost", Gives: shown},
 	)
 }
 
@@ -195,7 +200,7 @@ var releaseHost = writeHost(func(q *web.Request) (*structs.Host, error) {
 	return q.Service.Hosts().Release(q.Context(), &q.Call, q.Ident())
 })
 
-// adoptHost decides what becomes of a container in the host's quarantine.
+// adoptHost adopts or removes a container in the host's quarantine.
 var adoptHost = writeHost(func(q *web.Request) (*structs.Host, error) {
 	return q.Service.Hosts().Adopt(q.Context(), &q.Call, q.Ident(), q.Query.Text("container"), q.Query.Bool("remove", false))
 })

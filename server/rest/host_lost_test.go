@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// cluster is a bay over hosts whose agents are pretended, each a fake of its own.
+// cluster is a bay over hosts, each of which has its own fake agent.
 type cluster struct {
 	*caller
 	t      *testing.T
@@ -30,7 +30,7 @@ func newCluster(t *testing.T, hosts int, options ...servertest.AgentOption) *clu
 	return c
 }
 
-// container is what the API shows of a container.
+// container has the fields of a container's body that the tests use.
 func (c *cluster) container(name string) map[string]any {
 	return c.do("GET", "/v1/containers/"+name, "").is(200).object()
 }
@@ -54,7 +54,7 @@ func (c *cluster) eventually(what string, f func() bool) {
 	servertest.Eventually(c.t, what, f)
 }
 
-func TestContainersOfALostHostGoOnElsewhere(t *testing.T) {
+func TestContainersOfLostHostMove(t *testing.T) {
 	c := newCluster(t, 2)
 	id, host := c.run("web", `,"restart_policy":"always"`)
 	c.run("data", `,"restart_policy":"always","volumes":[{"name":"v","target":"/v"}]`)
@@ -100,7 +100,7 @@ func TestFenceAndRelease(t *testing.T) {
 	})
 }
 
-func TestExclusiveIsCheckedAndStays(t *testing.T) {
+func TestExclusiveIsValidatedAndImmutable(t *testing.T) {
 	c := newCluster(t, 1)
 	for _, value := range []string{`"maybe"`, "1", "{}", "[]"} {
 		unchanged(t, c.s, value, func() { c.do("POST", "/v1/containers", `{"image":"x","exclusive":`+value+`}`).is(400) })
@@ -112,14 +112,15 @@ func TestExclusiveIsCheckedAndStays(t *testing.T) {
 		}
 	}
 	c.do("POST", "/v1/containers?wait=5s", `{"name":"one","image":"x","exclusive":true}`).is(201)
-	c.do("PATCH", "/v1/containers/one", `[{"op":"remove","path":"/exclusive"}]`).is(400).says("cannot change container property(ies) exclusive.")
+	c.do("PATCH", "/v1/containers/one", `[{"op":"remove","path":"/exclusive"}]`).is(400).says("cannot change container property(ies) " +
+		"exclusive.")
 }
 
-func TestDrainMovesWithoutAPause(t *testing.T) {
+func TestDrainMovesWithoutPause(t *testing.T) {
 	hold := make(chan struct{})
 	c := newCluster(t, 2, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		if a.Epoch > 1 && a.Desired == structs.DesiredRunning {
-			<-hold // its image takes long
+			<-hold // the pull of its image takes long
 		}
 		return servertest.Obey(a)
 	}))
@@ -132,7 +133,7 @@ func TestDrainMovesWithoutAPause(t *testing.T) {
 	c.do("PUT", "/v1/hosts/"+host+"/drain?deadline=1h", "").is(200)
 	c.eventually("the move is under way", func() bool { return drained(host)["moving"] == 1.0 })
 	if a, _ := c.agents[host].Assigned(id); a.Epoch != 1 || a.Desired != structs.DesiredRunning {
-		t.Errorf("the old host is told %+v", a)
+		t.Errorf("the old host got %+v", a)
 	}
 	if drained(host)["deadline"] == nil {
 		t.Error("no deadline is shown")
@@ -161,8 +162,9 @@ func TestDrainMovesWithoutAPause(t *testing.T) {
 	c.do("PUT", "/v1/hosts/"+batch+"/drain?deadline=1000h", "").is(400)
 }
 
-// A report of an old placement changes nothing about the newest one.
-func TestOldEpochsSayNothing(t *testing.T) {
+// TestReportsOfEarlierPlacementsAreIgnored checks that a report about an earlier placement
+// doesn't change the present one.
+func TestReportsOfEarlierPlacementsAreIgnored(t *testing.T) {
 	c := newCluster(t, 2)
 	id, host := c.run("web", `,"restart_policy":"always"`)
 	c.lose(host)
@@ -170,7 +172,8 @@ func TestOldEpochsSayNothing(t *testing.T) {
 		now := c.container("web")
 		return now["status"] == "Running" && now["epoch"] == 2.0
 	})
-	if err := c.agents[host].Report(context.Background(), id, 1, structs.Observed{Status: structs.ContainerError, Reason: "old", Generation: 9}); err != nil {
+	if err := c.agents[host].Report(context.Background(), id, 1,
+		structs.Observed{Status: structs.ContainerError, Reason: "old", Generation: 9}); err != nil {
 		t.Fatal(err)
 	}
 	if now := c.container("web"); now["status"] != "Running" || now["host"] == host {

@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestDrain checks that a draining host keeps what it has and gets nothing new,
-// and that what has waited is placed once it may be.
+// TestDrain checks that a draining host keeps its containers and gets no new ones, and that
+// a waiting container is placed after the drain.
 func TestDrain(t *testing.T) {
 	f := newFixture(t)
 	f.running("before")
@@ -36,18 +36,21 @@ func TestDrain(t *testing.T) {
 	f.do("PUT", "/v1/hosts/host-1/undrain", "").is(200)
 	f.do("PUT", "/v1/hosts/host-2/undrain", "").is(200)
 	servertest.Eventually(t, "what has waited goes on", func() bool {
-		return f.do("GET", "/v1/containers/late", "").object()["status"] == "Running" && f.do("GET", "/v1/bays/other", "").object()["status"] == "CREATE_COMPLETE"
+		return f.do("GET", "/v1/containers/late", "").object()["status"] == "Running" &&
+			f.do("GET", "/v1/bays/other", "").object()["status"] == "CREATE_COMPLETE"
 	})
 	f.do("PUT", "/v1/hosts/nope/drain", "").is(404)
 }
 
-// TestOperatorLabels checks that they stand over the agent's for constraints and
-// bays, and outlast a registration.
+// TestOperatorLabels checks that operators' labels override the agent's for constraints and
+// bays, and survive a registration.
 func TestOperatorLabels(t *testing.T) {
 	s := servertest.New(t)
-	s.StartAgent(t, "host-1", servertest.Fingerprint(structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1, Memory: 1 << 30, Labels: map[string]string{"zone": "a", "disk": "hdd"}}))
+	s.StartAgent(t, "host-1", servertest.Fingerprint(structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1, Memory: 1 << 30,
+		Labels: map[string]string{"zone": "a", "disk": "hdd"}}))
 	c := newCaller(t, s)
-	body := c.do("PATCH", "/v1/hosts/host-1", `[{"op":"add","path":"/labels/zone","value":"b"},{"op":"add","path":"/labels/rack","value":"7"}]`).is(200).object()
+	body := c.do("PATCH", "/v1/hosts/host-1",
+		`[{"op":"add","path":"/labels/zone","value":"b"},{"op":"add","path":"/labels/rack","value":"7"}]`).is(200).object()
 	if fmt.Sprint(body["labels"]) != "map[disk:hdd rack:7 zone:b]" || fmt.Sprint(body["operator_labels"]) != "map[rack:7 zone:b]" {
 		t.Errorf("%v", body)
 	}
@@ -59,13 +62,14 @@ func TestOperatorLabels(t *testing.T) {
 	}
 	bay := c.do("POST", "/v1/bays?wait=5s", `{"labels":{"zone":"b"}}`).is(201).uuid()
 	c.do("POST", "/v1/containers?wait=5s", `{"image":"x","bay":"`+bay+`","constraints":{"rack":"7","disk":"hdd"}}`).is(201)
-	body = c.do("PATCH", "/v1/hosts/host-1", `[{"op":"remove","path":"/labels/rack"},{"op":"replace","path":"/labels","value":{"a.b/c":"d"}}]`).is(200).object()
+	body = c.do("PATCH", "/v1/hosts/host-1", `[{"op":"remove","path":"/labels/rack"},{"op":"replace","path":"/labels",`+
+		`"value":{"a.b/c":"d"}}]`).is(200).object()
 	if fmt.Sprint(body["labels"]) != "map[a.b/c:d disk:hdd zone:a]" {
 		t.Errorf("%v", body)
 	}
 	c.do("PATCH", "/v1/hosts/host-1", `[{"op":"remove","path":"/labels"}]`).is(200)
 	for ops, want := range map[string]int{
-		`[{"op":"remove","path":"/labels/zone"}]`:               400, // it is the agent's
+		`[{"op":"remove","path":"/labels/zone"}]`:               400, // the agent set this label
 		`[{"op":"add","path":"/name","value":"x"}]`:             400,
 		`[{"op":"add","path":"/draining","value":true}]`:        400,
 		`[{"op":"add","path":"/labels/x","value":1}]`:           400,

@@ -14,20 +14,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hostListArgs are the query arguments that say whose hosts a list asks.
+// hostListArgs are the query arguments that select the hosts of a list.
 var hostListArgs = slices.Concat([]wire.Arg{
 	web.FilterArgBay, web.FilterArgHost,
 	{Name: "all_projects", Kind: wire.ArgBool, Doc: "All hosts, and volumes of all projects; for operators."},
 }, web.Consistency)
 
-// hostFilter reads them.
+// hostFilter returns the filter that hostListArgs describe.
 func hostFilter(q *web.Request) service.HostFilter {
 	return service.HostFilter{Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), AllProjects: q.Query.Bool("all_projects", false)}
 }
 
 // The query arguments of images.
 var (
-	imageListArgs   = slices.Concat(hostListArgs, []wire.Arg{{Name: "name", Kind: wire.ArgText, Doc: "Only images of this name; without a tag it means :latest."}})
+	imageListArgs = slices.Concat(hostListArgs,
+		[]wire.Arg{{Name: "name", Kind: wire.ArgText, Doc: "Only images of this name; without a tag it means :latest."}})
 	imageTargetArgs = []wire.Arg{
 		{Name: "bay", Kind: wire.ArgText, Doc: "On the ready hosts of this bay: uuid or name. May be left out if you can use only one."},
 		{Name: "host", Kind: wire.ArgText, Doc: "On this host instead: uuid or name; for operators."},
@@ -40,8 +41,10 @@ func imageRoutes() []*web.Route {
 		{Method: http.MethodGet, Path: "/images", Action: identity.ImageList, Handle: listImages, Args: imageListArgs,
 			Summary: "List the images on hosts", Gives: web.OK(structs.ImagesBody{})},
 		{Method: http.MethodPost, Path: "/images", Action: identity.ImagePull, Handle: pullImage,
-			Summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", Takes: structs.ImagePullRequest{},
-			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}}, {Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
+			Summary: "Pull an image to hosts; answers with JSON lines of the progress if the client accepts those",
+			Takes:   structs.ImagePullRequest{},
+			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}},
+				{Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
 		{Method: http.MethodPut, Path: "/images/load", Action: identity.ImageLoad, Handle: loadImages, Args: imageTargetArgs,
 			Summary:    "Load a tar archive of images on hosts",
 			TakesMedia: mediaTar, Streams: true, Gives: web.OK(structs.HostResultsBody{})},
@@ -58,8 +61,8 @@ func listImages(q *web.Request) error {
 
 var pullShape = wire.NewShape("image", structs.ImagePullRequest{}, nil)
 
-// pullImage pulls an image to hosts, and answers when all have ended, or with a
-// line for each step of each.
+// pullImage pulls an image to hosts. It answers when all hosts have ended, or with a line
+// for each step of each host.
 func pullImage(q *web.Request) error {
 	var body structs.ImagePullRequest
 	if _, err := q.Decode(pullShape, &body); err != nil {
@@ -77,8 +80,7 @@ func pullImage(q *web.Request) error {
 	return q.JSONOf(snap, structs.HostResultsBody{Results: all}, err)
 }
 
-// pullLines streams how far the hosts are, and in the last line of each what
-// became of it.
+// pullLines streams the progress of each host. The last line of a host has its result.
 func pullLines(q *web.Request, pull *service.Pull) error {
 	flush := http.NewResponseController(q.W).Flush
 	q.W.Header().Set("Content-Type", mediaLines)
@@ -88,8 +90,8 @@ func pullLines(q *web.Request, pull *service.Pull) error {
 		return err
 	}
 	var mu sync.Mutex
-	// A reader who has left ends the request's context, and so the pulls. What became
-	// of all is in the lines.
+	// A client that leaves ends the request's context, and so the pulls. The results are
+	// in the lines, so that Run's are not needed.
 	_, _ = pull.Run(q.Context(), func(r structs.HostResult) {
 		line, err := json.Marshal(r)
 		if err != nil {
@@ -108,7 +110,7 @@ func loadImages(q *web.Request) error {
 	snap, all, err := q.Service.Images().Load(q.Context(), &q.Call, service.LoadImages{
 		Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), Archive: q.R.Body, Size: q.R.ContentLength,
 	})
-	return q.Unread(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
+	return q.CloseOnError(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
 }
 
 // pruneImages removes the images that no container uses.

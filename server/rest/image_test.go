@@ -19,12 +19,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// someImages are images as agents list them.
-const someImages = `[{"id":"sha256:02","names":["busybox:latest","busybox:1"],"size":200,"in_use":true,"created_at":"2026-01-02T03:04:05+00:00","pulled_at":null,"used_at":"2026-01-03T03:04:05+00:00"},` +
+// someImages is an agent's list of images.
+const someImages = `[{"id":"sha256:02","names":["busybox:latest","busybox:1"],"size":200,"in_use":true,` +
+	`"created_at":"2026-01-02T03:04:05+00:00","pulled_at":null,"used_at":"2026-01-03T03:04:05+00:00"},` +
 	`{"id":"sha256:01","names":[],"size":100,"in_use":false,"created_at":null,"pulled_at":null,"used_at":null}]`
 
-// readInput reads a session's input to the end that its sender tells; ok is
-// false if it breaks off.
+// readInput reads a session's input up to the sender's end message. ok is false if the
+// session ends without it.
 func readInput(ctx context.Context, conn *websocket.Conn) (input []byte, ok bool) {
 	conn.SetReadLimit(1 << 20) // as agents have it
 	for {
@@ -56,14 +57,14 @@ func says(document string) servertest.AgentOption {
 	})
 }
 
-// mute answers a session with nothing, as long as somebody waits.
+// mute doesn't answer a session until the other side leaves.
 func mute() servertest.AgentOption {
 	return servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		<-conn.CloseRead(ctx).Done()
 	})
 }
 
-// bayOf is a bay "b1" of one host for each of the options, h0, h1 and so on.
+// bayOf makes a bay "b1" with one host for each of the options: h0, h1 and so on.
 func bayOf(t *testing.T, s *servertest.Server, options ...servertest.AgentOption) (*caller, []*servertest.Agent) {
 	t.Helper()
 	c := newCaller(t, s)
@@ -77,13 +78,15 @@ func bayOf(t *testing.T, s *servertest.Server, options ...servertest.AgentOption
 
 func TestImageList(t *testing.T) {
 	s := servertest.New(t, servertest.WithHostPatience(2*time.Second))
-	c, agents := bayOf(t, s, says(someImages), fails(structs.CodeUnavailable, "the Docker engine does not answer"), mute(), says("nonsense"), says(someImages))
+	c, agents := bayOf(t, s, says(someImages), fails(structs.CodeUnavailable, "the Docker engine does not answer"), mute(),
+		says("nonsense"), says(someImages))
 	agents[4].Stop()
 	s.Lose(t, agents[4].HostID)
 
 	r := c.do("GET", "/v1/images", "").is(200)
 	images := r.items("images")
-	if len(images) != 2 || images[0]["id"] != "sha256:01" || images[1]["id"] != "sha256:02" || images[1]["host"] != "h0" || images[1]["host_uuid"] != agents[0].HostID ||
+	if len(images) != 2 || images[0]["id"] != "sha256:01" || images[1]["id"] != "sha256:02" || images[1]["host"] != "h0" ||
+		images[1]["host_uuid"] != agents[0].HostID ||
 		images[1]["bay_uuid"] == nil || images[1]["in_use"] != true || images[1]["used_at"] != "2026-01-03T03:04:05+00:00" {
 		t.Errorf("images %v", images)
 	}
@@ -92,13 +95,15 @@ func TestImageList(t *testing.T) {
 		errs = append(errs, fmt.Sprintf("%v %v: %v", e["host"], e["code"], e["message"]))
 	}
 	want := []string{"h1 unavailable: the Docker engine does not answer", "h2 unavailable: the host did not answer within 2s",
-		"h3 unavailable: the host's agent sent an answer that can't be read: ", "h4 unavailable: the host is lost (its agent was not heard of)"}
+		"h3 unavailable: the host's agent sent an answer that can't be read: ",
+		"h4 unavailable: the host is lost (its agent was not heard of)"}
 	for i := range want {
 		if i >= len(errs) || !strings.HasPrefix(errs[i], want[i]) {
 			t.Fatalf("errors\n%s, want\n%s", strings.Join(errs, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	for query, want := range map[string]int{"host=h0": 2, "host=" + agents[0].HostID: 2, "host=h0&name=busybox": 1, "host=h0&name=busybox:1": 1, "host=h0&name=box": 0, "bay=b1&host=h0": 2} {
+	for query, want := range map[string]int{"host=h0": 2, "host=" + agents[0].HostID: 2, "host=h0&name=busybox": 1,
+		"host=h0&name=busybox:1": 1, "host=h0&name=box": 0, "bay=b1&host=h0": 2} {
 		if got := c.do("GET", "/v1/images?"+query, "").is(200).items("images"); len(got) != want {
 			t.Errorf("%s: %d images, want %d", query, len(got), want)
 		}
@@ -108,8 +113,8 @@ func TestImageList(t *testing.T) {
 	c.do("GET", "/v1/images?limit=1", "").is(400)
 }
 
-// TestImageListIsBounded checks that hosts can't fill the server's memory.
-func TestImageListIsBounded(t *testing.T) {
+// TestImageListSizeIsLimited checks that hosts can't fill the server's memory.
+func TestImageListSizeIsLimited(t *testing.T) {
 	endless := servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		chunk := strings.Repeat(" ", 512<<10)
 		for servertest.Send(ctx, conn, stdout, chunk) == nil {
@@ -122,8 +127,8 @@ func TestImageListIsBounded(t *testing.T) {
 	}
 }
 
-// TestImagesByTenancy checks whose hosts are seen and changed by whom.
-func TestImagesByTenancy(t *testing.T) {
+// TestImagesAndVolumesByProject checks which hosts the callers of a project see and change.
+func TestImagesAndVolumesByProject(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	root := newCaller(t, s).as("admin")
 	place := func(token, bay, more string) *servertest.Agent {
@@ -146,7 +151,8 @@ func TestImagesByTenancy(t *testing.T) {
 	}
 	for _, tt := range []struct{ token, query, want string }{
 		{"alice", "", "all mine"}, {"reader", "", "all mine"}, {"mallory", "", "all other"}, {"admin", "", "all mine"},
-		{"admin", "?all_projects=true", "all mine none other"}, {"admin", "?host=host-of-other", "other"}, {"admin", "?host=" + free.HostID, "none"},
+		{"admin", "?all_projects=true", "all mine none other"}, {"admin", "?host=host-of-other", "other"},
+		{"admin", "?host=" + free.HostID, "none"},
 		{"alice", "?bay=all", "all"}, {"alice", "?host=host-of-mine", "mine"},
 	} {
 		if got := hosts(tt.token, tt.query); got != tt.want {
@@ -173,7 +179,7 @@ func TestImagesByTenancy(t *testing.T) {
 	pull(root, `,"host":"host-of-none","bay":"mine"`).is(400).mentions("name one of them")
 	pull(root, `,"bay":"mine","bay_uuid":"all"`).is(400).mentions("two spellings")
 
-	// An archive takes any name: in a shared bay also that of others' images.
+	// An archive can use any image's name, in a shared bay also that of another project's.
 	alice.do("PUT", "/v1/images/load?bay=mine", "tar").is(200)
 	alice.do("PUT", "/v1/images/load?bay=all", "tar").is(403).mentions("shared")
 	alice.do("PUT", "/v1/images/load?host=host-of-mine", "tar").is(403)
@@ -189,8 +195,9 @@ func TestImagesByTenancy(t *testing.T) {
 		}
 	}
 
-	// The host's word on whose a volume is counts for nothing.
-	if got := alice.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 2 || got[0]["name"] != "data" || got[0]["host"] != "host-of-all" {
+	// The server doesn't trust a host to name the project of a volume.
+	if got := alice.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 2 || got[0]["name"] != "data" ||
+		got[0]["host"] != "host-of-all" {
 		t.Errorf("volumes %v", got)
 	}
 	if got := mallory.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 0 {
@@ -211,10 +218,12 @@ func TestImagePull(t *testing.T) {
 	f := newFixture(t, servertest.Serve(s.serve))
 	s.play = serveText
 	r := f.do("POST", "/v1/images", `{"image":"me/it:1","registry":{"username":"u","password":"geheim"}}`).is(200)
-	if offer := <-s.offers; offer.Kind != structs.SessionImagePull || offer.ContainerID != "" || offer.Image != "me/it:1" || offer.Registry.Password != "geheim" {
+	if offer := <-s.offers; offer.Kind != structs.SessionImagePull || offer.ContainerID != "" || offer.Image != "me/it:1" ||
+		offer.Registry.Password != "geheim" {
 		t.Errorf("offer %+v", offer)
 	}
-	if got := r.items("results"); len(got) != 1 || got[0]["result"] != "success" || got[0]["host"] != "host-1" || got[0]["message"] != nil || fmt.Sprint(got[0]["images"]) != "[me/it:1]" {
+	if got := r.items("results"); len(got) != 1 || got[0]["result"] != "success" || got[0]["host"] != "host-1" ||
+		got[0]["message"] != nil || fmt.Sprint(got[0]["images"]) != "[me/it:1]" {
 		t.Errorf("results %v", got)
 	}
 	for body, want := range map[string]string{
@@ -262,14 +271,16 @@ func lines(t *testing.T, s *servertest.Server, body string) []structs.HostResult
 	}
 }
 
-// One host that fails, or is lost, doesn't spoil the pull of the others.
+// TestImagePullOnSeveralHosts checks that a host which fails or is lost doesn't affect the
+// pull on other hosts.
 func TestImagePullOnSeveralHosts(t *testing.T) {
 	s := servertest.New(t)
 	c, agents := bayOf(t, s, servertest.Serve(serveText), fails(structs.CodeNotFound, "no such host"), servertest.Serve(serveText))
 	agents[2].Stop()
 	s.Lose(t, agents[2].HostID)
 	got := c.do("POST", "/v1/images", `{"image":"a"}`).is(200).items("results")
-	if len(got) != 2 || got[0]["result"] != "success" || got[1]["result"] != "error" || got[1]["code"] != "not_found" || got[1]["message"] != "no such host" {
+	if len(got) != 2 || got[0]["result"] != "success" || got[1]["result"] != "error" || got[1]["code"] != "not_found" ||
+		got[1]["message"] != "no such host" {
 		t.Errorf("results %v", got)
 	}
 	var texts []string
@@ -285,11 +296,12 @@ func TestImagePullOnSeveralHosts(t *testing.T) {
 		t.Errorf("lines %q, want %q", texts, want)
 	}
 	c.do("POST", "/v1/images", `{"image":""}`, header{"Accept", "application/x-ndjson"}).is(400)
-	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent was not heard of)")
+	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent was not " +
+		"heard of)")
 }
 
-// TestImagePullIsLeft checks that the agents learn that the user has left.
-func TestImagePullIsLeft(t *testing.T) {
+// TestImagePullEndsWithClient checks that the agents' sessions end when the client leaves.
+func TestImagePullEndsWithClient(t *testing.T) {
 	left := make(chan struct{})
 	f := newFixture(t, servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		closed := conn.CloseRead(ctx)
@@ -327,11 +339,12 @@ func TestImageLoad(t *testing.T) {
 		conn.Close(websocket.StatusNormalClosure, "")
 	})
 	s := servertest.New(t, servertest.WithMaxImageFile(8<<20))
-	// The second one says no in the middle of it.
+	// The second host fails in the middle of the archive.
 	c, _ := bayOf(t, s, takes, fails(structs.CodeNoSpace, "no space left on device"), takes)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 400<<10) // 6.4 MB
 	got := c.do("PUT", "/v1/images/load", string(large)).is(200).items("results")
-	if len(got) != 3 || got[0]["result"] != "success" || fmt.Sprint(got[0]["images"]) != "[a:1 b:1]" || got[1]["code"] != "no_space" || got[2]["result"] != "success" {
+	if len(got) != 3 || got[0]["result"] != "success" || fmt.Sprint(got[0]["images"]) != "[a:1 b:1]" || got[1]["code"] != "no_space" ||
+		got[2]["result"] != "success" {
 		t.Errorf("results %v", got)
 	}
 	for range 2 {
@@ -339,8 +352,9 @@ func TestImageLoad(t *testing.T) {
 			t.Error("a host has got something else")
 		}
 	}
-	// What is too large reaches no host, or does not come to its end there.
-	c.do("PUT", "/v1/images/load", strings.Repeat("x", 8<<20+1)).is(413).says("the archive is larger than 8388608 bytes: save fewer images into it")
+	// An archive that is too large reaches no host, or doesn't end there.
+	c.do("PUT", "/v1/images/load", strings.Repeat("x",
+		8<<20+1)).is(413).says("the archive is larger than 8388608 bytes: save fewer images into it")
 	if len(inputs) > 0 {
 		t.Error("a host was asked")
 	}
@@ -352,7 +366,7 @@ func TestImageLoad(t *testing.T) {
 		}
 		resp, err := httpClient.Do(r)
 		if err != nil {
-			return nil // the body broke off
+			return nil // the server closed the connection before the end of the body
 		}
 		resp.Body.Close()
 		return resp
@@ -365,7 +379,7 @@ func TestImageLoad(t *testing.T) {
 			t.Errorf("a host has got %d bytes", n)
 		}
 	}
-	// A sender who breaks off has sent no archive: the hosts are not told that it ends.
+	// If the sender breaks off, the hosts get no end message.
 	send(io.MultiReader(bytes.NewReader(large[:1<<20]), broken{}))
 	for range 2 {
 		if n := len(<-inputs); n > 1<<20 {
@@ -378,9 +392,9 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, fmt.Errorf("the disk is broken") }
 
-// TestImageLoadKeepsPace checks that what one host doesn't take yet is kept
-// nowhere: the others and the sender wait for it.
-func TestImageLoadKeepsPace(t *testing.T) {
+// TestImageLoadWaitsForSlowestHost checks that the sender and the other hosts wait for a
+// slow host, so that nothing is buffered for it.
+func TestImageLoadWaitsForSlowestHost(t *testing.T) {
 	const size = 64 << 20
 	var got atomic.Int64
 	release := make(chan struct{})
@@ -422,7 +436,7 @@ func TestImageLoadKeepsPace(t *testing.T) {
 	}
 }
 
-func TestImageLoadThatNoHostTakes(t *testing.T) {
+func TestImageLoadFailsOnAllHosts(t *testing.T) {
 	s := servertest.New(t)
 	c, agents := bayOf(t, s, fails(structs.CodeInvalid, "the archive can't be loaded"), fails(structs.CodeInvalid, "it is no tar"))
 	c.do("PUT", "/v1/images/load", strings.Repeat("x", 1<<20)).is(400).says("host h0: the archive can't be loaded; host h1: it is no tar")
@@ -439,9 +453,10 @@ func TestImageLoadThatNoHostTakes(t *testing.T) {
 func TestVolumes(t *testing.T) {
 	s := newScript()
 	server := servertest.New(t, servertest.WithHostPatience(2*time.Second))
-	c, _ := bayOf(t, server, servertest.Serve(s.serve), servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
-		<-conn.CloseRead(ctx).Done()
-	}))
+	c, _ := bayOf(t, server, servertest.Serve(s.serve),
+		servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+			<-conn.CloseRead(ctx).Done()
+		}))
 	id := c.do("POST", "/v1/containers", `{"name":"web","image":"a"}`).is(201).uuid()
 	project := server.Store.Snapshot().Container(id).ProjectID
 	volume := func(name, used string) string {
@@ -459,17 +474,19 @@ func TestVolumes(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionVolumeList || offer.ProjectID != project {
 		t.Errorf("offer %+v", offer)
 	}
-	if got := r.items("volumes"); len(got) != 2 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" || len(r.items("errors")) != 1 {
+	if got := r.items("volumes"); len(got) != 2 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" ||
+		len(r.items("errors")) != 1 {
 		t.Errorf("volumes %s", r.body)
 	}
 	if got := c.do("GET", "/v1/volumes?name=old&host=h0", "").is(200); len(got.items("volumes")) != 1 || len(got.items("errors")) != 0 {
 		t.Errorf("volumes %s", got.body)
 	}
-	// What a silent host may have is not deleted by mistake elsewhere.
+	// While a host is silent, the volume isn't deleted on another one.
 	c.do("DELETE", "/v1/volumes/old", "").is(503).mentions("may be on host h1", "did not answer within 2s", "Say with host")
 	c.do("DELETE", "/v1/volumes/old?host=h1", "").is(503)
 	c.do("DELETE", "/v1/volumes/none?host=h0", "").is(404).says("Volume none could not be found.")
-	c.do("DELETE", "/v1/volumes/data?host=h0", "").is(409).code("volume.conflict").says("Volume data on host h0 is used by container web, other: delete that first")
+	c.do("DELETE", "/v1/volumes/data?host=h0",
+		"").is(409).code("volume.conflict").says("Volume data on host h0 is used by container web, other: delete that first")
 	for len(s.offers) > 0 {
 		<-s.offers
 	}
@@ -478,7 +495,7 @@ func TestVolumes(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionVolumeDelete || offer.ProjectID != project || offer.Volume != "old" {
 		t.Errorf("offer %+v", offer)
 	}
-	// A container that has come to use it in between.
+	// A container has begun to use the volume in between.
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 		if offer.Kind == structs.SessionVolumeList {
 			_ = servertest.Send(ctx, conn, stdout, list)

@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/server/servertest"
 )
 
-// moving is a cluster whose leader a test sets: "other", or this server.
+// moving is a cluster in which a test sets the leader: "other", or this server.
 type moving struct {
 	*servertest.Log
 
@@ -45,10 +45,10 @@ func (m *moving) set(leader string) {
 	m.changed = make(chan struct{})
 }
 
-// TestLeaderChangesInTheMiddleOfAForwardedCall: the old leader is frozen with the
-// request. A create is made again by the new one, once; a change of which nobody
-// knows whether it was carried out is not, and the answer says so.
-func TestLeaderChangesInTheMiddleOfAForwardedCall(t *testing.T) {
+// TestLeaderChangeDuringForwardedCall freezes the old leader while it has the request. The
+// new leader carries out a create, once. A change of fields isn't repeated, and the
+// response says that its outcome is unknown.
+func TestLeaderChangeDuringForwardedCall(t *testing.T) {
 	came := make(chan struct{})
 	release := make(chan struct{})
 	frozen := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -62,7 +62,8 @@ func TestLeaderChangesInTheMiddleOfAForwardedCall(t *testing.T) {
 		m.Log = c.Cluster.(*servertest.Log)
 		c.Cluster, c.Hold = m, 30*time.Second
 		c.Member = fellow{secret: "the secret"}
-		c.Peers = peer.New(peer.Config{URLs: func(string) []string { return []string{frozen.URL} }, Secret: func() string { return "the secret" }})
+		c.Peers = peer.New(peer.Config{URLs: func(string) []string { return []string{frozen.URL} },
+			Secret: func() string { return "the secret" }})
 	})
 	f := newFixtureOn(t, s)
 	made := f.do("POST", "/v1/baymodels", `{"coe":"docker","name":"was"}`).is(201).object()["uuid"].(string)

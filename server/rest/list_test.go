@@ -39,7 +39,8 @@ func TestPaging(t *testing.T) {
 					t.Errorf("page of %d with next %q", len(r.items("baymodels")), next)
 				}
 				if next != "" {
-					if wantPath := f.s.URL + "/v1/baymodels"; !strings.HasPrefix(next, wantPath+"?sort_key=") && !strings.HasPrefix(next, wantPath+"/detail?sort_key=") {
+					if wantPath := f.s.URL + "/v1/baymodels"; !strings.HasPrefix(next, wantPath+"?sort_key=") &&
+						!strings.HasPrefix(next, wantPath+"/detail?sort_key=") {
 						t.Errorf("next %q", next)
 					}
 					next = strings.TrimPrefix(next, f.s.URL)
@@ -50,7 +51,7 @@ func TestPaging(t *testing.T) {
 			}
 		}
 	}
-	// A page that is exactly full has a next, also if nothing follows.
+	// A full page has next, even if no object follows.
 	r := f.do("GET", "/v1/baymodels?limit=7", "").is(200)
 	next, _ := r.object()["next"].(string)
 	if next == "" {
@@ -65,8 +66,8 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestLinksNameTheHostThatWasAsked checks that links follow the Host header.
-func TestLinksNameTheHostThatWasAsked(t *testing.T) {
+// TestLinksFollowHostHeader checks that links follow the Host header.
+func TestLinksFollowHostHeader(t *testing.T) {
 	f := newFixture(t)
 	r := f.hosted("magnum.example:8080", "GET", "/v1/bays/b1")
 	for _, want := range []string{"http://magnum.example:8080/v1/bays/" + f.bay, "http://magnum.example:8080/bays/" + f.bay} {
@@ -74,10 +75,11 @@ func TestLinksNameTheHostThatWasAsked(t *testing.T) {
 			t.Errorf("no link %s in %s", want, r.body)
 		}
 	}
-	if next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]; !strings.HasPrefix(fmt.Sprint(next), "http://other:1/v1/bays?") {
+	next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]
+	if !strings.HasPrefix(fmt.Sprint(next), "http://other:1/v1/bays?") {
 		t.Errorf("next %v", next)
 	}
-	// Bookmarks lead there without /v1.
+	// Bookmarks are links without /v1.
 	f.do("GET", "/bays/"+f.bay, "").is(200)
 	f.do("GET", "/containers/", "").is(200)
 	if got := f.do("HEAD", "/v1/bays/b1", ""); got.status != 200 || len(got.body) != 0 {
@@ -138,14 +140,15 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestNodesShowHosts checks the 2015 spelling of hosts.
+// TestNodesShowHosts checks that operators see hosts as nodes of 2015.
 func TestNodesShowHosts(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	agent := s.StartAgent(t, "host-1")
 	admin, member := newCaller(t, s).as("admin"), newCaller(t, s).as("alice")
 	stored := member.do("POST", "/v1/nodes", `{"type":"bare","image_id":"img","ironic_node_id":"x"}`).is(201).uuid()
 	list := admin.do("GET", "/v1/nodes", "").is(200).items("nodes")
-	if len(list) != 2 || list[0]["uuid"] != agent.HostID || list[0]["type"] != "host" || list[1]["uuid"] != stored || list[1]["type"] != "bare" {
+	if len(list) != 2 || list[0]["uuid"] != agent.HostID || list[0]["type"] != "host" || list[1]["uuid"] != stored ||
+		list[1]["type"] != "bare" {
 		t.Errorf("operator's nodes %v", list)
 	}
 	if list = member.do("GET", "/v1/nodes/detail", "").is(200).items("nodes"); len(list) != 1 || list[0]["uuid"] != stored {
@@ -156,7 +159,9 @@ func TestNodesShowHosts(t *testing.T) {
 	}
 	member.do("GET", "/v1/nodes/"+agent.HostID, "").is(404)
 	admin.do("DELETE", "/v1/nodes/"+agent.HostID, "").is(404) // hosts aren't deleted this way
-	if got := member.do("PATCH", "/v1/nodes/"+stored, `[{"op":"replace","path":"/type","value":"virt"},{"op":"remove","path":"/image_id"}]`).is(200).object(); got["type"] != "virt" || got["image_id"] != nil || got["updated_at"] == nil {
+	if got := member.do("PATCH", "/v1/nodes/"+stored,
+		`[{"op":"replace","path":"/type","value":"virt"},{"op":"remove","path":"/image_id"}]`).is(200).object(); got["type"] != "virt" ||
+		got["image_id"] != nil || got["updated_at"] == nil {
 		t.Errorf("patched node %v", got)
 	}
 	member.do("DELETE", "/v1/nodes/"+stored, "").is(204)
@@ -166,22 +171,23 @@ func TestNodesShowHosts(t *testing.T) {
 	}
 }
 
-// TestNames checks names that are hard.
-func TestNames(t *testing.T) {
+// TestUnusualNames checks names that need escapes or look like something else.
+func TestUnusualNames(t *testing.T) {
 	f := newFixture(t)
-	for _, name := range []string{"ünï-çødé", "with space", "日本語", "a/b", "%41", "a?b#c", "detail", "..", strings.Repeat("é", 255), structs.NewID() + "x", "{}", "<&>", "  "} {
+	for _, name := range []string{"ünï-çødé", "with space", "日本語", "a/b", "%41", "a?b#c", "detail", "..", strings.Repeat("é", 255),
+		structs.NewID() + "x", "{}", "<&>", "  "} {
 		id := f.do("POST", "/v1/containers", toJSON(t, map[string]string{"name": name, "image": "busybox", "bay": f.bay})).is(201).uuid()
 		if got := f.do("GET", "/v1/containers/"+id, "").is(200).object()["name"]; got != name {
 			t.Errorf("name %q is shown as %q", name, got)
 		}
 		if name == "detail" || name == ".." {
-			continue // no name in a path: the list, and another path
+			continue // in a path these are the list and another path
 		}
 		if got := f.do("GET", "/v1/containers/"+url.PathEscape(name), "").is(200).uuid(); got != id {
 			t.Errorf("%q leads to %s, want %s", name, got, id)
 		}
 	}
-	// Two objects may carry a name; a UUID that is given is taken.
+	// Two objects may have the same name. A UUID in the request is used.
 	id := structs.NewID()
 	if got := f.do("POST", "/v1/bays", `{"name":"b1","uuid":"`+id+`"}`).is(201).uuid(); got != id {
 		t.Errorf("uuid %s, want %s", got, id)
@@ -189,26 +195,33 @@ func TestNames(t *testing.T) {
 	if got := f.do("GET", "/v1/bays/"+id, "").is(200).object()["name"]; got != "b1" {
 		t.Errorf("name %v", got)
 	}
-	if got := f.do("POST", "/v1/containers", `{"name":null,"image":"busybox","bay":"`+f.bay+`"}`).is(201).object()["name"]; got == "" || got == nil {
+	if got := f.do("POST", "/v1/containers", `{"name":null,"image":"busybox","bay":"`+f.bay+`"}`).is(201).object()["name"]; got == "" ||
+		got == nil {
 		t.Errorf("generated name %v", got)
 	}
 }
 
-// TestLenientValues checks what 2015 took beside plain JSON.
+// TestLenientValues checks values in other JSON types, which the API of 2015 accepted.
 func TestLenientValues(t *testing.T) {
 	f := newFixture(t)
-	got := f.do("POST", "/v1/bays", ` {"name":"x","node_count":"2","bay_create_timeout":"5","discovery_url":null,"labels":null,"shared":"True","api_address":null,"coe":"swarm","placement":"binpack"} `).is(201).object()
-	if got["node_count"] != 2.0 || got["bay_create_timeout"] != 5.0 || got["shared"] != true || got["coe"] != "swarm" || got["placement"] != "binpack" {
+	got := f.do("POST", "/v1/bays", ` {"name":"x","node_count":"2","bay_create_timeout":"5","discovery_url":null,"labels":null,`+
+		`"shared":"True","api_address":null,"coe":"swarm","placement":"binpack"} `).is(201).object()
+	if got["node_count"] != 2.0 || got["bay_create_timeout"] != 5.0 || got["shared"] != true || got["coe"] != "swarm" ||
+		got["placement"] != "binpack" {
 		t.Errorf("bay %v", got)
 	}
-	c := f.do("POST", "/v1/containers?run=", `{"image_id":"busybox","bay":"b1","command":["echo","a b"],"entrypoint":"/bin/sh -c","memory":"512m","cpu":"0.5","ports":[{"container_port":"80"}],"tty":"true","stop_timeout":"3","environment":{"A":"b"},"volumes":[{"name":"data","target":"/data"}],"restart_policy":"on-failure:3"}`).is(201).object()
-	if fmt.Sprint(c["command"]) != "[echo a b]" || fmt.Sprint(c["entrypoint"]) != "[/bin/sh -c]" || c["memory"] != float64(512<<20) || c["cpu"] != 0.5 || c["tty"] != true ||
-		c["stop_timeout"] != 3.0 || fmt.Sprint(c["ports"]) != "[map[container_port:80 host_port:0 protocol:tcp]]" || c["restart_policy"] != "on-failure:3" || fmt.Sprint(c["environment"]) != "map[A:b]" {
+	c := f.do("POST", "/v1/containers?run=", `{"image_id":"busybox","bay":"b1","command":["echo","a b"],"entrypoint":"/bin/sh -c",`+
+		`"memory":"512m","cpu":"0.5","ports":[{"container_port":"80"}],"tty":"true","stop_timeout":"3","environment":{"A":"b"},`+
+		`"volumes":[{"name":"data","target":"/data"}],"restart_policy":"on-failure:3"}`).is(201).object()
+	if fmt.Sprint(c["command"]) != "[echo a b]" || fmt.Sprint(c["entrypoint"]) != "[/bin/sh -c]" || c["memory"] != float64(512<<20) ||
+		c["cpu"] != 0.5 || c["tty"] != true ||
+		c["stop_timeout"] != 3.0 || fmt.Sprint(c["ports"]) != "[map[container_port:80 host_port:0 protocol:tcp]]" ||
+		c["restart_policy"] != "on-failure:3" || fmt.Sprint(c["environment"]) != "map[A:b]" {
 		t.Errorf("container %v", c)
 	}
 }
 
-// hosted makes a request under another host's name.
+// hosted makes a request with another Host header.
 func (c *caller) hosted(host, method, path string) *reply {
 	c.t.Helper()
 	return c.do(method, path, "", header{"Host", host})

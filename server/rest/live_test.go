@@ -19,16 +19,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestTopShowsListedColumnsOnly: ps runs on the host as root. What would have it
-// show environments, or take another column for that of PIDs, doesn't reach a host
-// by either spelling of the API.
+// TestTopShowsListedColumnsOnly checks that arguments of ps which would show environments,
+// or make another column pass for that of PIDs, don't reach a host by the API or the
+// dialect. ps runs on the host as root.
 func TestTopShowsListedColumnsOnly(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")
 	s.play = serveText
 	for _, args := range []string{
-		"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID,args", "e", "-e e", "aux e", "auxe", "-eww", "-o pid,environ", "-o pid,pid", "-o PID",
+		"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID,args", "e", "-e e", "aux e", "auxe", "-eww", "-o pid,environ", "-o pid,pid",
+		"-o PID",
 		"--format pid", "-O rss", "O rss", "-y", "-C sh", "--ppid 1", "-p 1", "-o pid\n-e e", "-o pid\te",
 	} {
 		query := "?ps_args=" + url.QueryEscape(args)
@@ -55,7 +56,8 @@ func TestStatsAndTop(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionStats || offer.ContainerID != id || offer.Stream {
 		t.Errorf("offer %+v", offer)
 	}
-	if stats["cpu_percent"] != 12.5 || stats["memory_used"] != 1048576.0 || stats["pids"] != 5.0 || stats["read_at"] != "2026-01-02T03:04:05+00:00" {
+	if stats["cpu_percent"] != 12.5 || stats["memory_used"] != 1048576.0 || stats["pids"] != 5.0 ||
+		stats["read_at"] != "2026-01-02T03:04:05+00:00" {
 		t.Errorf("stats %v", stats)
 	}
 	top := f.do("GET", "/v1/containers/c/top?ps_args=-o+pid,args", "").is(200)
@@ -68,7 +70,8 @@ func TestStatsAndTop(t *testing.T) {
 	f.do("PUT", "/v1/containers/c/pause", "").is(200)
 	f.do("GET", "/v1/containers/c/stats", "").is(200)
 
-	for answer, want := range map[string]int{`{"done":true}`: 503, `{"error":"no ps on the host","code":"unavailable"}`: 503, `{"error":"bad argument","code":"invalid"}`: 400} {
+	for answer, want := range map[string]int{`{"done":true}`: 503, `{"error":"no ps on the host","code":"unavailable"}`: 503,
+		`{"error":"bad argument","code":"invalid"}`: 400} {
 		s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 			_ = servertest.Send(ctx, conn, ctl, answer)
 		}
@@ -77,8 +80,8 @@ func TestStatsAndTop(t *testing.T) {
 	}
 }
 
-// TestStatsStream checks that each document is a line of its own, and that the
-// agent learns that the user has left.
+// TestStatsStream checks that each document is on its own line, and that the agent's
+// session ends when the user leaves.
 func TestStatsStream(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
@@ -135,7 +138,8 @@ func TestAttach(t *testing.T) {
 		_, _, _ = conn.Read(ctx)
 	}
 	attach := func(path string) (*websocket.Conn, *http.Response, error) {
-		return websocket.Dial(t.Context(), strings.Replace(f.s.URL, "http", "ws", 1)+"/v1/containers/"+path, &websocket.DialOptions{HTTPClient: httpClient})
+		return websocket.Dial(t.Context(), strings.Replace(f.s.URL, "http", "ws", 1)+"/v1/containers/"+path,
+			&websocket.DialOptions{HTTPClient: httpClient})
 	}
 	conn, _, err := attach("talks/attach/ws?w=80&h=24")
 	if err != nil {
@@ -161,7 +165,7 @@ func TestAttach(t *testing.T) {
 	if offer := <-s.offers; offer.Exec.TTY || offer.Exec.Stdin {
 		t.Errorf("offer %+v", offer.Exec)
 	}
-	// One that was not started: who asks for it hears when it may be.
+	// An attach to a container that was never started says when the start may come.
 	conn, _, err = attach("idle/attach/ws?unstarted=true")
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +179,8 @@ func TestAttach(t *testing.T) {
 	if m := lastControl(t, conn); m.ExitCode == nil {
 		t.Errorf("last message %+v", m)
 	}
-	for path, want := range map[string]int{"mute/attach/ws?stdin=true": 409, "idle/attach/ws": 409, "nope/attach/ws": 404, "mute/attach/ws?h=10001": 400} {
+	for path, want := range map[string]int{"mute/attach/ws?stdin=true": 409, "idle/attach/ws": 409, "nope/attach/ws": 404,
+		"mute/attach/ws?h=10001": 400} {
 		if _, resp, err := attach(path); err == nil || resp.StatusCode != want {
 			t.Errorf("%s: %v, want %d", path, err, want)
 		}
@@ -186,8 +191,8 @@ func TestArchives(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
-	f.container("c", "") // it need not run
-	// More than is kept in memory, in pieces of any size.
+	f.container("c", "") // the container need not run
+	// The archive is larger than what is kept in memory, and comes in pieces of any size.
 	large := bytes.Repeat([]byte("0123456789abcdef"), 200<<10)
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 		for rest := large; len(rest) > 0; {
@@ -225,7 +230,7 @@ func TestArchives(t *testing.T) {
 		t.Errorf("offer %+v, %d bytes", offer, got.Len())
 	}
 
-	// The agent says no, before or in the middle of it.
+	// The agent fails before the archive, or in the middle of it.
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		_ = servertest.Send(ctx, conn, ctl, `{"error":"/data is no directory","code":"invalid"}`)
 		conn.Close(websocket.StatusNormalClosure, "")
@@ -245,8 +250,8 @@ func TestArchives(t *testing.T) {
 	}
 }
 
-// TestArchivesThatAreTooLarge checks that nothing of one reaches a host.
-func TestArchivesThatAreTooLarge(t *testing.T) {
+// TestArchiveTooLarge checks that no part of an archive that is too large reaches a host.
+func TestArchiveTooLarge(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.container("c", "")
@@ -258,7 +263,7 @@ func TestArchivesThatAreTooLarge(t *testing.T) {
 	}
 	f.do("GET", "/v1/containers/c/archive?path=/", "").is(413).says(message)
 	<-s.offers
-	// A client that waits for the word before it sends 64 MiB, as curl does.
+	// Like curl, the client waits for 100 Continue before it sends the body.
 	patient := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: 10 * time.Second, DisableKeepAlives: true}}
 	for _, length := range []int64{structs.MaxArchive + 1, -1} { // -1: in chunks
 		body := io.LimitReader(zeros{}, structs.MaxArchive+1)

@@ -15,10 +15,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaLines is the type of a stream of JSON documents, one on each line.
+// mediaLines is the media type of a stream of JSON documents, one on each line.
 const mediaLines = "application/x-ndjson"
 
-// sessionRoutes are those on which hosts are asked about one container.
+// sessionRoutes are the routes that open a session with a container's host.
 func sessionRoutes() []*web.Route {
 	get, put := http.MethodGet, http.MethodPut
 	socket := []wire.Answer{{Status: http.StatusSwitchingProtocols}}
@@ -29,26 +29,31 @@ func sessionRoutes() []*web.Route {
 		{Method: put, Path: "/containers/:id/execute", Action: identity.ContainerExecute, Handle: containerExecute,
 			Args: slices.Concat(wire.ExecArgs, outputArgs), Summary: "Execute a command in a container",
 			Gives: web.OK(structs.OutputBody{})},
-		{Method: get, Path: "/containers/:id/execute/ws", Action: identity.ContainerExecute, Handle: containerExecuteWS, Args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
+		{Method: get, Path: "/containers/:id/execute/ws", Action: identity.ContainerExecute, Handle: containerExecuteWS,
+			Args:    slices.Concat(wire.ExecArgs, wire.TerminalArgs),
 			Summary: "Execute a command with streams in both directions (WebSocket)", Gives: socket},
 		{Method: get, Path: "/containers/:id/attach/ws", Action: identity.ContainerAttach, Handle: containerAttachWS, Args: attachArgs,
-			Summary: "Attach to a container's own process (WebSocket)", Gives: socket},
+			Summary: "Attach to a container's main process (WebSocket)", Gives: socket},
 		{Method: get, Path: "/containers/:id/stats", Action: identity.ContainerStats, Handle: containerStats,
-			Args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, web.Consistency),
-			Summary: "What a container uses of its host",
+			Args: slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool,
+				Doc: "Send one document a second, each on a line, until the client leaves or the container stops."}}, web.Consistency),
+			Summary: "A container's resource usage",
 			Gives:   append(web.OK(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
 		{Method: get, Path: "/containers/:id/top", Action: identity.ContainerTop, Handle: containerTop,
-			Args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, web.Consistency),
+			Args: slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText,
+				Doc: "Arguments of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}},
+				web.Consistency),
 			Summary: "The processes of a container", Gives: web.OK(structs.TopBody{})},
-		{Method: get, Path: "/containers/:id/archive", Action: identity.ArchiveGet, Handle: getArchive, Args: slices.Concat(wire.ArchiveArgs, web.Consistency),
+		{Method: get, Path: "/containers/:id/archive", Action: identity.ArchiveGet, Handle: getArchive,
+			Args:    slices.Concat(wire.ArchiveArgs, web.Consistency),
 			Summary: "Copy a file or directory out of a container", Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaTar}}},
 		{Method: put, Path: "/containers/:id/archive", Action: identity.ArchivePut, Handle: putArchive, Args: wire.ArchiveArgs,
 			Summary: "Copy a tar archive into a directory of a container", TakesMedia: mediaTar, Streams: true, Gives: web.OK(nil)},
 	}
 }
 
-// containerLogs answers with a container's output: as the JSON of 2015, or as a
-// stream of text.
+// containerLogs answers with a container's output, as the JSON of 2015 or as a stream of
+// text.
 func containerLogs(q *web.Request) error {
 	r, err := wire.LogsRequest(q.Query)
 	if err != nil {
@@ -76,12 +81,11 @@ type message struct {
 	err     error
 }
 
-// firstMessage is how long a stream waits for its first message before it
-// begins the answer: a failure that comes at once still gets a status.
+// firstMessage is how long a stream waits for its first message before it begins the
+// response, so that an early failure still gets an error status.
 const firstMessage = 250 * time.Millisecond
 
-// stream writes the session's output as it comes, each message as shown makes
-// it.
+// stream writes the session's output as it comes. shown encodes each message.
 func stream(q *web.Request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
 	ctx, cancel := context.WithCancel(q.Context())
 	messages := make(chan message)
@@ -91,7 +95,7 @@ func stream(q *web.Request, session *dispatch.Session, media string, shown func(
 		for {
 			var m message
 			m.channel, m.payload, m.err = session.Read(ctx)
-			m.payload = append([]byte(nil), m.payload...) // Read's is its own
+			m.payload = append([]byte(nil), m.payload...) // the next Read overwrites it
 			select {
 			case messages <- m:
 			case <-ctx.Done():

@@ -13,21 +13,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// marked are the values of fields of a container's request that can't have just any
-// marker, by their JSON paths. Others are filled by their types.
+// marked are the values of those fields of a container's request that don't accept any
+// text, by JSON path. Other fields are filled by their types.
 var marked = map[string]any{
-	"uuid": structs.NewID(), "workdir": "/marker-workdir", "hostname": "marker-hostname", "image_id": "marker-image-id", "image_pull_policy": "always",
+	"uuid": structs.NewID(), "workdir": "/marker-workdir", "hostname": "marker-hostname", "image_id": "marker-image-id",
+	"image_pull_policy":    "always",
 	"ports.container_port": 8471, "ports.host_port": 8472, "ports.protocol": "udp", "memory": 47185920, "cpu": 0.471,
 	"restart_policy": structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 471},
-	"volumes.type":   structs.MountVolume, "volumes.target": "/marker-target", "volumes.size": 0, // of a tmpfs only
+	"volumes.type":   structs.MountVolume, "volumes.target": "/marker-target", "volumes.size": 0, // only a tmpfs has a size
 	"stop_timeout": 471, "log_max_size": 4718592, "exclusive": structs.ExclusiveLease,
 	"auto_remove": false,           // contradicts a restart policy
-	"bay":         "", "image": "", // other words of bay_uuid and image_id
+	"bay":         "", "image": "", // other names of bay_uuid and image_id
 	"command": structs.Command{Args: []string{"marker-command"}}, "healthcheck.test": structs.Command{Args: []string{"marker-test"}},
 	"healthcheck.retries": 471,
 }
 
-// mark fills what is at the JSON path with markers: each string has one of its own.
+// mark fills the value at the JSON path with markers. Each string gets its own marker.
 func mark(t testing.TB, v reflect.Value, path string) {
 	t.Helper()
 	if value, ok := marked[path]; ok {
@@ -52,7 +53,8 @@ func mark(t testing.TB, v reflect.Value, path string) {
 			switch {
 			case f.Anonymous:
 				mark(t, v.Field(i), path)
-			case f.IsExported() && f.Tag.Get("api") != "-" && !(f.Name == "Command" && f.Type.Kind() == reflect.Slice): // the request's own is beside it
+			case f.IsExported() && f.Tag.Get("api") != "-" &&
+				!(f.Name == "Command" && f.Type.Kind() == reflect.Slice): // the request's own is beside it
 				mark(t, v.Field(i), strings.TrimPrefix(path+"."+name, "."))
 			}
 		}
@@ -73,7 +75,7 @@ func mark(t testing.TB, v reflect.Value, path string) {
 	}
 }
 
-// leaves returns the strings and numbers in what a value has as JSON.
+// leaves returns the strings and numbers in the JSON of a value.
 func leaves(t testing.TB, v any) (all []string) {
 	t.Helper()
 	var walk func(v any)
@@ -102,15 +104,15 @@ func leaves(t testing.TB, v any) (all []string) {
 	return all
 }
 
-// TestSecretsAreNowhereShown fills each field of a container's request with a marker,
-// and looks for those of its secrets, and for all other secrets that clients, agents and
-// servers have, in answers, events and the log. The container's answer shows what is no
-// secret.
-func TestSecretsAreNowhereShown(t *testing.T) {
+// TestSecretsAreNotShown fills each field of a container's request with a marker. It looks
+// for the markers of secret fields, and for all other secrets of clients, agents and
+// servers, in responses, events and the log. The container's body shows all other fields.
+func TestSecretsAreNotShown(t *testing.T) {
 	var log logged
 	script := newScript()
 	script.play = serveText
-	s := servertest.New(t, servertest.WithTokens(), servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
+	s := servertest.New(t, servertest.WithTokens(),
+		servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
 	c := newCaller(t, s)
 	c.token = c.do("POST", "/v1/operator/bootstrap", "").is(201).object()["token"].(string)
 	f := &fixture{caller: c, agent: s.StartAgent(t, "host-1", servertest.Serve(script.serve))}
@@ -140,23 +142,30 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	created := say("the create", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
 	id := created.uuid()
 	say("its repeat", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
-	say("another request under its key", f.do("POST", "/v1/containers", strings.Replace(body, "marker-name", "marker-other", 1), key).is(409))
+	say("another request under its key", f.do("POST", "/v1/containers", strings.Replace(body, "marker-name", "marker-other", 1),
+		key).is(409))
 	say("another one of its UUID", f.do("POST", "/v1/containers", body).is(409))
-	for member, wrong := range map[string]string{`"cpu":0.471`: `"cpu":-1`, `"stdin":true`: `"stdin":"maybe"`, `"password":"marker-registry.password"`: `"password":["marker-registry.password"]`,
-		`"marker-registry.password"`: `"marker-registry.password\u0000"`, `"marker-registry.username"`: `{"a":"marker-registry.username"}`, `"registry":{`: `"registry":{"x":1,`, `"tty":true`: `"tty":true,"x":1`} {
+	for member, wrong := range map[string]string{`"cpu":0.471`: `"cpu":-1`, `"stdin":true`: `"stdin":"maybe"`,
+		`"password":"marker-registry.password"`: `"password":["marker-registry.password"]`,
+		`"marker-registry.password"`:            `"marker-registry.password\u0000"`,
+		`"marker-registry.username"`:            `{"a":"marker-registry.username"}`, `"registry":{`: `"registry":{"x":1,`,
+		`"tty":true`: `"tty":true,"x":1`} {
 		if !strings.Contains(body, member) {
 			t.Fatalf("%s is not in %s", member, body)
 		}
-		// A value that is refused is shown to whom it came from, unless it is a secret.
+		// A refusal shows the refused value to its sender, unless the value is a secret.
 		say("the refusal of "+wrong, f.do("POST", "/v1/containers", strings.Replace(body, member, wrong, 1)).is(400))
 	}
-	for _, path := range []string{"/v1/containers/" + id, "/v1/containers", "/v1/containers/detail", "/v1/containers/" + id + "/actions", "/v1/hosts", "/v1/hosts/host-1", "/v1/bays/b1",
-		"/v1/bays", "/v1/volumes", "/v1/tokens", "/v1/operator/state", "/v1/operator/members", "/v1/operator/raft/peers", "/v1/openapi.json", "/metrics"} {
+	for _, path := range []string{"/v1/containers/" + id, "/v1/containers", "/v1/containers/detail", "/v1/containers/" + id + "/actions",
+		"/v1/hosts", "/v1/hosts/host-1", "/v1/bays/b1",
+		"/v1/bays", "/v1/volumes", "/v1/tokens", "/v1/operator/state", "/v1/operator/members", "/v1/operator/raft/peers",
+		"/v1/openapi.json", "/metrics"} {
 		say(path, f.raw("GET", path, "", header{"X-Auth-Token", f.token}))
 	}
 	said["Zun's answer"] = string(f.raw("GET", "/v1/containers/"+id, "", speaksZun).body)
 	say("a patch", f.do("PATCH", "/v1/containers/"+id, `[{"op":"replace","path":"/name","value":"marker-renamed"}]`).is(200))
-	say("a patch of the secret", f.do("PATCH", "/v1/containers/"+id, `[{"op":"add","path":"/registry","value":`+toJSON(t, request.Registry)+`}]`).is(400))
+	say("a patch of the secret", f.do("PATCH", "/v1/containers/"+id, `[{"op":"add","path":"/registry","value":`+toJSON(t, request.Registry)+
+		`}]`).is(400))
 	say("a rebuild", f.do("PUT", "/v1/containers/"+id+"/rebuild", "").is(200))
 	say("a pull", f.do("POST", "/v1/images", `{"image":"me/it:1","registry":`+toJSON(t, request.Registry)+`}`).is(200))
 	for {
@@ -170,7 +179,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		break
 	}
 	for _, kind := range []string{`{"name":"t1"}`, `{"name":"t2","join":true}`} {
-		made := f.do("POST", "/v1/tokens", kind).is(201).object() // the one answer that has it
+		made := f.do("POST", "/v1/tokens", kind).is(201).object() // the only response that shows the secret
 		secrets["the token of "+kind] = made["token"].(string)
 		say("the list after "+kind, f.do("GET", "/v1/tokens", ""))
 		say("the delete after "+kind, f.do("DELETE", "/v1/tokens/"+made["uuid"].(string), ""))
@@ -179,7 +188,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	secrets["the hash of the join token"] = cluster.JoinTokenHash
 	secrets["the hash of the host's secret"] = s.Store.Snapshot().Host(f.agent.HostID).SecretHash
 
-	// The host has the secrets of the request in its assignment, under their own names.
+	// The host's assignment has the request's secrets, under their own names.
 	if a, _ := f.agent.Assigned(id); !reflect.DeepEqual(a.Secrets, request.Secrets) {
 		t.Errorf("its host has %#v", a.Secrets)
 	}
@@ -199,9 +208,12 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		}
 		said["what a host is sent besides, with "+understands] = toJSON(t, work)
 	}
-	report := toJSON(t, structs.StatusReport{Registration: 1, Seq: 1 << 40, Containers: []structs.ContainerReport{{ContainerID: id, Epoch: 1, Observed: structs.Observed{Status: "None"}}}})
-	say("a report that is refused", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report, header{"Authorization", "Bearer " + f.agent.Secret}).is(400))
-	say("a host with a wrong secret", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report, header{"Authorization", "Bearer x" + f.agent.Secret}).is(401))
+	report := toJSON(t, structs.StatusReport{Registration: 1, Seq: 1 << 40,
+		Containers: []structs.ContainerReport{{ContainerID: id, Epoch: 1, Observed: structs.Observed{Status: "None"}}}})
+	say("a report that is refused", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report,
+		header{"Authorization", "Bearer " + f.agent.Secret}).is(400))
+	say("a host with a wrong secret", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report,
+		header{"Authorization", "Bearer x" + f.agent.Secret}).is(401))
 
 	say("the delete", f.do("DELETE", "/v1/containers/"+id+"?force=true&wait=10s", ""))
 	for n := 0; ; n++ {
@@ -228,7 +240,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		t.Error("the log says nothing of the container: it is not at the level of the test")
 	}
 
-	// What is no secret is shown as it was asked for.
+	// Fields that aren't secret are shown unchanged.
 	asked := map[string]any{}
 	if err := json.Unmarshal([]byte(body), &asked); err != nil {
 		t.Fatal(err)
@@ -245,14 +257,16 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[structs.ContainerRequest]()) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if _, there := asked[name]; !there && !f.Anonymous && f.IsExported() && f.Tag.Get("api") != "-" && name != "registry" && marked[name] != "" && marked[name] != false {
+		if _, there := asked[name]; !there && !f.Anonymous && f.IsExported() && f.Tag.Get("api") != "-" && name != "registry" &&
+			marked[name] != "" && marked[name] != false {
 			t.Errorf("field %s has no marker: give it one", name)
 		}
 	}
 }
 
-// TestMarkersAreWithoutEqual: were one a part of another, a secret could hide in it.
-func TestMarkersAreWithoutEqual(t *testing.T) {
+// TestMarkersAreUnique checks that no marker is part of another, in which a secret would
+// go unnoticed.
+func TestMarkersAreUnique(t *testing.T) {
 	var request structs.ContainerRequest
 	mark(t, reflect.ValueOf(&request).Elem(), "")
 	secrets := leaves(t, request.Secrets)

@@ -9,14 +9,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The types of metrics: Prometheus's own, and the one that it asks for first.
+// The media types of metrics: Prometheus's own, and the one that it prefers.
 const (
 	mediaProm        = "text/plain"
 	mediaOpenMetrics = "application/openmetrics-text"
 )
 
-// metrics answers Prometheus.
-type metrics struct{ handler http.Handler } // nil: this server counts nothing
+// metrics serves the metrics for Prometheus.
+type metrics struct{ handler http.Handler } // nil: this server has no metrics
 
 func (m metrics) routes() []*web.Route {
 	return []*web.Route{
@@ -28,7 +28,7 @@ func (m metrics) routes() []*web.Route {
 
 func (m metrics) get(q *web.Request) error {
 	if m.handler == nil {
-		return structs.Errorf(structs.CodeNotFound, "This server counts nothing.")
+		return structs.Errorf(structs.CodeNotFound, "This server has no metrics.")
 	}
 	q.W.Header().Set("Cache-Control", "no-store")
 	m.handler.ServeHTTP(q.W, q.R)

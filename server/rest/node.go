@@ -13,10 +13,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// nodeType is what a host is called among the nodes of 2015.
+// nodeType is the type of a host in the list of nodes.
 const nodeType = "host"
 
-// nodes are the rows of 2015's node-create and, for operators, the hosts.
+// nodes are the rows that node-create of 2015 stores, and, for operators, the hosts.
 var nodes = &web.Resource{
 	Noun: "nodes", Kind: structs.KindNode, Table: structs.TableNodes,
 	Rows: nodeRows,
@@ -38,11 +38,12 @@ var nodes = &web.Resource{
 			return r.(*structs.Node).Name
 		}),
 	},
-	Brief: func(v web.View, r structs.Row) any { return briefNode(nodeBody(v, r)) },
-	Full:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
+	Summary: func(v web.View, r structs.Row) any { return nodeSummaryOf(nodeBody(v, r)) },
+	Detail:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
 }
 
-// nodeBrief is a node as lists show it.
+// nodeBrief is the summary of a node. The type's name is that of a schema in the OpenAPI
+// document.
 type nodeBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -56,7 +57,7 @@ type nodeBrief struct {
 	Links []structs.Link `json:"links"`
 }
 
-func briefNode(n structs.NodeBody) nodeBrief {
+func nodeSummaryOf(n structs.NodeBody) nodeBrief {
 	return nodeBrief{UUID: n.UUID, Name: n.Name, Type: n.Type, ImageID: n.ImageID, IronicNodeID: n.IronicNodeID, Links: n.Links}
 }
 
@@ -69,7 +70,7 @@ func nodeRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
 	return slices.Values(rows)
 }
 
-// findNode finds a node or, for operators, a host; as in 2015 by UUID only.
+// findNode returns a node or, for operators, a host. As in 2015, ident must be a UUID.
 func findNode(v web.View, ident string) (structs.Row, error) {
 	if !structs.IsID(ident) {
 		return nil, structs.NotUUID(ident)
@@ -80,7 +81,7 @@ func findNode(v web.View, ident string) (structs.Row, error) {
 	return conductor.Lookup(v.Snap, v.Caller, structs.KindNode, ident)
 }
 
-// nodeBody returns a node, or a host in its spelling.
+// nodeBody returns the detail of a node, or of a host as a node.
 func nodeBody(v web.View, r structs.Row) structs.NodeBody {
 	if h, ok := r.(*structs.Host); ok {
 		return structs.NodeBody{
@@ -104,11 +105,11 @@ func nodeRoutes() []*web.Route {
 	get := web.Reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, web.FilterArgName)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/" + nodes.Noun, Action: identity.NodeCreate, Handle: createNode,
-			Summary: "Store a node, as in 2015", Takes: structs.NodeRequest{}, Gives: web.Made(structs.NodeBody{})},
+			Summary: "Store a node, as in 2015", Takes: structs.NodeRequest{}, Gives: web.CreatedNow(structs.NodeBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeUpdate, Handle: patchNode,
 			Summary: "Change a stored node", Takes: []structs.PatchOp{}, Gives: web.OK(structs.NodeBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeDelete, Handle: deleteNode,
-			Summary: "Delete a stored node", Gives: web.Removed()},
+			Summary: "Delete a stored node", Gives: web.DeletedNow()},
 	)
 }
 

@@ -17,15 +17,17 @@ func operatorRoutes(leader func() (name, address string)) []*web.Route {
 			Summary: "Index, hash and schema of the replicated state", Gives: web.OK(operatorState{})},
 		{Method: get, Path: "/operator/members", Action: identity.OperatorMembers, Handle: listMembers,
 			Args:    []wire.Arg{{Name: "role", Kind: wire.ArgText, Doc: "server or agent; default both."}},
-			Summary: "Servers, and hosts registered or not, as this server's gossip has them", Gives: web.OK(structs.MembersBody{})},
+			Summary: "The members of gossip as this server sees them: servers, and hosts, also unregistered ones",
+			Gives:   web.OK(structs.MembersBody{})},
 		{Method: get, Path: "/operator/raft/peers", Action: identity.OperatorPeers, Handle: listPeers, Args: web.Consistency,
-			Summary: "The servers of the log's configuration, and how far each is", Gives: web.OK(structs.RaftPeersBody{})},
+			Summary: "The servers of the log's membership, and how far each has replicated", Gives: web.OK(structs.RaftPeersBody{})},
 		{Method: del, Path: "/operator/raft/peers/:id", Action: identity.OperatorRemove, Handle: removePeer,
 			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if no majority that answers is left."}},
-			Summary: "Take a server out of the cluster for good", Gives: []wire.Answer{{Status: http.StatusNoContent}}},
+			Summary: "Remove a server from the cluster for good", Gives: []wire.Answer{{Status: http.StatusNoContent}}},
 		{Method: put, Path: "/operator/raft/transfer-leader", Action: identity.OperatorLead, Handle: transferLeader(leader),
-			Args:    []wire.Arg{{Name: "to", Kind: wire.ArgText, Doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
-			Summary: "Hand leadership to another server", Gives: web.OK(leaderBody{})},
+			Args: []wire.Arg{{Name: "to", Kind: wire.ArgText,
+				Doc: "The next leader: uuid or name; default the server that is most up to date."}},
+			Summary: "Hand leadership over to another server", Gives: web.OK(leaderBody{})},
 	}
 }
 
@@ -33,14 +35,14 @@ func operatorRoutes(leader func() (name, address string)) []*web.Route {
 type operatorState struct {
 	structs.OperatorState
 	//api:doc Address of the leader; empty while there is none.
-	Leader string `json:"leader"` // address of the leader, "" while there is none
+	Leader string `json:"leader"`
 }
 
 func getOperatorState(q *web.Request) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	snap := q.Service.Snapshot() // index and hash of one instant
+	snap := q.Service.Snapshot() // index and hash must be from one snapshot
 	q.W.Index = snap.Index()
 	body := operatorState{OperatorState: structs.OperatorState{
 		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
@@ -49,17 +51,18 @@ func getOperatorState(q *web.Request) error {
 	return q.JSON(http.StatusOK, body)
 }
 
-// listMembers answers with who gossips: also hosts that are not in the state.
+// listMembers answers with the members of gossip, which include hosts that are not in the
+// state.
 func listMembers(q *web.Request) error {
 	role := q.Query.Text("role")
 	if role != "" && role != structs.RoleServer && role != structs.RoleAgent {
-		return structs.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
+		return structs.Invalid("role", role, "It must be %s or %s.", structs.RoleServer, structs.RoleAgent)
 	}
 	op, err := q.Service.Operators().Servers()
 	if err != nil {
 		return err
 	}
-	members := []structs.MemberBody{} // never null
+	members := []structs.MemberBody{} // encodes as [] instead of null
 	for _, m := range op.Members() {
 		if role == "" || m.Role == role {
 			members = append(members, m)
@@ -83,16 +86,16 @@ func listPeers(q *web.Request) error {
 	return q.JSON(http.StatusOK, structs.RaftPeersBody{Peers: peers})
 }
 
-// nothing is what is decided where there is nothing to tell.
+// nothing is the decision of a write without a result.
 type nothing struct{}
 
-// removePeer takes a server out of the cluster.
+// removePeer removes a server from the cluster.
 var removePeer = web.Write(func(q *web.Request) (nothing, error) {
 	return nothing{}, q.Service.Operators().RemovePeer(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
 }, func(q *web.Request, _ nothing) error { return q.NoContent() })
 
-// transferLeader makes the handler that hands leadership over and answers with who
-// has got it.
+// transferLeader makes the handler that hands leadership over and answers with the new
+// leader.
 func transferLeader(leader func() (name, address string)) func(*web.Request) error {
 	return web.Write(func(q *web.Request) (nothing, error) {
 		var to *string

@@ -19,11 +19,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeOperations are servers that a test makes up.
+// fakeOperations are operations on fake servers.
 type fakeOperations struct {
 	members []structs.MemberBody
 	peers   []structs.RaftPeerBody
-	err     error // of every call
+	err     error // error of every call
 	did     []string
 	lead    func(id string) // what Transfer does
 }
@@ -56,7 +56,7 @@ func (f *fakeOperations) Peers(context.Context) ([]structs.RaftPeerBody, error) 
 
 func (f *fakeOperations) Save(w io.Writer, s *state.Snapshot) error {
 	if f.err != nil {
-		_, _ = w.Write([]byte("the beginning")) // then it breaks off
+		_, _ = w.Write([]byte("the beginning")) // the file breaks off here
 		return f.err
 	}
 	return state.WriteArchive(w, structs.SnapshotHead{SavedBy: "s1"}, s)
@@ -73,7 +73,7 @@ func (f *fakeOperations) Restore(_ context.Context, file io.Reader, keep bool) (
 	return structs.RestoredBody{Index: 9, ClusterID: "c", Incarnation: 2}, f.err
 }
 
-// operated is an operator's caller on a server with made-up operations.
+// operated returns an operator's caller on a server with fake operations.
 func operated(t *testing.T, f *fakeOperations, options ...servertest.Option) *caller {
 	t.Helper()
 	options = append(options, servertest.WithAuth(tokens), func(c *rest.Config) { c.Operations = f })
@@ -103,8 +103,10 @@ func TestPeersAreListed(t *testing.T) {
 		t.Errorf("no peers are %v", got)
 	}
 	index, name := uint64(7), "s1"
-	f.peers = []structs.RaftPeerBody{{UUID: "u1", Name: &name, RaftAddr: "127.0.0.1:9512", State: structs.PeerLeader, Voter: true, LastIndex: &index}, {UUID: "u2", State: structs.PeerUnreachable}}
-	if got := c.do("GET", "/v1/operator/raft/peers", "").is(200).items("peers"); len(got) != 2 || got[0]["last_index"] != 7.0 || got[1]["last_index"] != nil {
+	f.peers = []structs.RaftPeerBody{{UUID: "u1", Name: &name, RaftAddr: "127.0.0.1:9512", State: structs.PeerLeader, Voter: true,
+		LastIndex: &index}, {UUID: "u2", State: structs.PeerUnreachable}}
+	if got := c.do("GET", "/v1/operator/raft/peers", "").is(200).items("peers"); len(got) != 2 || got[0]["last_index"] != 7.0 ||
+		got[1]["last_index"] != nil {
 		t.Errorf("peers are %v", got)
 	}
 	f.err = structs.Errorf(structs.CodeUnavailable, "this server is shutting down")
@@ -130,7 +132,7 @@ func TestPeerIsRemoved(t *testing.T) {
 	c.as("").do("DELETE", "/v1/operator/raft/peers/s2", "").is(401)
 }
 
-// leaving is a cluster whose leader moves.
+// leaving is a cluster in which leadership moves.
 type leaving struct {
 	replication
 	id atomic.Pointer[string]
@@ -179,16 +181,16 @@ func TestLeadershipIsTransferred(t *testing.T) {
 	if got := fmt.Sprint(f.did); got != "[transfer u2 transfer ]" {
 		t.Error(got)
 	}
-	// It was carried out, but the answer got lost.
+	// The transfer was carried out, but the answer was lost.
 	f.err = structs.Errorf(structs.CodeNoLeader, "gone: %w", conductor.ErrUnknown)
 	f.lead = func(string) { m.id.Store(&two) }
 	c.do("PUT", path, "").is(200)
 
 	f.err = nil
 	f.lead = func(string) {}
-	c.do("PUT", path, "").is(503).mentions("u2", "leads still")
+	c.do("PUT", path, "").is(503).mentions("u2", "still leads")
 	f.lead = func(string) { m.id.Store(&nobody) }
-	c.do("PUT", path, "").is(503).mentions("no server has taken it")
+	c.do("PUT", path, "").is(503).mentions("no server leads yet")
 	m.id.Store(&two)
 	f.lead = func(string) { m.id.Store(&name) }
 	c.do("PUT", path+"?to=u1", "").is(503).mentions("s2", "u1")
@@ -206,18 +208,20 @@ func TestSnapshotIsSaved(t *testing.T) {
 	c.do("POST", "/v1/nodes", "{}").is(201)
 	r := c.do("GET", "/v1/operator/snapshot?consistent", "").is(200)
 	info, err := state.Inspect(bytes.NewReader(r.body))
-	if snap := c.s.Store.Snapshot(); err != nil || info.Index != snap.Index() || info.Hash != state.FormatHash(snap.Hash()) || info.Rows[structs.TableNodes] != 1 {
+	if snap := c.s.Store.Snapshot(); err != nil || info.Index != snap.Index() || info.Hash != state.FormatHash(snap.Hash()) ||
+		info.Rows[structs.TableNodes] != 1 {
 		t.Errorf("%+v, %v", info, err)
 	}
 	if r.header.Get("Content-Type") != "application/octet-stream" || r.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("headers are %v", r.header)
 	}
 	c.do("GET", "/v1/operator/snapshot?index=3", "").is(400)
-	operated(t, f, func(c *rest.Config) { c.Store = state.New() }).do("GET", "/v1/operator/snapshot?stale", "").is(503).mentions("no state yet")
+	operated(t, f, func(c *rest.Config) { c.Store = state.New() }).do("GET", "/v1/operator/snapshot?stale",
+		"").is(503).mentions("no state yet")
 	for who, status := range map[string]int{"": 401, "reader": 403, "alice": 403} {
 		c.as(who).do("GET", "/v1/operator/snapshot", "").is(status)
 	}
-	// One that breaks off doesn't look like one that has ended.
+	// A file that breaks off differs from one that has ended.
 	f.err = structs.Errorf(structs.CodeInternal, "disk")
 	req, err := http.NewRequest("GET", c.s.URL+"/v1/operator/snapshot", nil)
 	if err != nil {
@@ -247,7 +251,7 @@ func TestSnapshotIsRestored(t *testing.T) {
 	}
 	f.did = nil
 	c.do("PUT", path, strings.Repeat("x", 101)).is(413).mentions("100 bytes")
-	// Without a length it is found out on the way.
+	// Without a Content-Length the limit is noticed while the body is read.
 	req, err := http.NewRequest("PUT", c.s.URL+path, io.MultiReader(strings.NewReader(strings.Repeat("x", 101))))
 	if err != nil {
 		t.Fatal(err)
@@ -273,9 +277,9 @@ func TestSnapshotIsRestored(t *testing.T) {
 	c.do("PUT", path, "abc").is(409)
 }
 
-// TestRestoreIsHandedOnOnce: another server hands the body on to the leader; one
-// to which it was handed on does not.
-func TestRestoreIsHandedOnOnce(t *testing.T) {
+// TestRestoreIsRelayedOnce checks that a server which doesn't lead relays the body to the
+// leader, and that the receiver doesn't relay it again.
+func TestRestoreIsRelayedOnce(t *testing.T) {
 	f := &fakeOperations{}
 	hop := new(relayed)
 	c := operated(t, f, servertest.WithHold(100*time.Millisecond), func(c *rest.Config) {
@@ -284,13 +288,13 @@ func TestRestoreIsHandedOnOnce(t *testing.T) {
 	})
 	c.do("PUT", "/v1/operator/snapshot", "abc").is(200)
 	if hop.to != "server-1" || hop.body != "abc" || hop.secret != "peer-secret" || hop.token != "admin" {
-		t.Errorf("handed on: %+v", hop)
+		t.Errorf("relayed: %+v", hop)
 	}
 	hop.to = ""
 	c.do("PUT", "/v1/operator/snapshot", "abc", header{peer.HeaderPeer, "peer-secret"}).is(503)
 	c.do("PUT", "/v1/operator/snapshot", "abc", header{peer.HeaderPeer, "guessed"}).is(403)
 	if hop.to != "" || f.did != nil {
-		t.Errorf("handed on twice to %q, or done: %v", hop.to, f.did)
+		t.Errorf("relayed twice to %q, or done: %v", hop.to, f.did)
 	}
 }
 
@@ -299,7 +303,7 @@ type follower struct{ replication }
 
 func (follower) IsLeader() bool { return false }
 
-// relayed notes what is handed on.
+// relayed records the relayed request.
 type relayed struct {
 	*peer.Client
 	to, body, secret, token string
@@ -316,11 +320,11 @@ func (r *relayed) Relay(w http.ResponseWriter, req *http.Request, serverID strin
 	return err
 }
 
-// TestNothingToOperate: a server that was put together without operations says
-// so.
-func TestNothingToOperate(t *testing.T) {
+// TestServerWithoutOperations checks the error of a server that has no Operations.
+func TestServerWithoutOperations(t *testing.T) {
 	c := newCaller(t, servertest.New(t))
-	for _, route := range []string{"GET /v1/operator/members", "GET /v1/operator/raft/peers", "DELETE /v1/operator/raft/peers/s1", "PUT /v1/operator/raft/transfer-leader", "GET /v1/operator/snapshot", "PUT /v1/operator/snapshot"} {
+	for _, route := range []string{"GET /v1/operator/members", "GET /v1/operator/raft/peers", "DELETE /v1/operator/raft/peers/s1",
+		"PUT /v1/operator/raft/transfer-leader", "GET /v1/operator/snapshot", "PUT /v1/operator/snapshot"} {
 		method, path, _ := strings.Cut(route, " ")
 		c.do(method, path, "").is(503)
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/stackforge/magnum/server/servertest"
 )
 
-// fillPath writes a route's path with something in place of its parameters.
+// fillPath returns a route's path with values for its parameters.
 func fillPath(path string) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
@@ -19,26 +19,29 @@ func fillPath(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// TestForeignHostIsRefused: by DNS rebinding a page reaches a server under its own
-// name, and is then of the same origin. Without authentication no route answers.
+// TestForeignHostIsRefused checks that, without authentication, no route answers under
+// another site's name. By DNS rebinding a page can reach a server under the page's own
+// name, and then has the same origin.
 func TestForeignHostIsRefused(t *testing.T) {
 	s := servertest.New(t, servertest.WithHosts("web-1", "Magnum.Example"))
 	f := newFixtureOn(t, s)
 	foreign := []string{
-		"evil.example", "evil.example:9511", "localhost.evil.example", "127.0.0.1.evil.example:9511", "web-1.evil.example", "evilocalhost", "web-11",
+		"evil.example", "evil.example:9511", "localhost.evil.example", "127.0.0.1.evil.example:9511", "web-1.evil.example", "evilocalhost",
+		"web-11",
 		"2130706433", "0x7f000001", "127.1", "[::1].evil.example", "fe80::1%evil.example",
 	}
 	for _, rt := range s.REST.TestRoutes() {
 		for i, host := range foreign {
 			if i > 1 && rt.Path != "/v1/containers" {
-				continue // all names on one route, two on all
+				continue // all names are tried on one route, two names on all routes
 			}
 			headers := []header{{"Host", host}}
 			if rt.Zun {
 				headers = append(headers, speaksZun)
 			}
 			unchanged(t, s, rt.Path, func() {
-				if r := f.raw(rt.Method, fillPath(rt.Path), "", headers...); r.status != 403 || !strings.Contains(string(r.body), "is not this server") {
+				if r := f.raw(rt.Method, fillPath(rt.Path), "", headers...); r.status != 403 ||
+					!strings.Contains(string(r.body), "is not this server") {
 					t.Errorf("%s %s with Host %q: %d %s", rt.Method, rt.Path, host, r.status, r.body)
 				}
 			})
@@ -47,25 +50,28 @@ func TestForeignHostIsRefused(t *testing.T) {
 	for _, path := range []string{"/debug/pprof/heap", "/v1/nonsense", "/", "/v1/metrics", "/v1/operator/snapshot"} {
 		f.raw("GET", path, "", header{"Host", "evil.example:9511"}).is(403)
 	}
-	for _, host := range []string{"127.0.0.1", "127.0.0.1:9511", "10.1.2.3:80", "[::1]", "[::1]:9511", "localhost", "LOCALHOST:1", "localhost.:9511", "web-1", "web-1:9511", "magnum.example", "MAGNUM.EXAMPLE.:9511"} {
+	for _, host := range []string{"127.0.0.1", "127.0.0.1:9511", "10.1.2.3:80", "[::1]", "[::1]:9511", "localhost", "LOCALHOST:1",
+		"localhost.:9511", "web-1", "web-1:9511", "magnum.example", "MAGNUM.EXAMPLE.:9511"} {
 		if r := f.raw("GET", "/v1/containers", "", header{"Host", host}); r.status != 200 {
 			t.Errorf("Host %q: %d %s", host, r.status, r.body)
 		}
 	}
-	// With tokens a page has none to send, and load balancers have names.
+	// With authentication any name is accepted: a page has no token to send, and load
+	// balancers have names of their own.
 	if r := newCaller(t, servertest.New(t)).raw("GET", "/v1/containers", "", header{"Host", "magnum.example"}); r.status != 200 {
 		t.Errorf("a server that knows its callers: %d", r.status)
 	}
 }
 
-// TestForeignOriginIsRefused: what a page of another site has a browser send is
-// refused on each route, also where it would only read, or upgrade.
+// TestForeignOriginIsRefused checks on every route that requests from a page of another
+// site are refused, also reads and upgrades.
 func TestForeignOriginIsRefused(t *testing.T) {
 	s := servertest.New(t, servertest.WithHosts())
 	f := newFixtureOn(t, s)
 	for _, rt := range s.REST.TestRoutes() {
 		for _, headers := range [][]header{
-			{{"Origin", "http://evil.example"}}, {{"Origin", "null"}}, {{"Origin", "http://127.0.0.1:1"}}, {{"Sec-Fetch-Site", "cross-site"}},
+			{{"Origin", "http://evil.example"}}, {{"Origin", "null"}}, {{"Origin", "http://127.0.0.1:1"}},
+			{{"Sec-Fetch-Site", "cross-site"}},
 			{{"Sec-Fetch-Site", "same-site"}, {"Origin", f.s.URL}},
 			{{"Origin", "http://evil.example"}, {"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-Fetch-Mode", "navigate"}},
 		} {
@@ -90,15 +96,18 @@ func TestForeignOriginIsRefused(t *testing.T) {
 	f.raw("POST", "/v1/bays", `{"name":"b2"}`, header{"Origin", f.s.URL}, header{"Content-Type", "application/json"}).is(201)
 }
 
-// TestJSONIsWantedAsJSON: forms and plain text are what a page may send without
-// asking the server first.
-func TestJSONIsWantedAsJSON(t *testing.T) {
+// TestContentTypeIsChecked checks that forms and plain text are refused, because a page of
+// another site can send them without a preflight request.
+func TestContentTypeIsChecked(t *testing.T) {
 	s := servertest.New(t)
 	f := newFixtureOn(t, s)
 	f.running("c")
-	for _, media := range []string{"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/html", "application/octet-stream", "x", ";", "application/jsonp", "*/*", "text/json+json"} {
+	for _, media := range []string{"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded",
+		"multipart/form-data; boundary=x", "text/html", "application/octet-stream", "x", ";", "application/jsonp", "*/*",
+		"text/json+json"} {
 		for _, rt := range s.REST.TestRoutes() {
-			if rt.Takes == "" || media == "application/octet-stream" && rt.Takes != "application/json" || strings.HasPrefix(rt.Path, "/v1/peer") || strings.HasPrefix(rt.Path, "/v1/agent/hosts/:id") {
+			if rt.Takes == "" || media == "application/octet-stream" && rt.Takes != "application/json" ||
+				strings.HasPrefix(rt.Path, "/v1/peer") || strings.HasPrefix(rt.Path, "/v1/agent/hosts/:id") {
 				continue
 			}
 			headers := []header{{"Content-Type", media}}
@@ -112,7 +121,7 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			unchanged(t, s, rt.Path, func() {
 				r := f.raw(rt.Method, path, `{"name":"x"}`, headers...)
 				if strings.HasSuffix(media, "jsonp") && rt.Takes != "application/json" {
-					return // some call a tar so
+					return // an accepted type of a tar
 				}
 				if r.status != http.StatusUnsupportedMediaType || !strings.Contains(string(r.body), "Content-Type: "+rt.Takes) {
 					t.Errorf("%s %s of type %q: %d %s", rt.Method, rt.Path, media, r.status, r.body)
@@ -120,7 +129,8 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			})
 		}
 	}
-	for i, media := range []string{"application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/json-patch+json", ""} {
+	for i, media := range []string{"application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/json-patch+json",
+		""} {
 		var headers []header
 		if media != "" {
 			headers = []header{{"Content-Type", media}}
@@ -129,10 +139,10 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			t.Errorf("type %q: %d %s", media, r.status, r.body)
 		}
 	}
-	// What says nothing of its type is taken from no browser.
+	// A body without a type is refused from a browser.
 	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Origin", f.s.URL}).is(415)
 	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Sec-Fetch-Site", "none"}).is(415)
-	// Clients of 2015 send this with a DELETE, and JSON's type with an action.
+	// Clients of 2015 send this type with a DELETE, and that of JSON with an action.
 	f.raw("PUT", "/v1/containers/c/pause", "", header{"Content-Type", "application/json"}).is(200)
 	f.raw("DELETE", "/v1/containers/c?force=true", "", header{"Content-Type", "application/octet-stream"}).is(204)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// peerCalls answers what servers ask of each other. Its routes aren't in the document:
-// they belong to one version of the servers.
+// peerCalls serves the requests of other servers. Its routes aren't in the OpenAPI
+// document, because they belong to one version of the servers.
 type peerCalls struct{ member web.Member }
 
 func (p peerCalls) routes() []*web.Route {
@@ -23,8 +23,8 @@ func (p peerCalls) routes() []*web.Route {
 		post("silent", identity.PeerCall, p.silent),
 		post("offers", identity.PeerCall, p.offer),
 		post("progress", identity.PeerCall, p.progress),
-		// They are asked before there is a secret: identity tells no more than gossip
-		// does, and of a grant the member looks at the proof.
+		// These come before there is a peer secret. The answer to identity has nothing
+		// that gossip doesn't show, and the member checks the proof of a grant.
 		post("identity", identity.Public, p.identity),
 		post("grant", identity.Public, p.grant),
 	}

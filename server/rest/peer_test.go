@@ -12,9 +12,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestRowsPassBetweenServers checks that what a leader has decided is the same
-// on the server that has handed the request on.
-func TestRowsPassBetweenServers(t *testing.T) {
+// TestRowsSurviveForwarding checks that the forwarding server decodes the same row that the
+// leader has decided.
+func TestRowsSurviveForwarding(t *testing.T) {
 	for _, table := range state.Tables() {
 		for seed := range uint64(20) {
 			row := state.NewRow(table)
@@ -28,7 +28,7 @@ func TestRowsPassBetweenServers(t *testing.T) {
 				spec = &r.Spec
 			}
 			if spec != nil {
-				spec.Secrets = structs.Secrets{}     // they stay where they are
+				spec.Secrets = structs.Secrets{}     // they aren't sent between servers
 				spec.MilliCPU %= structs.MaxMilliCPU // more has no exact number of cores
 				spec.Exclusive = structs.ExclusiveLease
 				spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: int(seed)} // others have no number
@@ -52,8 +52,8 @@ func TestRowsPassBetweenServers(t *testing.T) {
 	}
 }
 
-// asKept makes texts and times what the state holds, UTF-8 and UTC, and leaves
-// no list or map that is empty: that is as good as none.
+// asKept converts texts to UTF-8 and times to UTC, as in the state, and replaces empty
+// lists and maps by nil.
 func asKept(v reflect.Value) {
 	if at, ok := v.Interface().(time.Time); ok {
 		v.Set(reflect.ValueOf(at.UTC()))

@@ -12,8 +12,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// agentOf registers a host that shows what it has followed, and returns its agent's
-// calls.
+// agentOf registers a host that shows the lineage which it has followed, and returns its
+// agent's calls.
 type agentOf struct {
 	t      *testing.T
 	url    string
@@ -65,7 +65,7 @@ func (a *agentOf) call(method, path, body string, want int, out any) {
 	}
 }
 
-// tell reports what is in quarantine.
+// tell reports the host's quarantine.
 func (a *agentOf) tell(r structs.QuarantineReport) {
 	a.t.Helper()
 	r.Registration = a.answer.Registration
@@ -73,10 +73,10 @@ func (a *agentOf) tell(r structs.QuarantineReport) {
 	a.call("POST", "/quarantine", string(b), 200, nil)
 }
 
-// TestAnotherHistoryOverTheWire: an agent that shows a lineage that isn't this
-// state's has to register again, is told so then, and each full answer names what is
-// in quarantine, also to an agent that has lost its journal.
-func TestAnotherHistoryOverTheWire(t *testing.T) {
+// TestQuarantineOfAnotherHistory checks that an agent which shows another lineage than the
+// state's has to register again. The registration's answer says so, and each full answer
+// names the workloads in quarantine, also to an agent that has lost its journal.
+func TestQuarantineOfAnotherHistory(t *testing.T) {
 	s := servertest.New(t)
 	c := newCaller(t, s)
 	c.do("POST", "/v1/bays", `{"name":"bay","node_count":1}`).is(201)
@@ -104,10 +104,11 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 		first.call("GET", fmt.Sprintf("/work?index=0&wait=1ms&lineage=%s&seen=%d", other, index), "", 409, nil)
 		first.call("GET", fmt.Sprintf("/work?index=%d&wait=1ms&lineage=%s&seen=%d", index, other, index), "", 409, nil)
 	}
-	// It is merely ahead of a server that knows its lineage as the newest.
+	// The agent is only ahead of a server that has the same newest lineage.
 	first.call("GET", fmt.Sprintf("/work?index=0&wait=1ms&lineage=%s&seen=%d", work.Lineage, work.Index+1000), "", 503, nil)
 
-	again := registerHost(t, s, id, secret, structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Lineage: other, Index: 3})
+	again := registerHost(t, s, id, secret, structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation,
+		Lineage: other, Index: 3})
 	if !again.answer.Diverged || again.answer.Lineage != work.Lineage || again.answer.Index < work.Index {
 		t.Fatalf("registered: %+v", again.answer)
 	}
@@ -135,11 +136,12 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	}
 
 	shown := c.do("GET", "/v1/hosts/h", "").is(200).object()["quarantine"].([]any)
-	if k := shown[0].(map[string]any); len(shown) != 2 || k["container_uuid"] != x || k["name"] != "x" || k["state"] != "running" || k["epoch"] != 1.0 || k["decided"] != nil || k["since"] == nil {
+	if k := shown[0].(map[string]any); len(shown) != 2 || k["container_uuid"] != x || k["name"] != "x" || k["state"] != "running" ||
+		k["epoch"] != 1.0 || k["decided"] != nil || k["since"] == nil {
 		t.Errorf("host-show has %v", shown)
 	}
 
-	// A poll that waits hears of what is decided.
+	// A waiting poll is answered when a decision comes.
 	c.do("PUT", "/v1/hosts/h/adopt", "").is(400)
 	c.do("PUT", "/v1/hosts/h/adopt?container="+structs.NewID(), "").is(404)
 	c.do("PUT", "/v1/hosts/none/adopt?container="+x, "").is(404)
@@ -153,11 +155,12 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	}()
 	servertest.Eventually(t, "the poll waits", func() bool { return s.Dispatch.Parked() == 1 })
 	c.do("PUT", "/v1/hosts/h/adopt?container=x&remove=true", "").is(200)
-	if w := <-got; len(w.Quarantine) != 1 || w.Quarantine[0].ContainerID != x || w.Quarantine[0].Adoption != structs.AdoptionRemove || w.Full {
+	if w := <-got; len(w.Quarantine) != 1 || w.Quarantine[0].ContainerID != x || w.Quarantine[0].Adoption != structs.AdoptionRemove ||
+		w.Full {
 		t.Errorf("it hears %+v", w)
 	}
 
-	// The bay does not go while anything is left.
+	// The bay isn't deleted while the quarantine isn't empty.
 	c.do("DELETE", "/v1/bays/bay", "").is(204)
 	servertest.Eventually(t, "the bay says what it waits for", func() bool {
 		r := c.do("GET", "/v1/bays/bay", "")
@@ -168,7 +171,8 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	if n := len(s.Store.Snapshot().Quarantine(id)); n != 0 {
 		t.Errorf("%d pages are left", n)
 	}
-	for _, body := range []string{`{"kept":[{"container_id":"x"}]}`, fmt.Sprintf(`{"kept":[{"container_id":%q,"name":"a\u0000b"}]}`, x), `{"ended":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
+	for _, body := range []string{`{"kept":[{"container_id":"x"}]}`, fmt.Sprintf(`{"kept":[{"container_id":%q,"name":"a\u0000b"}]}`, x),
+		`{"ended":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
 		lost.call("POST", "/quarantine", body, 400, nil)
 	}
 	lost.call("POST", "/quarantine", `{"registration":1}`, 409, nil)

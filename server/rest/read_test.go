@@ -15,10 +15,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// behindLeader is the cluster of a server whose leader is ahead of it or silent.
+// behindLeader is a cluster in which the leader is ahead of this server, or silent.
 type behindLeader struct {
 	*servertest.Log
-	ahead atomic.Uint64 // the leader's index; 0 means as far as this server
+	ahead atomic.Uint64 // the leader's index; 0 means the same as this server's
 	away  atomic.Bool   // the leader doesn't answer
 	asked atomic.Int64
 }
@@ -65,8 +65,8 @@ func TestReadsWaitForTheLeadersIndex(t *testing.T) {
 	}
 }
 
-// TestBlockingRefusalAsksTheLeader checks that a blocking read of an object that
-// this server has not heard of yet is no 404.
+// TestBlockingRefusalAsksTheLeader checks that a blocking read of an object which this
+// server doesn't know yet isn't answered with 404.
 func TestBlockingRefusalAsksTheLeader(t *testing.T) {
 	behind, s := onFollower(t)
 	f := newFixtureOn(t, s)
@@ -85,17 +85,16 @@ func TestBlockingRefusalAsksTheLeader(t *testing.T) {
 	f.do("GET", "/v1/baymodels/"+structs.NewID()+"?index=1", "").is(404)
 }
 
-// own are the routes that need no state of the servers, or take what is theirs
-// whatever others have acknowledged.
+// own are the routes that don't depend on writes which other servers have acknowledged.
 var own = []string{
 	"/", "/v1", "/v1/openapi.json", "/v1/status/leader", "/v1/status/health", "/v1/status/ready", "/v1/metrics",
 	"/v1/events",           // has a resume of its own
 	"/v1/operator/members", // gossip
 }
 
-// TestReadsWithoutALeaderSaySo goes through all routes that read: without an answer
-// of the leader each says that it may be old, and none refuses for good.
-func TestReadsWithoutALeaderSaySo(t *testing.T) {
+// TestReadsWithoutLeaderAreMarkedStale checks on every route that reads: if the leader
+// doesn't answer, the response is marked stale, and no refusal is final.
+func TestReadsWithoutLeaderAreMarkedStale(t *testing.T) {
 	behind, s := onFollower(t)
 	f := newFixtureOn(t, s)
 	id := f.running("c")
@@ -108,7 +107,7 @@ func TestReadsWithoutALeaderSaySo(t *testing.T) {
 				continue
 			}
 			if strings.HasSuffix(rt.Path, "/ws") || strings.Contains(rt.Path, "/terminals/") {
-				continue // a WebSocket; what it is opened on is found as for execute
+				continue // a WebSocket; its container is found in the same way as for execute
 			}
 			read++
 			path := strings.NewReplacer(":id", unknown, ":request", "req-1").Replace(rt.Path)
@@ -140,9 +139,9 @@ func TestReadsWithoutALeaderSaySo(t *testing.T) {
 	f.do("GET", "/v1/containers/"+unknown, "").is(404).isNotStale()
 }
 
-// TestRevokedMeanwhile checks that a server which has not heard of a revocation
-// when a request comes refuses it once it has.
-func TestRevokedMeanwhile(t *testing.T) {
+// TestTokenRevokedOnAnotherServer checks that a read is refused if its token was revoked on
+// another server, although this server doesn't know of that when the read comes.
+func TestTokenRevokedOnAnotherServer(t *testing.T) {
 	behind, s := onFollower(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	text := l.token("alice")
@@ -158,7 +157,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	(<-answer).is(401)
 }
 
-// isNotStale checks that the answer doesn't say that it may be old.
+// isNotStale checks that the response isn't marked stale.
 func (r *reply) isNotStale() *reply {
 	r.t.Helper()
 	if got := r.header.Get("X-Magnum-Stale"); got != "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// tokens are the callers of tests that have several.
+// tokens are the callers of tests that need several.
 var tokens = identity.Static{
 	"alice":   {ProjectID: "p1", UserID: "alice", Roles: []structs.Role{structs.RoleMember}},
 	"reader":  {ProjectID: "p1", UserID: "rita", Roles: []structs.Role{structs.RoleReader}},
@@ -19,13 +19,13 @@ var tokens = identity.Static{
 	"nobody":  {ProjectID: "p1", UserID: "norbert"},
 }
 
-// walkers are the callers that the walk tries, in the order of an
-// expectation's statuses: no token, an unknown one, no role, reader, member,
-// operator, member of another project.
+// walkers are the callers that a walk over all routes tries, in the order of an
+// expectation's statuses: no token, an unknown token, no role, reader, member, operator,
+// member of another project.
 var walkers = []string{"", "wrong", "nobody", "reader", "alice", "admin", "mallory"}
 
-// walk says what each of the walkers is answered on a route: 0 means that the
-// request is let in and its own answer is no matter of policy.
+// walk has the status that each of the walkers gets on a route. 0 means any status that
+// isn't a refusal of the policy.
 var walk = map[string][7]int{
 	"GET /":                {200, 200, 200, 200, 200, 200, 200},
 	"GET /v1":              {401, 401, 403, 200, 200, 200, 200},
@@ -73,7 +73,7 @@ var walk = map[string][7]int{
 	"PUT /v1/containers/:id/stop":       {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/reboot":     {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/pause":      {401, 401, 403, 403, 200, 200, 404},
-	"PUT /v1/containers/:id/unpause":    {401, 401, 403, 403, 409, 409, 404}, // it isn't paused
+	"PUT /v1/containers/:id/unpause":    {401, 401, 403, 403, 409, 409, 404}, // the container isn't paused
 	"GET /v1/containers/:id/logs":       {401, 401, 403, 200, 200, 200, 404},
 	"PUT /v1/containers/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
 	"GET /v1/containers/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
@@ -97,17 +97,17 @@ var walk = map[string][7]int{
 
 	"GET /v1/terminals/:sid": {400, 400, 400, 400, 400, 400, 400}, // no upgrade
 
-	"GET /v1/events": {401, 401, 403, 400, 400, 400, 400}, // asked for a type that there isn't: else it doesn't end
+	"GET /v1/events": {401, 401, 403, 400, 400, 400, 400}, // the request has an unknown type, because a valid stream doesn't end
 
 	"GET /v1/operator/state":                {401, 401, 403, 403, 403, 200, 403},
-	"GET /v1/operator/members":              {401, 401, 403, 403, 403, 503, 403}, // this server has nothing to operate
+	"GET /v1/operator/members":              {401, 401, 403, 403, 403, 503, 403}, // this server has no operations
 	"GET /v1/operator/raft/peers":           {401, 401, 403, 403, 403, 503, 403},
 	"PUT /v1/operator/snapshot":             {401, 401, 403, 403, 403, 503, 403},
 	"GET /v1/operator/snapshot":             {401, 401, 403, 403, 403, 503, 403},
 	"DELETE /v1/operator/raft/peers/:id":    {401, 401, 403, 403, 403, 503, 403},
 	"PUT /v1/operator/raft/transfer-leader": {401, 401, 403, 403, 403, 503, 403},
 
-	"GET /v1/metrics": {401, 401, 403, 403, 403, 404, 403}, // this server counts nothing
+	"GET /v1/metrics": {401, 401, 403, 403, 403, 404, 403}, // this server has no metrics
 
 	"GET /v1/status/leader": {200, 200, 200, 200, 200, 200, 200},
 	"GET /v1/status/health": {200, 200, 200, 200, 200, 200, 200},
@@ -119,9 +119,9 @@ var walk = map[string][7]int{
 	"GET /v1/tokens/:id":    {401, 401, 403, 403, 403, 200, 403},
 	"DELETE /v1/tokens/:id": {401, 401, 403, 403, 403, 204, 403},
 
-	"POST /v1/operator/bootstrap": {409, 409, 409, 409, 409, 409, 409}, // it is done already, or there are no local tokens
+	"POST /v1/operator/bootstrap": {409, 409, 409, 409, 409, 409, 409}, // the first token was given out, or there are no local tokens
 
-	// Agents have no tokens, so no user's helps.
+	// Agents have host secrets, so that no user's token is accepted.
 	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/work":          {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/status":       {401, 401, 401, 401, 401, 401, 401},
@@ -129,8 +129,8 @@ var walk = map[string][7]int{
 	"GET /v1/agent/hosts/:id/sessions/:sid": {401, 401, 401, 401, 401, 401, 401},
 }
 
-// TestEveryRouteByRole walks every route with every kind of caller. A route
-// without an expectation fails.
+// TestEveryRouteByRole tries every route with every kind of caller. A route without an
+// expectation fails.
 func TestEveryRouteByRole(t *testing.T) {
 	t.Run("static", func(t *testing.T) {
 		walkRoutes(t, servertest.New(t, servertest.WithAuth(tokens)), func(name string) string { return name })
@@ -141,7 +141,7 @@ func TestEveryRouteByRole(t *testing.T) {
 	})
 }
 
-// walkRoutes is that walk. of returns a caller's token.
+// walkRoutes tries the routes with all walkers. of returns a caller's token.
 func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string) {
 	agent := s.StartAgent(t, "host-1", servertest.Serve(serveText))
 	root := newCaller(t, s).as(of("admin"))
@@ -161,7 +161,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 			switch parts := strings.Split(rt.Path, "/"); {
 			case strings.HasPrefix(rt.Path, "/v1/agent"):
 				path = strings.NewReplacer(":id", agent.HostID, ":sid", "none").Replace(path)
-				body = `{"host_id":"` + structs.NewID() + `","name":"x","join_token":"wrong","secret":"` + structs.NewSecret() + `","fingerprint":{"backend":"docker"}}`
+				body = `{"host_id":"` + structs.NewID() + `","name":"x","join_token":"wrong","secret":"` + structs.NewSecret() +
+					`","fingerprint":{"backend":"docker"}}`
 			case parts[len(parts)-1] == ":id" || strings.Contains(rt.Path, ":id/"):
 				id := ""
 				switch parts[2] {
@@ -203,7 +204,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 			case rt.Method == "POST":
 				body = `{}`
 			}
-			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new", "/archive": "?path=/", "/events": "?type=none", "/prune": "?all=true", "/load": "?bay=" + home} {
+			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new",
+				"/archive": "?path=/", "/events": "?type=none", "/prune": "?all=true", "/load": "?bay=" + home} {
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
@@ -232,11 +234,12 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 	}
 }
 
-// TestClaimsOfClientsAreIgnored checks that nobody becomes somebody by saying so.
+// TestClaimsOfClientsAreIgnored checks that headers such as X-Roles give no rights.
 func TestClaimsOfClientsAreIgnored(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	c := newCaller(t, s)
-	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"}, {"X-Tenant-Id", "p1"}}
+	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"},
+		{"X-Tenant-Id", "p1"}}
 	c.do("GET", "/v1/hosts", "", claims...).is(401)
 	c.as("reader").do("GET", "/v1/hosts", "", claims...).is(403)
 	c.as("reader").do("POST", "/v1/bays", "{}", claims...).is(403)
@@ -246,13 +249,13 @@ func TestClaimsOfClientsAreIgnored(t *testing.T) {
 	if got := s.Store.Snapshot().Bay(bay); got.ProjectID != "p1" || got.UserID != "alice" {
 		t.Errorf("bay of project %q, user %q", got.ProjectID, got.UserID)
 	}
-	// Without a token not even whether a path exists is told.
+	// Without a token a client doesn't learn whether a path exists.
 	c.do("GET", "/v1/bogus", "").is(401)
 	c.as("alice").do("GET", "/v1/bogus", "").is(404)
 }
 
-// TestHostsSecret checks that an agent speaks only for its own host.
-func TestHostsSecret(t *testing.T) {
+// TestHostSecretIsForOneHost checks that a host secret authenticates only its own host.
+func TestHostSecretIsForOneHost(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	a, b := s.StartAgent(t, "a"), s.StartAgent(t, "b")
 	c := newCaller(t, s)
@@ -263,5 +266,6 @@ func TestHostsSecret(t *testing.T) {
 			}
 		})
 	}
-	c.do("GET", "/v1/agent/hosts/"+a.HostID+"/sessions/unknown", "", header{"Authorization", "Bearer " + a.Secret}, header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"}).is(404)
+	c.do("GET", "/v1/agent/hosts/"+a.HostID+"/sessions/unknown", "", header{"Authorization", "Bearer " + a.Secret},
+		header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"}).is(404)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// minVersion is the oldest version that newer OpenStack clients look for before
-// they speak to a server: a microversion of part of their API.
+// minVersion is the oldest microversion. Newer OpenStack clients look for it before they
+// use a server.
 const minVersion = "1.1"
 
 // versionsBody answers GET /.
@@ -59,7 +59,7 @@ type typedLink struct {
 	Type string `json:"type,omitempty"`
 }
 
-// root answers at the top of the API.
+// root serves the top of the API.
 type root struct {
 	version  string // of the build
 	document *document
@@ -107,7 +107,7 @@ func getV1(q *web.Request) error {
 // document is the OpenAPI document.
 type document struct{ text []byte }
 
-// describe writes the document of the routes.
+// describe makes the document of the routes.
 func (d *document) describe(version string, routes []*web.Route) {
 	var operations []wire.Operation
 	for _, rt := range routes {

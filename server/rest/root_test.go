@@ -12,7 +12,8 @@ func TestVersionDocuments(t *testing.T) {
 	c := newCaller(t, s)
 	got := c.do("GET", "/", "").is(200).object()
 	v1 := got["versions"].([]any)[0].(map[string]any)
-	if got["name"] != "OpenStack Magnum API" || got["version"] != "0.0.0-test" || v1["id"] != "v1" || v1["min_version"] != "1.1" || v1["max_version"] != "1.40" ||
+	if got["name"] != "OpenStack Magnum API" || got["version"] != "0.0.0-test" || v1["id"] != "v1" || v1["min_version"] != "1.1" ||
+		v1["max_version"] != "1.40" ||
 		fmt.Sprint(v1["links"]) != "[map[href:"+s.URL+"/v1/ rel:self]]" || fmt.Sprint(got["default_version"]) != fmt.Sprint(v1) {
 		t.Errorf("versions %v", got)
 	}
@@ -21,7 +22,8 @@ func TestVersionDocuments(t *testing.T) {
 		if _, ok := got["nodes"]; ok {
 			t.Errorf("%s: the nodes of 2015 have no entry", path)
 		}
-		if got["id"] != "v1" || fmt.Sprint(got["media_types"]) != "[map[base:application/json type:application/vnd.openstack.magnum.v1+json]]" ||
+		if got["id"] != "v1" || fmt.Sprint(got["media_types"]) != "[map[base:application/json "+
+			"type:application/vnd.openstack.magnum.v1+json]]" ||
 			fmt.Sprint(got["bays"]) != "[map[href:"+s.URL+"/v1/bays/ rel:self] map[href:"+s.URL+"/bays/ rel:bookmark]]" {
 			t.Errorf("%s: %v", path, got)
 		}
@@ -53,7 +55,9 @@ func TestDocumentIsComplete(t *testing.T) {
 			t.Errorf("%s %s has no schema of its errors", rt.Method, rt.Path)
 		}
 	}
-	for _, name := range []string{"BayRequest", "BayBody", "BayModelRequest", "BayModelBody", "NodeRequest", "NodeBody", "HostBody", "ContainerRequest", "ContainerBody", "PatchOpInput", "OutputBody", "ErrorBody", "Fault", "AgentHostRegister", "AgentHostRegistered", "AgentWork", "AgentStatusReport", "AgentStatusReported", "OperatorState", "TokenRequest", "TokenBody", "TokenSecretBody"} {
+	for _, name := range []string{"BayRequest", "BayBody", "BayModelRequest", "BayModelBody", "NodeRequest", "NodeBody", "HostBody",
+		"ContainerRequest", "ContainerBody", "PatchOpInput", "OutputBody", "ErrorBody", "Fault", "AgentHostRegister", "AgentHostRegistered",
+		"AgentWork", "AgentStatusReport", "AgentStatusReported", "OperatorState", "TokenRequest", "TokenBody", "TokenSecretBody"} {
 		if doc.components[name] == nil {
 			t.Errorf("no schema %s", name)
 		}
@@ -82,7 +86,7 @@ func TestDocumentIsComplete(t *testing.T) {
 	}
 }
 
-// document returns what the caller reads as the OpenAPI document.
+// document returns the OpenAPI document that the caller gets.
 func (c *caller) document() *spec {
 	c.t.Helper()
 	return readSpec(c.t, c.raw("GET", "/v1/openapi.json", "").is(200).body)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// spec is the OpenAPI document as a test reads it: enough of JSON Schema to
-// hold every answer against it.
+// spec is the part of the OpenAPI document, and of JSON Schema, that is needed to check
+// every response.
 type spec struct {
 	paths      map[string]map[string]map[string]any
 	components map[string]any
@@ -34,7 +34,7 @@ func readSpec(t testing.TB, document []byte) *spec {
 	return &spec{paths: doc.Paths, components: doc.Components.Schemas}
 }
 
-// operation returns what the document says of a request, nil if nothing.
+// operation returns the document's operation for a request, nil if there is none.
 func (s *spec) operation(method, path string) map[string]any {
 	path, _, _ = strings.Cut(path, "?")
 	if len(path) > 1 {
@@ -103,8 +103,8 @@ func (s *spec) checkAnswer(method, path string, status int, media string, body [
 	return s.check("body", value, content["schema"])
 }
 
-// check holds a value against a schema. Where the schema lists properties, no
-// others are allowed: what is served must be documented.
+// check checks a value against a schema. If the schema lists properties, no others are
+// allowed, because every field must be documented.
 func (s *spec) check(at string, value, schema any) error {
 	m, ok := schema.(map[string]any)
 	if !ok {

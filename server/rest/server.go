@@ -1,12 +1,12 @@
-// Package rest is the HTTP side of a server: the REST API for users and
-// operators and the routes of the agents. Each noun has a file with its routes, the
-// shapes of its answers and the handlers, which read a request, have server/service
-// carry it out, and answer.
+// Package rest is the HTTP side of a server: the REST API for users and operators, and
+// the routes of agents and other servers. Each noun has a file with its routes, its
+// response bodies and its handlers. A handler reads a request, has server/service carry
+// it out, and answers.
 //
-// package server wires it and listens. It holds no state but its configuration, and
-// never writes the state store. What all requests have in common is server/rest/web's,
-// how bodies are read and written server/rest/wire's, and the second spelling of the
-// API server/rest/zun's.
+// Package server wires it and listens. rest holds no state but its configuration, and
+// never writes the state store. server/rest/web does what all requests share,
+// server/rest/wire reads and writes bodies, and server/rest/zun is the dialect of
+// OpenStack's container client.
 package rest
 
 import (
@@ -22,7 +22,7 @@ import (
 // Server serves the REST API.
 type Server struct {
 	web     *web.Server
-	routes  []*web.Route // of our own spelling, which is documented
+	routes  []*web.Route // magnum's own API, which the OpenAPI document describes
 	peers   []*web.Route // for other servers
 	service *service.Service
 	zun     *web.Dialect
@@ -58,14 +58,14 @@ func New(c Config) *Server {
 	return s
 }
 
-// Handler returns the handler of all routes. Parked requests end with their
-// request's context: a server that stops cancels the http.Server's BaseContext.
+// Handler returns the handler of all routes. Requests that wait end with their context: a
+// server that stops cancels the BaseContext of its http.Server.
 func (s *Server) Handler() http.Handler { return s.web }
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.web.ServeHTTP(w, r) }
 
-// Parked returns how many blocking reads wait for a change.
+// Parked returns how many blocking reads are waiting for a change.
 func (s *Server) Parked() int { return s.service.Parked() }
 
 // Route is one route, for tests and documents.
@@ -75,10 +75,10 @@ type Route struct {
 	Action identity.Action
 }
 
-// Routes lists all routes.
+// Routes returns all routes of the API and of agents.
 func (s *Server) Routes() []Route { return listRoutes(s.routes) }
 
-// ZunRoutes lists the routes of the second spelling of the API.
+// ZunRoutes returns the routes of the dialect of OpenStack's container client.
 func (s *Server) ZunRoutes() []Route { return listRoutes(s.zun.Routes) }
 
 func listRoutes(routes []*web.Route) []Route {

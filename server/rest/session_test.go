@@ -18,7 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// script is what an agent does in a session; it gets the offer in a channel.
+// script is what an agent does in a session. It gets the offers in a channel.
 type script struct {
 	offers chan structs.SessionOffer
 	play   func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
@@ -27,7 +27,7 @@ type script struct {
 func newScript() *script { return &script{offers: make(chan structs.SessionOffer, 16)} }
 
 func (s *script) serve(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
-	play := s.play // before the offer: whoever has it may change what comes next
+	play := s.play // before the offer is sent: its receiver may change play
 	s.offers <- offer
 	play(ctx, offer, conn)
 }
@@ -64,13 +64,13 @@ func TestLogs(t *testing.T) {
 	if string(r.body) != "out ü\nerr\n" || !strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") {
 		t.Errorf("text %q as %q", r.body, r.header.Get("Content-Type"))
 	}
-	// A failure at once has a status, also where a stream was asked for.
+	// An early failure has an error status, also if the client asked for a stream.
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		_ = servertest.Send(ctx, conn, ctl, `{"error":"no such container","code":"conflict"}`)
 	}
 	f.do("GET", "/v1/containers/c/logs", "").is(409).says("no such container")
 	f.do("GET", "/v1/containers/c/logs?follow=true", "").is(409).says("no such container")
-	// An agent that goes away is no end of the output.
+	// An agent that disappears doesn't end the output normally.
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		_ = servertest.Send(ctx, conn, stdout, "half")
 		conn.CloseNow()
@@ -86,9 +86,9 @@ func TestLogs(t *testing.T) {
 	f.do("GET", "/v1/containers/c/logs", "").is(500).says("strange")
 }
 
-// TestFollow checks that a stream is written as it comes, is cut off visibly
-// when it breaks, and ends at the agent when the user leaves.
-func TestFollow(t *testing.T) {
+// TestFollowLogs checks that a stream is written as it comes, that the client notices if
+// it breaks, and that the agent's session ends when the user leaves.
+func TestFollowLogs(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")
@@ -115,7 +115,7 @@ func TestFollow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := httpClient.Do(r) // comes before the first line does
+		resp, err := httpClient.Do(r) // the response begins before the first line
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestExecute(t *testing.T) {
 	for query, want := range map[string]string{
 		"command=ls+-l+%27a+b%27":             "ls|-l|a b",
 		`command=["ls","-l","a+b"]`:           "ls|-l|a b",
-		`command=[+-f+/x+]`:                   "[|-f|/x|]", // no JSON: a program of that name
+		`command=[+-f+/x+]`:                   "[|-f|/x|]", // not JSON, so it is the name of a program
 		`command=echo+$HOME+%60x%60+%26%26+y`: "echo|$HOME|`x`|&&|y",
 	} {
 		if got := strings.Join(exec(query).Command, "|"); got != want {
@@ -186,7 +186,7 @@ func TestExecute(t *testing.T) {
 	f.do("PUT", "/v1/containers/c/execute?command=nope", "").is(400).says(`exec: "nope": not found`)
 }
 
-// TestExecuteKeepsBytes: text has no room for bytes that aren't UTF-8.
+// TestExecuteKeepsBytes checks that base64 keeps bytes that aren't UTF-8.
 func TestExecuteKeepsBytes(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
@@ -196,7 +196,8 @@ func TestExecuteKeepsBytes(t *testing.T) {
 		_ = servertest.Send(ctx, conn, stderr, "A")
 		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
 	}
-	if body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true", "").is(200).object(); body["output"] != "\ufffd\ufffd\x00A" || body["encoding"] != nil {
+	if body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true", "").is(200).object(); body["output"] != "\ufffd\ufffd\x00A" ||
+		body["encoding"] != nil {
 		t.Errorf("as text: %v", body)
 	}
 	body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true&encoding=base64", "").is(200).object()
@@ -206,7 +207,7 @@ func TestExecuteKeepsBytes(t *testing.T) {
 	f.do("PUT", "/v1/containers/c/execute?command=cat&encoding=hex", "").is(400).mentions("base64")
 }
 
-// terminal opens an interactive execute as a user.
+// terminal opens an interactive execute.
 func (f *fixture) terminal(ctx context.Context, query string, h http.Header) (*websocket.Conn, *http.Response, error) {
 	url := strings.Replace(f.s.URL, "http", "ws", 1) + "/v1/containers/c/execute/ws?" + query
 	return websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: httpClient, HTTPHeader: h})
@@ -245,7 +246,7 @@ func TestTerminal(t *testing.T) {
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")
 	ended := make(chan error, 8)
-	// An agent that gives back what it gets.
+	// The agent echoes its input.
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		conn.SetReadLimit(1 << 20) // as agents have it
 		for {
@@ -325,7 +326,7 @@ func TestTerminal(t *testing.T) {
 	}
 	<-ended
 
-	// The user sends what isn't a message.
+	// The user sends an invalid message.
 	for _, bad := range []func(*websocket.Conn) error{
 		func(c *websocket.Conn) error { return servertest.Send(ctx, c, 9, "x") },
 		func(c *websocket.Conn) error { return servertest.Send(ctx, c, stdout, "x") },
@@ -346,7 +347,7 @@ func TestTerminal(t *testing.T) {
 		<-ended
 	}
 
-	// The longest message goes through, and what is longer is refused in words.
+	// The longest message is accepted, and a longer one gets an error that says so.
 	conn = open()
 	_ = servertest.Send(ctx, conn, structs.ChannelStdin, strings.Repeat("x", 1<<20-1))
 	if channel, text := receive(t, conn); channel != stdout || text != "got 1048575 bytes" {
@@ -359,12 +360,13 @@ func TestTerminal(t *testing.T) {
 	<-ended
 }
 
-// TestTerminalRefusals checks that what is wrong has a status before the
-// upgrade, and that pages of other sites get no terminal.
-func TestTerminalRefusals(t *testing.T) {
+// TestTerminalRefusalsBeforeUpgrade checks that a refusal has an error status and comes
+// before the upgrade, and that pages of other sites get no terminal.
+func TestTerminalRefusalsBeforeUpgrade(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	f.container("c", "")
-	for query, want := range map[string]int{"command=sh": 409, "": 400, "command=sh&w=x": 400, "command=sh&w=99999": 400, "command=sh&bogus=1": 400} {
+	for query, want := range map[string]int{"command=sh": 409, "": 400, "command=sh&w=x": 400, "command=sh&w=99999": 400,
+		"command=sh&bogus=1": 400} {
 		if _, resp, err := f.terminal(t.Context(), query, nil); err == nil || resp.StatusCode != want {
 			t.Errorf("%q: %v, want status %d", query, err, want)
 		}
@@ -380,12 +382,13 @@ func TestTerminalRefusals(t *testing.T) {
 		t.Fatalf("own origin: %v", err)
 	}
 	conn.CloseNow()
-	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"}, header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
+	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"},
+		header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
 }
 
-// TestOutputThatIsTooLong: that of a command is told of as far as there is room,
-// and the command goes on to its end. Logs name a way out that there is.
-func TestOutputThatIsTooLong(t *testing.T) {
+// TestOutputLimit checks that the output of a command is truncated while the command runs
+// to its end, and that the refusal of logs which are too long names a way out.
+func TestOutputLimit(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")

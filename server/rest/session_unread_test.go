@@ -13,10 +13,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestUserWhoLeavesUnreadInputIsNoticed: an agent that reads no input asks by
-// output of no bytes whether its user is still there. The answer comes through
-// both kinds of terminals.
-func TestUserWhoLeavesUnreadInputIsNoticed(t *testing.T) {
+// TestLeavingUserWithUnreadInputIsNoticed checks that, in both kinds of terminals, an agent
+// learns whether its user has left while input is unread. Such an agent asks by sending
+// output of no bytes.
+func TestLeavingUserWithUnreadInputIsNoticed(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")
@@ -54,7 +54,7 @@ func TestUserWhoLeavesUnreadInputIsNoticed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := dial(t)
-			// More than all buffers on the way take: the rest waits here.
+			// The input is larger than all buffers on the way, so that this blocks.
 			const much = 64 << 20
 			sending, stalled := make(chan struct{}), make(chan struct{})
 			go func() {
@@ -64,7 +64,7 @@ func TestUserWhoLeavesUnreadInputIsNoticed(t *testing.T) {
 				}
 			}()
 			go func() {
-				// Takes what comes: an agent whose user is there hears of no end.
+				// This reads all output: an agent whose user is there sees no end.
 				for n := 0; ; n++ {
 					if n == 20 {
 						close(stalled)

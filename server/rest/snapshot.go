@@ -13,12 +13,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaSnapshot is the type of snapshot files.
+// mediaSnapshot is the media type of snapshot files.
 const mediaSnapshot = "application/octet-stream"
 
-// snapshots answers with the state as a file, and takes such files.
+// snapshots saves the state as a snapshot file, and restores it.
 type snapshots struct {
-	most    int64     // bytes of a file
+	most    int64     // limit of a file, in bytes
 	peers   web.Peers // nil: there are no other servers
 	cluster interface{ IsLeader() bool }
 	log     hclog.Logger
@@ -30,13 +30,14 @@ func (s snapshots) routes() []*web.Route {
 			Summary: "The replicated state as a snapshot file, secrets included",
 			Gives:   []wire.Answer{{Status: http.StatusOK, Media: mediaSnapshot}}},
 		{Method: http.MethodPut, Path: "/operator/snapshot", Action: identity.OperatorRestore, Handle: s.restore,
-			Args:    []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool, Doc: "Keep this cluster's own id instead of the snapshot's."}},
+			Args: []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool,
+				Doc: "Keep this cluster's own id instead of the snapshot's."}},
 			Summary: "Replace the replicated state by that of a snapshot file", TakesMedia: mediaSnapshot, Streams: true,
 			Gives: web.OK(structs.RestoredBody{})},
 	}
 }
 
-// save answers with the state of this moment.
+// save answers with the present state.
 func (s snapshots) save(q *web.Request) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
@@ -55,30 +56,31 @@ func (s snapshots) save(q *web.Request) error {
 	h.Set("Cache-Control", "no-store")
 	q.W.WriteHeader(http.StatusOK)
 	if err := op.Save(q.W, snap); err != nil {
-		// The answer has begun: that it is cut off is how the client can tell.
-		s.log.Warn("a snapshot could not be sent", "request_id", q.W.RequestID, "error", err)
+		// The response has begun, so only its being cut off shows the failure.
+		s.log.Warn("snapshot could not be sent", "request_id", q.W.RequestID, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
 }
 
-// restore has the leader replace the state by that of the body. Another
-// server hands the whole request on as it comes, once.
+// restore has the leader replace the state by that of the body. Another server relays the
+// whole request to the leader while it comes in, once.
 func (s snapshots) restore(q *web.Request) error {
 	op, err := q.Service.Operators().Servers()
 	if err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if q.R.ContentLength > s.most {
-		return q.Unread(s.errTooLarge())
+		return q.CloseOnError(s.errTooLarge())
 	}
 	leader := q.Service.Operators().AwaitLeader(q.Context(), func(id string) bool { return id != "" })
 	switch {
 	case s.cluster.IsLeader():
 	case leader == "":
-		return q.Unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
+		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader, "nothing was restored: %w", q.Service.Leaderless()))
 	case q.Call.Forwarded || s.peers == nil:
-		return q.Unread(structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment, and nothing was restored: try again in a second"))
+		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader,
+			"there is no leader at the moment, and nothing was restored: try again in a second"))
 	default:
 		r := q.R.Clone(q.Context())
 		r.Header.Set(peer.HeaderPeer, op.PeerSecret())
@@ -89,9 +91,9 @@ func (s snapshots) restore(q *web.Request) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return q.Unread(s.errTooLarge())
+		return q.CloseOnError(s.errTooLarge())
 	case err != nil:
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	return q.JSON(http.StatusOK, restored)
 }

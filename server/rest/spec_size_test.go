@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// sized asks for a container with so many bytes in its environment and labels.
+// sized returns a request for a container with that many bytes in environment and labels.
 func sized(bay string, environment, labels int) string {
 	env, lab := map[string]string{}, map[string]string{}
 	for i := 0; environment > 0; i++ {
@@ -29,9 +29,9 @@ func sized(bay string, environment, labels int) string {
 	return string(b)
 }
 
-// TestSpecIsBoundedByEveryDoor: what is too large in all is 400, and the refusal
-// says what to make smaller, and nothing has changed.
-func TestSpecIsBoundedByEveryDoor(t *testing.T) {
+// TestSpecSizeIsLimitedOnEveryRoute checks that a spec which is too large in total is
+// refused with 400, that the error says what to make smaller, and that nothing changes.
+func TestSpecSizeIsLimitedOnEveryRoute(t *testing.T) {
 	f := newFixture(t)
 	hash := func() uint64 { return f.s.Store.Hash() }
 	limit := fmt.Sprint(structs.MaxSpec)
@@ -46,7 +46,8 @@ func TestSpecIsBoundedByEveryDoor(t *testing.T) {
 	c := f.do("POST", "/v1/containers?run=true&wait=10s", sized(f.bay, 200<<10, 178<<10)).is(201).uuid()
 	was = hash()
 	command := strings.Repeat("c", 20<<10)
-	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["`+command+`"]}]`).is(400).mentions(limit, "environment with ")
+	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["`+command+`"]}]`).is(400).mentions(limit,
+		"environment with ")
 	if hash() != was {
 		t.Error("a refusal has changed something")
 	}
@@ -54,12 +55,13 @@ func TestSpecIsBoundedByEveryDoor(t *testing.T) {
 	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["sh"]}]`).is(200)
 }
 
-// TestReadersSeeWholeContainers: also those whose spec is a row of its own.
-func TestReadersSeeWholeContainers(t *testing.T) {
-	var told atomic.Pointer[structs.ContainerSpec]
+// TestContainerWithSpecRowIsShownWhole checks that a container is shown and assigned with
+// its whole spec, also if the spec has its own row.
+func TestContainerWithSpecRowIsShownWhole(t *testing.T) {
+	var lastSpec atomic.Pointer[structs.ContainerSpec]
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		if a.Spec != nil {
-			told.Store(a.Spec)
+			lastSpec.Store(a.Spec)
 		}
 		return servertest.Obey(a)
 	}))
@@ -80,9 +82,9 @@ func TestReadersSeeWholeContainers(t *testing.T) {
 	id := made.uuid()
 	assigned := func(what string) {
 		t.Helper()
-		spec := told.Load()
+		spec := lastSpec.Load()
 		if spec == nil || !reflect.DeepEqual(spec.Environment, asked.Environment) || !reflect.DeepEqual(spec.Labels, asked.Labels) {
-			t.Errorf("%s: the host is told another spec", what)
+			t.Errorf("%s: the host is assigned another spec", what)
 		}
 	}
 	assigned("created")
@@ -93,7 +95,7 @@ func TestReadersSeeWholeContainers(t *testing.T) {
 	if got := f.do("GET", "/v1/containers?label=l000", "").is(200).items("containers"); len(got) != 1 {
 		t.Errorf("%d containers have a label that stands in a large spec", len(got))
 	}
-	told.Store(nil)
+	lastSpec.Store(nil)
 	f.do("PUT", "/v1/containers/"+id+"/rebuild?image=other&wait=10s", "").is(200)
 	check("show after a rebuild", f.do("GET", "/v1/containers/"+id, "").is(200).body)
 	assigned("rebuilt")

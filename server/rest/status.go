@@ -10,8 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The routes here are for load balancers and probes, which have no token. They
-// tell nothing but what is asked.
+// The routes here are for load balancers and probes, which have no token. Their answers
+// have nothing beyond what was asked.
 
 // leaderBody answers GET /v1/status/leader.
 type leaderBody struct {
@@ -25,13 +25,13 @@ type leaderAddress struct {
 	Address string `json:"address"` // of its REST API, host:port
 }
 
-// statusBody answers a probe if all is well.
+// statusBody answers a probe of a healthy server.
 type statusBody struct {
 	//api:doc What is the case.
 	Status string `json:"status"`
 }
 
-// unwellBody answers it otherwise: an error that also lists the reasons.
+// unwellBody answers a probe otherwise. It is an error that also lists the reasons.
 type unwellBody struct {
 	//api:doc What is the case.
 	Status  string   `json:"status"`
@@ -39,15 +39,15 @@ type unwellBody struct {
 	structs.ErrorBody
 }
 
-// maxBehind is how many committed entries a server may have to apply and still
-// be up to date: a moment's work.
+// maxBehind is how many committed entries a server may still have to apply and count as
+// up to date.
 const maxBehind = 1024
 
-// status answers probes.
+// status serves probes.
 type status struct {
 	leader func() (name, address string) // of the leader's REST API
 	room   func() error                  // why nothing can be written to the disk
-	behind func() uint64                 // committed entries that this server has not applied
+	behind func() uint64                 // number of committed entries that this server has not applied
 }
 
 func (st status) routes() []*web.Route {
@@ -56,7 +56,7 @@ func (st status) routes() []*web.Route {
 		{Method: http.MethodGet, Path: "/status/leader", Action: identity.Public, Handle: st.getLeader,
 			Summary: "Who leads; 503 while nobody does", Gives: web.OK(leaderBody{})},
 		{Method: http.MethodGet, Path: "/status/health", Action: identity.Public, Handle: st.getHealth,
-			Summary: "Whether all is well with this server; 503 with the reasons if not", Gives: probed},
+			Summary: "Whether this server is healthy; 503 with the reasons if not", Gives: probed},
 		{Method: http.MethodGet, Path: "/status/ready", Action: identity.Public, Handle: st.getReady,
 			Summary: "Whether this server can serve requests; 503 with the reasons if not", Gives: probed},
 	}
@@ -73,7 +73,7 @@ func (st status) getLeader(q *web.Request) error {
 // getReady answers whether requests can be served.
 func (st status) getReady(q *web.Request) error { return probe(q, "ready", st.unready(q)) }
 
-// getHealth answers whether a person should look.
+// getHealth answers whether an operator has to act.
 func (st status) getHealth(q *web.Request) error {
 	reasons := st.unready(q)
 	if st.room() != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestLeaderIsToldToAnyone(t *testing.T) {
+func TestStatusLeaderNeedsNoToken(t *testing.T) {
 	var none atomic.Bool
 	s := servertest.New(t, servertest.WithAuth(tokens), func(c *rest.Config) {
 		c.Leader = func() (string, string) {
@@ -45,7 +45,7 @@ func TestLeaderIsToldToAnyone(t *testing.T) {
 	}
 }
 
-func TestHealthTellsWhatIsWrong(t *testing.T) {
+func TestHealthReasons(t *testing.T) {
 	var full atomic.Bool
 	var behind atomic.Uint64
 	s := servertest.New(t, func(c *rest.Config) {
@@ -67,11 +67,13 @@ func TestHealthTellsWhatIsWrong(t *testing.T) {
 	full.Store(true)
 	c.do("GET", "/v1/status/ready", "").is(200) // reads go on
 	r := c.do("GET", "/v1/status/health", "").is(503)
-	if got := r.object(); got["status"] != "not ok" || fmt.Sprint(got["reasons"]) != "[the disk is nearly full: nothing is written]" || strings.Contains(string(r.body), "secret") {
+	if got := r.object(); got["status"] != "not ok" || fmt.Sprint(got["reasons"]) != "[the disk is nearly full: nothing is written]" ||
+		strings.Contains(string(r.body), "secret") {
 		t.Errorf("health %s", r.body)
 	}
 	behind.Store(1 << 20)
-	if got := c.do("GET", "/v1/status/health", "").is(503).object(); fmt.Sprint(got["reasons"]) != "[the state is behind the disk is nearly full: nothing is written]" {
+	if got := c.do("GET", "/v1/status/health",
+		"").is(503).object(); fmt.Sprint(got["reasons"]) != "[the state is behind the disk is nearly full: nothing is written]" {
 		t.Errorf("health %v", got)
 	}
 	if got := c.do("GET", "/v1/status/ready", "").is(503).object(); got["status"] != "not ready" {
@@ -90,7 +92,7 @@ func TestServerWithoutStateIsNotReady(t *testing.T) {
 	}
 }
 
-func TestMetricsTakeABearerToken(t *testing.T) {
+func TestMetricsAcceptBearerToken(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens), func(c *rest.Config) {
 		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
@@ -105,15 +107,15 @@ func TestMetricsTakeABearerToken(t *testing.T) {
 	}
 	c.do("GET", "/v1/metrics", "", header{"Authorization", "Bearer alice"}).is(403)
 	c.do("GET", "/v1/metrics", "", header{"Authorization", "Bearer wrong"}).is(401)
-	c.do("GET", "/v1/metrics", "", header{"Authorization", "admin"}).is(200) // no scheme: not worse than X-Auth-Token
+	c.do("GET", "/v1/metrics", "", header{"Authorization", "admin"}).is(200) // without a scheme it is as good as X-Auth-Token
 	c.do("GET", "/v1/metrics", "").is(401)
-	c.do("GET", "/v1/operator/state", "", header{"Authorization", "Bearer admin"}).is(401) // nowhere else
+	c.do("GET", "/v1/operator/state", "", header{"Authorization", "Bearer admin"}).is(401) // no other route accepts a bearer token
 }
 
-// seen collects what is observed.
+// seen counts the observed requests.
 type seen struct {
 	mu     sync.Mutex
-	counts map[string]int // by method, route and status; " parked" behind those that waited
+	counts map[string]int // by method, route and status, with " parked" for requests that waited
 }
 
 func (o *seen) observe(method, route string) func(int, time.Duration) {
@@ -179,7 +181,7 @@ func TestBlockingReadsAreCounted(t *testing.T) {
 	servertest.Eventually(t, "none is", func() bool { return s.REST.Parked() == 0 })
 }
 
-func TestProfilesAreForOperatorsWhoAskedForThem(t *testing.T) {
+func TestProfilesNeedConfigAndOperator(t *testing.T) {
 	off := newCaller(t, servertest.New(t, servertest.WithAuth(tokens)))
 	off.as("admin").do("GET", "/debug/pprof/", "").is(404)
 	on := newCaller(t, servertest.New(t, servertest.WithAuth(tokens), func(c *rest.Config) { c.Pprof = true }))
@@ -198,7 +200,7 @@ func TestProfilesAreForOperatorsWhoAskedForThem(t *testing.T) {
 			t.Errorf("%s is empty", path)
 		}
 	}
-	on.as("admin").do("GET", "/debug/pprof/cmdline", "").is(404) // it would show -join-token
+	on.as("admin").do("GET", "/debug/pprof/cmdline", "").is(404) // it would show the flag -join-token
 	on.as("admin").do("POST", "/debug/pprof/heap", "").is(405)
 	on.as("admin").raw("GET", "/debug/pprof/nonsense", "").is(404)
 	on.as("admin").do("GET", "/debug/pprofx", "").is(404)

@@ -12,11 +12,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// tokens belong to no project: the policy lets only operators see them. What
-// is shown of one never has its secret, which nobody keeps, nor the hash.
+// tokens belong to no project: the policy lets only operators see them. Bodies never have
+// a token's secret, which is stored nowhere, nor its hash.
 var tokens = &web.Resource{
 	Noun: "tokens", Kind: structs.KindToken, Table: structs.TableTokens,
-	// Whoever asks, they are in project "".
+	// Tokens are stored under project "", whichever project asks.
 	Rows: func(v web.View, _ string, after uint64) iter.Seq[structs.Row] {
 		return v.Snap.List(structs.TableTokens, "", after)
 	},
@@ -27,11 +27,11 @@ var tokens = &web.Resource{
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Token).Name }),
 	},
-	Brief: func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
-	Full:  func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
+	Summary: func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
+	Detail:  func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
 }
 
-// tokenBody returns the token as operators see it.
+// tokenBody returns a token with all fields.
 func tokenBody(v web.View, t *structs.Token) structs.TokenBody {
 	body := structs.TokenBody{
 		UUID: t.ID, Name: t.Name, ProjectID: wire.OrNull(t.Project), UserID: wire.OrNull(t.User), Join: t.Join,
@@ -47,16 +47,17 @@ func tokenBody(v web.View, t *structs.Token) structs.TokenBody {
 var tokenShape = wire.NewShape(structs.KindToken, structs.TokenRequest{}, structs.TokenBody{})
 
 func tokenRoutes() []*web.Route {
-	get := web.Reading(tokens, structs.TokenBody{}, structs.TokenBody{}, identity.TokenList, identity.TokenDetail, identity.TokenGet, web.FilterArgName)
+	get := web.Reading(tokens, structs.TokenBody{}, structs.TokenBody{}, identity.TokenList, identity.TokenDetail, identity.TokenGet,
+		web.FilterArgName)
 	return append(get,
-		// Nobody can have a token before this has given out the first one.
+		// This gives out the first token, so that it can't ask for one.
 		&web.Route{Method: http.MethodPost, Path: "/operator/bootstrap", Action: identity.Public, Handle: bootstrap,
-			Summary: "Give out the first admin token, once", Gives: web.Made(structs.TokenSecretBody{})},
+			Summary: "Give out the first admin token, once", Gives: web.CreatedNow(structs.TokenSecretBody{})},
 		&web.Route{Method: http.MethodPost, Path: "/tokens", Action: identity.TokenCreate, Handle: createToken,
-			Summary: "Make a token; its secret is shown in this answer only", Takes: structs.TokenRequest{},
-			Gives: web.Made(structs.TokenSecretBody{})},
+			Summary: "Create a token; only this response shows its secret", Takes: structs.TokenRequest{},
+			Gives: web.CreatedNow(structs.TokenSecretBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/tokens/:id", Action: identity.TokenRevoke, Handle: revokeToken,
-			Summary: "Revoke a token", Gives: web.Removed()},
+			Summary: "Revoke a token", Gives: web.DeletedNow()},
 	)
 }
 
@@ -72,7 +73,7 @@ var createToken = web.Write(func(q *web.Request) (service.NewToken, error) {
 	return showSecret(q, t)
 })
 
-// showSecret answers with a token that was just made, and its secret.
+// showSecret answers with a token that was just created, and its secret.
 func showSecret(q *web.Request, t service.NewToken) error {
 	q.W.Header().Set("Cache-Control", "no-store")
 	return q.JSON(http.StatusCreated, structs.TokenSecretBody{

@@ -16,24 +16,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// local is a server's own tokens: one for each of walkers, and those that
-// nobody should be let in with.
+// local has a server's own tokens: one for each of walkers, and invalid ones.
 type local struct {
-	*caller // the first admin
+	*caller // has the first admin token
 	texts   map[string]string
 }
 
 func newLocal(t testing.TB, s *servertest.Server) *local {
 	t.Helper()
 	first := newCaller(t, s).do("POST", "/v1/operator/bootstrap", "").is(201).object()["token"].(string)
-	l := &local{caller: newCaller(t, s).as(first), texts: map[string]string{"": "", "wrong": structs.FormatToken(structs.NewID(), structs.NewSecret())}}
+	l := &local{caller: newCaller(t, s).as(first),
+		texts: map[string]string{"": "", "wrong": structs.FormatToken(structs.NewID(), structs.NewSecret())}}
 	for name, caller := range tokens {
 		if len(caller.Roles) == 0 {
-			// The API makes none without a role.
+			// The API doesn't create a token without a role.
 			l.texts[name] = l.put(structs.Token{Project: caller.ProjectID, User: caller.UserID})
 			continue
 		}
-		l.texts[name] = l.create(fmt.Sprintf(`{"name":"%s","project_id":"%s","user_id":"%s","role":"%s"}`, name, caller.ProjectID, caller.UserID, caller.Roles[0]))
+		l.texts[name] = l.create(fmt.Sprintf(`{"name":"%s","project_id":"%s","user_id":"%s","role":"%s"}`, name, caller.ProjectID,
+			caller.UserID, caller.Roles[0]))
 	}
 	return l
 }
@@ -41,13 +42,13 @@ func newLocal(t testing.TB, s *servertest.Server) *local {
 // token returns the token of a caller.
 func (l *local) token(name string) string { return l.texts[name] }
 
-// create has the first admin make a token, and returns it.
+// create creates a token as the first admin, and returns it.
 func (l *local) create(body string) string {
 	l.t.Helper()
 	return l.do("POST", "/v1/tokens", body).is(201).object()["token"].(string)
 }
 
-// put writes a token's row, whatever it says.
+// put writes a token's row without checks.
 func (l *local) put(token structs.Token) string {
 	l.t.Helper()
 	id, secret := structs.NewID(), structs.NewSecret()
@@ -59,14 +60,14 @@ func (l *local) put(token structs.Token) string {
 	return structs.FormatToken(id, secret)
 }
 
-// revoke has the first admin revoke a token.
+// revoke revokes a token as the first admin.
 func (l *local) revoke(token string) {
 	l.t.Helper()
 	id, _, _ := structs.ParseToken(token)
 	l.do("DELETE", "/v1/tokens/"+id, "").is(204)
 }
 
-// logged is what a server has logged.
+// logged is the log of a server.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -84,18 +85,20 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// TestTokensThatLetNobodyIn tries every route with every token that is none, or
-// none any more: 401, nothing changes, and nothing is told. I12: no secret is
-// in the log.
-func TestTokensThatLetNobodyIn(t *testing.T) {
+// TestInvalidTokensAreRefusedOnEveryRoute tries every route with every kind of invalid,
+// revoked or expired token. The status is 401, nothing changes, and the response shows
+// nothing. The log has no secret.
+func TestInvalidTokensAreRefusedOnEveryRoute(t *testing.T) {
 	var log logged
-	s := servertest.New(t, servertest.WithTokens(), servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
+	s := servertest.New(t, servertest.WithTokens(),
+		servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
 	one := s.StartAgent(t, "secret-host", servertest.Serve(serveText))
 	other := s.StartAgent(t, "other-host")
 	l := newLocal(t, s)
 	alice := l.as(l.token("alice"))
 	bay := alice.do("POST", "/v1/bays?wait=5s", `{"name":"secret-bay"}`).is(201).uuid()
-	container := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"secret-name","image":"busybox","bay":"`+bay+`"}`).is(201).uuid()
+	container := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"secret-name","image":"busybox","bay":"`+bay+
+		`"}`).is(201).uuid()
 	revoked := l.create(`{"name":"gone","role":"admin"}`)
 	l.revoke(revoked)
 	id, secret, _ := structs.ParseToken(l.token("admin"))
@@ -104,14 +107,18 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	join := l.create(`{"join":true}`)
 	user := map[string]string{
 		"none": "", "garbage": "tok123", "an unknown one": structs.FormatToken(structs.NewID(), secret),
-		"another's secret": structs.FormatToken(id, foreign), "the hash": structs.FormatToken(id, row.Hash), "the id": id, "half a secret": structs.FormatToken(id, secret[:32]),
-		"a secret without its id": secret, "revoked": revoked, "expired": l.put(structs.Token{Project: "p1", Role: structs.RoleAdmin, ExpiresAt: time.Now().Add(-time.Second)}),
+		"another's secret": structs.FormatToken(id, foreign), "the hash": structs.FormatToken(id, row.Hash), "the id": id,
+		"half a secret":           structs.FormatToken(id, secret[:32]),
+		"a secret without its id": secret, "revoked": revoked,
+		"expired":      l.put(structs.Token{Project: "p1", Role: structs.RoleAdmin, ExpiresAt: time.Now().Add(-time.Second)}),
 		"a join token": join, "a host's secret": one.Secret, "the cluster's join token": servertest.JoinToken,
 		"a NUL": "mgt_%00", "very long": "mgt_" + strings.Repeat("a", 8000),
 	}
 	agent := map[string]string{
-		"none": "", "an admin's token": "Bearer " + l.token("admin"), "a join token": "Bearer " + join, "the cluster's join token": "Bearer " + servertest.JoinToken,
-		"another host's secret": "Bearer " + other.Secret, "the hash of its secret": "Bearer " + structs.HashSecret(one.Secret), "its secret as another scheme": "Basic " + one.Secret,
+		"none": "", "an admin's token": "Bearer " + l.token("admin"), "a join token": "Bearer " + join,
+		"the cluster's join token": "Bearer " + servertest.JoinToken,
+		"another host's secret":    "Bearer " + other.Secret, "the hash of its secret": "Bearer " + structs.HashSecret(one.Secret),
+		"its secret as another scheme": "Basic " + one.Secret,
 	}
 	path := func(p string) string {
 		noun := strings.Split(p, "/")[min(2, strings.Count(p, "/"))]
@@ -137,7 +144,9 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		case strings.HasPrefix(p, "/v1/agent/hosts/"):
 			for name, bearer := range agent {
 				unchanged(t, s, p+" with "+name, func() {
-					check(method+" "+p+" with "+name, l.as(l.token("admin")).raw(method, path(p), `{"registration":1,"seq":99}`, append(headers, header{"Authorization", bearer})...))
+					check(method+" "+p+" with "+name,
+						l.as(l.token("admin")).raw(method, path(p), `{"registration":1,"seq":99}`,
+							append(headers, header{"Authorization", bearer})...))
 				})
 			}
 		case p == "/v1/agent/hosts":
@@ -145,7 +154,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 				if name == "a join token" || name == "the cluster's join token" || name == "a NUL" {
 					continue
 				}
-				body := fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, structs.NewID(), token, structs.NewSecret())
+				body := fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`,
+					structs.NewID(), token, structs.NewSecret())
 				check("register with "+name, l.as(l.token("admin")).raw(method, p, body))
 			}
 		default:
@@ -157,7 +167,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		}
 		routes++
 	}
-	public := map[string]bool{"GET /": true, "GET /v1/status/leader": true, "GET /v1/status/health": true, "GET /v1/status/ready": true, "GET /v1/terminals/:sid": true, "POST /v1/operator/bootstrap": true}
+	public := map[string]bool{"GET /": true, "GET /v1/status/leader": true, "GET /v1/status/health": true, "GET /v1/status/ready": true,
+		"GET /v1/terminals/:sid": true, "POST /v1/operator/bootstrap": true}
 	for _, rt := range s.REST.Routes() {
 		try(rt.Method, rt.Path, public[rt.Method+" "+rt.Path])
 	}
@@ -167,7 +178,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	if routes < 60 {
 		t.Errorf("only %d routes were tried", routes)
 	}
-	for what, text := range map[string]string{"the admin's": secret, "alice's": foreign, "a join token's": strings.SplitN(join, "_", 3)[2], "a host's": one.Secret, "the hash": row.Hash} {
+	for what, text := range map[string]string{"the admin's": secret, "alice's": foreign, "a join token's": strings.SplitN(join, "_", 3)[2],
+		"a host's": one.Secret, "the hash": row.Hash} {
 		if strings.Contains(log.String(), text) {
 			t.Errorf("the log has the secret: %s", what)
 		}
@@ -184,7 +196,7 @@ func TestBootstrapGivesOneToken(t *testing.T) {
 	var mu sync.Mutex
 	var made []string
 	var all sync.WaitGroup
-	for range 8 { // whoever comes first, there is one
+	for range 8 { // one of them is the first, and only that one gets a token
 		all.Go(func() {
 			r := c.raw("POST", "/v1/operator/bootstrap", "")
 			mu.Lock()
@@ -210,17 +222,18 @@ func TestBootstrapGivesOneToken(t *testing.T) {
 	})
 	admin := c.as(made[0])
 	list := admin.do("GET", "/v1/tokens", "").is(200).items("tokens")
-	if len(list) != 1 || list[0]["name"] != "bootstrap" || list[0]["role"] != "admin" || list[0]["project_id"] != "default" || list[0]["expires_at"] != nil {
+	if len(list) != 1 || list[0]["name"] != "bootstrap" || list[0]["role"] != "admin" || list[0]["project_id"] != "default" ||
+		list[0]["expires_at"] != nil {
 		t.Errorf("tokens %v", list)
 	}
-	// Its holder may revoke it, and nobody gets another one.
+	// The first token can be revoked, and isn't given out again.
 	admin.do("DELETE", "/v1/tokens/bootstrap", "").is(204)
 	admin.do("GET", "/v1/tokens", "").is(401)
 	c.do("POST", "/v1/operator/bootstrap", "").is(409)
 	newCaller(t, servertest.New(t)).do("POST", "/v1/operator/bootstrap", "").is(409).mentions("-auth token")
 }
 
-func TestBootstrapWhoseOutcomeIsUnknown(t *testing.T) {
+func TestBootstrapWithUnknownOutcome(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	s.Log.Break(servertest.LoseAfter)
 	answered := make(chan *reply, 1)
@@ -239,13 +252,15 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 	body := made.object()
 	text := body["token"].(string)
 	id, secret, ok := structs.ParseToken(text)
-	if !ok || id != body["uuid"] || body["project_id"] != "p9" || body["user_id"] != "ci" || body["role"] != "reader" || body["expired"] != false || body["join"] != false || body["created_by"] != "admin" {
+	if !ok || id != body["uuid"] || body["project_id"] != "p9" || body["user_id"] != "ci" || body["role"] != "reader" ||
+		body["expired"] != false || body["join"] != false || body["created_by"] != "admin" {
 		t.Errorf("made %s", made.body)
 	}
 	if made.header.Get("Location") != s.URL+"/v1/tokens/"+id {
 		t.Errorf("Location %q", made.header.Get("Location"))
 	}
-	if at, err := time.Parse(time.RFC3339, body["expires_at"].(string)); err != nil || at.Before(before.Add(time.Hour)) || at.After(time.Now().Add(time.Hour)) {
+	if at, err := time.Parse(time.RFC3339, body["expires_at"].(string)); err != nil || at.Before(before.Add(time.Hour)) ||
+		at.After(time.Now().Add(time.Hour)) {
 		t.Errorf("expires_at %v", body["expires_at"])
 	}
 	row := s.Store.Snapshot().Token(id)
@@ -258,7 +273,7 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 			t.Errorf("%s: %s", path, r.body)
 		}
 	}
-	// Who holds it acts in its project, under its name.
+	// The token's holder acts in the token's project, as its user.
 	l.as(text).do("GET", "/v1/bays", "").is(200)
 	l.as(text).do("POST", "/v1/bays", "{}").is(403)
 	l.as(text).do("GET", "/v1/bays", "", header{"X-Auth-Project-Id", "p1"}).is(403)
@@ -277,7 +292,7 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 	l.as(expired).do("GET", "/v1/bays", "").is(401).mentions("expired")
 }
 
-func TestTokenRequestsThatAreRefused(t *testing.T) {
+func TestInvalidTokenRequests(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	for body, words := range map[string][]string{
@@ -314,7 +329,9 @@ func TestAgentsJoinWithTokens(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	register := func(host, secret, token string) *reply {
-		return l.as("").do("POST", "/v1/agent/hosts", fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, token, secret))
+		return l.as("").do("POST", "/v1/agent/hosts",
+			fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, token,
+				secret))
 	}
 	host, secret := structs.NewID(), structs.NewSecret()
 	join := l.create(`{"name":"rack 7","join":true,"expires_in":3600}`)
@@ -329,6 +346,6 @@ func TestAgentsJoinWithTokens(t *testing.T) {
 		register(structs.NewID(), structs.NewSecret(), join).is(401).mentions("revoked")
 		register(host, structs.NewSecret(), join).is(401).mentions("another secret")
 	})
-	register(host, secret, join).is(200) // it is known by its secret now
+	register(host, secret, join).is(200) // the host authenticates with its secret now
 	register(host, secret, expired).is(200)
 }

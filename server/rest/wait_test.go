@@ -16,14 +16,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// later runs a request beside the test.
+// later runs a request in the background.
 func later(do func() *reply) <-chan *reply {
 	done := make(chan *reply, 1)
 	go func() { done <- do() }()
 	return done
 }
 
-// parked checks that the request isn't answered for a moment.
+// parked checks that the request isn't answered soon.
 func parked(t *testing.T, r <-chan *reply) {
 	t.Helper()
 	select {
@@ -33,7 +33,7 @@ func parked(t *testing.T, r <-chan *reply) {
 	}
 }
 
-// soon returns the answer, which has to come soon.
+// soon returns the response, which has to come soon.
 func soon(t *testing.T, r <-chan *reply) *reply {
 	t.Helper()
 	select {
@@ -45,8 +45,8 @@ func soon(t *testing.T, r <-chan *reply) *reply {
 	}
 }
 
-// TestBlockingReads checks that reads with an index wait for a change of what
-// they read, and of nothing else.
+// TestBlockingReads checks that reads with an index wait for a change of the object or list
+// that they read, and for no other change.
 func TestBlockingReads(t *testing.T) {
 	f := newFixture(t)
 	a, b := f.container("a", ""), f.container("b", "")
@@ -69,7 +69,7 @@ func TestBlockingReads(t *testing.T) {
 		t.Errorf("bays %q", got)
 	}
 
-	// What has changed already is answered at once, also what an index 0 asks.
+	// An object that has changed already is answered at once, also for index 0.
 	for _, index := range []uint64{0, now - 1} {
 		start := time.Now()
 		f.do("GET", fmt.Sprintf("/v1/containers?index=%d&wait=30s", index), "").is(200)
@@ -77,12 +77,12 @@ func TestBlockingReads(t *testing.T) {
 			t.Errorf("index %d took %v", index, took)
 		}
 	}
-	// The time is over: the state as it is.
+	// After the wait the response has the present state.
 	r := f.do("GET", fmt.Sprintf("/v1/containers/%s?index=%d&wait=20ms", b, f.s.Store.Index()+1000), "").is(200)
 	if r.object()["status"] != "Running" {
 		t.Errorf("container %s", r.body)
 	}
-	// The object goes; a deletion moves the list.
+	// A deletion ends a read of the object and of the list.
 	object = later(get(fmt.Sprintf("/v1/containers/%s?index=%d&wait=30s", a, f.s.Store.Index()+1000)))
 	parked(t, object)
 	f.do("DELETE", "/v1/containers/a?force=true", "").is(204)
@@ -94,9 +94,9 @@ func TestBlockingReads(t *testing.T) {
 	soon(t, list).is(200)
 }
 
-// TestParkedReadsLeaveNothing checks that clients that leave take with them
-// what their requests held.
-func TestParkedReadsLeaveNothing(t *testing.T) {
+// TestParkedReadsReleaseResources checks that the resources of a blocking read are released
+// when its client leaves.
+func TestParkedReadsReleaseResources(t *testing.T) {
 	f := newFixture(t)
 	f.container("a", "")
 	httpClient.CloseIdleConnections()
@@ -110,7 +110,8 @@ func TestParkedReadsLeaveNothing(t *testing.T) {
 			path = "/v1/containers"
 		}
 		clients.Go(func() {
-			r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s%s?index=%d&wait=60s", f.s.URL, path, f.s.Store.Index()+1000), nil)
+			r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s%s?index=%d&wait=60s", f.s.URL, path, f.s.Store.Index()+1000),
+				nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -150,15 +151,16 @@ func TestReadsAreNotOlderThanSeen(t *testing.T) {
 	f.do("GET", "/v1/bays/b1?consistent=true", "").is(200)
 	state := f.do("GET", "/v1/operator/state?consistent", "").is(200)
 	snap := f.s.Store.Snapshot()
-	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() ||
+	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) ||
+		state.index() != snap.Index() ||
 		got["schema"] != float64(structs.SchemaVersion) || got["schema_understood"] != float64(structs.SchemaVersion) {
 		t.Errorf("state %v, store at %d, %016x", got, snap.Index(), snap.Hash())
 	}
 }
 
-// TestWaitingForResults checks what actions, creates and deletes answer when it
-// works, when it doesn't, and when it takes too long.
-func TestWaitingForResults(t *testing.T) {
+// TestWaitForResult checks the responses to actions, creates and deletes that succeed, that
+// fail, and that take too long.
+func TestWaitForResult(t *testing.T) {
 	var mu sync.Mutex
 	behave := servertest.Obey
 	set := func(f func(structs.Assignment) *structs.Observed) {
@@ -184,16 +186,17 @@ func TestWaitingForResults(t *testing.T) {
 	}
 
 	f.container("c", "")
-	// It works.
+	// The actions succeed.
 	if got := string(f.do("PUT", "/v1/containers/c/start", "").is(200).body); got != "null" {
 		t.Errorf("start answers %q", got)
 	}
 	if got := f.do("GET", "/v1/containers/c", "").object()["status"]; got != "Running" {
 		t.Errorf("after start: %v", got)
 	}
-	f.do("PUT", "/v1/containers/c/start?wait=1s", "").is(200) // it is so already
+	f.do("PUT", "/v1/containers/c/start?wait=1s", "").is(200) // the container runs already
 
-	// It takes too long: 200 as if done, or 202 with the object if it was asked.
+	// The action takes too long: 200 as if it were done, or 202 with the object if the
+	// request has wait.
 	set(silent)
 	if got := string(f.do("PUT", "/v1/containers/c/stop", "").is(200).body); got != "null" {
 		t.Errorf("stop answers %q", got)
@@ -209,7 +212,7 @@ func TestWaitingForResults(t *testing.T) {
 	}
 	f.do("PUT", "/v1/containers/slow/start", "").is(409).says("Container slow is being deleted")
 
-	// It fails: 500 with the reason; what failed is there to be looked at.
+	// The action fails: 500 with the reason. The container remains and can be examined.
 	set(failing)
 	f.do("PUT", "/v1/containers/c/reboot", "").is(500).says("Container c: no such image: busybox").code("container.internal")
 	r := f.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
@@ -217,11 +220,12 @@ func TestWaitingForResults(t *testing.T) {
 	if !strings.Contains(r.header.Get("Location"), "/v1/containers/") {
 		t.Errorf("Location %q", r.header.Get("Location"))
 	}
-	if got := f.do("GET", "/v1/containers/bad", "").is(200).object(); got["status"] != "Error" || got["status_reason"] != "no such image: busybox" {
+	if got := f.do("GET", "/v1/containers/bad", "").is(200).object(); got["status"] != "Error" ||
+		got["status_reason"] != "no such image: busybox" {
 		t.Errorf("container %v", got)
 	}
-	// A stop of what doesn't run is done, whatever failed before. It goes to the
-	// host, which might try the start again.
+	// A stop of a container that doesn't run succeeds, whatever failed before. The host
+	// gets it, because it might try the start again.
 	set(servertest.Obey)
 	f.do("PUT", "/v1/containers/bad/stop", "").is(200)
 	set(failing)
@@ -233,7 +237,7 @@ func TestWaitingForResults(t *testing.T) {
 	f.do("GET", "/v1/containers/d", "").is(404)
 	settled("c", "Error")
 
-	// A bay: at once, or when it has its hosts.
+	// A bay is answered at once, or with wait when it has its hosts.
 	f.do("POST", "/v1/bays", `{"name":"b2"}`).is(201)
 	f.do("POST", "/v1/bays?wait=10ms", `{"name":"b3"}`).is(202)
 	f.do("DELETE", "/v1/bays/b3?wait=5s", "").is(204)
@@ -252,7 +256,7 @@ func TestIdempotencyKey(t *testing.T) {
 	body := `{"name":"once","image":"busybox","bay":"b1"}`
 	first := f.do("POST", "/v1/containers", body, key).is(201)
 	again := f.do("POST", "/v1/containers", body, key).is(201)
-	slash := f.do("POST", "/containers/", body, key).is(201) // the same path in another spelling
+	slash := f.do("POST", "/containers/", body, key).is(201) // the same path in another form
 	if first.uuid() != again.uuid() || slash.uuid() != first.uuid() {
 		t.Errorf("objects %s, %s and %s", first.uuid(), again.uuid(), slash.uuid())
 	}
@@ -279,9 +283,9 @@ func TestIdempotencyKey(t *testing.T) {
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Idempotency-Key", strings.Repeat("ü", 255)}).is(201)
 }
 
-// TestKeyIsMinted: a server that has others gives a POST a key of its own, which
-// nobody needs where there is none that could try again.
-func TestKeyIsMinted(t *testing.T) {
+// TestIdempotencyKeyIsMinted checks that a POST without a key gets one if the server has
+// others, and none if it has no others that could repeat the request.
+func TestIdempotencyKeyIsMinted(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, func(c *rest.Config) { c.Peers = &forwards{} }))
 	keys := func() (n int) {
 		for range f.s.Store.Snapshot().List(structs.TableIdempotency, state.AllProjects, 0) {
@@ -301,8 +305,8 @@ func TestKeyIsMinted(t *testing.T) {
 	}
 }
 
-// TestNoLeader checks that writes wait for a leader, and for how long.
-func TestNoLeader(t *testing.T) {
+// TestWritesWaitForLeader checks that writes wait for a leader, and for how long.
+func TestWritesWaitForLeader(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(2*time.Second)))
 	id := f.container("c", "")
 	f.s.StopLeading()
@@ -316,7 +320,7 @@ func TestNoLeader(t *testing.T) {
 	soon(t, act).is(200)
 }
 
-func TestNoLeaderForTooLong(t *testing.T) {
+func TestWritesFailAfterHold(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(50*time.Millisecond)))
 	f.s.StopLeading()
 	unchanged(t, f.s, "writes without a leader", func() {
@@ -326,14 +330,14 @@ func TestNoLeaderForTooLong(t *testing.T) {
 	})
 }
 
-// TestUnknownOutcomes checks that a write whose commit was cut short is
-// repeated only where that is safe, and makes one object.
-func TestUnknownOutcomes(t *testing.T) {
+// TestRetriesAfterUnknownOutcome checks that a write whose outcome is unknown is repeated
+// only if that is safe, and creates one object.
+func TestRetriesAfterUnknownOutcome(t *testing.T) {
 	for _, fault := range []servertest.Fault{servertest.LoseBefore, servertest.LoseAfter} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			f := newFixtureOn(t, servertest.New(t, servertest.WithHold(5*time.Second), servertest.WithPatience(50*time.Millisecond)))
 			id := f.running("c")
-			f.agent.Stop() // its reports would meet the faults
+			f.agent.Stop() // its reports would be hit by the faults
 			again := func(do func() *reply) *reply {
 				t.Helper()
 				f.s.Log.Break(fault)
@@ -355,9 +359,12 @@ func TestUnknownOutcomes(t *testing.T) {
 			}
 			again(func() *reply { return f.do("DELETE", "/v1/baymodels/m", "") }).is(204)
 			own := structs.NewID()
-			again(func() *reply { return f.do("POST", "/v1/baymodels", `{"uuid":"`+own+`","coe":"docker"}`) }).is(map[servertest.Fault]int{servertest.LoseBefore: 201, servertest.LoseAfter: 503}[fault])
+			again(func() *reply {
+				return f.do("POST", "/v1/baymodels",
+					`{"uuid":"`+own+`","coe":"docker"}`)
+			}).is(map[servertest.Fault]int{servertest.LoseBefore: 201, servertest.LoseAfter: 503}[fault])
 			f.do("GET", "/v1/baymodels/"+own, "").is(200)
-			// An action is found in the container's record.
+			// The container's records show the action.
 			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/stop", "") }).is(200)
 			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/reboot", "") }).is(200)
 			actions := 0
@@ -369,8 +376,8 @@ func TestUnknownOutcomes(t *testing.T) {
 			if actions != 2 {
 				t.Errorf("%d actions were carried out, want 2", actions)
 			}
-			// A change that may have been is not made twice: somebody else's may
-			// have come in between, and would be undone.
+			// A change of fields isn't repeated: somebody else's change may have come in
+			// between, and would be undone.
 			again(func() *reply {
 				return f.do("PATCH", "/v1/containers/"+id, `[{"op":"replace","path":"/name","value":"d"}]`)
 			}).is(503).mentions("may or may not have been carried out")

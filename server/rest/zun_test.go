@@ -21,8 +21,8 @@ import (
 // speaksZun is the header of a client of Zun.
 var speaksZun = header{"OpenStack-API-Version", "container 1.40"}
 
-// zun makes a request as a client of Zun. Its answers are not in the OpenAPI
-// document, which is of our own shapes; errors are the same.
+// zun makes a request as a client of Zun. The OpenAPI document doesn't describe the
+// responses of the dialect, but its errors are the same.
 func (c *caller) zun(method, path, body string) *reply {
 	c.t.Helper()
 	r := c.raw(method, path, body, speaksZun)
@@ -35,7 +35,7 @@ func (c *caller) zun(method, path, body string) *reply {
 	return r
 }
 
-// zunWalk is walk for the second spelling.
+// zunWalk is walk for the dialect.
 var zunWalk = map[string][7]int{
 	"GET /v1/containers":                                {401, 401, 403, 200, 200, 200, 200},
 	"POST /v1/containers":                               {401, 401, 403, 403, 202, 202, 400},
@@ -89,7 +89,8 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 				id := owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox"}`).is(201).uuid()
 				path = strings.Replace(path, ":id", id, 1)
 			}
-			for end, query := range map[string]string{"/execute": "?command=ls", "/rename": "?name=new", "_archive": "?path=/", "execute_resize": "?w=1&h=1&exec_id=x", "/resize": "?w=1&h=1"} {
+			for end, query := range map[string]string{"/execute": "?command=ls", "/rename": "?name=new", "_archive": "?path=/",
+				"execute_resize": "?w=1&h=1&exec_id=x", "/resize": "?w=1&h=1"} {
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
@@ -119,8 +120,8 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 	}
 }
 
-// TestZunCreate replays what the client sends with all its options, and checks
-// what becomes of it.
+// TestZunCreate replays the client's request with all its options, and checks the created
+// container.
 func TestZunCreate(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	r := f.zun("POST", "/v1/containers?run=true", `{"name":"c","image":"busybox","command":["sh","-c","sleep 9"],"cpu":"0.5","memory":"64",
@@ -130,18 +131,22 @@ func TestZunCreate(t *testing.T) {
 		"healthcheck":{"cmd":"true","interval":30,"retries":3,"timeout":5},"hints":{"bay":"b1"},"nets":[],"security_groups":[]}`).is(202)
 	body := r.object()
 	if body["memory"] != "64" || body["cpu"] != 0.5 || body["image"] != "busybox" || body["host"] != "host-1" ||
-		fmt.Sprint(body["restart_policy"]) != "map[MaximumRetryCount:3 Name:on-failure]" || fmt.Sprint(body["command"]) != "[sh -c sleep 9]" || fmt.Sprint(body["ports"]) != "[53 80]" {
+		fmt.Sprint(body["restart_policy"]) != "map[MaximumRetryCount:3 Name:on-failure]" ||
+		fmt.Sprint(body["command"]) != "[sh -c sleep 9]" || fmt.Sprint(body["ports"]) != "[53 80]" {
 		t.Errorf("%s", r.body)
 	}
 	a, _ := f.agent.Assigned(r.uuid())
 	servertest.Eventually(t, "the host has it", func() bool { a, _ = f.agent.Assigned(r.uuid()); return a.Spec != nil })
 	s := a.Spec
-	if s.Memory != 64<<20 || s.MilliCPU != 500 || !s.TTY || !s.Stdin || s.Volumes[0].Name != "data" || s.Volumes[0].Target != "/data" || len(s.Ports) != 2 ||
-		s.Healthcheck.Test.Text != "true" || s.Healthcheck.Interval != 30 || s.RestartPolicy.MaxRetries != 3 || s.Entrypoint[0] != "/init" || len(s.Constraints) != 0 {
+	if s.Memory != 64<<20 || s.MilliCPU != 500 || !s.TTY || !s.Stdin || s.Volumes[0].Name != "data" || s.Volumes[0].Target != "/data" ||
+		len(s.Ports) != 2 ||
+		s.Healthcheck.Test.Text != "true" || s.Healthcheck.Interval != 30 || s.RestartPolicy.MaxRetries != 3 ||
+		s.Entrypoint[0] != "/init" || len(s.Constraints) != 0 {
 		t.Errorf("%+v", s)
 	}
-	// What it sends when nothing was given.
-	f.zun("POST", "/v1/containers", `{"image":"busybox","environment":{},"labels":{},"auto_remove":false,"command":[],"hints":{},"nets":[],"mounts":[]}`).is(202)
+	// The client sends this body if no option was given.
+	f.zun("POST", "/v1/containers", `{"image":"busybox","environment":{},"labels":{},"auto_remove":false,"command":[],"hints":{},`+
+		`"nets":[],"mounts":[]}`).is(202)
 
 	servertest.Eventually(t, "the host has done it all", func() bool {
 		for row := range f.s.Store.Snapshot().List(structs.TableContainers, "default", 0) {
@@ -153,12 +158,17 @@ func TestZunCreate(t *testing.T) {
 	})
 	for text, status := range map[string]int{
 		`{"image":"x","memory":"lots"}`: 400, `{"image":"x","nets":[{"network":"n"}]}`: 400, `{"image":"x","security_groups":["s"]}`: 400,
-		`{"image":"x","runtime":"kata"}`: 400, `{"image":"x","disk":5}`: 400, `{"image":"x","availability_zone":"z"}`: 400, `{"image":"x","auto_heal":true}`: 400,
-		`{"image":"x","registry":"r"}`: 400, `{"image":"x","host":"h"}`: 400, `{"image":"x","privileged":true}`: 403, `{"image":"x","image_driver":"glance"}`: 400,
+		`{"image":"x","runtime":"kata"}`: 400, `{"image":"x","disk":5}`: 400, `{"image":"x","availability_zone":"z"}`: 400,
+		`{"image":"x","auto_heal":true}`: 400,
+		`{"image":"x","registry":"r"}`:   400, `{"image":"x","host":"h"}`: 400, `{"image":"x","privileged":true}`: 403,
+		`{"image":"x","image_driver":"glance"}`:  400,
 		`{"image":"x","healthcheck":{"cmd":""}}`: 400, `{"image":"x","mounts":[{"size":"5","destination":"/d"}]}`: 400,
-		`{"image":"x","mounts":[{"type":"bind","source":"eA==","destination":"/d"}]}`: 400, `{"image":"x","exposed_ports":{"http":{}}}`: 400,
-		`{"image":"x","exposed_ports":[]}`: 400, `{"image":"x","bogus":1}`: 400, `{"image":"x","restart_policy":{"Name":"sometimes","MaximumRetryCount":"0"}}`: 400,
-		`{"image":"x","hints":{"bay":"nope"}}`: 400, `{"image":"x","uuid":"` + unknownID + `"}`: 400, `[]`: 400, ``: 400,
+		`{"image":"x","mounts":[{"type":"bind","source":"eA==","destination":"/d"}]}`: 400,
+		`{"image":"x","exposed_ports":{"http":{}}}`:                                   400,
+		`{"image":"x","exposed_ports":[]}`:                                            400, `{"image":"x","bogus":1}`: 400,
+		`{"image":"x","restart_policy":{"Name":"sometimes","MaximumRetryCount":"0"}}`: 400,
+		`{"image":"x","hints":{"bay":"nope"}}`:                                        400, `{"image":"x","uuid":"` + unknownID + `"}`: 400,
+		`[]`: 400, ``: 400,
 	} {
 		unchanged(t, f.s, text, func() { f.zun("POST", "/v1/containers", text).is(status) })
 	}
@@ -170,25 +180,30 @@ func TestZunShowsAndLists(t *testing.T) {
 	f.container("made", `,"labels":{"a":"b"}`)
 	f.container("small", `,"memory":"32m"`)
 	body := f.zun("GET", "/v1/containers/run?all_projects=False", "").is(200).object()
-	if body["uuid"] != id || body["status"] != "Running" || body["task_state"] != nil || body["memory"] != nil || body["project_id"] != "default" ||
-		fmt.Sprint(body["addresses"]) != "map[default:[map[addr:172.18.0.2 version:4]]]" || fmt.Sprint(body["restart_policy"]) != "map[MaximumRetryCount:0 Name:no]" {
+	if body["uuid"] != id || body["status"] != "Running" || body["task_state"] != nil || body["memory"] != nil ||
+		body["project_id"] != "default" ||
+		fmt.Sprint(body["addresses"]) != "map[default:[map[addr:172.18.0.2 version:4]]]" ||
+		fmt.Sprint(body["restart_policy"]) != "map[MaximumRetryCount:0 Name:no]" {
 		t.Errorf("%v", body)
 	}
 	if got := f.zun("GET", "/v1/containers/made", "").is(200).object()["status"]; got != "Created" {
 		t.Errorf("status %v", got)
 	}
 	for query, want := range map[string]string{
-		"": "run made small", "?all_projects=1": "run made small", "?name=run": "run", "?status=Created": "made small", "?status=running": "run", "?memory=32": "small",
-		"?image=busybox:latest": "run made small", "?image=x": "", "?project_id=default": "run made small", "?user_id=x": "", "?task_state=x": "", "?host=host-1": "run made small",
+		"": "run made small", "?all_projects=1": "run made small", "?name=run": "run", "?status=Created": "made small",
+		"?status=running": "run", "?memory=32": "small",
+		"?image=busybox:latest": "run made small", "?image=x": "", "?project_id=default": "run made small", "?user_id=x": "",
+		"?task_state=x": "", "?host=host-1": "run made small",
 		"?auto_remove=True": "", "?name=None": "run made small", "?sort_key=name&sort_dir=desc": "small run made",
 	} {
 		if got := f.zun("GET", "/v1/containers"+query, "").is(200).names("containers"); got != want {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
-	// Its lists have what its client prints, which isn't what ours have.
+	// The dialect's lists have the fields that the client prints.
 	line := f.zun("GET", "/v1/containers?name=made", "").is(200).items("containers")[0]
-	if line["image"] != "busybox:latest" || line["status"] != "Created" || line["task_state"] != nil || line["addresses"] == nil || line["ports"] == nil {
+	if line["image"] != "busybox:latest" || line["status"] != "Created" || line["task_state"] != nil || line["addresses"] == nil ||
+		line["ports"] == nil {
 		t.Errorf("a line of the list: %v", line)
 	}
 	page := f.zun("GET", "/v1/containers?limit=2", "").is(200).object()
@@ -202,11 +217,11 @@ func TestZunShowsAndLists(t *testing.T) {
 	f.zun("GET", "/v1/containers?bogus=1", "").is(400)
 	f.zun("GET", "/v1/containers?memory=x", "").is(400)
 	f.zun("GET", "/v1/containers/nope", "").is(404)
-	// Everything else is as it is without the header.
+	// Other routes ignore the header.
 	f.zun("GET", "/", "").is(200)
 	f.zun("GET", "/v1/bays", "").is(200)
 	f.zun("POST", "/v1/containers/run/commit", "").is(404)
-	// Another API's version, or none that can be read, changes nothing.
+	// A version of another API, or one that can't be read, is ignored.
 	for _, version := range []string{"container-infra latest", "compute 2.1", "container", "container 2.1", "container x", ""} {
 		body := f.do("GET", "/v1/containers/run", "", header{"OpenStack-API-Version", version}).is(200).object()
 		if body["image_id"] == nil {
@@ -229,7 +244,8 @@ func TestZunActions(t *testing.T) {
 		}
 	}
 	for _, step := range []struct{ action, status string }{
-		{"start", "Running"}, {"pause", "Paused"}, {"unpause", "Running"}, {"reboot?timeout=5", "Running"}, {"kill?signal=HUP", "Running"}, {"kill?signal=None", "Running"}, {"stop?timeout=10", "Stopped"},
+		{"start", "Running"}, {"pause", "Paused"}, {"unpause", "Running"}, {"reboot?timeout=5", "Running"}, {"kill?signal=HUP", "Running"},
+		{"kill?signal=None", "Running"}, {"stop?timeout=10", "Stopped"},
 	} {
 		r := f.zun("POST", "/v1/containers/c/"+step.action, "").is(202)
 		if len(r.body) > 0 {
@@ -247,7 +263,8 @@ func TestZunActions(t *testing.T) {
 	if body["name"] != "d" || body["memory"] != "128" || body["cpu"] != 0.25 {
 		t.Errorf("%v", body)
 	}
-	for text, want := range map[string]int{`{"name":""}`: 400, `{"memory":"1"}`: 400, `{"cpu":"x"}`: 400, `{"auto_heal":true}`: 400, `{"image":"x"}`: 400, `[]`: 400, ``: 400} {
+	for text, want := range map[string]int{`{"name":""}`: 400, `{"memory":"1"}`: 400, `{"cpu":"x"}`: 400, `{"auto_heal":true}`: 400,
+		`{"image":"x"}`: 400, `[]`: 400, ``: 400} {
 		f.zun("PATCH", "/v1/containers/d", text).is(want)
 	}
 	f.zun("POST", "/v1/containers/d/rename?name=c", "").is(200)
@@ -260,7 +277,8 @@ func TestZunSessions(t *testing.T) {
 	f.running("c")
 	s.play = serveText
 	for query, since := range map[string]string{
-		"?stdout=True&stderr=True&timestamps=False&tail=all": "", "?since=2015-04-20+19:06:08": "2015-04-20T19:06:08Z", "?since=1429556768": "2015-04-20T19:06:08Z", "?since=None": "",
+		"?stdout=True&stderr=True&timestamps=False&tail=all": "", "?since=2015-04-20+19:06:08": "2015-04-20T19:06:08Z",
+		"?since=1429556768": "2015-04-20T19:06:08Z", "?since=None": "",
 	} {
 		if got := string(f.zun("GET", "/v1/containers/c/logs"+query, "").is(200).body); got != `"out ü\nerr\n"` {
 			t.Errorf("%s: %s", query, got)
@@ -275,10 +293,12 @@ func TestZunSessions(t *testing.T) {
 	}
 	f.zun("POST", "/v1/containers/c/execute", "").is(400)
 	stats := f.zun("GET", "/v1/containers/c/stats", "").is(200)
-	if string(stats.body) != `{"CONTAINER":"c","CPU %":12.5,"MEM USAGE(MiB)":1,"MEM LIMIT(MiB)":2,"MEM %":50,"BLOCK I/O(B)":"3/4","NET I/O(B)":"1/2"}` {
+	if string(stats.body) != `{"CONTAINER":"c","CPU %":12.5,"MEM USAGE(MiB)":1,"MEM LIMIT(MiB)":2,"MEM %":50,"BLOCK I/O(B)":"3/4","NET `+
+		`I/O(B)":"1/2"}` {
 		t.Errorf("%s", stats.body)
 	}
-	if top := f.zun("GET", "/v1/containers/c/top?ps_args=None", "").is(200); string(top.body) != `{"Titles":["PID","CMD"],"Processes":[["1","sleep 100"]]}` {
+	if top := f.zun("GET", "/v1/containers/c/top?ps_args=None",
+		"").is(200); string(top.body) != `{"Titles":["PID","CMD"],"Processes":[["1","sleep 100"]]}` {
 		t.Errorf("%s", top.body)
 	}
 	f.zun("GET", "/v1/containers/c/top?ps_args=%60id%60", "").is(400)
@@ -320,7 +340,8 @@ func TestZunArchives(t *testing.T) {
 		t.Errorf("%d bytes arrived", got.Len())
 	}
 	<-s.offers
-	for _, bad := range []string{``, `{}`, `{"data":1}`, `{"data":"eA=="`, `{"data":"eA==","x":1}`, `{"data":"eA=="}x`, `{"data":"!"}`, `{"data":"eA`, `{"other":"eA=="}`} {
+	for _, bad := range []string{``, `{}`, `{"data":1}`, `{"data":"eA=="`, `{"data":"eA==","x":1}`, `{"data":"eA=="}x`, `{"data":"!"}`,
+		`{"data":"eA`, `{"other":"eA=="}`} {
 		f.zun("POST", "/v1/containers/c/put_archive?path=/", bad).is(400)
 	}
 	f.zun("POST", "/v1/containers/c/put_archive", `{"data":""}`).is(400)
@@ -329,8 +350,7 @@ func TestZunArchives(t *testing.T) {
 	}
 }
 
-// TestZunTerminal checks that a URL is good for one terminal, whose streams are
-// raw.
+// TestZunTerminal checks that a URL can be used once, and that the streams are raw.
 func TestZunTerminal(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
@@ -362,7 +382,8 @@ func TestZunTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	if offer := <-s.offers; offer.Kind != structs.SessionExec || !offer.Exec.TTY || !offer.Exec.Stdin || offer.Exec.Width != 80 || offer.Exec.Height != 24 {
+	if offer := <-s.offers; offer.Kind != structs.SessionExec || !offer.Exec.TTY || !offer.Exec.Stdin || offer.Exec.Width != 80 ||
+		offer.Exec.Height != 24 {
 		t.Errorf("offer %+v", offer.Exec)
 	}
 	says := func(want string) {

@@ -13,8 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// openArchive opens the session of an archive. CodeInvalid, and the errors of Target
-// and Open.
+// openArchive opens a session that carries an archive. Errors are CodeInvalid if the
+// path isn't absolute or is too long, and those of Target and Open.
 func (n Sessions) openArchive(ctx context.Context, call *Call, kind structs.SessionKind, ident, at string) (*dispatch.Session, error) {
 	if !path.IsAbs(at) || len(at) > structs.MaxText {
 		return nil, structs.Invalid("path", at, "It is not an absolute path of up to %d bytes.", structs.MaxText)
@@ -26,8 +26,8 @@ func (n Sessions) openArchive(ctx context.Context, call *Call, kind structs.Sess
 	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: kind, Path: at}))
 }
 
-// GetArchive reads a file or directory of a container, as a tar archive, into the
-// archive. CodeTooLarge, CodeNoSpace, CodeInvalid, and the errors of Target and Open.
+// GetArchive reads a file or directory of a container into archive, as tar. Errors
+// are CodeTooLarge, CodeNoSpace, CodeInvalid, and those of Target and Open.
 func (n Sessions) GetArchive(ctx context.Context, call *Call, ident, at string, archive *Archive) error {
 	session, err := n.openArchive(ctx, call, structs.SessionArchiveGet, ident, at)
 	if err != nil {
@@ -53,11 +53,11 @@ func (n Sessions) GetArchive(ctx context.Context, call *Call, ident, at string, 
 	}
 }
 
-// archiveChunk is how much of an archive one message carries.
+// archiveChunk is how many bytes of an archive one message carries.
 const archiveChunk = 16 << 10
 
-// PutArchive hands an archive to the container's host and waits until it is
-// unpacked in the directory. The errors of GetArchive.
+// PutArchive sends an archive to the container's host and waits until the host has
+// unpacked it into the directory. Errors are those of GetArchive.
 func (n Sessions) PutArchive(ctx context.Context, call *Call, ident, at string, archive *Archive) error {
 	session, err := n.openArchive(ctx, call, structs.SessionArchivePut, ident, at)
 	if err != nil {
@@ -65,16 +65,16 @@ func (n Sessions) PutArchive(ctx context.Context, call *Call, ident, at string, 
 	}
 	defer session.Close()
 	ended := make(chan error, 1)
-	go func() { ended <- awaitDone(ctx, session) }()
+	go func() { ended <- readToEnd(ctx, session) }()
 
 	chunk, from := make([]byte, archiveChunk), archive.Reader()
 	for {
 		n, err := from.Read(chunk)
 		if n > 0 && session.Write(ctx, structs.ChannelStdin, chunk[:n]) != nil {
-			break // what ended the agent's side is its last message
+			break // the agent's last message says why its side ended
 		}
 		if err == io.EOF {
-			_ = session.Write(ctx, structs.ChannelControl, []byte(`{"eof":true}`)) // likewise
+			_ = session.Write(ctx, structs.ChannelControl, []byte(`{"eof":true}`)) // a failure shows in the agent's last message
 			break
 		}
 		if err != nil {
@@ -87,24 +87,24 @@ func (n Sessions) PutArchive(ctx context.Context, call *Call, ident, at string, 
 }
 
 // awaitDone reads a session to its end.
-func awaitDone(ctx context.Context, session *dispatch.Session) error {
+func readToEnd(ctx context.Context, session *dispatch.Session) error {
 	var out Output
 	return out.read(ctx, session)
 }
 
-// maxSpooled is how much of an archive is kept in memory; what is longer is in
-// a file.
+// maxSpooled is how many bytes of an archive are kept in memory. The rest goes to a
+// temporary file.
 const maxSpooled = 1 << 20
 
-// Archive keeps an archive until it is whole: only then is it known whether it is
-// too large, and nothing of one that is refused must reach a container.
+// Archive spools an archive until it is complete. Only then is its size known, and
+// no part of an archive that is refused may reach a container.
 type Archive struct {
 	memory bytes.Buffer
 	file   *os.File // nil while all of it is in memory
 	size   int64
 }
 
-// ErrArchiveTooLarge refuses an archive.
+// ErrArchiveTooLarge returns the error for an archive of more than MaxArchive bytes.
 func ErrArchiveTooLarge() error {
 	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: copy a part of it at a time", structs.MaxArchive)
 }
@@ -126,7 +126,7 @@ func (a *Archive) Write(p []byte) (int, error) {
 			return 0, errNoSpool(err)
 		}
 		a.file = f
-		// Without a name nothing is left behind, however this process ends.
+		// A file without a name disappears with this process, however it ends.
 		if err := os.Remove(f.Name()); err != nil {
 			return 0, fmt.Errorf("spool of an archive: %w", err)
 		}
@@ -139,10 +139,11 @@ func (a *Archive) Write(p []byte) (int, error) {
 }
 
 func errNoSpool(err error) error {
-	return structs.Errorf(structs.CodeNoSpace, "the server has no room in %s for the archive: copy a part of it at a time, or try again later (%w)", os.TempDir(), err)
+	return structs.Errorf(structs.CodeNoSpace,
+		"the server has no room in %s for the archive: copy a part of it at a time, or try again later (%w)", os.TempDir(), err)
 }
 
-// Reader returns all that was written, from the start.
+// Reader returns a reader of everything that was written, from the start.
 func (a *Archive) Reader() io.Reader {
 	if a.file == nil {
 		return bytes.NewReader(a.memory.Bytes())
@@ -150,14 +151,15 @@ func (a *Archive) Reader() io.Reader {
 	return io.MultiReader(bytes.NewReader(a.memory.Bytes()), io.NewSectionReader(a.file, 0, a.size-int64(a.memory.Len())))
 }
 
-// Close lets go of what the archive holds.
+// Close releases the archive's file.
 func (a *Archive) Close() {
 	if a.file != nil {
 		a.file.Close() // it has no name and was only read
 	}
 }
 
-// Fill reads r to its end. CodeTooLarge, CodeInvalid if it breaks off.
+// Fill appends everything that r yields. Errors are CodeTooLarge, and CodeInvalid if
+// r fails before its end.
 func (a *Archive) Fill(r io.Reader) error {
 	_, err := io.Copy(a, io.LimitReader(r, structs.MaxArchive+1))
 	var known *structs.Error

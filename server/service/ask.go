@@ -17,24 +17,24 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Images and volumes are no state of the servers: what is asked of them is
-// asked of the hosts, of many at once, and no host spoils the answer of the
+// Images and volumes are not part of the servers' state. Requests about them go to
+// many hosts at once, and the failure of one host doesn't affect the answers of the
 // others.
 
-// maxAsked is how many hosts one request asks at a time.
+// maxAsked is how many hosts one request asks at the same time.
 const maxAsked = 128
 
-// HostFilter says which docker hosts a list is about: those of the bays that the
-// caller can use, or of one of them, or one host.
+// HostFilter selects the Docker hosts of a list. The zero value selects the hosts of
+// all bays that the caller can use.
 type HostFilter struct {
 	Bay         string // UUID or name; "" means any
 	Host        string // UUID or name; "" means any
-	AllProjects bool   // all hosts; for operators
+	AllProjects bool   // select all hosts; for operators
 }
 
-// listedHosts is how a list of what is on hosts begins: the state that it is
-// answered from, and the hosts to ask. CodeInvalid, CodeForbidden, CodeConflict,
-// and the errors of Await.
+// listedHosts returns the state from which a list of images or volumes is answered,
+// and the hosts to ask. Errors are CodeInvalid, CodeForbidden, CodeConflict, and
+// those of Await.
 func (s *Service) listedHosts(ctx context.Context, c *Call, f HostFilter) (*state.Snapshot, []*structs.Host, error) {
 	if err := s.Await(ctx, c); err != nil {
 		return nil, nil, err
@@ -44,7 +44,8 @@ func (s *Service) listedHosts(ctx context.Context, c *Call, f HostFilter) (*stat
 	return snap, hosts, err
 }
 
-// hosts returns the hosts of the filter. CodeInvalid, CodeForbidden, CodeConflict.
+// hosts returns the hosts that the filter selects. Errors are CodeInvalid,
+// CodeForbidden, CodeConflict.
 func (f HostFilter) hosts(snap *state.Snapshot, caller structs.Caller) ([]*structs.Host, error) {
 	var in func(*structs.Host) bool
 	switch bay, err := namedBay(snap, caller, f.Bay); {
@@ -72,26 +73,28 @@ func (f HostFilter) hosts(snap *state.Snapshot, caller structs.Caller) ([]*struc
 	return pickHost(hosts, f.Host)
 }
 
-// namedBay finds the bay that a caller names; nil if ident is "".
+// namedBay returns the bay that a caller names; nil if ident is "".
 func namedBay(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
 	if ident == "" {
 		return nil, nil
 	}
 	row, err := conductor.Lookup(snap, caller, structs.KindBay, ident)
 	if structs.CodeOf(err) == structs.CodeNotFound {
-		return nil, errNamed(structs.KindBay, ident)
+		return nil, errUnknownName(structs.KindBay, ident)
 	} else if err != nil {
 		return nil, err
 	}
 	return row.(*structs.Bay), nil
 }
 
-// errNamed refuses a request that names what isn't there.
-func errNamed(kind, ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), structs.Shorten(ident)).About(kind).With(structs.HintUnknown)
+// errUnknownName returns the error of a request that names an object which doesn't
+// exist. CodeInvalid.
+func errUnknownName(kind, ident string) error {
+	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind),
+		structs.Shorten(ident)).About(kind).With(structs.HintUnknown)
 }
 
-// dockerHosts returns hosts with a Docker engine, by name.
+// dockerHosts returns the hosts with a Docker engine for which in is true, by name.
 func dockerHosts(snap *state.Snapshot, in func(*structs.Host) bool) []*structs.Host {
 	var hosts []*structs.Host
 	for row := range snap.List(structs.TableHosts, "", 0) {
@@ -103,7 +106,7 @@ func dockerHosts(snap *state.Snapshot, in func(*structs.Host) bool) []*structs.H
 	return hosts
 }
 
-// pickHost returns the one host of a uuid or name.
+// pickHost returns the one host that has ident as its UUID or name.
 func pickHost(hosts []*structs.Host, ident string) ([]*structs.Host, error) {
 	var found []*structs.Host
 	for _, h := range hosts {
@@ -113,17 +116,17 @@ func pickHost(hosts []*structs.Host, ident string) ([]*structs.Host, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, errNamed(structs.KindHost, ident)
+		return nil, errUnknownName(structs.KindHost, ident)
 	case 1:
 		return found, nil
 	}
 	return nil, structs.Ambiguous(structs.KindHost)
 }
 
-// chosenHosts returns the hosts on which something is done to images: the ready
-// ones of a bay that the caller can use, the only one if none is named, or for
-// operators one host. Errors: CodeInvalid, CodeForbidden, CodeConflict,
-// CodeUnavailable if none of them is ready.
+// chosenHosts returns the hosts on which images are changed: the ready hosts of a
+// bay that the caller can use, or, for operators, one host. If the caller can use
+// only one bay, bay may be "". Errors: CodeInvalid, CodeForbidden, CodeConflict,
+// CodeUnavailable if no host is ready.
 func chosenHosts(snap *state.Snapshot, caller structs.Caller, bay, host string) ([]*structs.Host, *structs.Bay, error) {
 	if host == "" {
 		b, err := conductor.BayFor(snap, caller, bay)
@@ -134,7 +137,8 @@ func chosenHosts(snap *state.Snapshot, caller structs.Caller, bay, host string) 
 		return hosts, b, err
 	}
 	if bay != "" {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", structs.Shorten(bay), structs.Shorten(host))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", structs.Shorten(bay),
+			structs.Shorten(host))
 	}
 	if err := identity.Check(caller, identity.ImageHosts); err != nil {
 		return nil, nil, err
@@ -147,8 +151,8 @@ func chosenHosts(snap *state.Snapshot, caller structs.Caller, bay, host string) 
 	return hosts, nil, err
 }
 
-// readyHosts returns those of the hosts that are ready. what names them in the
-// error that says that none is: CodeUnavailable.
+// readyHosts returns the hosts that are ready, or CodeUnavailable if there are none.
+// what names the hosts in the error.
 func readyHosts(hosts []*structs.Host, what string) ([]*structs.Host, error) {
 	ready := slices.DeleteFunc(slices.Clone(hosts), func(h *structs.Host) bool { return h.State != structs.HostReady })
 	switch {
@@ -157,11 +161,12 @@ func readyHosts(hosts []*structs.Host, what string) ([]*structs.Host, error) {
 	case len(hosts) == 0:
 		return nil, structs.Errorf(structs.CodeUnavailable, "%s has no host yet: try again when it has", what)
 	}
-	return nil, structs.Errorf(structs.CodeUnavailable, "%s can't be asked: host %s is %s%s", what, hosts[0].Name, hosts[0].State, because(hosts[0].StateReason))
+	return nil, structs.Errorf(structs.CodeUnavailable, "%s can't be asked: host %s is %s%s", what, hosts[0].Name, hosts[0].State,
+		inBrackets(hosts[0].StateReason))
 }
 
-// eachHost calls do for the hosts, many at once, and returns what it gave for
-// each.
+// eachHost calls do for each host, for up to maxAsked at a time, and returns the
+// results in the order of hosts.
 func eachHost[T any](hosts []*structs.Host, do func(*structs.Host) T) []T {
 	out := make([]T, len(hosts))
 	slots := make(chan struct{}, maxAsked)
@@ -177,23 +182,23 @@ func eachHost[T any](hosts []*structs.Host, do func(*structs.Host) T) []T {
 	return out
 }
 
-// told is what one host has answered.
-type told[T any] struct {
+// hostAnswer is the answer of one host.
+type hostAnswer[T any] struct {
 	host  *structs.Host
 	value T
 	err   error
 }
 
-// askHosts asks hosts for a document at once, under one deadline and one limit of
-// what all of them may tell.
-func askHosts[T any](ctx context.Context, s *Service, hosts []*structs.Host, offer structs.SessionOffer) []told[T] {
+// askHosts asks many hosts for a document at the same time, with one deadline and one
+// limit on the total size of the answers.
+func askHosts[T any](ctx context.Context, s *Service, hosts []*structs.Host, offer structs.SessionOffer) []hostAnswer[T] {
 	patience, cancel := context.WithTimeout(ctx, s.config.HostPatience)
 	defer cancel()
 	var room atomic.Int64
 	room.Store(structs.MaxListing)
-	return eachHost(hosts, func(h *structs.Host) told[T] {
-		t := told[T]{host: h}
-		t.err = s.converse(patience, h, offer, &room, &t.value)
+	return eachHost(hosts, func(h *structs.Host) hostAnswer[T] {
+		t := hostAnswer[T]{host: h}
+		t.err = s.askHost(patience, h, offer, &room, &t.value)
 		if patience.Err() != nil && ctx.Err() == nil && structs.CodeOf(t.err) == structs.CodeUnavailable {
 			t.err = structs.Errorf(structs.CodeUnavailable, "the host did not answer within %v", s.config.HostPatience)
 		}
@@ -201,11 +206,11 @@ func askHosts[T any](ctx context.Context, s *Service, hosts []*structs.Host, off
 	})
 }
 
-// converse asks a host for a document and reads it into out. room is what may
-// still come, of all hosts that are asked with it.
-func (s *Service) converse(ctx context.Context, h *structs.Host, offer structs.SessionOffer, room *atomic.Int64, out any) error {
+// askHost asks one host for a document and reads it into out. room is how many bytes
+// all hosts that are asked with it may still send.
+func (s *Service) askHost(ctx context.Context, h *structs.Host, offer structs.SessionOffer, room *atomic.Int64, out any) error {
 	if h.State != structs.HostReady {
-		return structs.Errorf(structs.CodeUnavailable, "the host is %s%s", h.State, because(h.StateReason))
+		return structs.Errorf(structs.CodeUnavailable, "the host is %s%s", h.State, inBrackets(h.StateReason))
 	}
 	session, err := s.config.Dispatch.Open(ctx, h.ID, offer)
 	if err != nil {
@@ -213,9 +218,10 @@ func (s *Service) converse(ctx context.Context, h *structs.Host, offer structs.S
 	}
 	defer session.Close()
 	var text []byte
-	err = hear(ctx, session, func(payload []byte) error {
+	err = readSession(ctx, session, func(payload []byte) error {
 		if room.Add(-int64(len(payload))) < 0 {
-			return structs.Errorf(structs.CodeTooLarge, "the answers of all hosts have more than %d bytes: ask one bay or host at a time", structs.MaxListing)
+			return structs.Errorf(structs.CodeTooLarge, "the answers of all hosts have more than %d bytes: ask one bay or host at a time",
+				structs.MaxListing)
 		}
 		text = append(text, payload...)
 		return nil
@@ -229,9 +235,9 @@ func (s *Service) converse(ctx context.Context, h *structs.Host, offer structs.S
 	return nil
 }
 
-// hear reads a session about a host to its end, and hands what it puts out to
-// each.
-func hear(ctx context.Context, session *dispatch.Session, each func(payload []byte) error) error {
+// readSession reads a session about a host to its end, and calls each with every
+// piece of output.
+func readSession(ctx context.Context, session *dispatch.Session, each func(payload []byte) error) error {
 	for {
 		channel, payload, err := session.Read(ctx)
 		if err != nil {
@@ -246,7 +252,7 @@ func hear(ctx context.Context, session *dispatch.Session, each func(payload []by
 			m, err := Control(payload)
 			var known *structs.Error
 			if errors.As(err, &known) {
-				known.Kind = "" // it is about no container
+				known.Kind = "" // the session isn't about a container
 			}
 			if err != nil || m.Done {
 				return err
@@ -259,20 +265,21 @@ func onHost(h *structs.Host) structs.OnHost {
 	return structs.OnHost{Host: h.Name, HostUUID: h.ID, BayUUID: orNull(h.BayID)}
 }
 
-// hostErrors are those of the hosts that could not answer.
-func hostErrors[T any](s *Service, c *Call, answers []told[T]) []structs.HostError {
+// hostErrors returns the errors of the hosts that could not answer.
+func hostErrors[T any](s *Service, c *Call, answers []hostAnswer[T]) []structs.HostError {
 	errs := []structs.HostError{}
 	for _, t := range answers {
 		if t.err != nil {
-			known := s.known(c, t.err)
+			known := s.userError(c, t.err)
 			errs = append(errs, structs.HostError{Host: t.host.Name, HostUUID: t.host.ID, Code: known.Code, Message: known.Msg})
 		}
 	}
 	return errs
 }
 
-// known returns the error that a user may see, and logs any other.
-func (s *Service) known(c *Call, err error) *structs.Error {
+// userError returns the error that a user may see. It logs an error that is no
+// structs.Error, and returns ErrUnexpected for it.
+func (s *Service) userError(c *Call, err error) *structs.Error {
 	var known *structs.Error
 	if errors.As(err, &known) {
 		return known
@@ -281,19 +288,19 @@ func (s *Service) known(c *Call, err error) *structs.Error {
 	return ErrUnexpected
 }
 
-// result is what became of a request on a host.
+// result returns the outcome of a request on one host.
 func (s *Service) result(c *Call, h *structs.Host, change structs.ImageChange, err error) structs.HostResult {
 	r := structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultSuccess, Images: notNil(change.Images), Size: change.Size}
 	if err != nil {
-		known := s.known(c, err)
+		known := s.userError(c, err)
 		r.Result, r.Code, r.Message = structs.ResultError, known.Code, orNull(known.Msg)
 	}
 	return r
 }
 
-// outcome returns the results of all hosts. If no host could do it, it is an error
-// that names each.
-func outcome(all []structs.HostResult) ([]structs.HostResult, error) {
+// resultsOrError returns the results of all hosts, or, if all of them failed, an error
+// that names each host.
+func resultsOrError(all []structs.HostResult) ([]structs.HostResult, error) {
 	var failed []string
 	for _, r := range all {
 		if r.Result == structs.ResultError {
@@ -310,11 +317,12 @@ func outcome(all []structs.HostResult) ([]structs.HostResult, error) {
 	return nil, structs.Errorf(all[0].Code, "%s", strings.Join(failed, "; "))
 }
 
-// ErrUnexpected is what a caller gets to read of a failure that isn't a
-// structs.Error: the cause is in the log, under the request's ID.
-var ErrUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
+// ErrUnexpected is the error that a caller sees for a failure that isn't a
+// structs.Error. The log has the cause, under the request's ID.
+var ErrUnexpected = &structs.Error{Code: structs.CodeInternal,
+	Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
 
-// orNull returns s as JSON has it where there may be none: null for "".
+// orNull returns nil, which encodes as null, for "".
 func orNull(s string) *string {
 	if s == "" {
 		return nil

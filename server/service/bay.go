@@ -8,14 +8,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Bays carries out what callers ask of bays.
+// Bays carries out requests about bays.
 type Bays struct{ s *Service }
 
-// Bays returns what callers ask of bays.
+// Bays returns the operations on bays.
 func (s *Service) Bays() Bays { return Bays{s} }
 
-// Create has a bay made. It does not wait for hosts. CodeInvalid, CodeForbidden,
-// CodeConflict, CodeQuota, and what no leader means.
+// Create creates a bay. It does not wait for hosts. Errors are CodeInvalid,
+// CodeForbidden, CodeConflict, CodeQuota, and those of onLeader.
 func (n Bays) Create(ctx context.Context, c *Call, body *structs.BayRequest, once conductor.Once) (*structs.Bay, error) {
 	r, err := bayRequest(body)
 	if err != nil {
@@ -34,14 +34,14 @@ func (n Bays) Create(ctx context.Context, c *Call, body *structs.BayRequest, onc
 	return create(ctx, n.s, c, r.UUID, minted, r)
 }
 
-// bayRequest checks what a POST says of a bay. Errors are CodeInvalid.
+// bayRequest checks the body of a POST of a bay. Errors are CodeInvalid.
 func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
 	r := conductor.CreateBay{
 		UUID: body.UUID, BayModel: body.BayModelID, COE: body.COE, NodeCount: 1, DiscoveryURL: body.DiscoveryURL,
 		Labels: body.Labels, Placement: body.Placement, Shared: bool(body.Shared),
 	}
 	var err error
-	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+	if r.Name, err = checkUUIDAndName(body.UUID, body.Name); err != nil {
 		return r, err
 	}
 	for field, value := range map[string]string{"baymodel_id": body.BayModelID, "discovery_url": body.DiscoveryURL} {
@@ -89,7 +89,7 @@ func checkNodeCount(n int) (int, error) {
 	return n, nil
 }
 
-// checkCOE refuses a coe that magnum doesn't know; "" is for the caller to judge.
+// checkCOE refuses a coe that magnum doesn't know. It accepts "".
 func checkCOE(coe string) error {
 	if _, ok := structs.BackendOf(coe); !ok && coe != "" {
 		return structs.Invalid("coe", coe, "Value should be one of: 'docker', 'swarm', 'kubernetes'")
@@ -97,9 +97,9 @@ func checkCOE(coe string) error {
 	return nil
 }
 
-// checkIdentity checks the uuid and the name that a POST carries, and returns
-// the name, "" if there is none.
-func checkIdentity(uuid string, name *string) (string, error) {
+// checkUUIDAndName checks the uuid and name of a POST, and returns the name, "" if
+// there is none. Errors are CodeInvalid.
+func checkUUIDAndName(uuid string, name *string) (string, error) {
 	if uuid != "" && !structs.IsID(uuid) {
 		return "", structs.Invalid("uuid", uuid, "Expected a uuid but received %s.", structs.Shorten(uuid))
 	}
@@ -109,9 +109,9 @@ func checkIdentity(uuid string, name *string) (string, error) {
 	return *name, structs.CheckName(*name)
 }
 
-// Resize changes how many hosts a bay wants. id is its UUID, and count nil means
-// one. It does not wait for hosts. CodeInvalid, CodeNotFound, and what no leader
-// means.
+// Resize changes how many hosts a bay wants. id is the bay's UUID, and a nil count
+// means 1. It does not wait for hosts. Errors are CodeInvalid, CodeNotFound, and
+// those of onLeader.
 func (n Bays) Resize(ctx context.Context, c *Call, id string, count *int) (*structs.Bay, error) {
 	hosts := 1
 	if count != nil {
@@ -123,8 +123,8 @@ func (n Bays) Resize(ctx context.Context, c *Call, id string, count *int) (*stru
 	return decide(ctx, n.s, c, conductor.PatchBay{Caller: c.Caller, Ident: id, NodeCount: hosts})
 }
 
-// Delete deletes a bay and what is in it. It does not wait for the hosts.
-// CodeNotFound, CodeConflict, and what no leader means.
+// Delete deletes a bay with its containers. It does not wait for the hosts. Errors
+// are CodeNotFound, CodeConflict, and those of onLeader.
 func (n Bays) Delete(ctx context.Context, c *Call, ident string) (Removed[*structs.Bay], error) {
 	return remove(ctx, n.s, c, conductor.DeleteBay{Caller: c.Caller, Ident: ident})
 }

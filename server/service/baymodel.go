@@ -8,13 +8,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// BayModels carries out what callers ask of baymodels.
+// BayModels carries out requests about baymodels.
 type BayModels struct{ s *Service }
 
-// BayModels returns what callers ask of baymodels.
+// BayModels returns the operations on baymodels.
 func (s *Service) BayModels() BayModels { return BayModels{s} }
 
-// Create has a baymodel made. CodeInvalid, CodeConflict, and what no leader means.
+// Create creates a baymodel. Errors are CodeInvalid, CodeConflict, and those of
+// onLeader.
 func (n BayModels) Create(ctx context.Context, c *Call, body *structs.BayModelRequest, once conductor.Once) (*structs.BayModel, error) {
 	model, err := bayModelOf(body)
 	if err != nil {
@@ -23,28 +24,30 @@ func (n BayModels) Create(ctx context.Context, c *Call, body *structs.BayModelRe
 	return createPlain(ctx, n.s, c, once, body.UUID, model)
 }
 
-// Patch changes a baymodel: apply changes what it was as a request has it. id is
-// its UUID. CodeInvalid, CodeNotFound, and what no leader means.
+// Patch changes a baymodel. apply changes the baymodel in the form that a request
+// has. id is the baymodel's UUID. Errors are CodeInvalid, CodeNotFound, and those of
+// onLeader.
 func (n BayModels) Patch(ctx context.Context, c *Call, id string, apply func(*structs.BayModelRequest) error) (*structs.BayModel, error) {
 	if !structs.IsID(id) {
 		return nil, structs.NotUUID(id)
 	}
-	return decide(ctx, n.s, c, conductor.PatchRow[structs.BayModel, *structs.BayModel]{Caller: c.Caller, Ident: id, Apply: func(was structs.BayModel) (structs.BayModel, error) {
-		body := bayModelRequest(&was)
-		if err := apply(&body); err != nil {
-			return was, err
-		}
-		return bayModelOf(&body)
-	}})
+	return decide(ctx, n.s, c, conductor.PatchRow[structs.BayModel, *structs.BayModel]{Caller: c.Caller, Ident: id,
+		Apply: func(was structs.BayModel) (structs.BayModel, error) {
+			body := bayModelRequest(&was)
+			if err := apply(&body); err != nil {
+				return was, err
+			}
+			return bayModelOf(&body)
+		}})
 }
 
-// Delete deletes a baymodel that no bay refers to. CodeNotFound, CodeConflict, and
-// what no leader means.
+// Delete deletes a baymodel that no bay refers to. Errors are CodeNotFound,
+// CodeConflict, and those of onLeader.
 func (n BayModels) Delete(ctx context.Context, c *Call, ident string) (Removed[*structs.BayModel], error) {
 	return remove(ctx, n.s, c, conductor.DeleteBayModel{Caller: c.Caller, Ident: ident})
 }
 
-// bayModelOf checks what a request says of a baymodel. Errors are CodeInvalid.
+// bayModelOf makes a row from the request for a baymodel. Errors are CodeInvalid.
 func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 	m := structs.BayModel{
 		COE: body.COE, ImageID: body.ImageID, FlavorID: body.FlavorID, MasterFlavorID: body.MasterFlavorID,
@@ -52,7 +55,7 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 		DNSNameserver: body.DNSNameserver, SSHAuthorizedKey: body.SSHAuthorizedKey, ClusterDistro: body.ClusterDistro,
 	}
 	var err error
-	if m.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+	if m.Name, err = checkUUIDAndName(body.UUID, body.Name); err != nil {
 		return m, err
 	}
 	if m.COE == "" {
@@ -72,7 +75,7 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 	} {
 		check := structs.CheckLine
 		if f.name == "ssh_authorized_key" {
-			check = structs.CheckText // one on each line
+			check = structs.CheckText // there may be several keys, one on each line
 		}
 		if err := check(f.name, f.value, f.most); err != nil {
 			return m, err
@@ -97,7 +100,7 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 	return m, nil
 }
 
-// bayModelRequest is bayModelOf backwards: what a PATCH is applied to.
+// bayModelRequest is the inverse of bayModelOf. A PATCH is applied to its result.
 func bayModelRequest(m *structs.BayModel) structs.BayModelRequest {
 	return structs.BayModelRequest{
 		Name: &m.Name, COE: m.COE, ImageID: m.ImageID, FlavorID: m.FlavorID, MasterFlavorID: m.MasterFlavorID,
@@ -107,7 +110,7 @@ func bayModelRequest(m *structs.BayModel) structs.BayModelRequest {
 	}
 }
 
-// optional returns n as requests have it: nil if it is 0.
+// optional returns nil for 0, as requests leave an absent number out.
 func optional(n int) *int {
 	if n == 0 {
 		return nil

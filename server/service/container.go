@@ -11,26 +11,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Containers carries out what callers ask of containers.
+// Containers carries out requests about containers.
 type Containers struct{ s *Service }
 
-// Containers returns what callers ask of containers.
+// Containers returns the operations on containers.
 func (s *Service) Containers() Containers { return Containers{s} }
 
 // CreateContainer is the request for a container.
 type CreateContainer struct {
 	Body *structs.ContainerRequest
 	Once conductor.Once
-	Run  bool // start it at once
+	Run  bool // start the container at once
 }
 
-// Create has a container made. It does not wait for the host. CodeInvalid,
-// CodeConflict, CodeQuota, and what no leader means.
+// Create creates a container. It does not wait for the host. Errors are CodeInvalid,
+// CodeConflict, CodeQuota, and those of onLeader.
 func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*structs.Container, error) {
 	body := r.Body
 	request := conductor.CreateContainer{Caller: c.Caller, Once: r.Once, UUID: body.UUID, Bay: body.BayUUID, Run: r.Run}
 	var err error
-	if request.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+	if request.Name, err = checkUUIDAndName(body.UUID, body.Name); err != nil {
 		return nil, err
 	}
 	request.Secrets = body.Secrets
@@ -39,7 +39,8 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 	}
 	if body.Bay != "" {
 		if request.Bay != "" && request.Bay != body.Bay {
-			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them",
+				structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
 		}
 		request.Bay = body.Bay
 	}
@@ -53,22 +54,22 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 	return create(ctx, n.s, c, request.UUID, minted, request)
 }
 
-// PatchContainer says what is changed of a container. nil changes nothing.
+// PatchContainer is a change of a container's fields. nil leaves a field as it is.
 type PatchContainer struct {
 	Ident   string            // UUID or name
 	Name    *string           // "" means a generated one
-	Image   *string           // checked by the change
+	Image   *string           // the conductor decides whether the container can take it
 	Command *structs.Command  // the zero Command means the image's own
 	Memory  *structs.Bytes    // 0 means no limit
 	CPU     *structs.MilliCPU // 0 means no limit
 }
 
-// Limits reports whether the change has a host do something: what is only noted
-// down isn't waited for.
+// Limits reports whether the change sets limits, which the host has to carry out. A
+// change of other fields is complete once it is decided.
 func (r PatchContainer) Limits() bool { return r.Memory != nil || r.CPU != nil }
 
-// Patch changes a container. It does not wait for the host. CodeInvalid,
-// CodeNotFound, CodeConflict, and what no leader means.
+// Patch changes a container. It does not wait for the host. Errors are CodeInvalid,
+// CodeNotFound, CodeConflict, and those of onLeader.
 func (n Containers) Patch(ctx context.Context, c *Call, r PatchContainer) (*structs.Container, error) {
 	change := conductor.PatchContainer{Caller: c.Caller, Ident: r.Ident, Name: r.Name, Image: r.Image, Command: r.Command}
 	if r.Name != nil && *r.Name != "" {
@@ -92,14 +93,14 @@ func (n Containers) Patch(ctx context.Context, c *Call, r PatchContainer) (*stru
 	return decide(ctx, n.s, c, change)
 }
 
-// RebuildContainer asks for a container to be made again.
+// RebuildContainer is the request to create a container again on its engine.
 type RebuildContainer struct {
 	Ident string  // UUID or name
-	Image *string // another image; nil keeps the one that it has
+	Image *string // another image; nil keeps the present one
 }
 
-// Rebuild has a container made again. It does not wait for the host. CodeInvalid,
-// CodeNotFound, CodeConflict, and what no leader means.
+// Rebuild has the host create a container again. It does not wait for the host.
+// Errors are CodeInvalid, CodeNotFound, CodeConflict, and those of onLeader.
 func (n Containers) Rebuild(ctx context.Context, c *Call, r RebuildContainer) (*structs.Container, error) {
 	change := conductor.RebuildContainer{Caller: c.Caller, Ident: r.Ident}
 	if r.Image != nil {
@@ -111,16 +112,16 @@ func (n Containers) Rebuild(ctx context.Context, c *Call, r RebuildContainer) (*
 	return decide(ctx, n.s, c, change)
 }
 
-// DeleteContainer asks for a container to be deleted.
+// DeleteContainer is the request to delete a container.
 type DeleteContainer struct {
 	Ident       string // UUID or name
-	Stop        bool   // a running one is stopped first
-	Force       bool   // a running one is killed; one on a lost host is forgotten
-	AllProjects bool   // it may be of another project; for operators
+	Stop        bool   // stop a running container first
+	Force       bool   // kill a running container; forget a container on a lost host
+	AllProjects bool   // the container may belong to another project; for operators
 }
 
-// Delete deletes a container. It does not wait for the host. CodeForbidden,
-// CodeNotFound, CodeConflict, and what no leader means.
+// Delete deletes a container. It does not wait for the host. Errors are
+// CodeForbidden, CodeNotFound, CodeConflict, and those of onLeader.
 func (n Containers) Delete(ctx context.Context, c *Call, r DeleteContainer) (Removed[*structs.Container], error) {
 	if r.AllProjects {
 		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
@@ -130,16 +131,17 @@ func (n Containers) Delete(ctx context.Context, c *Call, r DeleteContainer) (Rem
 	return remove(ctx, n.s, c, conductor.DeleteContainer{Caller: c.Caller, Ident: r.Ident, Stop: r.Stop, Force: r.Force})
 }
 
-// ActOnContainer asks for an action.
+// ActOnContainer is the request for an action on a container.
 type ActOnContainer struct {
 	Ident   string // UUID or name
 	Action  conductor.Action
-	Timeout *int   // seconds between SIGTERM and SIGKILL; nil means the container's own
-	Signal  string // of a kill: a name or number; "" means SIGKILL
+	Timeout *int   // seconds between SIGTERM and SIGKILL; nil means the container's stop_timeout
+	Signal  string // name or number of the signal of a kill; "" means SIGKILL
 }
 
-// Act has a container start, stop and the like. It does not wait for the host.
-// CodeInvalid, CodeNotFound, CodeConflict, and what no leader means.
+// Act starts or stops a container, or carries out another action on it. It does not
+// wait for the host. Errors are CodeInvalid, CodeNotFound, CodeConflict, and those of
+// onLeader.
 func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*structs.Container, error) {
 	action := conductor.ActOnContainer{Caller: c.Caller, Ident: r.Ident, Action: r.Action, Timeout: r.Timeout}
 	if r.Action == conductor.ActionKill {
@@ -149,24 +151,28 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 		}
 		action.Signal = signal
 	}
-	// The record of the action has the request's ID: a repeat finds it.
-	return onLeader(ctx, n.s, c, true, func(unsure bool) (*structs.Container, error) {
+	// The action's record has the request's ID, by which a retry finds it.
+	return onLeader(ctx, n.s, c, true, func(retryAfterUnknown bool) (*structs.Container, error) {
 		var again conductor.Request[*structs.Container] = action
-		if unsure {
-			again = conductor.RetryAfterUnknown[*structs.Container]{Request: action, SinceIndex: c.Known}
+		if retryAfterUnknown {
+			again = conductor.RetryAfterUnknown[*structs.Container]{Request: action, SinceIndex: c.SinceIndex}
 		}
 		changed, err := conductor.Do(ctx, n.s.config.Conductor, again)
-		if unsure && structs.CodeOf(err) == structs.CodeNotFound {
-			// The record went with the container.
-			err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
+		if retryAfterUnknown && structs.CodeOf(err) == structs.CodeNotFound {
+			// The action's record was deleted with the container.
+			err = structs.Errorf(structs.CodeUnavailable,
+				"the container was deleted meanwhile, and an earlier try of this request may have been carried out before that (%w)",
+				conductor.ErrUnknown)
 		}
 		return changed, err
 	})
 }
 
-// Actions returns a container and what was done to it, oldest first, with the
-// state that they are from. CodeNotFound, CodeConflict, and the errors of Await.
-func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
+// Actions returns a container and the records of its actions, oldest first, with the
+// state that they are from. Errors are CodeNotFound, CodeConflict, and those of Await.
+func (n Containers) Actions(
+	ctx context.Context, c *Call, ident string,
+) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, nil, err
 	}
@@ -182,11 +188,13 @@ func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.
 	return snap, found, []structs.ActionRecord{structs.CreationOf(found)}, nil
 }
 
-// Settle waits until the container's host has carried out, or given up, the
-// generation that wanted was given, and returns the container as it is then, nil
-// if it is gone. The error says why the attempt failed; done is false if the time
-// was over before.
-func (n Containers) Settle(ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration) (now *structs.Container, done bool, err error) {
+// AwaitDone waits until the container's host has carried out the generation of
+// wanted, or has failed to. It returns the container as it is then, nil if it was
+// deleted. done is false if atMost has passed before. The error says why the host
+// failed.
+func (n Containers) AwaitDone(
+	ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration,
+) (now *structs.Container, done bool, err error) {
 	carriedOut := func(row structs.Row) bool {
 		now, ok := row.(*structs.Container)
 		return !ok || now.Observed.Generation >= wanted.Generation && now.Observed.Status != ""
@@ -197,14 +205,15 @@ func (n Containers) Settle(ctx context.Context, c *Call, wanted *structs.Contain
 		return nil, true, nil
 	}
 	done = carriedOut(row)
-	// A later generation is somebody else's attempt.
+	// A failure of a later generation belongs to somebody else's request.
 	if done && now.Observed.Failed && now.Observed.Generation == wanted.Generation {
 		return now, true, ErrFailed(now)
 	}
 	return now, done, nil
 }
 
-// ErrFailed is the error of an attempt that a container's host gave up.
+// ErrFailed returns the error of an action that a container's host failed to carry
+// out. CodeInternal.
 func ErrFailed(c *structs.Container) error {
 	reason := c.StatusReason()
 	if reason == "" {
@@ -213,7 +222,8 @@ func ErrFailed(c *structs.Container) error {
 	return structs.Errorf(structs.CodeInternal, "Container %s: %s", c.Name, reason).About(structs.KindContainer)
 }
 
-// ErrDeleted is the error of a wait for a container that is gone.
+// ErrDeleted returns the error of a wait for a container that was deleted meanwhile.
+// CodeConflict.
 func ErrDeleted(c *structs.Container) error {
 	return structs.Errorf(structs.CodeConflict, "Container %s was deleted meanwhile.", c.Name).About(structs.KindContainer)
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// How long hosts take for what may take long.
+// How long hosts may take for a pull and for a removal.
 const (
 	pullPatience  = time.Hour
 	prunePatience = 10 * time.Minute
 )
 
-// Images speaks to the hosts of callers about images.
+// Images carries out requests about images, by asking the hosts.
 type Images struct{ s *Service }
 
-// Images returns what callers ask of images.
+// Images returns the operations on images.
 func (s *Service) Images() Images { return Images{s} }
 
-// List returns the images on hosts, with the state that told which hosts there
-// are. An empty name means any; without a tag it means :latest. CodeInvalid,
-// CodeForbidden, CodeConflict, and the errors of Await.
+// List returns the images on hosts, with the state from which the hosts were chosen.
+// An empty name matches any image, and a name without a tag means :latest. Errors are
+// CodeInvalid, CodeForbidden, CodeConflict, and those of Await.
 func (n Images) List(ctx context.Context, c *Call, f HostFilter, name string) (*state.Snapshot, structs.ImagesBody, error) {
 	snap, hosts, err := n.s.listedHosts(ctx, c, f)
 	if err != nil {
@@ -52,7 +52,7 @@ func (n Images) List(ctx context.Context, c *Call, f HostFilter, name string) (*
 	return snap, body, nil
 }
 
-// Pull is a pull of an image to hosts.
+// Pull is a pull of an image on some hosts.
 type Pull struct {
 	s     *Service
 	call  *Call
@@ -60,11 +60,12 @@ type Pull struct {
 	offer structs.SessionOffer
 }
 
-// Pull finds the hosts of a pull, which Run then begins. CodeInvalid, CodeForbidden,
-// CodeConflict, CodeUnavailable, and the errors of Await.
+// Pull chooses the hosts of a pull. Run begins it. Errors are CodeInvalid,
+// CodeForbidden, CodeConflict, CodeUnavailable, and those of Await.
 func (n Images) Pull(ctx context.Context, c *Call, body *structs.ImagePullRequest) (*state.Snapshot, *Pull, error) {
 	if body.Bay != "" && body.BayUUID != "" && body.Bay != body.BayUUID {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them",
+			structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
 	}
 	if err := body.Check(); err != nil {
 		return nil, nil, err
@@ -80,44 +81,44 @@ func (n Images) Pull(ctx context.Context, c *Call, body *structs.ImagePullReques
 	return snap, &Pull{n.s, c, hosts, structs.SessionOffer{Kind: structs.SessionImagePull, Image: body.Image, Registry: body.Registry}}, nil
 }
 
-// Run pulls, and returns what became of it on each host; if no host could do it,
-// an error that names each. tell is called with how far each host is, and what
-// became of it, by several goroutines at once.
-func (p *Pull) Run(ctx context.Context, tell func(structs.HostResult)) ([]structs.HostResult, error) {
+// Run pulls the image and returns the result of each host, or, if all hosts failed,
+// an error that names each. It calls report with each host's progress and result, from
+// several goroutines at once.
+func (p *Pull) Run(ctx context.Context, report func(structs.HostResult)) ([]structs.HostResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, pullPatience)
 	defer cancel()
-	return outcome(eachHost(p.hosts, func(h *structs.Host) structs.HostResult {
-		err := p.on(ctx, h, func(sentence string) {
-			tell(structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultProgress, Message: &sentence, Images: []string{}})
+	return resultsOrError(eachHost(p.hosts, func(h *structs.Host) structs.HostResult {
+		err := p.runOn(ctx, h, func(sentence string) {
+			report(structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultProgress, Message: &sentence, Images: []string{}})
 		})
 		result := p.s.result(p.call, h, structs.ImageChange{Images: []string{p.offer.Image}}, err)
-		tell(result)
+		report(result)
 		return result
 	}))
 }
 
-// on has one host pull.
-func (p *Pull) on(ctx context.Context, h *structs.Host, say func(string)) error {
+// runOn has one host pull the image, and calls progress with each line of its output.
+func (p *Pull) runOn(ctx context.Context, h *structs.Host, progress func(string)) error {
 	session, err := p.s.config.Dispatch.Open(ctx, h.ID, p.offer)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	return hear(ctx, session, func(payload []byte) error {
-		say(strings.ToValidUTF8(string(payload), "?"))
+	return readSession(ctx, session, func(payload []byte) error {
+		progress(strings.ToValidUTF8(string(payload), "?"))
 		return nil
 	})
 }
 
-// PruneImages says where unused images are removed.
+// PruneImages is the request to remove unused images.
 type PruneImages struct {
 	Bay, Host string // UUID or name of one of them
 	All       bool   // on all ready hosts
 }
 
-// Prune removes the images that no container uses, and returns what became of it on
-// each host; if no host could do it, an error that names each. CodeInvalid,
-// CodeForbidden, CodeConflict, CodeUnavailable, and the errors of Await.
+// Prune removes the images that no container uses. It returns the result of each host,
+// or, if all hosts failed, an error that names each. Errors are CodeInvalid,
+// CodeForbidden, CodeConflict, CodeUnavailable, and those of Await.
 func (n Images) Prune(ctx context.Context, c *Call, r PruneImages) (*state.Snapshot, []structs.HostResult, error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, err
@@ -127,11 +128,11 @@ func (n Images) Prune(ctx context.Context, c *Call, r PruneImages) (*state.Snaps
 	var err error
 	switch {
 	case r.All && (r.Bay != "" || r.Host != ""):
-		return snap, nil, structs.Errorf(structs.CodeInvalid, "all is given beside a bay or host: name one of them")
+		return snap, nil, structs.Errorf(structs.CodeInvalid, "all and a bay or host are both given: give one of them")
 	case r.All:
 		hosts, err = readyHosts(dockerHosts(snap, func(*structs.Host) bool { return true }), "the cluster")
 	case r.Bay == "" && r.Host == "":
-		return snap, nil, structs.Errorf(structs.CodeInvalid, "it is not said where images are to be removed: give bay, host, or all=true")
+		return snap, nil, structs.Errorf(structs.CodeInvalid, "bay, host and all are missing: give bay, host, or all=true")
 	default:
 		hosts, _, err = chosenHosts(snap, c.Caller, r.Bay, r.Host)
 	}
@@ -142,9 +143,9 @@ func (n Images) Prune(ctx context.Context, c *Call, r PruneImages) (*state.Snaps
 	defer cancel()
 	var room atomic.Int64
 	room.Store(structs.MaxListing)
-	all, err := outcome(eachHost(hosts, func(h *structs.Host) structs.HostResult {
+	all, err := resultsOrError(eachHost(hosts, func(h *structs.Host) structs.HostResult {
 		var change structs.ImageChange
-		err := n.s.converse(ctx, h, structs.SessionOffer{Kind: structs.SessionImagePrune}, &room, &change)
+		err := n.s.askHost(ctx, h, structs.SessionOffer{Kind: structs.SessionImagePrune}, &room, &change)
 		return n.s.result(c, h, change, err)
 	}))
 	return snap, all, err

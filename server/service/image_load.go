@@ -14,30 +14,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// An archive of images goes from its sender to all hosts as it comes: nowhere is
-// more of it kept than a piece, and the slowest host sets the pace. One that
-// takes nothing for loadStall drops out.
+// An archive of images is streamed from its sender to all hosts. No more than one
+// piece of it is kept in memory, and the slowest host sets the pace. A host that takes
+// no piece within loadStall is left out.
 const (
 	loadPiece    = 64 << 10         // bytes
 	loadStall    = 30 * time.Second // for one piece
 	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
 )
 
-// LoadImages is a load of images on hosts.
+// LoadImages is the request to load images on hosts.
 type LoadImages struct {
 	Bay, Host string    // UUID or name of one of them
 	Archive   io.Reader // a tar archive of images
-	Size      int64     // bytes of it; below 0 means unknown
+	Size      int64     // bytes of the archive; below 0 means unknown
 }
 
 func (s *Service) errImagesTooLarge() error {
 	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", s.config.MaxImageFile)
 }
 
-// Load loads images on hosts, and returns what became of it on each; if no host
-// could do it, an error that names each. It may return before the archive is read to
-// its end. CodeInvalid, CodeForbidden, CodeConflict, CodeTooLarge, CodeUnavailable,
-// and the errors of Await.
+// Load loads images on hosts. It returns the result of each host, or, if all hosts
+// failed, an error that names each. It may return before the archive is read to its
+// end. Errors are CodeInvalid, CodeForbidden, CodeConflict, CodeTooLarge,
+// CodeUnavailable, and those of Await.
 func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapshot, []structs.HostResult, error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, err
@@ -51,10 +51,12 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 		return snap, nil, err
 	}
 	if bay != nil && bay.Shared {
-		// An archive can take any name, also that of an image which other
-		// projects' containers are made of.
+		// An archive can give its images any name, also that of an image from which
+		// containers of other projects are created.
 		if err := identity.Check(c.Caller, identity.ImageHosts); err != nil {
-			return snap, nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name)
+			return snap, nil, structs.Errorf(structs.CodeForbidden,
+				"bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the "+
+					"image from a registry", bay.Name)
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -75,7 +77,7 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 		<-l.ended
 		all[i] = n.s.result(c, l.host, l.change, l.err)
 	}
-	all, err = outcome(all)
+	all, err = resultsOrError(all)
 	return snap, all, err
 }
 
@@ -83,7 +85,7 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 type hostLoad struct {
 	host    *structs.Host
 	session *dispatch.Session // nil if it could not be opened
-	over    atomic.Bool       // it takes no more
+	over    atomic.Bool       // the host takes no more pieces
 	ended   chan struct{}     // closed once change and err are final
 	change  structs.ImageChange
 	err     error
@@ -109,7 +111,7 @@ func (s *Service) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
 // read reads the host's answer.
 func (l *hostLoad) read(ctx context.Context) error {
 	var text []byte
-	err := hear(ctx, l.session, func(payload []byte) error {
+	err := readSession(ctx, l.session, func(payload []byte) error {
 		if text = append(text, payload...); len(text) > MaxOutput {
 			return structs.Errorf(structs.CodeTooLarge, "the host's answer is longer than %d bytes", MaxOutput)
 		}
@@ -124,7 +126,7 @@ func (l *hostLoad) read(ctx context.Context) error {
 	return nil
 }
 
-// close ends the load, if it has not ended.
+// close ends the load if it still runs.
 func (l *hostLoad) close() {
 	if l.session != nil {
 		l.session.Close()
@@ -132,8 +134,8 @@ func (l *hostLoad) close() {
 	<-l.ended
 }
 
-// send hands the host a message. How a host that takes none has ended is told
-// by its last message.
+// send sends the host a message. It returns no error: the last message of a host that
+// takes no more says why.
 func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
 	if l.over.Load() {
 		return
@@ -145,8 +147,8 @@ func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
 	}
 }
 
-// sendImages hands an archive to all hosts at one pace. Errors:
-// CodeTooLarge, CodeInvalid if the body breaks off.
+// sendImages sends an archive to all hosts at the pace of the slowest. Errors:
+// CodeTooLarge, CodeInvalid if the archive can't be read to its end.
 func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*hostLoad) error {
 	toAll := func(channel byte, payload []byte) (taken bool) {
 		var wg sync.WaitGroup
@@ -162,12 +164,12 @@ func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*ho
 	}
 	left, piece := s.config.MaxImageFile, make([]byte, loadPiece)
 	for {
-		n, err := fill(archive, piece)
+		n, err := readFull(archive, piece)
 		if left -= int64(n); left < 0 {
 			return s.errImagesTooLarge()
 		}
 		if n > 0 && !toAll(structs.ChannelStdin, piece[:n]) {
-			return nil // nobody wants the rest
+			return nil // no host takes more
 		}
 		switch {
 		case err == io.EOF:
@@ -179,9 +181,9 @@ func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*ho
 	}
 }
 
-// fill reads until p is full. Unlike io.ReadFull it returns the reader's own
-// error: a body that was cut short is no body that has ended.
-func fill(r io.Reader, p []byte) (n int, err error) {
+// readFull reads until p is full. Unlike io.ReadFull it returns the reader's own error,
+// so that a body which was cut short differs from one that has ended.
+func readFull(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
 		m, err = r.Read(p[n:])

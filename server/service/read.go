@@ -10,15 +10,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// catchUpWait bounds how long a default read waits for this server's state to
+// catchUpWait is how long a default read waits at most for this server's state to
 // reach the leader's index.
 const catchUpWait = time.Second
 
-// Await makes sure that this server's state is new enough for the call: by
-// default it has all that any server acknowledged before the call came, and all
-// that the caller has seen. A blocking read waits for the latter only: it is told
-// of what comes. Errors: CodeUnavailable, CodeNoLeader, CodeInvalid, and those of
-// Transport.Authenticate.
+// Await waits until this server's state is new enough for the call. By default it has
+// all writes that any server acknowledged before the call came, and all that the
+// caller has seen. A blocking read only needs what the caller has seen, because it
+// learns of later changes anyway. Errors: CodeUnavailable, CodeNoLeader, CodeInvalid,
+// and those of Transport.Authenticate.
 func (s *Service) Await(ctx context.Context, c *Call) error {
 	fresh := &c.Freshness
 	if fresh.Stale {
@@ -41,10 +41,12 @@ func (s *Service) Await(ctx context.Context, c *Call) error {
 	if fresh.Consistent {
 		newest, err := s.config.Cluster.ReadIndex(ctx)
 		if leader, _ := s.config.Cluster.Leader(); err != nil && leader == "" {
-			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; ?stale needs none", s.Leaderless())
+			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; a read with ?stale needs none",
+				s.Leaderless())
 		}
 		if err != nil {
-			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader: try again in a second, or ask for ?stale (%w)", err)
+			return structs.Errorf(structs.CodeUnavailable,
+				"a consistent read needs the leader: try again in a second, or ask for ?stale (%w)", err)
 		}
 		index = max(index, newest)
 	}
@@ -55,13 +57,14 @@ func (s *Service) Await(ctx context.Context, c *Call) error {
 }
 
 func (s *Service) errBehind(wanted uint64) error {
-	return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", s.Index(), wanted)
+	return structs.Errorf(structs.CodeUnavailable,
+		"this server is at index %d and the request wants %d: try again in a second, or ask another server", s.Index(), wanted)
 }
 
-// catchUp brings this server's state to the leader's index. If that can't be had
-// or reached, the call is served from the state as it is: the transport is told,
-// and Doubt keeps a refusal from being final. Errors are those of
-// Transport.Authenticate.
+// catchUp brings this server's state to the leader's index. If the leader doesn't
+// answer, or its index isn't reached in time, the call is served from the state as it
+// is: MarkStale is called, and QualifyError keeps a refusal from being final. Errors
+// are those of Transport.Authenticate.
 func (s *Service) catchUp(ctx context.Context, c *Call) error {
 	c.caughtUp = true
 	until := time.Now().Add(catchUpWait)
@@ -73,18 +76,19 @@ func (s *Service) catchUp(ctx context.Context, c *Call) error {
 		ctx, cancel := context.WithDeadline(ctx, until)
 		defer cancel()
 		if err = s.config.Store.WaitIndex(ctx, index); err == nil {
-			return c.Transport.Authenticate() // what was missing may have been the end of the caller's token
+			return c.Transport.Authenticate() // the missing entries may have revoked the caller's token
 		}
 	}
 	c.stale = true
-	c.Transport.Stale()
+	c.Transport.MarkStale()
 	s.config.Logger.Debug("read from a state that may be old", "request_id", c.RequestID, "index", s.Index(), "error", err)
 	return nil
 }
 
-// Sure runs a read. One that blocks has not asked the leader: if it is refused for
-// what this server's state says, it is run once more on the leader's index.
-func (s *Service) Sure(ctx context.Context, c *Call, read func() error) error {
+// ConfirmRefusal runs a read. A blocking read has not asked the leader for its index:
+// if such a read is refused because of this server's state, ConfirmRefusal runs it
+// again on the leader's index.
+func (s *Service) ConfirmRefusal(ctx context.Context, c *Call, read func() error) error {
 	err := read()
 	if !restsOnState(err) || c.caughtUp || c.Freshness.Stale || c.Freshness.Consistent {
 		return err
@@ -95,7 +99,7 @@ func (s *Service) Sure(ctx context.Context, c *Call, read func() error) error {
 	return read()
 }
 
-// restsOnState reports whether err says what is, or isn't, in the state.
+// restsOnState reports whether err is a refusal that depends on the state.
 func restsOnState(err error) bool {
 	var known *structs.Error
 	if !errors.As(err, &known) {
@@ -105,42 +109,47 @@ func restsOnState(err error) bool {
 	case structs.CodeNotFound, structs.CodeConflict:
 		return true
 	case structs.CodeInvalid:
-		return known.Kind != "" // a request that names what isn't there
+		return known.Kind != "" // the request names an object that doesn't exist
 	}
 	return false
 }
 
-// Doubt returns the error of a call that was served from a state which may be
-// old: what that state says is no reason to refuse for good.
-func (c *Call) Doubt(err error) error {
+// QualifyError returns the error for a caller. If the call was served from a stale
+// state, a refusal that depends on the state becomes CodeUnavailable, because the
+// caller may succeed on a newer state.
+func (c *Call) QualifyError(err error) error {
 	if !c.stale || !restsOnState(err) {
 		return err
 	}
 	var known *structs.Error
 	errors.As(err, &known)
-	return structs.Errorf(structs.CodeUnavailable, "this server may be behind, for the leader does not answer it: try again in a second, ask another server, or ask for ?stale; what it has says: %s", known.Msg).About(known.Kind)
+	return structs.Errorf(structs.CodeUnavailable,
+		"this server may be behind, because the leader does not answer it: try again in a second, ask another server, "+
+			"or ask for ?stale; its own state says: %s", known.Msg).About(known.Kind)
 }
 
-// gone is the index of a row's last change once there is no row.
-const gone = math.MaxUint64
+// deletedIndex stands for the ModifyIndex of a deleted row. It is above every real
+// index.
+const deletedIndex = math.MaxUint64
 
 // Change is what a blocking read waits for.
 type Change struct {
-	Since uint64        // index after which it has to change
-	Wait  time.Duration // for how long at most
+	Since uint64        // the object or list has to change after this index
+	Wait  time.Duration // how long to wait at most
 }
 
-// changed returns the state to answer a read from: the newest or, if a change is
-// waited for, the first in which changedAt is above its Since. It returns
-// the newest when the wait is over or the caller leaves. changedAt is the
-// index at which what is read has last changed.
-func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedAt func(*state.Snapshot) uint64, topics ...state.Topic) *state.Snapshot {
+// changed returns the state to answer a read from. That is the newest one if wanted is
+// nil, else the first one in which changedAt is above wanted.Since. When the wait is
+// over or the caller leaves, it is the newest one. changedAt returns the index of the
+// last change of what is read.
+func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedAt func(*state.Snapshot) uint64,
+	topics ...state.Topic) *state.Snapshot {
 	if wanted == nil {
 		return s.Snapshot()
 	}
 	sub := s.config.Store.Subscribe(topics...) // before the first look, so that no change is missed
 	defer sub.Close()
-	c.Transport.Waits()
+	c.Transport.MarkWaiting()
 	s.parked.Add(1)
 	defer s.parked.Add(-1)
 	over := time.NewTimer(wanted.Wait)
@@ -160,24 +169,24 @@ func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedA
 	}
 }
 
-// ChangedRow returns the state to answer the read of a row from: once the row has
-// changed, if wanted is not nil.
+// ChangedRow returns the state to answer the read of a row from. If wanted is not nil,
+// it waits until the row has changed.
 func (s *Service) ChangedRow(ctx context.Context, c *Call, wanted *Change, table structs.Table, id string) *state.Snapshot {
 	return s.changed(ctx, c, wanted, func(snap *state.Snapshot) uint64 {
 		if row := snap.Get(table, id); row != nil {
 			return row.Base().ModifyIndex
 		}
-		return gone
+		return deletedIndex
 	}, state.TopicRow(table, id))
 }
 
-// Watch is a list of rows that a list shows.
+// Watch names rows whose changes a blocking read of a list waits for.
 type Watch struct {
 	Table   structs.Table
-	Project string // state.AllProjects for those of all
+	Project string // state.AllProjects for the rows of all projects
 }
 
-// ChangedLists is ChangedRow for lists: one of them has changed.
+// ChangedLists is ChangedRow for lists. It waits until one of them has changed.
 func (s *Service) ChangedLists(ctx context.Context, c *Call, wanted *Change, watches []Watch) *state.Snapshot {
 	if wanted == nil {
 		return s.Snapshot()
@@ -194,17 +203,17 @@ func (s *Service) ChangedLists(ctx context.Context, c *Call, wanted *Change, wat
 	}, topics...)
 }
 
-// Events returns a reader of the events after an index. It waits for this
-// server's state to come there. CodeGone if there is no such index: going on from
-// there, a reader would be sent back. CodeUnavailable.
+// Events returns a reader of the events after an index. It waits until this server's
+// state has reached the index. Errors are CodeGone if the cluster has not reached the
+// index or no longer keeps its events, and CodeUnavailable.
 func (s *Service) Events(ctx context.Context, index uint64) (*state.EventReader, error) {
-	if err := s.reach(ctx, index); err != nil {
+	if err := s.awaitIndex(ctx, index); err != nil {
 		return nil, err
 	}
 	return s.config.Store.Events(index)
 }
 
-func (s *Service) reach(ctx context.Context, index uint64) error {
+func (s *Service) awaitIndex(ctx context.Context, index uint64) error {
 	if index <= s.Index() {
 		return nil
 	}
@@ -212,7 +221,9 @@ func (s *Service) reach(ctx context.Context, index uint64) error {
 	defer cancel()
 	newest, err := s.config.Cluster.ReadIndex(ctx)
 	if err == nil && index > newest {
-		return structs.Errorf(structs.CodeGone, "index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
+		return structs.Errorf(structs.CodeGone,
+			"index %d is after this cluster's newest index, %d, and comes from another cluster or history: list the objects, "+
+				"and go on from the X-Magnum-Index of that answer", index, newest)
 	}
 	if s.config.Store.WaitIndex(ctx, index) != nil {
 		return s.errBehind(index)

@@ -15,9 +15,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// cluster is a cluster of several servers, of which another one leads.
+// cluster is a cluster of several servers in which another server leads.
 type cluster struct {
-	leads atomic.Bool // this one does, after all
+	leads atomic.Bool // this server leads instead
 }
 
 func (c *cluster) IsLeader() bool                              { return c.leads.Load() }
@@ -29,12 +29,12 @@ func (c *cluster) Changed() <-chan struct{}                    { return nil }
 
 // transport forwards calls to a function.
 type transport struct {
-	forward func(unsure bool) (any, uint64, error)
+	forward func(retryAfterUnknown bool) (any, uint64, error)
 	stale   bool
 }
 
-func (t *transport) Forward(_ context.Context, leader string, unsure bool, _ uint64) ([]byte, uint64, error) {
-	decided, index, err := t.forward(unsure)
+func (t *transport) Forward(_ context.Context, leader string, retryAfterUnknown bool, _ uint64) ([]byte, uint64, error) {
+	decided, index, err := t.forward(retryAfterUnknown)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -42,11 +42,11 @@ func (t *transport) Forward(_ context.Context, leader string, unsure bool, _ uin
 	return raw, index, err
 }
 func (t *transport) Authenticate() error { return nil }
-func (t *transport) Stale()              { t.stale = true }
-func (t *transport) Waits()              {}
+func (t *transport) MarkStale()          { t.stale = true }
+func (t *transport) MarkWaiting()        {}
 
-// newService returns a service of a server that doesn't lead, over the state and the
-// conductor of one that does.
+// newService returns a service of a server that doesn't lead. It uses the state and the
+// conductor of a server that does.
 func newService(t *testing.T) (*servertest.Server, *cluster, *service.Service) {
 	s := servertest.New(t)
 	c := new(cluster)
@@ -55,16 +55,17 @@ func newService(t *testing.T) (*servertest.Server, *cluster, *service.Service) {
 
 func newServiceOn(s *servertest.Server, c *cluster) *service.Service {
 	return service.New(service.Config{
-		Store: s.Store, Conductor: s.Conductor, Dispatch: s.Dispatch, Cluster: c, Logger: hclog.NewNullLogger(), Hold: 10 * time.Second, Patience: time.Second,
+		Store: s.Store, Conductor: s.Conductor, Dispatch: s.Dispatch, Cluster: c, Logger: hclog.NewNullLogger(), Hold: 10 * time.Second,
+		Patience:     time.Second,
 		HostPatience: time.Second, Leader: c.Leader, Leaderless: func() string { return "nobody leads" },
 	})
 }
 
 var caller = structs.Caller{ProjectID: "p", UserID: "u", Roles: []structs.Role{structs.RoleMember}}
 
-// TestWritesAreForwarded checks the way of a write through two servers: the second
-// decides, and the first returns what it has decided.
-func TestWritesAreForwarded(t *testing.T) {
+// TestFollowerForwardsWrites checks that a write on a follower is decided by the leader,
+// and that the follower returns the decision.
+func TestFollowerForwardsWrites(t *testing.T) {
 	s, leader, svc := newService(t)
 	leader.leads.Store(true)
 	ctx := t.Context()
@@ -72,9 +73,10 @@ func TestWritesAreForwarded(t *testing.T) {
 	body := &structs.BayModelRequest{Name: &name, COE: "docker"}
 	var first, second *service.Call
 	forwards := 0
-	tr := &transport{forward: func(unsure bool) (any, uint64, error) {
+	tr := &transport{forward: func(retryAfterUnknown bool) (any, uint64, error) {
 		forwards++
-		second = &service.Call{Caller: caller, Forwarded: true, Seed: first.TakeSeed(), Unsure: unsure, Known: first.Known}
+		second = &service.Call{Caller: caller, Forwarded: true, Seed: first.TakeSeed(), RetryAfterUnknown: retryAfterUnknown,
+			SinceIndex: first.SinceIndex}
 		once, err := svc.Once(second, "", func() string { return "said" })
 		if err != nil {
 			return nil, 0, err
@@ -93,23 +95,24 @@ func TestWritesAreForwarded(t *testing.T) {
 	if err != nil || m.Name != "web" || forwards != 1 || s.Store.Snapshot().Get(structs.TableBayModels, m.ID) == nil {
 		t.Fatalf("%+v %v after %d forwards", m, err, forwards)
 	}
-	// The same call once more is the same object: ids come from the seed.
+	// The same call again yields the same object, because IDs come from the seed.
 	again, err := follower.BayModels().Create(ctx, first, body, once)
 	if err != nil || again.ID != m.ID {
 		t.Errorf("%+v %v, and %s was made before", again, err, m.ID)
 	}
-	gone, err := follower.BayModels().Delete(ctx, &service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
-		r, err := svc.BayModels().Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
-		return r, s.Store.Index(), err
-	}}}, m.ID)
+	gone, err := follower.BayModels().Delete(ctx,
+		&service.Call{Caller: caller, Transport: &transport{forward: func(retryAfterUnknown bool) (any, uint64, error) {
+			r, err := svc.BayModels().Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
+			return r, s.Store.Index(), err
+		}}}, m.ID)
 	if err != nil || s.Store.Snapshot().Get(structs.TableBayModels, m.ID) != nil || !gone.Gone && gone.Row.ID != m.ID {
 		t.Errorf("%+v %v", gone, err)
 	}
 }
 
-// TestUnknownOutcomes checks which writes are tried again once nobody knows whether
-// they were carried out.
-func TestUnknownOutcomes(t *testing.T) {
+// TestRetryAfterUnknownOutcome checks which writes are tried again after a try whose
+// outcome is unknown.
+func TestRetryAfterUnknownOutcome(t *testing.T) {
 	_, _, svc := newService(t)
 	unknown := structs.Errorf(structs.CodeNoLeader, "the leader hung up (%w)", conductor.ErrUnknown)
 	id := structs.NewID()
@@ -132,11 +135,11 @@ func TestUnknownOutcomes(t *testing.T) {
 		}},
 	} {
 		tries := 0
-		call := &service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
+		call := &service.Call{Caller: caller, Transport: &transport{forward: func(retryAfterUnknown bool) (any, uint64, error) {
 			if tries++; tries == 1 {
 				return nil, 0, unknown
 			}
-			if !unsure {
+			if !retryAfterUnknown {
 				t.Errorf("%s: the second try doesn't know of the first", what)
 			}
 			return &structs.Node{}, 0, nil
@@ -151,8 +154,9 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestARefusalIsNoReasonToTryAgain checks that what the leader refuses is refused.
-func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
+// TestRefusedWriteIsNotRepeated checks that a write which the leader refuses isn't tried
+// again, and that an invalid one isn't forwarded at all.
+func TestRefusedWriteIsNotRepeated(t *testing.T) {
 	_, _, svc := newService(t)
 	tries := 0
 	_, err := svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{forward: func(bool) (any, uint64, error) {
@@ -162,17 +166,18 @@ func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 	if structs.CodeOf(err) != structs.CodeConflict || tries != 1 {
 		t.Errorf("%v after %d tries", err, tries)
 	}
-	// Nor does what is wrong by itself reach the leader.
+	// An invalid request isn't forwarded: the transport has no function to do it.
 	count := 0
-	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count}, conductor.Once{})
+	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count},
+		conductor.Once{})
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		t.Error(err)
 	}
 }
 
-// TestForwardedCallsGoNoFurther checks that a call which was forwarded to a server
-// that doesn't lead comes back.
-func TestForwardedCallsGoNoFurther(t *testing.T) {
+// TestForwardedCallIsNotForwardedAgain checks that a server which doesn't lead refuses a
+// forwarded call with CodeNoLeader.
+func TestForwardedCallIsNotForwardedAgain(t *testing.T) {
 	s, _, svc := newService(t)
 	s.StopLeading()
 	_, err := svc.Nodes().Create(t.Context(), &service.Call{Caller: caller, Forwarded: true}, &structs.NodeRequest{}, conductor.Once{})

@@ -9,14 +9,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Sessions speaks to the hosts of containers: logs, commands, processes. A session
-// that it returns is the caller's to close.
+// Sessions opens sessions with the hosts of containers, for logs, commands and
+// processes. The caller closes a session that it gets.
 type Sessions struct{ s *Service }
 
-// Sessions returns what callers ask of sessions.
+// Sessions returns the operations that need a session.
 func (s *Service) Sessions() Sessions { return Sessions{s} }
 
-// Offer is a session that a host is to be offered.
+// Offer is a session to offer to a host.
 type Offer struct {
 	HostID  string
 	Session structs.SessionOffer
@@ -33,8 +33,8 @@ func offerOf(c *structs.Container, o structs.SessionOffer) Offer {
 	return Offer{c.HostID, o}
 }
 
-// Logs opens the logs of a container. CodeConflict if it has none, and the errors of
-// Target and Open.
+// Logs opens the logs of a container. Errors are CodeConflict if the container was
+// never started, and those of Target and Open.
 func (n Sessions) Logs(ctx context.Context, call *Call, ident string, r *structs.LogsRequest) (*dispatch.Session, error) {
 	c, err := n.logsTarget(ctx, call, ident)
 	if err != nil {
@@ -43,8 +43,8 @@ func (n Sessions) Logs(ctx context.Context, call *Call, ident string, r *structs
 	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionLogs, Logs: r}))
 }
 
-// LogsText returns the logs of a container. CodeTooLarge if they are longer than
-// MaxOutput, and the errors of Logs.
+// LogsText returns the logs of a container. Errors are CodeTooLarge if the logs are
+// longer than MaxOutput, and those of Logs.
 func (n Sessions) LogsText(ctx context.Context, call *Call, ident string, r *structs.LogsRequest) (string, error) {
 	session, err := n.Logs(ctx, call, ident, r)
 	if err != nil {
@@ -56,8 +56,8 @@ func (n Sessions) LogsText(ctx context.Context, call *Call, ident string, r *str
 	return string(out.Both), err
 }
 
-// ExecOffer returns what the host of a running container is to be offered for a
-// command. The errors of Target.
+// ExecOffer returns the offer of a command for a running container. Errors are those
+// of Target.
 func (n Sessions) ExecOffer(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (Offer, error) {
 	c, err := n.execTarget(ctx, call, ident)
 	if err != nil {
@@ -66,8 +66,8 @@ func (n Sessions) ExecOffer(ctx context.Context, call *Call, ident string, r *st
 	return offerOf(c, structs.SessionOffer{Kind: structs.SessionExec, Exec: r}), nil
 }
 
-// Exec opens the session of a command. The errors of Target and Open.
-func (n Sessions) Exec(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*dispatch.Session, error) {
+// OpenExec opens the session of a command. Errors are those of Target and Open.
+func (n Sessions) OpenExec(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*dispatch.Session, error) {
 	offer, err := n.ExecOffer(ctx, call, ident, r)
 	if err != nil {
 		return nil, err
@@ -75,10 +75,10 @@ func (n Sessions) Exec(ctx context.Context, call *Call, ident string, r *structs
 	return n.Open(ctx, offer)
 }
 
-// Execute executes a command to its end. A command that puts out more than an
-// answer holds is not ended for that. The errors of Exec and of the command's host.
+// Execute runs a command to its end. Output beyond MaxOutput is dropped, and the
+// command goes on. Errors are those of OpenExec and of the command's host.
 func (n Sessions) Execute(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*Output, error) {
-	session, err := n.Exec(ctx, call, ident, r)
+	session, err := n.OpenExec(ctx, call, ident, r)
 	if err != nil {
 		return nil, err
 	}
@@ -87,15 +87,15 @@ func (n Sessions) Execute(ctx context.Context, call *Call, ident string, r *stru
 	return out, out.read(ctx, session)
 }
 
-// Attach asks to join a container's own process.
+// Attach is the request to connect to a container's main process.
 type Attach struct {
-	Stdin         *bool // give it input; nil means if it was created with stdin
+	Stdin         *bool // send input; nil means true if the container was created with stdin
 	Width, Height uint  // of the user's terminal; 0 means unknown
-	Unstarted     bool  // join also one that was never started
+	Unstarted     bool  // also attach to a container that was never started
 }
 
-// AttachOffer returns what a container's host is to be offered for an attach.
-// CodeConflict if there is nothing to join, and the errors of Target.
+// AttachOffer returns the offer of an attach for a container. Errors are CodeConflict
+// if the container has no process to attach to or takes no input, and those of Target.
 func (n Sessions) AttachOffer(ctx context.Context, call *Call, ident string, a Attach) (Offer, error) {
 	target := n.attachTarget
 	if a.Unstarted {
@@ -110,13 +110,15 @@ func (n Sessions) AttachOffer(ctx context.Context, call *Call, ident string, a A
 		r.Stdin = *a.Stdin
 	}
 	if r.Stdin && !c.Spec.Stdin {
-		return Offer{}, structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", ident).About(structs.KindContainer)
+		return Offer{}, structs.Errorf(structs.CodeConflict,
+			"Container %s was created without stdin: attach without it, or create the container again with stdin",
+			ident).About(structs.KindContainer)
 	}
 	return offerOf(c, structs.SessionOffer{Kind: structs.SessionAttach, Exec: r, Unstarted: a.Unstarted}), nil
 }
 
-// StatsStream opens a stream of documents, one a second, of what a container uses.
-// The errors of Target and Open.
+// StatsStream opens a stream of a container's resource usage, one document a second.
+// Errors are those of Target and Open.
 func (n Sessions) StatsStream(ctx context.Context, call *Call, ident string) (*dispatch.Session, error) {
 	c, err := n.liveTarget(ctx, call, ident)
 	if err != nil {
@@ -125,8 +127,8 @@ func (n Sessions) StatsStream(ctx context.Context, call *Call, ident string) (*d
 	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionStats, Stream: true}))
 }
 
-// Stats returns a container and what it uses. The errors of Target and Open, and
-// CodeUnavailable for an answer that can't be read.
+// Stats returns a container and its resource usage. Errors are those of Target and
+// Open, and CodeUnavailable for an answer that can't be read.
 func (n Sessions) Stats(ctx context.Context, call *Call, ident string) (*structs.Container, structs.StatsBody, error) {
 	var stats structs.StatsBody
 	c, err := n.liveTarget(ctx, call, ident)
@@ -137,7 +139,7 @@ func (n Sessions) Stats(ctx context.Context, call *Call, ident string) (*structs
 	return c, stats, err
 }
 
-// Top returns a container's processes. The errors of Stats.
+// Top returns a container's processes. Errors are those of Stats.
 func (n Sessions) Top(ctx context.Context, call *Call, ident string, args structs.PS) (structs.TopBody, error) {
 	var top structs.TopBody
 	c, err := n.liveTarget(ctx, call, ident)
@@ -151,7 +153,7 @@ func (n Sessions) Top(ctx context.Context, call *Call, ident string, args struct
 	return top, nil
 }
 
-// document reads the one document that a session is for.
+// document opens a session and reads its one document into target.
 func (n Sessions) document(ctx context.Context, o Offer, target any) error {
 	session, err := n.Open(ctx, o)
 	if err != nil {
@@ -168,12 +170,12 @@ func (n Sessions) document(ctx context.Context, o Offer, target any) error {
 	return nil
 }
 
-// ErrDocument is the error of a document that can't be read. CodeUnavailable.
+// ErrDocument returns the error of a document that can't be read. CodeUnavailable.
 func ErrDocument(err error) error {
 	return structs.Errorf(structs.CodeUnavailable, "the host's agent sent a document that can't be read: %w", err)
 }
 
-// notNil returns s as JSON has it: a list, be it empty.
+// notNil returns an empty list for nil, so that JSON shows [] instead of null.
 func notNil[T any](s []T) []T {
 	if s == nil {
 		return []T{}
@@ -181,8 +183,8 @@ func notNil[T any](s []T) []T {
 	return s
 }
 
-// Control reads a control message of a session. The error is what the agent says
-// went wrong, with its code; CodeUnavailable for what is no message.
+// Control decodes a control message of a session. The error is the one that the agent
+// reports, with its code, or CodeUnavailable for a message that can't be read.
 func Control(payload []byte) (structs.Control, error) {
 	var m structs.Control
 	if err := json.Unmarshal(payload, &m); err != nil {
@@ -202,26 +204,27 @@ func Control(payload []byte) (structs.Control, error) {
 	return m, nil
 }
 
-// MaxOutput is how many bytes of output an answer in JSON holds. What is longer
-// is for a stream.
+// MaxOutput is how many bytes of output a JSON answer holds. Longer output needs a
+// stream.
 const MaxOutput = 16 << 20
 
-// Output gathers what a session puts out.
+// Output collects the output of a session.
 type Output struct {
-	Both     []byte // as it came
+	Both     []byte // stdout and stderr in the order in which they came
 	Stdout   []byte
 	Stderr   []byte
-	ExitCode *int // nil if it has none
+	ExitCode *int // nil if the session reported none
 
-	instead   string // what to ask for where there is too much
-	drain     bool   // there is never too much: what is beyond the limit is dropped
-	Truncated bool   // some was dropped
+	instead   string // advice in the error for too much output
+	drain     bool   // drop output beyond MaxOutput instead of failing
+	Truncated bool   // output was dropped
 }
 
-// insteadOfLogs is what to ask for where logs are too long for one answer.
+// insteadOfLogs is the advice for logs that are too long for one answer.
 const insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
 
-// read reads the session to its end.
+// read reads the session to its end. Errors are CodeTooLarge, those of Control, and
+// those of the session.
 func (o *Output) read(ctx context.Context, session *dispatch.Session) error {
 	for {
 		channel, payload, err := session.Read(ctx)
@@ -249,7 +252,8 @@ func (o *Output) read(ctx context.Context, session *dispatch.Session) error {
 			continue
 		}
 		if o.Both = append(o.Both, payload...); len(o.Both) > MaxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput, strings.TrimSuffix(": "+o.instead, ": "))
+			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput,
+				strings.TrimSuffix(": "+o.instead, ": "))
 		}
 	}
 }

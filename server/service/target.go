@@ -9,8 +9,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Target finds the container of a session, and makes sure that its host can serve
-// one. CodeNotFound, CodeConflict, CodeUnavailable, and the errors of Await.
+// Target returns the container of a session, and checks that its host can serve the
+// session. Errors are CodeNotFound, CodeConflict, CodeUnavailable, and those of Await.
 func (n Sessions) Target(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	if err := n.s.Await(ctx, call); err != nil {
 		return nil, err
@@ -24,75 +24,79 @@ func (n Sessions) Target(ctx context.Context, call *Call, ident string) (*struct
 	host := snap.Host(c.HostID)
 	switch {
 	case host == nil:
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", ident, cmp.Or(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", ident,
+			cmp.Or(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
 	case c.Status() == structs.ContainerUnknown: // also for a moment after the host is back
-		return nil, unreachable(ident, cmp.Or(c.StatusReason(), "its host is lost"))
+		return nil, errUnreachable(ident, cmp.Or(c.StatusReason(), "its host is lost"))
 	case host.State == structs.HostLost:
-		return nil, unreachable(ident, fmt.Sprintf("host %s is lost: %s", host.Name, cmp.Or(host.StateReason, "its agent is silent")))
+		return nil, errUnreachable(ident, fmt.Sprintf("host %s is lost: %s", host.Name, cmp.Or(host.StateReason, "its agent is silent")))
 	case c.Gone:
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew", ident).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to create it again",
+			ident).About(structs.KindContainer)
 	}
 	return c, nil
 }
 
-func unreachable(ident, why string) error {
+func errUnreachable(ident, why string) error {
 	return structs.Errorf(structs.CodeUnavailable, "Container %s can't be reached: %s", ident, why).About(structs.KindContainer)
 }
 
-// because returns a reason in brackets, "" if there is none.
-func because(reason string) string {
+// inBrackets returns a reason in brackets, "" if there is none.
+func inBrackets(reason string) string {
 	if reason == "" {
 		return ""
 	}
 	return " (" + reason + ")"
 }
 
-// logsTarget finds a container that has been started.
+// logsTarget returns a container that has been started.
 func (n Sessions) logsTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Observed.StartedAt.IsZero() {
-		err = structs.Errorf(structs.CodeConflict, "Container %s has not been started yet, so it has no logs%s: start it", ident, because(c.StatusReason())).About(structs.KindContainer)
+		err = structs.Errorf(structs.CodeConflict, "Container %s has not been started yet, so it has no logs%s: start it", ident,
+			inBrackets(c.StatusReason())).About(structs.KindContainer)
 	}
 	return c, err
 }
 
-// execTarget finds a container that runs.
+// execTarget returns a container that is running.
 func (n Sessions) execTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Status() != structs.ContainerRunning {
-		err = doesNotRun(c, ident, "commands can only be executed in one that is Running")
+		err = errNotRunning(c, ident, "commands can only be executed in one that is Running")
 	}
 	return c, err
 }
 
-// attachTarget finds a container that runs.
+// attachTarget returns a container that is running.
 func (n Sessions) attachTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Status() != structs.ContainerRunning {
-		err = doesNotRun(c, ident, "only one that is Running can be attached to")
+		err = errNotRunning(c, ident, "only one that is Running can be attached to")
 	}
 	return c, err
 }
 
-// unstartedTarget finds a container that runs, or is on its host and was never
-// started.
+// unstartedTarget returns a container that is running, or that was created on its host
+// and never started.
 func (n Sessions) unstartedTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Status() != structs.ContainerRunning && (c.Status() != structs.ContainerStopped || !c.Observed.StartedAt.IsZero()) {
-		err = doesNotRun(c, ident, "only one that is Running, or was created and never started, can be attached to")
+		err = errNotRunning(c, ident, "only one that is Running, or was created and never started, can be attached to")
 	}
 	return c, err
 }
 
-// liveTarget finds a container that has a process, be it paused.
+// liveTarget returns a container that has processes, which may be paused.
 func (n Sessions) liveTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Status() != structs.ContainerRunning && c.Status() != structs.ContainerPaused {
-		err = doesNotRun(c, ident, "only one that is Running or Paused has processes")
+		err = errNotRunning(c, ident, "only one that is Running or Paused has processes")
 	}
 	return c, err
 }
 
-func doesNotRun(c *structs.Container, ident, rule string) error {
-	return structs.Errorf(structs.CodeConflict, "Container %s is %s%s: %s", ident, c.Status(), because(c.StatusReason()), rule).About(structs.KindContainer)
+func errNotRunning(c *structs.Container, ident, rule string) error {
+	return structs.Errorf(structs.CodeConflict, "Container %s is %s%s: %s", ident, c.Status(), inBrackets(c.StatusReason()),
+		rule).About(structs.KindContainer)
 }

@@ -10,25 +10,24 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Tokens carries out what callers ask of this cluster's own tokens.
+// Tokens carries out requests about this cluster's own tokens.
 type Tokens struct{ s *Service }
 
-// Tokens returns what callers ask of tokens.
+// Tokens returns the operations on tokens.
 func (s *Service) Tokens() Tokens { return Tokens{s} }
 
-// NewToken is a token that was just made.
+// NewToken is a token that was just created.
 type NewToken struct {
 	Token  *structs.Token
-	Secret string // kept nowhere
+	Secret string // stored nowhere; "" in a forwarded call
 }
 
-// MarshalJSON writes the row, which is what servers pass each other: each derives
-// the secret itself.
+// MarshalJSON writes the row alone, which is the form between servers: each server
+// derives the secret itself.
 func (t NewToken) MarshalJSON() ([]byte, error) { return json.Marshal(t.Token) }
 
-// Create mints a token. Its secret leaves with the answer and is kept nowhere: what
-// is proposed has its hash only. CodeInvalid, CodeConflict, and what no leader
-// means.
+// Create creates a token. The secret is part of the answer and stored nowhere: the row
+// has only its hash. Errors are CodeInvalid, CodeConflict, and those of onLeader.
 func (n Tokens) Create(ctx context.Context, c *Call, body *structs.TokenRequest, once conductor.Once) (NewToken, error) {
 	token, err := tokenOf(c.Caller, body, time.Now())
 	if err != nil {
@@ -41,20 +40,23 @@ func (n Tokens) Create(ctx context.Context, c *Call, body *structs.TokenRequest,
 		return NewToken{}, err
 	}
 	if c.Forwarded {
-		return NewToken{t, ""}, nil // the server that has the client judges it
+		return NewToken{t, ""}, nil // the server with the client compares the ID
 	}
 	if t.ID != id {
-		return NewToken{}, structs.Errorf(structs.CodeConflict, "the token %s was made by an earlier request with this Idempotency-Key, and its secret is shown only once: revoke it, and make another with a new key", t.ID).About(structs.KindToken)
+		return NewToken{}, structs.Errorf(structs.CodeConflict,
+			"the token %s was created by an earlier request with this Idempotency-Key, and its secret is shown only once: "+
+				"revoke it, and create another with a new key", t.ID).About(structs.KindToken)
 	}
-	n.s.config.Logger.Info("token made", "request_id", c.RequestID, "token_id", t.ID, "user_id", c.Caller.UserID, "project_id", t.Project, "role", t.Role, "join", t.Join)
+	n.s.config.Logger.Info("token made", "request_id", c.RequestID, "token_id", t.ID, "user_id", c.Caller.UserID, "project_id", t.Project,
+		"role", t.Role, "join", t.Join)
 	return NewToken{t, secret}, nil
 }
 
-// tokenOf checks what a request says of a token. Errors are CodeInvalid.
+// tokenOf makes a row from the request for a token. Errors are CodeInvalid.
 func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (structs.Token, error) {
 	t := structs.Token{Project: body.ProjectID, User: body.UserID, Role: body.Role, Join: bool(body.Join)}
 	var err error
-	if t.Name, err = checkIdentity("", body.Name); err != nil {
+	if t.Name, err = checkUUIDAndName("", body.Name); err != nil {
 		return t, err
 	}
 	for field, value := range map[string]string{"project_id": t.Project, "user_id": t.User} {
@@ -80,10 +82,10 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 	case structs.RoleAdmin, structs.RoleMember, structs.RoleReader:
 		return t, nil
 	}
-	return t, structs.Invalid("role", t.Role, "It is none of %s, %s, %s.", structs.RoleAdmin, structs.RoleMember, structs.RoleReader)
+	return t, structs.Invalid("role", t.Role, "It must be one of %s, %s, %s.", structs.RoleAdmin, structs.RoleMember, structs.RoleReader)
 }
 
-// Revoke revokes a token. CodeNotFound, CodeConflict, and what no leader means.
+// Revoke revokes a token. Errors are CodeNotFound, CodeConflict, and those of onLeader.
 func (n Tokens) Revoke(ctx context.Context, c *Call, ident string) (Removed[*structs.Token], error) {
 	t, err := remove(ctx, n.s, c, conductor.RevokeToken{Caller: c.Caller, Ident: ident})
 	if err == nil && !t.Gone && !c.Forwarded {
@@ -92,19 +94,20 @@ func (n Tokens) Revoke(ctx context.Context, c *Call, ident string) (Removed[*str
 	return t, err
 }
 
-// Bootstrap gives out the first admin token, to whoever asks first. addr is where
-// they ask from, for the log. It asks the conductor only while nobody has: a flood
-// of requests costs a look at the state each. CodeConflict, and what no leader
-// means.
+// Bootstrap gives out the first admin token, to whoever asks first. addr is the
+// caller's address, for the log. Once the token was given out, a request only reads the
+// state, so that a flood of them is cheap. Errors are CodeConflict and those of
+// onLeader.
 func (n Tokens) Bootstrap(ctx context.Context, c *Call, addr string) (NewToken, error) {
 	if !n.s.config.LocalTokens {
-		return NewToken{}, structs.Errorf(structs.CodeConflict, "this server asks for no tokens of its own: it takes -auth token to have some")
+		return NewToken{}, structs.Errorf(structs.CodeConflict,
+			"this server has no tokens of its own: start it with -auth token to have some")
 	}
 	if cluster := n.s.Snapshot().Cluster(); !c.Forwarded && cluster != nil && cluster.Bootstrapped {
 		return NewToken{}, conductor.ErrBootstrapped()
 	}
 	id, secret := n.s.newID(c), n.s.newSecret(c)
-	// A repeat finds the token of the earlier try by its ID.
+	// A retry finds the token of the earlier try by its ID.
 	t, err := onLeader(ctx, n.s, c, true, func(bool) (*structs.Token, error) {
 		return conductor.Do(ctx, n.s.config.Conductor, conductor.BootstrapToken{ID: id, Hash: structs.HashSecret(secret)})
 	})

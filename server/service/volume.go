@@ -12,15 +12,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Volumes speaks to the hosts of callers about volumes.
+// Volumes carries out requests about volumes, by asking the hosts.
 type Volumes struct{ s *Service }
 
-// Volumes returns what callers ask of volumes.
+// Volumes returns the operations on volumes.
 func (s *Service) Volumes() Volumes { return Volumes{s} }
 
-// List returns the volumes of the caller's project, or of all for operators, on
-// hosts, with the state that told which hosts there are. An empty name means any.
-// CodeInvalid, CodeForbidden, CodeConflict, and the errors of Await.
+// List returns the volumes of the caller's project on hosts, with the state from which
+// the hosts were chosen. Operators may ask for those of all projects. An empty name
+// matches any volume. Errors are CodeInvalid, CodeForbidden, CodeConflict, and those of
+// Await.
 func (n Volumes) List(ctx context.Context, c *Call, f HostFilter, name string) (*state.Snapshot, structs.VolumesBody, error) {
 	snap, hosts, err := n.s.listedHosts(ctx, c, f)
 	if err != nil {
@@ -36,13 +37,13 @@ func (n Volumes) List(ctx context.Context, c *Call, f HostFilter, name string) (
 	return snap, n.ask(ctx, c, snap, hosts, project, name), nil
 }
 
-// ask asks hosts for volumes. An empty project or name means any.
+// ask asks hosts for volumes. An empty project or name matches any volume.
 func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts []*structs.Host, project, name string) structs.VolumesBody {
 	answers := askHosts[[]structs.Volume](ctx, n.s, hosts, structs.SessionOffer{Kind: structs.SessionVolumeList, ProjectID: project})
 	body := structs.VolumesBody{Volumes: []structs.VolumeBody{}, Errors: hostErrors(n.s, c, answers)}
 	for _, t := range answers {
 		for _, vol := range t.value {
-			// What a host says is never trusted with whose it is.
+			// A host isn't trusted to filter by project.
 			if t.err != nil || project != "" && vol.ProjectID != project || name != "" && vol.Name != name {
 				continue
 			}
@@ -53,8 +54,7 @@ func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts [
 	return body
 }
 
-// containerNames are the names that containers have now, of those that are
-// magnum's.
+// containerNames replaces the IDs of magnum's containers by their present names.
 func containerNames(snap *state.Snapshot, ids []string) []string {
 	names := make([]string, len(ids))
 	for i, id := range ids {
@@ -66,15 +66,15 @@ func containerNames(snap *state.Snapshot, ids []string) []string {
 	return names
 }
 
-// DeleteVolume names a volume.
+// DeleteVolume is the request to delete a volume.
 type DeleteVolume struct {
 	Name      string
-	Bay, Host string // where it is: UUID or name; "" if that is clear
-	ProjectID string // of another project, for operators; "" means the caller's
+	Bay, Host string // UUID or name of where it is; both may be "" if only one volume has the name
+	ProjectID string // owner of the volume, for operators; "" means the caller's project
 }
 
-// Delete deletes the one volume of a name. CodeInvalid, CodeForbidden, CodeNotFound,
-// CodeConflict, CodeUnavailable, and the errors of Await.
+// Delete deletes the only volume that has the name. Errors are CodeInvalid,
+// CodeForbidden, CodeNotFound, CodeConflict, CodeUnavailable, and those of Await.
 func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 	snap, hosts, err := n.s.listedHosts(ctx, c, HostFilter{Bay: r.Bay, Host: r.Host})
 	if err != nil {
@@ -92,12 +92,14 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 		return err
 	}
 	if len(vol.UsedBy) > 0 {
-		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host, strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
+		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host,
+			strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()
 	var room atomic.Int64
-	err = n.s.converse(ctx, snap.Host(vol.HostUUID), structs.SessionOffer{Kind: structs.SessionVolumeDelete, ProjectID: project, Volume: vol.Name}, &room, nil)
+	err = n.s.askHost(ctx, snap.Host(vol.HostUUID),
+		structs.SessionOffer{Kind: structs.SessionVolumeDelete, ProjectID: project, Volume: vol.Name}, &room, nil)
 	var known *structs.Error
 	if errors.As(err, &known) {
 		known.Kind = structs.KindVolume
@@ -105,20 +107,23 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 	return err
 }
 
-// oneVolume returns the one volume that was found. A host that can't be asked
-// may have one, too, and what is deleted by mistake doesn't come back: so that
-// is refused. Errors: CodeNotFound, CodeConflict, CodeUnavailable.
+// oneVolume returns the one volume that was found. If a host can't be asked, it returns
+// an error, because that host may have a volume of the name, too, and a deleted volume
+// doesn't come back. Errors: CodeNotFound, CodeConflict, CodeUnavailable.
 func oneVolume(found structs.VolumesBody, name string) (*structs.VolumeBody, error) {
 	if len(found.Volumes) > 1 {
 		var names []string
 		for _, vol := range found.Volumes {
 			names = append(names, fmt.Sprintf("%s (%s)", vol.Host, vol.HostUUID))
 		}
-		return nil, structs.Errorf(structs.CodeConflict, "Volumes named %s are on %d hosts: say which with host: %s", name, len(names), strings.Join(names, ", ")).About(structs.KindVolume)
+		return nil, structs.Errorf(structs.CodeConflict, "Volumes named %s are on %d hosts: say which with host: %s", name, len(names),
+			strings.Join(names, ", ")).About(structs.KindVolume)
 	}
 	if len(found.Errors) > 0 {
 		e := found.Errors[0]
-		return nil, structs.Errorf(structs.CodeUnavailable, "Volume %s may be on host %s, which can't be asked: %s. Say with host where it is, or try again later", name, e.Host, e.Message).About(structs.KindVolume)
+		return nil, structs.Errorf(structs.CodeUnavailable,
+			"Volume %s may be on host %s, which can't be asked: %s. Say with host where it is, or try again later", name, e.Host,
+			e.Message).About(structs.KindVolume)
 	}
 	if len(found.Volumes) == 0 {
 		return nil, structs.NotFound(structs.KindVolume, name)

@@ -8,13 +8,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// AwaitRow waits until the row is as done wants it, for at most the given time,
-// and returns the row as it is then; nil if it is gone.
+// AwaitRow waits until done is true for the row, or atMost has passed. It returns the
+// row as it is then, nil if it was deleted. done is called with nil for a deleted row.
 func (s *Service) AwaitRow(ctx context.Context, c *Call, row structs.Row, atMost time.Duration, done func(structs.Row) bool) structs.Row {
 	table, id := row.Table(), row.Base().ID
 	sub := s.config.Store.Subscribe(state.TopicRow(table, id)) // before the first look, so that no change is missed
 	defer sub.Close()
-	c.Transport.Waits()
+	c.Transport.MarkWaiting()
 	over := time.NewTimer(atMost)
 	defer over.Stop()
 	for {
@@ -32,20 +32,20 @@ func (s *Service) AwaitRow(ctx context.Context, c *Call, row structs.Row, atMost
 	}
 }
 
-// CheckToken refuses a caller whose token was revoked, or has expired, while the
-// request was on its way. CodeUnauthenticated.
+// CheckToken refuses a caller if its token was revoked or has expired since the request
+// was authenticated. id is the token's, and "" is accepted. CodeUnauthenticated.
 func (s *Service) CheckToken(id string) error {
 	if id == "" {
 		return nil
 	}
 	if token := s.Snapshot().Token(id); token == nil || token.Expired(time.Now()) {
-		return structs.Errorf(structs.CodeUnauthenticated, "The token was revoked or has expired while the request was on its way")
+		return structs.Errorf(structs.CodeUnauthenticated, "The token was revoked or has expired while the request was received")
 	}
 	return nil
 }
 
-// TokenEnds blocks until the token is revoked or has expired, and returns true; or
-// until the context ends, and returns false.
+// TokenEnds waits until the token is revoked or has expired, and returns true. It
+// returns false if the context ends first.
 func (s *Service) TokenEnds(ctx context.Context, id string) bool {
 	changed := s.config.Store.Subscribe(state.TopicRow(structs.TableTokens, id))
 	defer changed.Close()

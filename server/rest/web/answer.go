@@ -8,18 +8,18 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// ResponseWriter adds the headers that every answer carries.
+// ResponseWriter adds the headers that every response has.
 type ResponseWriter struct {
 	http.ResponseWriter
 	store     *state.Store
 	RequestID string
-	Index     uint64 // of the state that the answer is from; 0 means the newest when it is written
-	Status    int    // 0 until the answer has begun
-	route     *Route // nil until it is found
-	Parked    bool   // the request waits on purpose, or streams: what it takes says nothing about the server
+	Index     uint64 // index of the state that the response is from; 0 means this server's when the response begins
+	Status    int    // 0 until the response has begun
+	route     *Route // nil until the route is found
+	Parked    bool   // the request waits on purpose, or streams: its duration says nothing about the server
 }
 
-// WriteHeader begins the answer.
+// WriteHeader begins the response.
 func (w *ResponseWriter) WriteHeader(status int) {
 	if w.Status == 0 {
 		w.Status = status
@@ -44,7 +44,7 @@ func (w *ResponseWriter) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach Flush and Hijack.
 func (w *ResponseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// SendJSON writes what the encoder holds as the whole answer.
+// SendJSON writes the content of the encoder as the whole response.
 func SendJSON(w *ResponseWriter, status int, e *wire.Encoder) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -64,8 +64,8 @@ func (q *Request) JSON(status int, v any) error {
 	return nil
 }
 
-// JSONOf answers with v, which is from the state, or fails with err. The state may
-// be nil if there is an error.
+// JSONOf answers with v, which is from the state snap, or fails with err. snap may be
+// nil if there is an error.
 func (q *Request) JSONOf(snap *state.Snapshot, v any, err error) error {
 	if snap != nil {
 		q.W.Index = snap.Index()

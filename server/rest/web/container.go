@@ -7,10 +7,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// What both spellings of the API ask of a container in the same words. Each answers in
-// its own way.
+// The functions here decide writes that the API and the dialect request with the same
+// arguments. Each of the two has its own answer.
 
-// ActOnContainer makes what decides an action on a container.
+// ActOnContainer returns a function that has an action on a container decided.
 func ActOnContainer(action conductor.Action) func(*Request) (*structs.Container, error) {
 	return func(q *Request) (*structs.Container, error) {
 		timeout, err := wire.StopTimeout(q.Query)
@@ -23,7 +23,7 @@ func ActOnContainer(action conductor.Action) func(*Request) (*structs.Container,
 	}
 }
 
-// RebuildContainer has a container made again, of another image if one is given.
+// RebuildContainer has a container created again, from another image if one is given.
 func RebuildContainer(q *Request) (*structs.Container, error) {
 	r := service.RebuildContainer{Ident: q.Ident()}
 	if q.Query.Has("image") {
@@ -33,9 +33,10 @@ func RebuildContainer(q *Request) (*structs.Container, error) {
 	return q.Service.Containers().Rebuild(q.Context(), &q.Call, r)
 }
 
-// DeleteContainer has a container removed.
+// DeleteContainer has a container deleted.
 func DeleteContainer(q *Request) (service.Removed[*structs.Container], error) {
 	return q.Service.Containers().Delete(q.Context(), &q.Call, service.DeleteContainer{
-		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
+		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false),
+		AllProjects: q.Query.Bool("all_projects", false),
 	})
 }

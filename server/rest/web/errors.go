@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// statusOf is the one table from error codes to HTTP statuses.
+// statusOf maps error codes to HTTP statuses. It is the only such table.
 var statusOf = map[structs.Code]int{
 	structs.CodeInvalid:         http.StatusBadRequest,
 	structs.CodeUnauthenticated: http.StatusUnauthorized,
@@ -34,32 +34,33 @@ var statusOf = map[structs.Code]int{
 	structs.CodeNoSpace:         http.StatusInsufficientStorage,
 }
 
-// fail answers with the error, or logs it if it isn't the client's.
+// fail answers with the error. It also logs an error that isn't the client's.
 func (q *Request) fail(err error) {
-	err = q.Call.Doubt(err)
+	err = q.Call.QualifyError(err)
 	var known *structs.Error
 	if !errors.As(err, &known) {
 		known = service.ErrUnexpected
 	}
 	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
-		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path, "error", err)
+		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path,
+			"error", err)
 	}
 	if q.W.Status != 0 {
-		// The answer has begun: cut it off, so that nobody takes it for whole.
+		// The response has begun: cut it off, so that no client takes it for complete.
 		panic(http.ErrAbortHandler)
 	}
 	if known.Code == structs.CodeUnauthenticated {
 		q.W.Header().Set("WWW-Authenticate", q.challenge())
 	}
-	q.forget()
+	q.discardBody()
 	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
 		q.W.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}
 	writeError(q.W, known)
 }
 
-// challenge says what would authenticate the request: a host's secret, or a
-// token, and who gives them out.
+// challenge returns the WWW-Authenticate header: it asks for a host secret, or for a
+// token, and names who gives tokens out.
 func (q *Request) challenge() string {
 	if q.route.Action == identity.AgentCall || q.route.Action == identity.AgentRegister {
 		return `Bearer realm="magnum"`
@@ -67,9 +68,9 @@ func (q *Request) challenge() string {
 	return "Keystone uri='" + q.server.config.AuthURI + "'"
 }
 
-// writeError answers in both forms: 2015's, whose error_message is a JSON text
-// in a JSON string (the only form from which that client takes the message),
-// and ours.
+// writeError answers with an error in two forms. In that of 2015 error_message is a JSON
+// text in a JSON string, which is the only form from which that client reads the
+// message. The other form is the list errors.
 func writeError(w *ResponseWriter, e *structs.Error) {
 	status, body := ErrorBody(w, e)
 	enc := wire.NewEncoder()
@@ -80,7 +81,8 @@ func writeError(w *ResponseWriter, e *structs.Error) {
 	SendJSON(w, status, enc)
 }
 
-// ErrorBody returns what writeError writes, and sets the headers that go with it.
+// ErrorBody returns the status and body that writeError writes, and sets the headers
+// that belong to them.
 func ErrorBody(w *ResponseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	status, ok := statusOf[e.Code]
 	if !ok {
@@ -113,7 +115,7 @@ func ErrorBody(w *ResponseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	}
 }
 
-// retryAfter writes a pause in whole seconds, at least one.
+// retryAfter formats a pause in whole seconds, at least 1.
 func retryAfter(d time.Duration) string {
 	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
 }

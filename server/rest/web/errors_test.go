@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// serveWith answers one request on a server with one route of this handler, and
-// returns what was logged.
+// serveWith serves one request on a server that has one route with this handler, and
+// returns the log.
 func serveWith(t *testing.T, handle func(*Request) error) (*httptest.ResponseRecorder, string) {
 	t.Helper()
 	var logged strings.Builder
@@ -31,12 +31,13 @@ func serveWith(t *testing.T, handle func(*Request) error) (*httptest.ResponseRec
 	return w, logged.String()
 }
 
-// TestEveryCodeHasAStatus checks the one table from codes to statuses.
+// TestEveryCodeHasAStatus checks the table from codes to statuses.
 func TestEveryCodeHasAStatus(t *testing.T) {
 	for code, want := range map[structs.Code]int{
 		structs.CodeInvalid: 400, structs.CodeUnauthenticated: 401, structs.CodeForbidden: 403, structs.CodeQuota: 403,
 		structs.CodeNotFound: 404, structs.CodeMethod: 405, structs.CodeConflict: 409, structs.CodeGone: 410,
-		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500, structs.CodeNoLeader: 503,
+		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500,
+		structs.CodeNoLeader:    503,
 		structs.CodeUnavailable: 503, structs.CodeNoSpace: 507, structs.Code("of a newer version"): 500,
 	} {
 		w, logged := serveWith(t, func(*Request) error {
@@ -46,7 +47,8 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatal(err)
 		}
-		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) || body.Errors[0].Hint != structs.HintChoose {
+		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) ||
+			body.Errors[0].Hint != structs.HintChoose {
 			t.Errorf("%s: status %d, want %d: %s", code, w.Code, want, w.Body)
 		}
 		if retry := w.Header().Get("Retry-After"); (retry == "1") != (want == 429 || want == 503) {
@@ -72,8 +74,8 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 	}
 }
 
-// TestCausesStayInTheLog checks that what nobody foresaw is told to the log
-// alone, under the id that the client gets.
+// TestCausesStayInTheLog checks that only the log has the cause of an unexpected error,
+// under the request ID that the client gets.
 func TestCausesStayInTheLog(t *testing.T) {
 	for name, handle := range map[string]func(*Request) error{
 		"error": func(*Request) error { return errors.New("the secret cause") },
@@ -81,7 +83,8 @@ func TestCausesStayInTheLog(t *testing.T) {
 	} {
 		w, logged := serveWith(t, handle)
 		id := w.Header().Get("X-Openstack-Request-Id")
-		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), id) {
+		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") ||
+			!strings.Contains(w.Body.String(), id) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 		if !strings.Contains(logged, "the secret cause") || !strings.Contains(logged, id) {
@@ -90,9 +93,9 @@ func TestCausesStayInTheLog(t *testing.T) {
 	}
 }
 
-// TestABegunAnswerIsCutOff checks that an error behind the first bytes isn't
-// taken for an end.
-func TestABegunAnswerIsCutOff(t *testing.T) {
+// TestErrorCutsOffBegunResponse checks that a client notices an error that comes after the
+// first bytes of the response.
+func TestErrorCutsOffBegunResponse(t *testing.T) {
 	for name, handle := range map[string]func(*Request) error{
 		"error": func(q *Request) error { q.W.Write([]byte("half")); return errors.New("x") },
 		"panic": func(q *Request) error { q.W.Write([]byte("half")); panic("x") },

@@ -17,31 +17,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Resource is one kind of object as lists and shows serve it.
+// Resource is one kind of object with its lists and its show.
 type Resource struct {
 	Noun  string // plural, as in paths
 	Kind  string
 	Table structs.Table
-	// Rows yields the objects of the project that the caller sees, in the order
-	// of their creation, from those on whose Seq is above after. nil means the
-	// table's own.
+	// Rows yields the project's objects that the caller may see and whose Seq is above
+	// after, in the order of creation. nil means the rows of Table.
 	Rows func(v View, project string, after uint64) iter.Seq[structs.Row]
-	// Watches says when the list has changed, and what wakes those who wait for
-	// it. nil means the table's own.
+	// Watches returns what a blocking read of the list waits for. nil means the
+	// project's rows of Table.
 	Watches func(project string) []service.Watch
-	// Find looks an identifier up. nil means conductor.Lookup.
+	// Find looks up an identifier. nil means conductor.Lookup.
 	Find func(v View, ident string) (structs.Row, error)
-	// Sorts are the sort_keys beside those that every resource has.
+	// Sorts are the sort_keys in addition to CommonSorts.
 	Sorts map[string]func(a, b structs.Row) int
-	// Filters make a test of a row from an argument's value.
+	// Filters make a test of a row from the value of a query argument.
 	Filters map[string]func(v View, value string) (func(structs.Row) bool, error)
-	Brief   func(v View, row structs.Row) any // as lists show it
-	// Append appends the JSON of what Brief returns. nil means by way of it.
-	Append func(b []byte, base string, row structs.Row) []byte
-	Full   func(v View, row structs.Row) any
+	Summary func(v View, row structs.Row) any // short form, for lists
+	// AppendSummary appends the JSON of what Summary returns. nil encodes Summary's
+	// result.
+	AppendSummary func(b []byte, base string, row structs.Row) []byte
+	Detail        func(v View, row structs.Row) any
 }
 
-// Reads are the query arguments of everything that can be read.
+// Reads are the query arguments of every read of objects.
 var Reads = []wire.Arg{
 	{Name: "index", Kind: wire.ArgInt, Doc: "Answer once the object or list has changed since this X-Magnum-Index."},
 	{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for that, default 60s, at most 10m."},
@@ -50,11 +50,12 @@ var Reads = []wire.Arg{
 	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Objects of all projects; for operators."},
 }
 
-// Consistency are those of reads that can't be waited for.
+// Consistency are the query arguments of reads that can't block.
 var Consistency = Reads[2:4]
 
-// Waits is the query argument of everything that can wait for its result.
-var Waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration, Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
+// Waits is the query argument of every write that can wait for its result.
+var Waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration,
+	Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
 
 // pages are the query arguments of lists.
 var pages = []wire.Arg{
@@ -69,7 +70,7 @@ func (res *Resource) ListArgs(filters ...wire.Arg) []wire.Arg {
 	return slices.Concat(Reads, pages, filters)
 }
 
-// page says which part of a list is wanted.
+// page is the requested part of a list.
 type page struct {
 	limit   int
 	marker  structs.Row // nil means from the start
@@ -80,7 +81,7 @@ type page struct {
 // List answers with one page of the list.
 func (res *Resource) List(detail bool) func(*Request) error {
 	return func(q *Request) error {
-		return q.Service.Sure(q.Context(), &q.Call, func() error { return res.listOnce(q, detail) })
+		return q.Service.ConfirmRefusal(q.Context(), &q.Call, func() error { return res.listOnce(q, detail) })
 	}
 }
 
@@ -95,7 +96,7 @@ func (res *Resource) listOnce(q *Request, detail bool) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	v := q.View(q.Service.ChangedLists(q.Context(), &q.Call, q.change(), res.watching(project)))
+	v := q.View(q.Service.ChangedLists(q.Context(), &q.Call, q.change(), res.watchedLists(project)))
 	p, err := res.page(q, v)
 	if err != nil {
 		return err
@@ -111,7 +112,7 @@ func (res *Resource) listOnce(q *Request, detail bool) error {
 	return res.answer(q, v, p, rows, detail)
 }
 
-func (res *Resource) watching(project string) []service.Watch {
+func (res *Resource) watchedLists(project string) []service.Watch {
 	if res.Watches != nil {
 		return res.Watches(project)
 	}
@@ -132,7 +133,8 @@ func (res *Resource) page(q *Request, v View) (page, error) {
 	if q.Query.Has("sort_key") {
 		p.sortKey = q.Query.Text("sort_key")
 		if res.order(p.sortKey) == nil {
-			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s",
+				structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
 		}
 	}
 	if q.Query.Has("sort_dir") {
@@ -140,7 +142,8 @@ func (res *Resource) page(q *Request, v View) (page, error) {
 		case "asc", "desc":
 			p.desc = dir == "desc"
 		default:
-			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", structs.Shorten(dir))
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'",
+				structs.Shorten(dir))
 		}
 	}
 	if marker := q.Query.Text("marker"); q.Query.Has("marker") {
@@ -165,8 +168,7 @@ func (res *Resource) Lookup(v View, ident string) (structs.Row, error) {
 	return conductor.Lookup(v.Snap, v.Caller, res.Kind, ident)
 }
 
-// filter returns the test of all filters in the query together, nil if there
-// are none.
+// filter returns a test that combines all filters in the query, nil if there are none.
 func (res *Resource) filter(q *Request, v View) (func(structs.Row) bool, error) {
 	var tests []func(structs.Row) bool
 	for name, make := range res.Filters {
@@ -191,8 +193,8 @@ func (res *Resource) filter(q *Request, v View) (func(structs.Row) bool, error) 
 	}, nil
 }
 
-// take returns the rows of one page. In the order of creation it reads no more
-// rows than it has to.
+// take returns the rows of one page. In the order of creation it stops reading at the
+// end of the page.
 func (res *Resource) take(v View, project string, p page, keep func(structs.Row) bool) ([]structs.Row, error) {
 	var after uint64
 	inOrder := p.sortKey == "id" && !p.desc
@@ -264,7 +266,7 @@ func (res *Resource) sortKeys() []string {
 	return keys
 }
 
-// By makes an order of rows from a field of theirs.
+// By returns an order of rows by one field. Rows of another type come first.
 func By[R structs.Row, K cmp.Ordered](field func(R) K) func(a, b structs.Row) int {
 	return func(a, b structs.Row) int {
 		x, okX := a.(R)
@@ -283,7 +285,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// answer writes the page. next is there only if the page is full.
+// answer writes the page, with next if the page is full.
 func (res *Resource) answer(q *Request, v View, p page, rows []structs.Row, detail bool) error {
 	e := wire.NewEncoder()
 	defer e.Free()
@@ -292,13 +294,13 @@ func (res *Resource) answer(q *Request, v View, p page, rows []structs.Row, deta
 		if i > 0 {
 			e.Buf.WriteByte(',')
 		}
-		if !detail && res.Append != nil {
-			e.Buf.Write(res.Append(e.Buf.AvailableBuffer(), v.Base, r))
+		if !detail && res.AppendSummary != nil {
+			e.Buf.Write(res.AppendSummary(e.Buf.AvailableBuffer(), v.Base, r))
 			continue
 		}
-		body := res.Brief
+		body := res.Summary
 		if detail {
-			body = res.Full
+			body = res.Detail
 		}
 		if err := e.Value(body(v, r)); err != nil {
 			return err
@@ -354,7 +356,7 @@ func keysOf[V any](m map[string]V) iter.Seq[string] {
 
 // Show answers with one object.
 func (res *Resource) Show(q *Request) error {
-	return q.Service.Sure(q.Context(), &q.Call, func() error { return res.showOnce(q) })
+	return q.Service.ConfirmRefusal(q.Context(), &q.Call, func() error { return res.showOnce(q) })
 }
 
 func (res *Resource) showOnce(q *Request) error {
@@ -377,39 +379,39 @@ func (res *Resource) showOnce(q *Request) error {
 			return structs.NotFound(res.Kind, q.Ident())
 		}
 	}
-	return q.JSON(http.StatusOK, res.Full(v, row))
+	return q.JSON(http.StatusOK, res.Detail(v, row))
 }
 
-// Written answers with an object that the request has written, as it is now:
-// the X-Magnum-Index of the answer and its content belong together.
+// Written answers with the present state of an object that the request has written, so
+// that the content belongs to the X-Magnum-Index of the response.
 func (res *Resource) Written(q *Request, status int, row structs.Row) error {
 	v := q.View(q.Service.Snapshot())
 	if now := v.Snap.Get(row.Table(), row.Base().ID); now != nil {
 		row = now
 	}
-	return q.JSON(status, res.Full(v, row))
+	return q.JSON(status, res.Detail(v, row))
 }
 
-// Locate sets the Location header to the object that the request has made.
+// Locate sets the Location header to the URL of a created object.
 func (res *Resource) Locate(q *Request, row structs.Row) {
 	q.W.Header().Set("Location", q.BaseURL()+"/v1/"+res.Noun+"/"+row.Base().ID)
 }
 
-// FilterName compares the name.
+// FilterName returns a filter by name.
 func FilterName(name func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
 	return func(_ View, value string) (func(structs.Row) bool, error) {
 		return func(r structs.Row) bool { return name(r) == value }, nil
 	}
 }
 
-// FilterStatus compares the status, without regard to case.
+// FilterStatus returns a filter by status that ignores case.
 func FilterStatus(status func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
 	return func(_ View, value string) (func(structs.Row) bool, error) {
 		return func(r structs.Row) bool { return strings.EqualFold(status(r), value) }, nil
 	}
 }
 
-// FilterLabel takes key=value, or key alone for any value.
+// FilterLabel returns a filter by label: key=value, or key alone for any value.
 func FilterLabel(labels func(structs.Row) map[string]string) func(View, string) (func(structs.Row) bool, error) {
 	return func(_ View, value string) (func(structs.Row) bool, error) {
 		key, want, valued := strings.Cut(value, "=")
@@ -423,12 +425,13 @@ func FilterLabel(labels func(structs.Row) map[string]string) func(View, string) 
 	}
 }
 
-// FilterBay takes a bay's UUID or name.
+// FilterBay returns a filter by a bay's UUID or name.
 func FilterBay(bayID func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
 	return func(v View, value string) (func(structs.Row) bool, error) {
 		bay, err := conductor.Lookup(v.Snap, v.Caller, structs.KindBay, value)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", structs.Shorten(value)).About(structs.KindBay).With(structs.HintUnknown)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.",
+				structs.Shorten(value)).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err
@@ -438,8 +441,8 @@ func FilterBay(bayID func(structs.Row) string) func(View, string) (func(structs.
 	}
 }
 
-// FilterHost takes a host's UUID or the name that containers show. It looks no
-// host up: which hosts there are is for operators to know.
+// FilterHost filters containers by their host's UUID or name. It doesn't look up the
+// host, because only operators may know which hosts exist.
 func FilterHost(v View, value string) (func(structs.Row) bool, error) {
 	return func(r structs.Row) bool {
 		h := v.Snap.Host(r.(*structs.Container).HostID)
@@ -456,15 +459,17 @@ var (
 	FilterArgHost   = wire.Arg{Name: "host", Kind: wire.ArgText, Doc: "Only objects on this host: uuid or name."}
 )
 
-// Reading returns the three routes on which a resource is read.
-func Reading(res *Resource, brief, full any, list, detail, show identity.Action, filters ...wire.Arg) []*Route {
+// Reading returns the routes that list and show a resource. summary and detailed are
+// values of the bodies' types.
+func Reading(res *Resource, summary, detailed any, list, detail, show identity.Action, filters ...wire.Arg) []*Route {
 	args := res.ListArgs(filters...)
 	return []*Route{
 		{Method: http.MethodGet, Path: "/" + res.Noun, Action: list, Handle: res.List(false), Args: args,
-			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: brief}}}},
+			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: summary}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/detail", Action: detail, Handle: res.List(true), Args: args,
-			Summary: "List " + res.Noun + " with all fields", Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: full}}}},
+			Summary: "List " + res.Noun + " with all fields",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: detailed}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/:id", Action: show, Handle: res.Show, Args: Reads,
-			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: full}}},
+			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: detailed}}},
 	}
 }

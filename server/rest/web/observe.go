@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// observeRoutes gives each route what notes its requests. Both spellings of a
-// route count alike.
+// observeRoutes gives each route the function that records its requests. The two
+// dialects of one route share it.
 func (s *Server) observeRoutes() {
 	type key struct{ method, path string }
 	made := make(map[key]func(int, time.Duration))
@@ -20,8 +20,8 @@ func (s *Server) observeRoutes() {
 	s.others.observe = s.config.Observe("other", "other")
 }
 
-// observe notes a request that ends. What found no route counts as "other", so
-// that who tries paths makes no new series.
+// observe records a request that has ended. A request without a route counts as "other",
+// so that a client which tries paths creates no new series.
 func (s *Server) observe(w *ResponseWriter, started time.Time) {
 	rt := w.route
 	if rt == nil || rt.observe == nil {

@@ -9,8 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// admitPeer finds out whether another server makes the request: for itself, or
-// for a client of its own. Whoever else pretends to is refused.
+// admitPeer checks whether another server made the request, for itself or for a client.
+// It refuses a request that wrongly claims so. Errors: CodeForbidden, CodeNoLeader, and
+// those of Prove.
 func (q *Request) admitPeer() error {
 	proof := q.R.Header.Get(peer.HeaderPeer)
 	if proof == "" {
@@ -27,9 +28,9 @@ func (q *Request) admitPeer() error {
 		return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
 	}
 	q.Call.Forwarded, q.Call.Seed = true, q.R.Header.Get(peer.HeaderSeed)
-	if unsure := q.R.Header.Get(peer.HeaderRetryAfterUnknown); unsure != "" {
-		q.Call.Unsure = true
-		q.Call.Known, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
+	if retry := q.R.Header.Get(peer.HeaderRetryAfterUnknown); retry != "" {
+		q.Call.RetryAfterUnknown = true
+		q.Call.SinceIndex, _ = strconv.ParseUint(retry, 10, 64) // 0 means unknown
 	}
 	if id := q.R.Header.Get(peer.HeaderAsked); id != "" {
 		q.W.RequestID, q.Call.RequestID = id, id
@@ -37,15 +38,16 @@ func (q *Request) admitPeer() error {
 	return q.Prove(admission.Peer, "")
 }
 
-// FromServer refuses a call of other servers that is none's, as far as TLS can
-// tell, or that is meant for another one. Who has the secret is looked at by the
-// caller: with TLS it alone is not enough, for it is in snapshots and on disks.
+// FromServer refuses a request that, by its TLS certificate, is not from a server, or
+// that is meant for another server. Its caller checks the peer secret. With TLS the
+// secret alone is not enough, because it is in snapshots and on disks. Errors:
+// CodeForbidden, CodeNoLeader.
 func (q *Request) FromServer() error {
 	switch {
 	case q.server.config.Member == nil:
-		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
+		return structs.Errorf(structs.CodeForbidden, "this server is the only one and takes no requests of other servers")
 	case !q.server.config.Member.FromServer(q.R.TLS):
-		return structs.Errorf(structs.CodeForbidden, "only a server may ask that: one with a certificate of this CA for servers")
+		return structs.Errorf(structs.CodeForbidden, "only a server may ask this: use a server's certificate of this CA")
 	}
 	q.W.Header().Set(peer.HeaderServer, q.server.config.Member.ID())
 	if meant := q.R.Header.Get(peer.HeaderServer); meant != "" && meant != q.server.config.Member.ID() {

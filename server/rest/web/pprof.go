@@ -9,10 +9,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// pprofPath is where Go's tools look for profiles.
+// pprofPath is the path at which Go's tools look for profiles.
 const pprofPath = "/debug/pprof"
 
-// profiles is no route of the API: a server has it only if its operator said so.
+// profiles serves profiles. It is not a route of the API: a server has it only with
+// Config.Pprof.
 var profiles = &Route{Action: identity.OperatorPprof, Handle: servePprof}
 
 // servePprof answers with a profile of this process.
@@ -23,7 +24,7 @@ func servePprof(q *Request) error {
 	}
 	q.W.Parked = true
 	switch strings.TrimPrefix(q.R.URL.Path, pprofPath+"/") {
-	case "cmdline": // may hold secrets: a join token is a flag
+	case "cmdline": // it may contain secrets: a join token is a flag
 		return structs.Errorf(structs.CodeNotFound, "The resource could not be found.")
 	case "profile":
 		pprof.Profile(q.W, q.R)

@@ -19,40 +19,39 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Request is one HTTP request on its way through a handler.
+// Request is one HTTP request in a handler.
 type Request struct {
 	Service *service.Service
-	Call    service.Call // what Service is told of the request
+	Call    service.Call // the request as Service sees it
 	W       *ResponseWriter
 	R       *http.Request
-	Query   wire.Query // its arguments, checked for form
+	Query   wire.Query // arguments, with valid syntax
 	server  *Server
 	route   *Route
 	params  httprouter.Params
 
-	incoming *incoming // the body on its way in, nil if there is none
-	raw      []byte    // the body, once it is read
+	incoming *incoming // the body as a stream, nil if there is none
+	raw      []byte    // the body after it was read as a whole
 }
 
-// Caller returns on whose behalf the request is made.
+// Caller returns who makes the request.
 func (q *Request) Caller() structs.Caller { return q.Call.Caller }
 
-// Context returns the request's context: it ends when the client leaves, and when what
-// has let it in is no longer good.
+// Context returns the request's context. It ends when the client leaves, or when the
+// token that authorized the request ends.
 func (q *Request) Context() context.Context { return q.R.Context() }
 
 // transport is the request as the service sees it.
 type transport Request
 
-// Forward hands the whole request to the leader, which serves it as its own up to
-// the write, and answers with what was decided. So the leader validates the token
-// again, and everything after it (waiting for a result, the answer's shape) is done
-// where the client is.
-func (t *transport) Forward(ctx context.Context, leader string, unsure bool, known uint64) ([]byte, uint64, error) {
+// Forward forwards the whole request to the leader. The leader authenticates it again,
+// decides it and returns the decision. Waiting for a result and encoding the response
+// are done here, where the client is.
+func (t *transport) Forward(ctx context.Context, leader string, retryAfterUnknown bool, sinceIndex uint64) ([]byte, uint64, error) {
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
-		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: unsure, SinceIndex: known,
+		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: retryAfterUnknown, SinceIndex: sinceIndex,
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}
@@ -60,31 +59,30 @@ func (t *transport) Forward(ctx context.Context, leader string, unsure bool, kno
 	return raw, index, err
 }
 
-// Authenticate is authenticate.
+// Authenticate authenticates the request again.
 func (t *transport) Authenticate() error { return (*Request)(t).authenticate() }
 
-// Stale says so in the answer.
-func (t *transport) Stale() { t.W.Header().Set(headerStale, "true") }
+// MarkStale sets the header X-Magnum-Stale.
+func (t *transport) MarkStale() { t.W.Header().Set(headerStale, "true") }
 
-// Waits notes that what the request takes says nothing about the server.
-func (t *transport) Waits() { t.W.Parked = true }
+// MarkWaiting notes that the request's duration says nothing about the server.
+func (t *transport) MarkWaiting() { t.W.Parked = true }
 
-// unknownOutcome is an error after which a forwarded write may have been carried
-// out, as the service knows it.
+// unknownOutcome makes an error of a forwarded write match conductor.ErrUnknown.
 type unknownOutcome struct{ error }
 
 func (e unknownOutcome) Unwrap() error        { return e.error }
 func (e unknownOutcome) Is(target error) bool { return target == conductor.ErrUnknown }
 
-// headerStale is in an answer that may lack what other servers have acknowledged
-// before the request came.
+// headerStale is set on a response that may lack writes which other servers had
+// acknowledged before the request came.
 const headerStale = "X-Magnum-Stale"
 
-// headerIndex is the index of the state that an answer is from, and in a request
-// the newest that the client has seen.
+// headerIndex is the index of the state that a response is from. In a request it is the
+// newest index that the client has seen.
 const headerIndex = "X-Magnum-Index"
 
-// freshness reads how new the state has to be that the request is answered from.
+// freshness reads from the request how new the state of the response has to be.
 func (q *Request) freshness() service.Freshness {
 	f := service.Freshness{
 		Stale: q.Query.Bool("stale", false), Consistent: q.Query.Bool("consistent", false), Blocking: q.Query.Has("index"),
@@ -99,10 +97,10 @@ func (q *Request) freshness() service.Freshness {
 	return f
 }
 
-// defaultBlock is how long a blocking read parks if it doesn't say.
+// defaultBlock is how long a blocking read waits by default.
 const defaultBlock = time.Minute
 
-// change returns what a blocking read waits for; nil if the request is none.
+// change returns what a blocking read waits for, nil if the request isn't one.
 func (q *Request) change() *service.Change {
 	if !q.Query.Has("index") {
 		return nil
@@ -110,16 +108,15 @@ func (q *Request) change() *service.Change {
 	return &service.Change{Since: uint64(q.Query.Int("index", 0)), Wait: q.Query.Duration("wait", defaultBlock)}
 }
 
-// Patience returns how long the request wants to wait for its result, and
-// whether it said so itself.
+// Patience returns how long the request waits for its result. said is true if the
+// request has the argument wait.
 func (q *Request) Patience() (atMost time.Duration, said bool) {
 	return q.Query.Duration("wait", q.Service.Patience()), q.Query.Has("wait")
 }
 
-// Write makes the handler of a write in two halves: decide has it decided by the
-// service, and answer tells the client. Where another server has forwarded the
-// request, that server has the client: it is sent what was decided, and answers
-// itself.
+// Write makes the handler of a write from two halves. decide has the service decide the
+// write, and answer answers the client. For a forwarded request only decide runs: the
+// decision is sent to the forwarding server, which answers its client.
 func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) error) func(*Request) error {
 	return func(q *Request) error {
 		decided, err := decide(q)
@@ -127,14 +124,15 @@ func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) err
 		case err != nil:
 			return err
 		case q.Call.Forwarded:
-			q.W.Index = 0 // not of a state before the write
+			q.W.Index = 0 // use the present index instead of one from before the write
 			return q.JSON(http.StatusOK, decided)
 		}
 		return answer(q, decided)
 	}
 }
 
-// Decode reads the body of a POST into target, and its Idempotency-Key.
+// Decode decodes the body of a POST into target. It also returns what identifies the
+// create for a retry, with the request's Idempotency-Key.
 func (q *Request) Decode(s *wire.Shape, target any) (conductor.Once, error) {
 	raw, err := q.Body()
 	if err != nil {
@@ -148,7 +146,7 @@ func (q *Request) Decode(s *wire.Shape, target any) (conductor.Once, error) {
 	})
 }
 
-// DecodePatch reads the body of a PATCH.
+// DecodePatch decodes the body of a PATCH.
 func (q *Request) DecodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
 	raw, err := q.Body()
 	if err != nil {
@@ -157,7 +155,7 @@ func (q *Request) DecodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
 	return rules.Parse(raw)
 }
 
-// DecodeLenient reads the body of an agent's or another server's call.
+// DecodeLenient decodes the body of a request of an agent or another server.
 func (q *Request) DecodeLenient(target any) error {
 	raw, err := q.Body()
 	if err != nil {
@@ -171,9 +169,9 @@ func (q *Request) Body() ([]byte, error) {
 	if q.raw != nil {
 		return q.raw, nil
 	}
-	most := q.route.mostBody()
+	most := q.route.bodyLimit()
 	if q.R.ContentLength > most {
-		q.W.Header().Set("Connection", "close") // what follows is not read
+		q.W.Header().Set("Connection", "close") // the body isn't read
 		return nil, errTooLarge(most)
 	}
 	began := time.Now()
@@ -197,7 +195,7 @@ func (q *Request) Body() ([]byte, error) {
 	return b, nil
 }
 
-// readAll reads the body to its end, at once if its length is known.
+// readAll reads the whole body, into one buffer if its length is known.
 func (q *Request) readAll(most int64) ([]byte, error) {
 	if q.R.ContentLength < 0 {
 		return io.ReadAll(http.MaxBytesReader(q.W, q.R.Body, most))
@@ -207,16 +205,15 @@ func (q *Request) readAll(most int64) ([]byte, error) {
 	return b, err
 }
 
-// View is what answers are made from: the state of one instant, and how the
-// client reached us.
+// View is what a response is made from: one snapshot, the caller, and the URL by which
+// the client reached this server.
 type View struct {
 	Snap   *state.Snapshot
 	Caller structs.Caller
-	Base   string // http://host of this server as the client calls it
+	Base   string // scheme and host of this server as the client wrote them
 }
 
-// View returns a view of the state as it is now; the answer's X-Magnum-Index is
-// that of this state.
+// View returns a view of snap, and sets the response's X-Magnum-Index to its index.
 func (q *Request) View(snap *state.Snapshot) View {
 	q.W.Index = snap.Index()
 	return View{Snap: snap, Caller: q.Caller(), Base: q.BaseURL()}

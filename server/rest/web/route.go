@@ -16,32 +16,33 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Route is one line of the route table.
+// Route is one entry of the route table.
 type Route struct {
 	Method string
 	Path   string // below /v1, with :parameters; the roots "/" and "/v1" stand for themselves
 	Action identity.Action
 	Handle func(*Request) error
-	Args   []wire.Arg // query arguments that it takes; others are refused
+	Args   []wire.Arg // query arguments; others are refused
 
 	// For the OpenAPI document.
 	Summary string
-	Takes   any // a value of the body's type, nil if there is none
+	Takes   any // a value of the request body's type, nil if there is no body
 	Gives   []wire.Answer
 
-	TakesMedia string   // of a body that isn't JSON; "" if it is
-	Streams    bool     // its body is read as it comes, for as long as that takes
-	Most       int64    // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
-	Dialect    *Dialect // of a second spelling of the API; nil of our own
+	TakesMedia string   // media type of the request body; "" means JSON
+	Streams    bool     // the body is streamed: its deadline is for each read
+	MaxBody    int64    // bytes of a body that isn't streamed; 0 means structs.MaxBody, or MaxRegistration if the route is public
+	Dialect    *Dialect // nil means magnum's own API
 
 	observe func(status int, took time.Duration)
 }
 
-// Operation is the route as the OpenAPI document has it.
+// Operation returns the route as an operation of the OpenAPI document.
 func (rt *Route) Operation() wire.Operation {
 	o := wire.Operation{
 		Method: rt.Method, Path: rt.FullPath(), ID: string(rt.Action) + " " + rt.Path, Summary: rt.Summary, Args: rt.Args,
-		Takes: rt.Takes, TakesMedia: rt.TakesMedia, Gives: rt.Gives, Security: wire.SecurityToken, Agents: strings.HasPrefix(rt.Path, "/agent/"),
+		Takes: rt.Takes, TakesMedia: rt.TakesMedia, Gives: rt.Gives, Security: wire.SecurityToken,
+		Agents: strings.HasPrefix(rt.Path, "/agent/"),
 	}
 	switch rt.Action {
 	case identity.Public, identity.AgentRegister:
@@ -60,39 +61,41 @@ func (rt *Route) FullPath() string {
 	return "/v1" + rt.Path
 }
 
-// OK is the answer of what is done at once.
+// OK is the response of an operation that is complete at once.
 func OK(body any) []wire.Answer { return []wire.Answer{{Status: http.StatusOK, Body: body}} }
 
-// Made is the answer of a create that needs no host.
-func Made(body any) []wire.Answer { return []wire.Answer{{Status: http.StatusCreated, Body: body}} }
+// CreatedNow is the response of a create that is complete at once.
+func CreatedNow(body any) []wire.Answer {
+	return []wire.Answer{{Status: http.StatusCreated, Body: body}}
+}
 
-// Created are the answers of a create that can be waited for.
+// Created are the responses of a create that can wait for its result.
 func Created(body any) []wire.Answer {
 	return []wire.Answer{{Status: http.StatusCreated, Body: body}, {Status: http.StatusAccepted, Body: body}}
 }
 
-// Changed are the answers of a change that can be waited for.
+// Changed are the responses of a change that can wait for its result.
 func Changed(body any) []wire.Answer {
 	return []wire.Answer{{Status: http.StatusOK, Body: body}, {Status: http.StatusAccepted, Body: body}}
 }
 
-// Acted are the answers of an action: null, as in 2015, or the object while it is
-// under way.
+// Acted are the responses of an action: null, as in 2015, or the object while the
+// action is in progress.
 func Acted(body any) []wire.Answer {
 	return []wire.Answer{{Status: http.StatusOK}, {Status: http.StatusAccepted, Body: body}}
 }
 
-// Deleted are the answers of a delete that can be waited for.
+// Deleted are the responses of a delete that can wait for its result.
 func Deleted(body any) []wire.Answer {
 	return []wire.Answer{{Status: http.StatusNoContent}, {Status: http.StatusAccepted, Body: body}}
 }
 
-// Removed is the answer of a delete that is done at once.
-func Removed() []wire.Answer { return []wire.Answer{{Status: http.StatusNoContent}} }
+// DeletedNow is the response of a delete that is complete at once.
+func DeletedNow() []wire.Answer { return []wire.Answer{{Status: http.StatusNoContent}} }
 
-// newRouter registers the routes. A route whose last segment stands where
-// another has a parameter, such as /bays/detail beside /bays/:id, is kept apart,
-// because httprouter knows only one of them.
+// newRouter registers the routes. A route whose last segment is at the place of another
+// route's parameter, such as /bays/detail and /bays/:id, is returned in the map, because
+// httprouter accepts only one of the two.
 func newRouter(s *Server, routes []*Route) (*httprouter.Router, map[string]*Route) {
 	params := make(map[string]bool)
 	for _, rt := range routes {
@@ -119,8 +122,8 @@ func splitLast(path string) (parent, last string) {
 	return path[:i], path[i+1:]
 }
 
-// cleanPath returns the path as the route table spells it: 2015 served every
-// path also without /v1, and lists also with a slash at their end.
+// cleanPath returns the path in the form of the route table. As in 2015, every path is
+// also served without /v1, and lists also with a slash at the end.
 func cleanPath(path string) string {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
@@ -131,7 +134,7 @@ func cleanPath(path string) string {
 	return path
 }
 
-// methods are those that a route may have, in the order of the Allow header.
+// methods are the methods of routes, in the order of the Allow header.
 var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut}
 
 // ServeHTTP finds the route and serves it.
@@ -144,7 +147,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 			s.recovered(w, r, cause)
 		}
 		if s.config.Logger.IsDebug() {
-			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "status", w.Status, "duration", time.Since(started))
+			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "status", w.Status,
+				"duration", time.Since(started))
 		}
 	}()
 	path := cleanPath(r.URL.EscapedPath())
@@ -172,8 +176,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 	s.serve(s.missing(path), w, r, nil)
 }
 
-// missing is the route of a path or method that isn't one. It asks for a token
-// like the others, so that nobody else learns which paths there are.
+// missing returns a route for a path or method that has none. It needs a token, too, so
+// that nobody without one learns which paths exist.
 func (s *Server) missing(path string) *Route {
 	var allow []string
 	for _, m := range methods {
@@ -186,28 +190,29 @@ func (s *Server) missing(path string) *Route {
 			return structs.Errorf(structs.CodeNotFound, "The resource could not be found.")
 		}
 		q.W.Header().Set("Allow", strings.Join(allow, ", "))
-		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes %s.", q.R.Method, strings.Join(allow, ", "))
+		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes %s.", q.R.Method,
+			strings.Join(allow, ", "))
 	}}
 }
 
-// serve runs one request through what all routes share.
+// serve admits one request, runs the route's handler and answers with its error.
 func (s *Server) serve(rt *Route, w *ResponseWriter, r *http.Request, params httprouter.Params) {
 	w.route = rt
 	q := &Request{Service: s.config.Service, server: s, route: rt, W: w, R: r, params: params}
 	q.Call.Transport, q.Call.RequestID = (*transport)(q), w.RequestID
-	q.receive()
-	defer q.forget()
+	q.limitBodyTime()
+	defer q.discardBody()
 	if err := q.admit(); err != nil {
 		q.fail(err)
 		return
 	}
-	defer q.guard()()
+	defer q.watchToken()()
 	if err := rt.Handle(q); err != nil {
 		q.fail(err)
 	}
 }
 
-// admit lets the request in, or says why not.
+// admit authenticates the request, checks its origin and body, and reads its arguments.
 func (q *Request) admit() error {
 	if err := q.admitPeer(); err != nil {
 		return err
@@ -219,7 +224,7 @@ func (q *Request) admit() error {
 		return err
 	}
 	if q.route.Method == "" {
-		return nil // no route: its handler says so, whatever the arguments are
+		return nil // there is no route, so no arguments to check: the handler answers 404 or 405
 	}
 	if err := q.checkBody(); err != nil {
 		return err
@@ -234,7 +239,7 @@ func (q *Request) admit() error {
 			values = make(url.Values)
 		}
 		if err = q.bodyArguments(values); err == nil {
-			q.intoQuery(values)
+			q.moveArgumentsToQuery(values)
 		}
 	}
 	if err != nil {
@@ -247,8 +252,8 @@ func (q *Request) admit() error {
 	return nil
 }
 
-// authenticate finds out who asks and whether the policy allows it. What a
-// client says of itself in X-Roles, X-User-Id and the like is never looked at.
+// authenticate determines the caller and checks that the policy allows the action.
+// Headers such as X-Roles and X-User-Id, which the client can set, are ignored.
 func (q *Request) authenticate() error {
 	switch q.route.Action {
 	case identity.Public, identity.AgentRegister:
@@ -280,8 +285,9 @@ func (q *Request) authenticate() error {
 	return identity.Check(caller, q.route.Action)
 }
 
-// Prove counts the request's connection for who was let in by it. Errors:
-// CodeRateLimited, CodeUnavailable; the connection ends then.
+// Prove counts the request's connection for the credential that authenticated it. kind
+// and id name the credential. Errors are CodeRateLimited and CodeUnavailable, after
+// which the connection is closed.
 func (q *Request) Prove(kind admission.Kind, id string) error {
 	if q.server.config.Connections == nil || q.Call.Forwarded && kind != admission.Peer {
 		return nil
@@ -293,7 +299,7 @@ func (q *Request) Prove(kind admission.Kind, id string) error {
 	return err
 }
 
-// ProveCaller is prove for a user.
+// ProveCaller is Prove for a caller.
 func (q *Request) ProveCaller(caller structs.Caller) error {
 	switch {
 	case caller.TokenID != "":
@@ -307,15 +313,16 @@ func (q *Request) ProveCaller(caller structs.Caller) error {
 	return q.Prove(admission.Token, caller.ProjectID+"\x00"+caller.UserID) // neither has a NUL in it
 }
 
-// recovered answers a request whose handler panicked. http.ErrAbortHandler is
-// how a handler cuts an answer off that it has begun.
+// recovered answers a request whose handler panicked. A handler panics with
+// http.ErrAbortHandler to cut off a response that it has begun.
 func (s *Server) recovered(w *ResponseWriter, r *http.Request, cause any) {
 	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
-	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack", string(debug.Stack()))
+	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path,
+		"error", cause, "stack", string(debug.Stack()))
 	if w.Status != 0 {
-		panic(http.ErrAbortHandler) // too late for an answer: let the client see that it is cut off
+		panic(http.ErrAbortHandler) // the response has begun: show the client that it is cut off
 	}
 	writeError(w, service.ErrUnexpected)
 }
@@ -323,8 +330,7 @@ func (s *Server) recovered(w *ResponseWriter, r *http.Request, cause any) {
 // Ident returns the identifier in the path: a UUID or a name.
 func (q *Request) Ident() string { return q.Param("id") }
 
-// Param returns a segment of the path by the name of its parameter, "" if it has
-// none.
+// Param returns the value of a path parameter, "" if the route doesn't have it.
 func (q *Request) Param(name string) string {
 	raw := q.params.ByName(name)
 	if text, err := url.PathUnescape(raw); err == nil {
@@ -333,8 +339,8 @@ func (q *Request) Param(name string) string {
 	return raw
 }
 
-// token returns the token of the request. Prometheus can't send another header
-// than Authorization, so metrics take a token there, too.
+// token returns the request's token. The metrics also accept it in Authorization,
+// because Prometheus can send no other header.
 func (q *Request) token() string {
 	token := q.R.Header.Get("X-Auth-Token")
 	if token == "" && q.route.Action == identity.OperatorMetrics {

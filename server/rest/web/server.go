@@ -19,26 +19,28 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peers is how rest reaches other servers. *peer.Client satisfies it.
+// Peers forwards and relays requests to other servers. *peer.Client satisfies it.
 type Peers interface {
 	Forward(ctx context.Context, leaderID string, f peer.Forwarded) (result []byte, index uint64, err error)
-	// Relay serves the request, which upgrades, from another server. CodeNotFound
-	// if there is none of that ID.
+	// Relay has another server serve the request, and passes on the bytes of both
+	// directions. CodeNotFound if no server has that ID.
 	Relay(w http.ResponseWriter, r *http.Request, serverID string) error
 }
 
-// Member is what other servers may ask of this one. package server has it.
+// Member is what other servers may ask of this one. Package server implements it.
 type Member interface {
-	// ID is this server's own.
+	// ID returns this server's ID.
 	ID() string
-	// FromServer reports whether a server is at the other end of a connection as
-	// far as its TLS, nil if there is none, can tell: yes if this server has none.
+	// FromServer reports whether, by its TLS certificate, a server is at the other end
+	// of a connection. It is true if this server has no TLS. connection is nil without
+	// TLS.
 	FromServer(connection *tls.ConnectionState) bool
 	// Secret returns the peer secret, "" while this server has no state.
 	Secret() string
-	// ReadIndex is the cluster's, of this server alone. CodeNoLeader.
+	// ReadIndex returns the read index if this server is the leader. CodeNoLeader.
 	ReadIndex(ctx context.Context) (uint64, error)
-	// LeaderIndex is the cluster's, of this server alone. CodeNoLeader.
+	// LeaderIndex returns the leader's index if this server is the leader.
+	// CodeNoLeader.
 	LeaderIndex(ctx context.Context) (uint64, error)
 	// Heard takes what a follower has heard of hosts. CodeNoLeader.
 	Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
@@ -47,14 +49,15 @@ type Member interface {
 	// Offer leaves a session of another server for a host's next poll here.
 	Offer(hostID string, offer structs.SessionOffer)
 	Progress() structs.PeerProgress
-	// Identity says who this server is, with a proof over the nonce.
+	// Identity returns this server's IDs, with a proof over the nonce.
 	Identity(nonce string) structs.PeerIdentity
-	// Grant gives this server's part in a new cluster to it, or takes it back.
-	// proof is what the asker has shown. CodeForbidden, CodeConflict.
+	// Grant gives or releases this server's grant for a proposed cluster. proof is from
+	// the request. CodeForbidden, CodeConflict.
 	Grant(proof string, g structs.PeerGrant) error
 }
 
-// hostAuthenticator knows hosts by their secrets. *dispatch.Dispatch is one.
+// hostAuthenticator authenticates hosts by their secrets. *dispatch.Dispatch satisfies
+// it.
 type hostAuthenticator interface {
 	Authenticate(ctx context.Context, hostID, secret string) error
 }
@@ -62,22 +65,22 @@ type hostAuthenticator interface {
 // Config is what a Server needs. Fields that may be nil say so.
 type Config struct {
 	Service       *service.Service
-	Store         *state.Store // for the index of answers
+	Store         *state.Store // for the index of responses
 	Agents        hostAuthenticator
 	Cluster       peer.Cluster
 	Peers         Peers  // nil: there are no other servers
-	Member        Member // nil: likewise
+	Member        Member // nil: there are no other servers
 	Authenticator identity.Authenticator
-	AuthURI       string // of who gives tokens out, for WWW-Authenticate; "" if nobody does
+	AuthURI       string // URL that gives out tokens, for WWW-Authenticate; "" if there is none
 	Logger        hclog.Logger
-	BodyTime      time.Duration // how long a request's body may take, unless it is streamed; 0 means 30s
-	// Observe returns what notes the requests of a route: their status and what
-	// they took, below 0 if they waited on purpose.
+	BodyTime      time.Duration // how long a request's body may take unless it is streamed; 0 means 30s
+	// Observe returns a function that records the requests of a route. took is below 0
+	// for a request that waited on purpose.
 	Observe     func(method, route string) func(status int, took time.Duration)
-	Pprof       bool            // serves /debug/pprof/ to operators
-	Connections *admission.Gate // is told whose a connection is; nil if nobody counts them
-	// Hosts are names of this server, besides localhost and IP addresses: a request
-	// that asks another one is refused. nil looks at no name.
+	Pprof       bool            // serve /debug/pprof/ to operators
+	Connections *admission.Gate // counts connections by credential; nil counts none
+	// Hosts are names of this server, in addition to localhost and IP addresses. A
+	// request with another Host header is refused. nil accepts every name.
 	Hosts []string
 }
 
@@ -85,17 +88,17 @@ type Config struct {
 type Server struct {
 	config   Config
 	router   *httprouter.Router
-	siblings map[string]*Route // by method and path: static routes that share their place with a parameter
-	routes   []*Route          // that are observed, of our own spelling
+	siblings map[string]*Route // by method and path: static routes at the place of a parameter
+	routes   []*Route          // observed routes of magnum's own API
 	dialects []*Dialect
 
-	open     bool            // everybody is let in
-	ownHosts map[string]bool // Hosts; nil if the Host is not looked at
+	open     bool            // there is no authentication
+	ownHosts map[string]bool // Hosts; nil if the Host header isn't checked
 	origins  http.CrossOriginProtection
-	others   *Route // stands for what is no route, when requests are observed
+	others   *Route // observes requests without a route
 }
 
-// New returns a server of the routes, of those for other servers, and of
+// New returns a server of the API's routes, of the routes for other servers, and of
 // dialects. It starts nothing.
 func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
 	c.BodyTime = cmp.Or(c.BodyTime, bodyTime)
@@ -112,7 +115,7 @@ func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
 	return s
 }
 
-// allRoutes returns the routes that are observed, of every spelling.
+// allRoutes returns the observed routes of the API and all dialects.
 func (s *Server) allRoutes() []*Route {
 	all := slices.Clone(s.routes)
 	for _, d := range s.dialects {
@@ -121,21 +124,21 @@ func (s *Server) allRoutes() []*Route {
 	return all
 }
 
-// Dialect is a second spelling of the API: routes that stand before our own for
-// requests that ask for it.
+// Dialect is another spelling of the API. Its routes come before those of magnum's own
+// API for requests that ask for the dialect.
 type Dialect struct {
-	// Asked reports whether a request speaks the dialect, and says in the answer's
-	// header that it is understood.
+	// Asked reports whether a request asks for the dialect, and confirms it in the
+	// response's header.
 	Asked func(r *http.Request, answer http.Header) bool
-	// Query returns the query as our own spelling has it.
+	// Query translates a query of the dialect.
 	Query     func(raw string) string
-	Arguments bool // those of an action may stand in a body
+	Arguments bool // an action's arguments may be in its body
 	Routes    []*Route
 
 	router *httprouter.Router
 }
 
-// serve serves the request if it is one of the dialect.
+// serve serves the request if the dialect has a route for it, and reports whether it has.
 func (d *Dialect) serve(w *ResponseWriter, r *http.Request, path string) bool {
 	if !d.Asked(r, w.Header()) {
 		return false

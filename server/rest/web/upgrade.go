@@ -8,7 +8,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// CheckUpgrade refuses what is no WebSocket.
+// CheckUpgrade refuses a request that doesn't upgrade to a WebSocket. CodeInvalid.
 func (q *Request) CheckUpgrade() error {
 	if !strings.EqualFold(q.R.Header.Get("Upgrade"), "websocket") {
 		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
@@ -16,7 +16,8 @@ func (q *Request) CheckUpgrade() error {
 	return nil
 }
 
-// Upgrade makes the request a WebSocket; nil if that failed, which is answered.
+// Upgrade upgrades the request to a WebSocket. It returns nil if that failed; the client
+// then has its answer.
 func (q *Request) Upgrade(options *websocket.AcceptOptions) *websocket.Conn {
 	conn, err := websocket.Accept(q.W, q.R, options)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// action is one thing that somebody did to a container.
+// action is one action on a container.
 type action struct {
 	Action    string       `json:"action"`
 	UUID      string       `json:"container_uuid"`
@@ -18,10 +18,10 @@ type action struct {
 	RequestID string       `json:"request_id"`
 	StartTime structs.Time `json:"start_time"`
 	Message   *string      `json:"message"`
-	Events    []event      `json:"events,omitempty"` // of one alone
+	Events    []event      `json:"events,omitempty"` // only if a single action is shown
 }
 
-// event is how an action went on its host.
+// event is the course of an action on its host.
 type event struct {
 	Event      string       `json:"event"`
 	StartTime  structs.Time `json:"start_time"`
@@ -36,7 +36,7 @@ func newAction(c *structs.Container, a *structs.ActionRecord) action {
 	}
 }
 
-// listActions answers with what was done to a container.
+// listActions answers with the actions on a container, the newest first.
 func listActions(q *web.Request) error {
 	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
@@ -52,7 +52,7 @@ func listActions(q *web.Request) error {
 	return q.JSON(http.StatusOK, body)
 }
 
-// showAction answers with what one request did to a container.
+// showAction answers with the action that one request caused. CodeNotFound.
 func showAction(q *web.Request) error {
 	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
@@ -69,5 +69,6 @@ func showAction(q *web.Request) error {
 		body.Events = []event{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
 		return q.JSON(http.StatusOK, body)
 	}
-	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted), c.Name).About(structs.KindContainer)
+	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted),
+		c.Name).About(structs.KindContainer)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ContainerBody is a container as Zun's clients show it, in lists and alone.
+// ContainerBody is a container in the form of Zun's API, in lists and alone.
 type ContainerBody struct {
 	UUID            string               `json:"uuid"`
 	Name            string               `json:"name"`
@@ -31,8 +31,8 @@ type ContainerBody struct {
 	Labels          map[string]string    `json:"labels"`
 	Workdir         structs.Text         `json:"workdir"`
 	Hostname        structs.Text         `json:"hostname"`
-	Addresses       map[string][]address `json:"addresses"` // by network: the project's
-	Ports           []int                `json:"ports"`     // of the container, those that are published
+	Addresses       map[string][]address `json:"addresses"` // by the ID of the project, which stands for its network
+	Ports           []int                `json:"ports"`     // ports of the container that are published
 	RestartPolicy   restartPolicy        `json:"restart_policy"`
 	Interactive     bool                 `json:"interactive"`
 	TTY             bool                 `json:"tty"`
@@ -59,18 +59,18 @@ type address struct {
 	Version int    `json:"version"` // 4 or 6
 }
 
-// restartPolicy is a restart policy: its count is a number in a string.
+// restartPolicy is a restart policy, whose count is encoded as a string.
 type restartPolicy struct {
 	Name              string `json:"Name"`
 	MaximumRetryCount int    `json:"MaximumRetryCount"`
 }
 
-// MarshalJSON writes the count as the client sends it.
+// MarshalJSON writes the count as a string, as the client sends it.
 func (p restartPolicy) MarshalJSON() ([]byte, error) {
 	return []byte(`{"Name":` + strconv.Quote(p.Name) + `,"MaximumRetryCount":"` + strconv.Itoa(p.MaximumRetryCount) + `"}`), nil
 }
 
-// healthcheck is a health check; its times are in seconds.
+// healthcheck is a health check with its times in seconds.
 type healthcheck struct {
 	Cmd      string `json:"cmd"`
 	Interval *int   `json:"interval,omitempty"`
@@ -78,7 +78,7 @@ type healthcheck struct {
 	Timeout  *int   `json:"timeout,omitempty"`
 }
 
-// containers is how containers are listed and shown.
+// containers lists and shows containers in the form of Zun's API.
 var containers = &web.Resource{
 	Noun: "containers", Kind: structs.KindContainer, Table: structs.TableContainers,
 	Sorts: map[string]func(a, b structs.Row) int{
@@ -99,23 +99,23 @@ var containers = &web.Resource{
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == want }, err
 		},
 		"auto_remove": func(_ web.View, value string) (func(structs.Row) bool, error) {
-			want, _ := wire.ReadBool(value) // checked with the query
+			want, _ := wire.ReadBool(value) // CheckQuery has refused invalid values
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.AutoRemove == want }, nil
 		},
 	},
-	Brief: func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
-	Full:  func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
+	Summary: func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
+	Detail:  func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
 }
 
-// filterField compares a field without regard to case.
+// filterField returns a filter by a field that ignores case.
 func filterField(of func(*structs.Container) string) func(web.View, string) (func(structs.Row) bool, error) {
 	return func(_ web.View, want string) (func(structs.Row) bool, error) {
 		return func(r structs.Row) bool { return strings.EqualFold(of(r.(*structs.Container)), want) }, nil
 	}
 }
 
-// statusOf returns the client's word for a container's status: it waits for
-// Created where we say Stopped.
+// statusOf returns a container's status in Zun's words. The client waits for Created
+// where magnum says Stopped.
 func statusOf(c *structs.Container) string {
 	if c.Status() == structs.ContainerStopped && c.Desired == structs.DesiredCreated {
 		return "Created"
@@ -123,13 +123,14 @@ func statusOf(c *structs.Container) string {
 	return string(c.Status())
 }
 
-// bodyOf returns the container as the client shows it.
+// bodyOf returns the body of a container.
 func bodyOf(v web.View, c *structs.Container) ContainerBody {
 	s := &c.Spec
 	body := ContainerBody{
 		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,
 		Status: statusOf(c), StatusReason: wire.OrNull(c.StatusReason()), StatusDetail: wire.OrNull(c.Observed.Health),
-		Command: wire.List(s.Command), Entrypoint: wire.List([]string(s.Entrypoint)), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Command: wire.List(s.Command), Entrypoint: wire.List([]string(s.Entrypoint)), Environment: wire.Object(s.Environment),
+		Labels:  wire.Object(s.Labels),
 		Workdir: s.Workdir, Hostname: s.Hostname, Addresses: map[string][]address{}, Ports: []int{},
 		RestartPolicy: restartPolicy{s.RestartPolicy.Name, s.RestartPolicy.MaxRetries},
 		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, CPU: s.MilliCPU, SecurityGroups: []string{}, Mounts: []mount{},
@@ -154,7 +155,8 @@ func bodyOf(v web.View, c *structs.Container) ContainerBody {
 	}
 	if h := s.Healthcheck; h != nil {
 		interval, retries, timeout := h.Interval, h.Retries, h.Timeout
-		body.Healthcheck = &healthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
+		body.Healthcheck = &healthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries,
+			Timeout: &timeout}
 	}
 	if h := v.Snap.Host(c.HostID); h != nil {
 		body.Host = wire.OrNull(h.Name)

@@ -17,7 +17,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// createRequest is what Zun's clients send to create a container.
+// createRequest is the body with which Zun's clients create a container.
 type createRequest struct {
 	Name             *string           `json:"name"`
 	Image            string            `json:"image"`
@@ -66,10 +66,10 @@ type network struct {
 	V6FixedIP string `json:"v6-fixed-ip"`
 }
 
-// memory is an amount of memory: MiB if it has no unit.
+// memory is an amount of memory, in MiB if it has no unit.
 type memory structs.Bytes
 
-// UnmarshalJSON takes 512, "512" and "512m".
+// UnmarshalJSON accepts 512, "512" and "512m".
 func (n *memory) UnmarshalJSON(b []byte) error {
 	v, err := parseMemory(wire.Unquote(b))
 	if err == nil {
@@ -85,19 +85,19 @@ func parseMemory(s string) (structs.Bytes, error) {
 	}
 	n, err := structs.ParseBytes(s)
 	if err != nil {
-		return 0, structs.Errorf(structs.CodeInvalid, "memory %.64q is not a size: write MiB, or a number with k, m or g", s)
+		return 0, structs.Errorf(structs.CodeInvalid, "memory %.64q is not a size: write a number of MiB, or a number with k, m or g", s)
 	}
 	return n, nil
 }
 
-// portSet are ports to publish: {"80/tcp": {}}.
+// portSet are ports to publish, encoded as {"80/tcp": {}}.
 type portSet []structs.Port
 
 // UnmarshalJSON reads the object's keys.
 func (p *portSet) UnmarshalJSON(b []byte) error {
 	var ports map[string]struct{}
 	if err := json.Unmarshal(b, &ports); err != nil {
-		return fmt.Errorf("it is no object of ports, such as {\"80/tcp\": {}}")
+		return fmt.Errorf("it is not an object of ports, such as {\"80/tcp\": {}}")
 	}
 	for _, key := range slices.Sorted(maps.Keys(ports)) {
 		number, protocol, _ := strings.Cut(key, "/")
@@ -112,7 +112,7 @@ func (p *portSet) UnmarshalJSON(b []byte) error {
 
 var createShape = wire.NewShape(structs.KindContainer, createRequest{}, ContainerBody{})
 
-// createContainer creates a container.
+// createContainer creates a container. It answers 202 without waiting for the host.
 var createContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
 	var body createRequest
 	once, err := q.Decode(createShape, &body)
@@ -123,14 +123,15 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call,
+		service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	return containers.Written(q, http.StatusAccepted, c)
 })
 
-// request returns what the body asks for in our own words. What there is not
-// here is refused, never ignored.
+// request translates the body to magnum's own request. Fields that magnum doesn't support
+// are refused, never ignored. Errors are CodeInvalid and CodeForbidden.
 func (z *createRequest) request() (*structs.ContainerRequest, error) {
 	for _, f := range []struct {
 		name  string
@@ -165,7 +166,7 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 		},
 	}
 	if c := r.Command; c != nil && len(c.Args) == 0 {
-		r.Command = nil // the client's way to say nothing
+		r.Command = nil // the client sends an empty list for no command
 	}
 	if p := z.RestartPolicy; p != nil {
 		policy := p.Name
@@ -178,7 +179,7 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 		r.Healthcheck = &structs.Healthcheck{Interval: given(h.Interval), Retries: given(h.Retries), Timeout: given(h.Timeout)}
 		words, err := structs.SplitCommand(h.Cmd)
 		if err != nil || len(words) == 0 {
-			return nil, structs.Invalid("healthcheck.cmd", h.Cmd, "It is no command.")
+			return nil, structs.Invalid("healthcheck.cmd", h.Cmd, "It is not a command.")
 		}
 		r.Healthcheck.Test = structs.Command{Args: words, Text: h.Cmd}
 	}
@@ -194,7 +195,9 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 	}
 	for i, m := range z.Mounts {
 		if m.Type != "" && m.Type != structs.MountVolume || m.Size != "" || m.Source == "" {
-			return nil, structs.Errorf(structs.CodeInvalid, "mounts[%d]: only named volumes can be mounted, as source=NAME,destination=PATH; they are made where there are none, without a size", i)
+			return nil, structs.Errorf(structs.CodeInvalid,
+				"mounts[%d]: only named volumes can be mounted, as source=NAME,destination=PATH without a size; "+
+					"a volume that doesn't exist is created", i)
 		}
 		r.Volumes = append(r.Volumes, structs.Mount{Name: m.Source, Target: m.Destination})
 	}
@@ -208,7 +211,7 @@ func given(n *int) int {
 	return *n
 }
 
-// patchRequest is the body of a PATCH: an object, not a list of operations.
+// patchRequest is the body of a PATCH, an object instead of a list of operations.
 type patchRequest struct {
 	Name     *string           `json:"name"`
 	CPU      *structs.MilliCPU `json:"cpu"`
@@ -225,13 +228,15 @@ func patchContainer(q *web.Request) error {
 	}
 	var body patchRequest
 	if trimmed := bytes.TrimSpace(raw); len(trimmed) > 0 && trimmed[0] == '[' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
+		return structs.Errorf(structs.CodeInvalid,
+			"The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
 	}
 	if err := patchShape.Decode(raw, &body); err != nil {
 		return err
 	}
 	if body.AutoHeal {
-		return structs.Errorf(structs.CodeInvalid, "auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
+		return structs.Errorf(structs.CodeInvalid,
+			"auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
 	}
 	r := service.PatchContainer{Ident: q.Ident(), Name: body.Name, Memory: (*structs.Bytes)(body.Memory), CPU: body.CPU}
 	if body.Name != nil {
@@ -242,13 +247,14 @@ func patchContainer(q *web.Request) error {
 	return changeContainer(q, r)
 }
 
-// changeContainer changes a container and answers with it. New limits are waited for.
+// changeContainer changes a container and answers with it. It waits for the host only if
+// the change sets limits.
 func changeContainer(q *web.Request, r service.PatchContainer) error {
 	return web.Write(func(q *web.Request) (*structs.Container, error) {
 		return q.Service.Containers().Patch(q.Context(), &q.Call, r)
 	}, func(q *web.Request, c *structs.Container) error {
 		if r.Limits() {
-			if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
+			if _, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
 				return err
 			}
 		}
@@ -264,7 +270,7 @@ func renameContainer(q *web.Request) error {
 	return changeContainer(q, service.PatchContainer{Ident: q.Ident(), Name: &name})
 }
 
-// rebuildContainer makes a container again.
+// rebuildContainer has a container created again.
 var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
 	if err := onlyDocker(q.Query.Text("image_driver")); err != nil {
 		return nil, err
@@ -274,7 +280,7 @@ var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error
 
 var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if !c.Gone {
-		if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
+		if _, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
 			return err
 		}
 	}
@@ -285,7 +291,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 func act(action conductor.Action) func(*web.Request) error {
 	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
-			return accepted(q) // it was so already
+			return accepted(q) // the container was in this state already
 		}
 		return answerAction(q, c)
 	})
@@ -293,7 +299,7 @@ func act(action conductor.Action) func(*web.Request) error {
 
 // answerAction waits for the result of an action.
 func answerAction(q *web.Request, c *structs.Container) error {
-	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience())
+	now, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, q.Service.Patience())
 	switch {
 	case err != nil:
 		return err
@@ -303,7 +309,7 @@ func answerAction(q *web.Request, c *structs.Container) error {
 	return accepted(q)
 }
 
-// accepted answers what has no body.
+// accepted answers 202 without a body.
 func accepted(q *web.Request) error {
 	q.W.WriteHeader(http.StatusAccepted)
 	return nil

@@ -17,11 +17,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// getLogs answers with a container's output as a JSON string: the client prints
-// it as it is.
+// getLogs answers with a container's output as a JSON string, which the client prints
+// unchanged.
 func getLogs(q *web.Request) error {
 	since := q.Query.Text("since")
-	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04",
+		"2006-01-02"} {
 		if t, err := time.Parse(layout, since); err == nil { // in UTC
 			q.Query.Values.Set("since", t.Format(time.RFC3339))
 		}
@@ -41,13 +42,13 @@ func getLogs(q *web.Request) error {
 type execOutput struct {
 	Output   string  `json:"output"`
 	ExitCode *int    `json:"exit_code"`
-	ExecID   *string `json:"exec_id"`   // of an interactive one, whose output is on ProxyURL
-	ProxyURL *string `json:"proxy_url"` // a WebSocket
+	ExecID   *string `json:"exec_id"`   // only for an interactive command, whose output is at ProxyURL
+	ProxyURL *string `json:"proxy_url"` // URL of a WebSocket
 
-	Truncated bool `json:"truncated,omitempty"` // the end of the output is missing
+	Truncated bool `json:"truncated,omitempty"` // the end of the output was dropped
 }
 
-// execute executes a command, or prepares an interactive one.
+// execute executes a command, or prepares a terminal for an interactive command.
 func (ts *terminals) execute(q *web.Request) error {
 	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
@@ -63,7 +64,8 @@ func (ts *terminals) execute(q *web.Request) error {
 	return q.JSON(http.StatusOK, execOutput{Output: string(out.Both), ExitCode: out.ExitCode, Truncated: out.Truncated})
 }
 
-// containerStats is what a container uses, under the words that the client prints.
+// containerStats is a container's resource usage, with the column titles that the client
+// prints as names.
 type containerStats struct {
 	Container string  `json:"CONTAINER"`
 	CPU       float64 `json:"CPU %"`
@@ -91,7 +93,7 @@ func getStats(q *web.Request) error {
 	return q.JSON(http.StatusOK, body)
 }
 
-// processes is the processes of a container.
+// processes are the processes of a container.
 type processes struct {
 	Titles    []string   `json:"Titles"`
 	Processes [][]string `json:"Processes"`
@@ -109,7 +111,7 @@ func getTop(q *web.Request) error {
 	return q.JSON(http.StatusOK, processes{top.Titles, top.Processes})
 }
 
-// fileStat says what the first entry of an archive is.
+// fileStat describes the first entry of an archive.
 type fileStat struct {
 	Name       string       `json:"name"`
 	Size       int64        `json:"size"`
@@ -118,7 +120,7 @@ type fileStat struct {
 	LinkTarget string       `json:"linkTarget"`
 }
 
-// getArchive answers with an archive in base64, written as it is encoded.
+// getArchive answers with an archive in base64, which is encoded while it is written.
 func getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
@@ -148,12 +150,12 @@ func getArchive(q *web.Request) error {
 	return out.Flush()
 }
 
-// putArchive unpacks an archive in base64, read as it is decoded.
+// putArchive unpacks an archive in base64, which is decoded while it is read.
 func putArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
 	if err := readArchive(q.R.Body, &archive); err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
@@ -161,10 +163,11 @@ func putArchive(q *web.Request) error {
 	return accepted(q)
 }
 
-// readArchive reads {"data": "BASE64"}. Nothing else is taken, so that 85 MiB
-// of it need not be held to be read.
+// readArchive reads {"data": "BASE64"} into archive. It accepts no other form, so that a
+// large body need not be held in memory. Errors are CodeInvalid and those of Fill.
 func readArchive(r io.Reader, archive *service.Archive) error {
-	malformed := structs.Errorf(structs.CodeInvalid, "The request's body is an object of one field: {\"data\": \"an archive in base64\"}.")
+	malformed := structs.Errorf(structs.CodeInvalid, "The request's body must be an object with one field: {\"data\": \"an archive in "+
+		"base64\"}.")
 	in := bufio.NewReader(r)
 	for _, want := range []string{"{", `"data"`, ":", `"`} {
 		if !expect(in, want) {
@@ -181,7 +184,8 @@ func readArchive(r io.Reader, archive *service.Archive) error {
 	return nil
 }
 
-// expect reads white space and then the text; "" stands for the end.
+// expect reads white space and then text, and reports whether both were there. "" stands
+// for the end of the input.
 func expect(in *bufio.Reader, text string) bool {
 	for {
 		c, err := in.ReadByte()

@@ -18,30 +18,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Limits of terminals that are prepared and not opened yet.
+// The limits of terminals that were prepared and not opened yet.
 const (
 	terminalWait = time.Minute
 	maxTerminals = 1000
 )
 
-// terminals are the raw streams that clients of Zun have asked for. Such a
-// client gets a URL for its answer, opens it without a token, and sends sizes by
-// requests of their own. They are this server's own and nobody else's.
+// terminals are the raw streams that clients of Zun have asked for. Such a client gets a
+// URL, opens it without a token, and sends the terminal's size in other requests. Each
+// server has its own terminals, which other servers don't know.
 type terminals struct {
 	mu   sync.Mutex
 	open map[string]*terminal // by secret
 }
 
-// terminal is one of them.
+// terminal is one raw stream.
 type terminal struct {
 	caller  structs.Caller // who asked for it
 	offer   service.Offer
-	until   time.Time         // by then it has to be opened
-	opened  bool              // a URL is good for once
-	session *dispatch.Session // nil until it is open
+	until   time.Time         // deadline for opening it
+	opened  bool              // its URL was used; each URL can be used once
+	session *dispatch.Session // nil until the session is open
 }
 
-// add keeps a terminal and returns its secret. CodeRateLimited.
+// add stores a terminal and returns its secret. CodeRateLimited.
 func (ts *terminals) add(t *terminal) (string, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -63,8 +63,8 @@ func (ts *terminals) add(t *terminal) (string, error) {
 	return id, nil
 }
 
-// claim takes the terminal whose URL is opened, and what its host is to be
-// offered; nil if there is none, or if it was opened before.
+// claim returns the terminal with a secret, and the offer for its host. It returns nil if
+// there is no such terminal, or if its URL was used before.
 func (ts *terminals) claim(id string) (*terminal, service.Offer) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -76,7 +76,7 @@ func (ts *terminals) claim(id string) (*terminal, service.Offer) {
 	return t, t.offer
 }
 
-// joined notes the session of a terminal, which can be told of sizes from now on.
+// joined notes the session of a terminal, to which resize sends sizes from now on.
 func (ts *terminals) joined(t *terminal, session *dispatch.Session) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -89,9 +89,9 @@ func (ts *terminals) remove(id string) {
 	delete(ts.open, id)
 }
 
-// resize sets the size of the terminals that fit, and returns the sessions that
-// have to be told.
-func (ts *terminals) resize(width, height uint, fits func(id string, t *terminal) bool) (told []*dispatch.Session, found bool) {
+// setSize sets the size of the terminals for which fits is true. The caller sends the size
+// to the sessions that setSize returns. found is false if no terminal fits.
+func (ts *terminals) setSize(width, height uint, fits func(id string, t *terminal) bool) (sessions []*dispatch.Session, found bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, t := range ts.open {
@@ -100,17 +100,17 @@ func (ts *terminals) resize(width, height uint, fits func(id string, t *terminal
 		}
 		found = true
 		if t.session != nil {
-			told = append(told, t.session)
+			sessions = append(sessions, t.session)
 			continue
 		}
 		r := *t.offer.Session.Exec
 		r.Width, r.Height = width, height
 		t.offer.Session.Exec = &r
 	}
-	return told, found
+	return sessions, found
 }
 
-// terminalURL returns where a terminal is opened.
+// terminalURL returns the URL at which a terminal is opened.
 func terminalURL(q *web.Request, id string) string {
 	return "ws" + strings.TrimPrefix(q.BaseURL(), "http") + "/v1/terminals/" + id
 }
@@ -130,7 +130,7 @@ func (ts *terminals) prepare(q *web.Request, r *structs.ExecRequest) error {
 	return q.JSON(http.StatusOK, execOutput{ExecID: &id, ProxyURL: &url})
 }
 
-// attach answers with the URL of a container's own process.
+// attach answers with the URL of a container's main process.
 func (ts *terminals) attach(q *web.Request) error {
 	offer, err := q.Service.Sessions().AttachOffer(q.Context(), &q.Call, q.Ident(), service.Attach{})
 	if err != nil {
@@ -149,12 +149,12 @@ func (ts *terminals) resizeExec(q *web.Request) error {
 	return ts.resizeOf(q, func(id string, o *structs.SessionOffer) bool { return id == wanted })
 }
 
-// resizeAttached sets the size of the terminals of a container's own process.
+// resizeAttached sets the size of the terminals of a container's main process.
 func (ts *terminals) resizeAttached(q *web.Request) error {
 	return ts.resizeOf(q, func(_ string, o *structs.SessionOffer) bool { return o.Kind == structs.SessionAttach })
 }
 
-// resizeOf sets the size of those terminals of the container that fit.
+// resizeOf sets the size of the container's terminals for which fits is true.
 func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.SessionOffer) bool) error {
 	c, err := q.Service.Sessions().Target(q.Context(), &q.Call, q.Ident())
 	if err != nil {
@@ -164,7 +164,7 @@ func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.Se
 	if err != nil {
 		return err
 	}
-	told, found := ts.resize(width, height, func(id string, t *terminal) bool {
+	sessions, found := ts.setSize(width, height, func(id string, t *terminal) bool {
 		return t.offer.Session.ContainerID == c.ID && fits(id, &t.offer.Session)
 	})
 	if !found {
@@ -174,14 +174,14 @@ func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.Se
 	if err != nil {
 		return err
 	}
-	for _, session := range told {
-		_ = session.Write(q.Context(), structs.ChannelControl, message) // one that ends needs no size
+	for _, session := range sessions {
+		_ = session.Write(q.Context(), structs.ChannelControl, message) // fails only if the session has ended
 	}
 	return accepted(q)
 }
 
-// join joins a client to what it has prepared. Its messages are the
-// bytes of the streams and nothing else.
+// join connects a client to the terminal that it has asked for. The messages are the bytes
+// of the streams and nothing else.
 func (ts *terminals) join(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
@@ -189,13 +189,14 @@ func (ts *terminals) join(q *web.Request) error {
 	id := q.Param("sid")
 	t, offer := ts.claim(id)
 	if t == nil {
-		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
+		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.",
+			terminalWait)
 	}
 	defer ts.remove(id)
 	if err := q.ProveCaller(t.caller); err != nil {
 		return err
 	}
-	defer q.GuardOf(t.caller)()
+	defer q.WatchTokenOf(t.caller)()
 	session, err := q.Service.Sessions().Open(q.Context(), offer)
 	if err != nil {
 		return err
@@ -207,13 +208,12 @@ func (ts *terminals) join(q *web.Request) error {
 		return nil
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(-1) // they are bytes, and passed on in pieces
+	conn.SetReadLimit(-1) // messages are passed on in pieces, so that long ones take no memory
 	bridgeRaw(q.Context(), conn, session)
 	return nil
 }
 
-// bridgeRaw passes bytes on between a client and an agent until one of them
-// ends.
+// bridgeRaw passes bytes on between a client and an agent until one of them ends.
 func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
 	done := make(chan struct{})
 	go func() {
@@ -228,7 +228,7 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 					return
 				}
 			}
-			if err != io.EOF { // of the message
+			if err != io.EOF { // EOF is the end of one message
 				return
 			}
 		}
@@ -236,16 +236,16 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 	var probes sync.WaitGroup
 	defer probes.Wait()
 	defer func() { <-done }()
-	defer user.CloseNow() // wakes it
-	defer agent.Close()   // likewise: it may wait for an agent that takes no more
+	defer user.CloseNow() // wakes the other direction, which may read from the client
+	defer agent.Close()   // wakes it if it writes to an agent that reads no more
 	for {
 		channel, payload, err := agent.Read(ctx)
 		if err != nil {
 			return
 		}
 		if channel != structs.ChannelControl && len(payload) == 0 {
-			// The agent asks whether the client is still there. Some clients take
-			// an empty message for the end.
+			// The agent asks whether the client is still there. The question isn't passed
+			// on, because some clients take an empty message for the end.
 			probes.Go(func() { pingUser(ctx, user, agent) })
 			continue
 		}
@@ -257,7 +257,7 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 		case structs.ChannelControl:
 			m, err := service.Control(payload)
 			if err != nil {
-				_ = user.Write(ctx, websocket.MessageBinary, []byte(err.Error()+"\r\n")) // it may have left
+				_ = user.Write(ctx, websocket.MessageBinary, []byte(err.Error()+"\r\n")) // the client may have left
 			}
 			if err != nil || m.Done || m.ExitCode != nil {
 				user.Close(websocket.StatusNormalClosure, "")
@@ -267,12 +267,12 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 	}
 }
 
-// probeWait is how long a probe waits for its answer, which may stand behind
-// input that isn't read.
+// probeWait is how long a probe waits for its answer. The answer may be behind input that
+// nobody reads.
 const probeWait = 3 * time.Second
 
-// pingUser pings a client. The failed write of a ping ends both sides: the client
-// has left.
+// pingUser pings a client. If the ping can't be written, the client has left, and pingUser
+// ends both sides.
 func pingUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
 	wait, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()

@@ -14,12 +14,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// headerVersion is how newer OpenStack clients say whose API they speak, and
-// which version: "container 1.40".
+// headerVersion is the header in which newer OpenStack clients name the API and its
+// version, such as "container 1.40".
 const headerVersion = "OpenStack-API-Version"
 
-// minorVersion returns the minor version that the header asks for, at most the
-// one that is served; ok is false if it is of another API.
+// minorVersion returns the minor version that the header asks for, or that of MaxVersion
+// if it asks for a newer one. ok is false if the header names another API.
 func minorVersion(header string) (minor int, ok bool) {
 	for _, said := range strings.Split(header, ",") {
 		service, version, _ := strings.Cut(strings.TrimSpace(said), " ")
@@ -37,12 +37,12 @@ func minorVersion(header string) (minor int, ok bool) {
 	return 0, false
 }
 
-// MaxVersion is the newest version of Zun's API that is spoken, and what GET /
-// tells newer OpenStack clients, which look for it before they speak to a server.
+// MaxVersion is the newest version of Zun's API that magnum serves. GET / shows it, because
+// newer OpenStack clients look for it before they use a server.
 const MaxVersion = "1.40"
 
-// asked reports whether a request says that it speaks this API, and says in the
-// answer which version it gets.
+// asked reports whether a request asks for this API, and sets the version in the
+// response's header.
 func asked(r *http.Request, answer http.Header) bool {
 	said := r.Header.Get(headerVersion)
 	if said == "" {
@@ -57,15 +57,15 @@ func asked(r *http.Request, answer http.Header) bool {
 	return true
 }
 
-// withoutNone drops the arguments that the client writes as Python's None:
-// those that nobody gave.
+// withoutNone drops arguments with the value None, which the client sends for arguments
+// that its user didn't give.
 func withoutNone(raw string) string {
 	if !strings.Contains(raw, "=None") {
 		return raw
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return raw // refused by who reads it
+		return raw // ReadQuery refuses it
 	}
 	for name, given := range values {
 		if given = slices.DeleteFunc(given, func(v string) bool { return v == "None" }); len(given) == 0 {
@@ -77,18 +77,18 @@ func withoutNone(raw string) string {
 	return values.Encode()
 }
 
-// New returns the dialect. terminals are opened by own routes.
+// New returns the dialect, and routes of magnum's own API that open terminals.
 func New() (d *web.Dialect, own []*web.Route) {
 	ts := &terminals{}
 	return &web.Dialect{Asked: asked, Query: withoutNone, Arguments: true, Routes: routes(ts)}, []*web.Route{
-		// Its clients can't send a token: the secret in the path is one.
+		// Clients of Zun can't send a token here. The secret in the path takes its place.
 		{Method: http.MethodGet, Path: "/terminals/:sid", Action: identity.Public, Handle: ts.join,
 			Summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
 			Gives:   []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
 	}
 }
 
-// routes returns the routes that differ from our own.
+// routes returns the routes that differ from magnum's own API.
 func routes(ts *terminals) []*web.Route {
 	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	allProjects := wire.Arg{Name: "all_projects", Kind: wire.ArgBool}
@@ -96,8 +96,10 @@ func routes(ts *terminals) []*web.Route {
 	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
 	return []*web.Route{
 		{Method: get, Path: "/containers", Action: identity.ContainerList, Handle: containers.List(false),
-			Args: containers.ListArgs(web.FilterArgName, web.FilterArgStatus, web.FilterArgHost, wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
-				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText}, wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
+			Args: containers.ListArgs(web.FilterArgName, web.FilterArgStatus, web.FilterArgHost,
+				wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
+				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText},
+				wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
 		{Method: post, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer, Takes: struct{}{},
 			Args: []wire.Arg{{Name: "run", Kind: wire.ArgBool}}},
 		{Method: get, Path: "/containers/:id", Action: identity.ContainerGet, Handle: containers.Show, Args: web.Reads},
@@ -137,7 +139,7 @@ func routes(ts *terminals) []*web.Route {
 	}
 }
 
-// onlyDocker refuses an image driver that isn't the one there is.
+// onlyDocker refuses every image driver but docker. CodeInvalid.
 func onlyDocker(driver string) error {
 	if driver != "" && driver != "docker" {
 		return structs.Errorf(structs.CodeInvalid, "image_driver %.64q: images come from registries here, which is docker", driver)

@@ -13,10 +13,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestAsked(t *testing.T) {
+func TestVersionHeaderSelectsDialect(t *testing.T) {
 	for said, want := range map[string]string{
 		"": "", "container 1.12": "container 1.12", "container latest": "container 1.40", "container 1.99": "container 1.40",
-		"compute 2.1, container 1.7": "container 1.7", "compute 2.1": "", "container 2.0": "", "container 1.0": "", "container": "", "container 1.x": "",
+		"compute 2.1, container 1.7": "container 1.7", "compute 2.1": "", "container 2.0": "", "container 1.0": "", "container": "",
+		"container 1.x": "",
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set(headerVersion, said)
@@ -27,7 +28,7 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-func TestWithoutNone(t *testing.T) {
+func TestNoneArgumentsAreDropped(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "a=1": "a=1", "a=None": "", "a=None&b=x": "b=x", "a=None&a=x": "a=x", "b=None;": "b=None;",
 	} {
@@ -52,14 +53,18 @@ func TestMemoryIsInMiB(t *testing.T) {
 	}
 }
 
-// TestNothingIsIgnored checks that a field for which there is nothing here is
-// refused, and the others are taken over.
-func TestNothingIsIgnored(t *testing.T) {
+// TestUnsupportedFieldsAreRefused checks that unsupported fields are refused, and that the
+// others are translated.
+func TestUnsupportedFieldsAreRefused(t *testing.T) {
 	for body, says := range map[string]string{
-		`{"nets":[{"network":"n"}]}`: "nets is not supported", `{"security_groups":["s"]}`: "security_groups is not supported", `{"runtime":"kata"}`: "runtime is not supported",
-		`{"disk":5}`: "disk is not supported", `{"availability_zone":"z"}`: "availability_zone is not supported", `{"auto_heal":true}`: "auto_heal is not supported",
-		`{"registry":"r"}`: "registry is not supported", `{"host":"h"}`: "host is not supported", `{"privileged":"true"}`: "privileged containers are not allowed",
-		`{"image_driver":"glance"}`: "image_driver", `{"mounts":[{"source":"v","size":"1"}]}`: "mounts[0]", `{"healthcheck":{"cmd":""}}`: "healthcheck.cmd",
+		`{"nets":[{"network":"n"}]}`: "nets is not supported", `{"security_groups":["s"]}`: "security_groups is not supported",
+		`{"runtime":"kata"}`: "runtime is not supported",
+		`{"disk":5}`:         "disk is not supported", `{"availability_zone":"z"}`: "availability_zone is not supported",
+		`{"auto_heal":true}`: "auto_heal is not supported",
+		`{"registry":"r"}`:   "registry is not supported", `{"host":"h"}`: "host is not supported",
+		`{"privileged":"true"}`:     "privileged containers are not allowed",
+		`{"image_driver":"glance"}`: "image_driver", `{"mounts":[{"source":"v","size":"1"}]}`: "mounts[0]",
+		`{"healthcheck":{"cmd":""}}`: "healthcheck.cmd",
 	} {
 		var r createRequest
 		if err := createShape.Decode([]byte(body), &r); err != nil {
@@ -70,13 +75,16 @@ func TestNothingIsIgnored(t *testing.T) {
 		}
 	}
 	var r createRequest
-	if err := createShape.Decode([]byte(`{"image":"busybox","command":[],"runtime":"runc","disk":0,"hints":{"bay":"b","zone":"x"},"restart_policy":{"Name":"on-failure","MaximumRetryCount":"3"},"exposed_ports":{"80/tcp":{}},"mounts":[{"source":"v","destination":"/v"}],"interactive":"True"}`), &r); err != nil {
+	if err := createShape.Decode([]byte(`{"image":"busybox","command":[],"runtime":"runc","disk":0,"hints":{"bay":"b","zone":"x"},`+
+		`"restart_policy":{"Name":"on-failure","MaximumRetryCount":"3"},"exposed_ports":{"80/tcp":{}},"mounts":[{"source":"v",`+
+		`"destination":"/v"}],"interactive":"True"}`), &r); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.request()
 	want := &structs.ContainerRequest{
 		Image: "busybox", Bay: "b", ContainerSpec: structs.ContainerSpec{
-			Constraints: map[string]string{"zone": "x"}, RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}, Stdin: true,
+			Constraints:   map[string]string{"zone": "x"},
+			RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}, Stdin: true,
 			Ports: []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}, Volumes: []structs.Mount{{Name: "v", Target: "/v"}},
 		},
 	}
@@ -94,7 +102,8 @@ func TestReadArchive(t *testing.T) {
 	if b, err := io.ReadAll(archive.Reader()); err != nil || string(b) != "hello" {
 		t.Errorf("%q %v", b, err)
 	}
-	for _, body := range []string{"", "{}", `{"data":"aGVsbG8="`, `{"data":"aGVsbG8=","x":1}`, `{"data":"aGVsbG8="}x`, `{"data":"a b"}`, `{"data":aGVsbG8=}`, `{"data":"aGVs`} {
+	for _, body := range []string{"", "{}", `{"data":"aGVsbG8="`, `{"data":"aGVsbG8=","x":1}`, `{"data":"aGVsbG8="}x`, `{"data":"a b"}`,
+		`{"data":aGVsbG8=}`, `{"data":"aGVs`} {
 		var archive service.Archive
 		if err := readArchive(strings.NewReader(body), &archive); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%q: %v", body, err)

@@ -5,12 +5,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// appendContainer appends the JSON of a container's containerBrief, straight
-// from the row: encoding/json takes ten times as long for what long lists are
-// made of. base is a view's.
-func appendContainer(b []byte, base string, r structs.Row) []byte {
+// appendContainerSummary appends the JSON of a containerBrief, straight from the row,
+// because encoding/json is much slower for long lists. base is View.Base.
+func appendContainerSummary(b []byte, base string, r structs.Row) []byte {
 	c := r.(*structs.Container)
-	// An ID is a UUID, and a status one of ours.
+	// IDs and statuses need no escapes.
 	b = append(append(b, `{"uuid":"`...), c.ID...)
 	b = wire.AppendText(append(b, `","name":`...), c.Name)
 	b = append(append(b, `,"bay_uuid":"`...), c.BayID...)
@@ -24,7 +23,7 @@ func appendContainer(b []byte, base string, r structs.Row) []byte {
 	return append(b, `","rel":"bookmark"}]}`...)
 }
 
-// appendCommand appends a command as command returns it.
+// appendCommand appends the JSON of what command returns.
 func appendCommand(b []byte, args []string, text string) []byte {
 	switch {
 	case text != "":

@@ -9,9 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// FuzzAppendContainer compares what is written of a container with what
-// encoding/json writes.
-func FuzzAppendContainer(f *testing.F) {
+// FuzzAppendContainerSummary compares the summary of a container with that of
+// encoding/json.
+func FuzzAppendContainerSummary(f *testing.F) {
 	f.Add("web-1", "sh -c 'x'", "a", "b", byte(0))
 	f.Add("ü\"\\\x00\x7f", "", "\xff", "<&>\u2028", byte(1))
 	f.Add("", "", "", "", byte(2))
@@ -24,11 +24,11 @@ func FuzzAppendContainer(f *testing.F) {
 			c.Spec.Command = append(c.Spec.Command, []string{one, two}[i])
 		}
 		v := web.View{Base: "http://" + one}
-		want, err := json.Marshal(containers.Brief(v, c))
+		want, err := json.Marshal(containers.Summary(v, c))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := appendContainer([]byte(" "), v.Base, c)[1:]
+		got := appendContainerSummary([]byte(" "), v.Base, c)[1:]
 		var g, w any
 		if err := json.Unmarshal(got, &g); err != nil {
 			t.Fatalf("%s: %v", got, err)

@@ -18,9 +18,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestRevocationEndsWhatGoesOn checks that no stream, terminal or parked read
-// outlives the token that let it in.
-func TestRevocationEndsWhatGoesOn(t *testing.T) {
+// TestRevocationEndsLongLivedRequests checks that no stream, terminal or blocking read
+// outlives the token that authorized it.
+func TestRevocationEndsLongLivedRequests(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens(), servertest.WithEventTick(time.Hour))
 	endless := func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		_ = servertest.Send(ctx, conn, stdout, "first\n")
@@ -34,7 +34,7 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 
-	// open makes a request, and returns what reads it to its end.
+	// open makes a request, and returns a function that reads the response to its end.
 	type reading func() ([]byte, error)
 	get := func(path string) func(token string) reading {
 		return func(token string) reading {
@@ -60,7 +60,7 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 				}
 				defer resp.Body.Close()
 				if resp.StatusCode == http.StatusUnauthorized {
-					return nil, errors.New(resp.Status) // the client has tried again by itself
+					return nil, errors.New(resp.Status) // net/http's client has repeated the request
 				}
 				return io.ReadAll(resp.Body)
 			}
@@ -107,10 +107,10 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 			"expires": {expires: `,"expires_in":2`, act: func(string) {}},
 		} {
 			if how == "expires" && what != "events" {
-				continue // the guard is the same, and seconds are long
+				continue // the watch is the same for all, and this takes seconds
 			}
 			token := l.create(`{"project_id":"p1"` + end.expires + `}`)
-			spared := open(l.token("alice")) // another token's go on
+			spared := open(l.token("alice")) // requests with another token go on
 			read := open(token)
 			ended, goesOn := make(chan error, 1), make(chan error, 1)
 			go func() {
@@ -129,7 +129,7 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 			select {
 			case err := <-ended:
 				t.Fatalf("%s, %s: it ended before: %v", what, how, err)
-			case <-time.After(10 * time.Millisecond): // it is parked, or on its way there: either will do
+			case <-time.After(10 * time.Millisecond): // it waits already or will soon: either is fine
 			}
 			end.act(token)
 			select {
@@ -149,31 +149,32 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 	}
 }
 
-// TestRevocationEndsEveryRoute: whatever a route does that takes time, it ends with
-// its token. Only those that are listed as over at once have no guard, unless they
-// are asked to wait. A new route that can last can't be forgotten.
+// TestRevocationEndsEveryRoute checks that the requests of every route end with their
+// token, except those of short-lived actions that don't wait. So a new long-lived route
+// can't be forgotten.
 func TestRevocationEndsEveryRoute(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	s.StartAgent(t, "host-1")
 	type running struct{ started, ended chan struct{} }
-	once := &http.Transport{DisableKeepAlives: true} // on others a GET is tried again
+	once := &http.Transport{DisableKeepAlives: true} // on a reused connection the client repeats a GET
 	tried := 0
 	for _, rt := range s.REST.TestRoutes() {
 		if strings.HasPrefix(string(rt.Action), "agent:") || strings.HasPrefix(string(rt.Action), "peer:") || rt.Action == identity.Public {
-			continue // a host's secret, a server's, or none
+			continue // the route takes a host secret, the peer secret, or no credential
 		}
 		query, waits := "", slices.Contains(rt.Args, "wait") || slices.Contains(rt.Args, "index")
 		for _, name := range rt.Wants {
 			query += "&" + name + map[bool]string{true: "=/a", false: "=1"}[name == "path"]
 		}
-		if rt.AtOnce && !waits {
-			if rt.Streams || len(rt.Gives) > 0 || slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
+		if rt.ShortLived && !waits {
+			if rt.Streams || len(rt.Gives) > 0 ||
+				slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
 				t.Errorf("%s %s is not over at once", rt.Method, rt.Path)
 			}
 			continue
 		}
-		if rt.AtOnce {
+		if rt.ShortLived {
 			query += "&" + map[bool]string{true: "wait=1m", false: "index=1"}[slices.Contains(rt.Args, "wait")]
 		}
 		for _, reads := range []bool{false, true} {
@@ -199,7 +200,7 @@ func TestRevocationEndsEveryRoute(t *testing.T) {
 				body = strings.NewReader("{}")
 			} else if rt.Takes != "" {
 				from, to := io.Pipe()                      // which never ends
-				body, finish = from, func() { to.Close() } // for the client, which else waits for it
+				body, finish = from, func() { to.Close() } // ends the client's request, which otherwise waits for its body
 				go to.Write([]byte("a"))
 			}
 			r, err := http.NewRequestWithContext(t.Context(), rt.Method, s.URL+fillPath(rt.Path)+"?"+strings.TrimPrefix(query, "&"), body)

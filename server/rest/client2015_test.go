@@ -25,7 +25,8 @@ func (f *fixture) observe(method, path, body string) *reply {
 	if method == "DELETE" {
 		media = "application/octet-stream"
 	}
-	headers := []header{{"X-Auth-Token", "tok123"}, {"User-Agent", "python-magnumclient"}, {"Content-Type", media}, {"Accept-Encoding", "identity"}}
+	headers := []header{{"X-Auth-Token", "tok123"}, {"User-Agent", "python-magnumclient"}, {"Content-Type", media},
+		{"Accept-Encoding", "identity"}}
 	if method != "DELETE" {
 		headers = append(headers, header{"Accept", "application/json"})
 	}
@@ -36,7 +37,7 @@ func (f *fixture) observe(method, path, body string) *reply {
 	return r
 }
 
-// shows checks that an object has at least the fields, and the two links.
+// shows checks that an object has at least these fields, and its two links.
 func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...string) {
 	r.t.Helper()
 	for _, field := range fields {
@@ -59,15 +60,15 @@ func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...
 	}
 }
 
-// Values that a reply chooses itself, by their form.
+// Patterns for values that the server chooses.
 var (
 	anyUUID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	anyTime = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$`)
 	anyText = regexp.MustCompile(`^.+$`)
 )
 
-// holds checks the values of fields: exactly those that are given, nil for a null, or
-// of the form that is given.
+// holds checks the values of fields. A wanted value is compared as it is, nil means null,
+// and a pattern has to match.
 func (r *reply) holds(object map[string]any, want map[string]any) {
 	r.t.Helper()
 	for field, value := range want {
@@ -82,7 +83,7 @@ func (r *reply) holds(object map[string]any, want map[string]any) {
 	}
 }
 
-// only checks that objects have no other values in a list than by themselves.
+// only checks that objects have the same values in a list as in their detail.
 func (r *reply) only(object, whole map[string]any) {
 	r.t.Helper()
 	for field, value := range object {
@@ -92,10 +93,11 @@ func (r *reply) only(object, whole map[string]any) {
 	}
 }
 
-// aStats is a document of stats as agents send it.
-const aStats = `{"read_at":"2026-01-02T03:04:05+00:00","cpu_percent":12.5,"memory_used":1048576,"memory_limit":2097152,"network_in":1,"network_out":2,"block_in":3,"block_out":4,"pids":5}`
+// aStats is an agent's document of stats.
+const aStats = `{"read_at":"2026-01-02T03:04:05+00:00","cpu_percent":12.5,"memory_used":1048576,"memory_limit":2097152,"network_in":1,` +
+	`"network_out":2,"block_in":3,"block_out":4,"pids":5}`
 
-// serveText answers logs with lines and commands with themselves.
+// serveText answers logs with lines, and a command with the command itself.
 func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 	switch offer.Kind {
 	case structs.SessionLogs:
@@ -128,7 +130,8 @@ func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.
 			_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
 		}
 	case structs.SessionVolumeList:
-		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `[{"name":"data","project_id":"p1","created_at":"2026-01-02T03:04:05+00:00","used_by":[]}]`)
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout,
+			`[{"name":"data","project_id":"p1","created_at":"2026-01-02T03:04:05+00:00","used_by":[]}]`)
 		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
 	case structs.SessionVolumeDelete:
 		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
@@ -151,18 +154,20 @@ func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.
 }
 
 var (
-	bayShort       = []string{"uuid", "name", "baymodel_id", "node_count", "status", "bay_create_timeout", "links"}
-	bayFull        = append(slices.Clone(bayShort), "api_address", "node_addresses", "discovery_url", "created_at", "updated_at")
-	bayModelShort  = []string{"uuid", "name", "image_id", "apiserver_port", "coe", "links"}
-	bayModelFull   = append(slices.Clone(bayModelShort), "flavor_id", "master_flavor_id", "keypair_id", "external_network_id", "fixed_network", "dns_nameserver", "docker_volume_size", "ssh_authorized_key", "cluster_distro", "created_at", "updated_at")
+	bayShort      = []string{"uuid", "name", "baymodel_id", "node_count", "status", "bay_create_timeout", "links"}
+	bayFull       = append(slices.Clone(bayShort), "api_address", "node_addresses", "discovery_url", "created_at", "updated_at")
+	bayModelShort = []string{"uuid", "name", "image_id", "apiserver_port", "coe", "links"}
+	bayModelFull  = append(slices.Clone(bayModelShort), "flavor_id", "master_flavor_id", "keypair_id", "external_network_id",
+		"fixed_network", "dns_nameserver", "docker_volume_size", "ssh_authorized_key", "cluster_distro", "created_at", "updated_at")
 	nodeFields     = []string{"uuid", "type", "image_id", "ironic_node_id", "links"}
 	containerShort = []string{"uuid", "name", "bay_uuid", "image_id", "command", "status", "links"}
-	containerFull  = append(slices.Clone(containerShort), "created_at", "updated_at", "status_reason", "exit_code", "host", "addresses", "started_at", "finished_at", "restart_count", "epoch")
+	containerFull  = append(slices.Clone(containerShort), "created_at", "updated_at", "status_reason", "exit_code", "host", "addresses",
+		"started_at", "finished_at", "restart_count", "epoch")
 )
 
-// TestObservedRequests replays what the client of 2015 was seen to send, and
-// checks what it needs of the answers.
-func TestObservedRequests(t *testing.T) {
+// TestRequestsOfClientOf2015 replays recorded requests of the client of 2015, and checks
+// the parts of the responses that the client needs.
+func TestRequestsOfClientOf2015(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	f.observe("DELETE", "/v1/bays/b1", "").is(204)
 	servertest.Eventually(t, "the bay is gone", func() bool { return f.observe("GET", "/v1/bays/b1", "").status == 404 })
@@ -170,13 +175,17 @@ func TestObservedRequests(t *testing.T) {
 	if got := f.observe("GET", "/v1/bays", "").is(200).items("bays"); len(got) != 0 {
 		t.Errorf("bays %v", got)
 	}
-	r := f.observe("POST", "/v1/baymodels", `{"name":"bm","flavor_id":"m1.medium","master_flavor_id":null,"image_id":"img","keypair_id":"kp","external_network_id":"net","fixed_network":null,"dns_nameserver":"8.8.8.8","docker_volume_size":"5","ssh_authorized_key":null,"coe":"swarm"}`).is(201)
+	r := f.observe("POST", "/v1/baymodels", `{"name":"bm","flavor_id":"m1.medium","master_flavor_id":null,"image_id":"img",`+
+		`"keypair_id":"kp","external_network_id":"net","fixed_network":null,"dns_nameserver":"8.8.8.8","docker_volume_size":"5",`+
+		`"ssh_authorized_key":null,"coe":"swarm"}`).is(201)
 	model := r.object()
 	r.shows(f, "baymodels", model, bayModelFull...)
 	modelID := model["uuid"].(string)
 	sent := map[string]any{
-		"uuid": anyUUID, "name": "bm", "image_id": "img", "apiserver_port": nil, "coe": "swarm", "flavor_id": "m1.medium", "master_flavor_id": nil, "keypair_id": "kp",
-		"external_network_id": "net", "fixed_network": nil, "dns_nameserver": "8.8.8.8", "docker_volume_size": 5.0, "ssh_authorized_key": nil, "cluster_distro": nil,
+		"uuid": anyUUID, "name": "bm", "image_id": "img", "apiserver_port": nil, "coe": "swarm", "flavor_id": "m1.medium",
+		"master_flavor_id": nil, "keypair_id": "kp",
+		"external_network_id": "net", "fixed_network": nil, "dns_nameserver": "8.8.8.8", "docker_volume_size": 5.0,
+		"ssh_authorized_key": nil, "cluster_distro": nil,
 		"created_at": anyTime, "updated_at": nil,
 	}
 	r.holds(model, sent)
@@ -193,10 +202,12 @@ func TestObservedRequests(t *testing.T) {
 	r.shows(f, "baymodels", r.object(), bayModelFull...)
 	r.holds(r.object(), model)
 
-	r = f.observe("POST", "/v1/bays", `{"name":"k8s1","baymodel_id":"`+modelID+`","node_count":"1","discovery_url":null,"bay_create_timeout":"5"}`).is(201)
+	r = f.observe("POST", "/v1/bays", `{"name":"k8s1","baymodel_id":"`+modelID+
+		`","node_count":"1","discovery_url":null,"bay_create_timeout":"5"}`).is(201)
 	bay := r.object()
 	r.shows(f, "bays", bay, bayFull...)
-	if bay["node_count"] != 1.0 || bay["bay_create_timeout"] != 5.0 || bay["baymodel_id"] != modelID || bay["coe"] != "swarm" || bay["status"] != "CREATE_COMPLETE" {
+	if bay["node_count"] != 1.0 || bay["bay_create_timeout"] != 5.0 || bay["baymodel_id"] != modelID || bay["coe"] != "swarm" ||
+		bay["status"] != "CREATE_COMPLETE" {
 		t.Errorf("bay %v", bay)
 	}
 	r.holds(bay, map[string]any{
@@ -206,7 +217,8 @@ func TestObservedRequests(t *testing.T) {
 	if addresses, ok := bay["node_addresses"].([]any); !ok || len(addresses) != 1 {
 		t.Errorf("node_addresses %#v", bay["node_addresses"])
 	}
-	r = f.observe("POST", "/v1/bays", `{"name":null,"baymodel_id":"`+modelID+`","node_count":null,"discovery_url":null,"bay_create_timeout":null}`).is(201)
+	r = f.observe("POST", "/v1/bays", `{"name":null,"baymodel_id":"`+modelID+
+		`","node_count":null,"discovery_url":null,"bay_create_timeout":null}`).is(201)
 	unnamed := r.object()
 	if unnamed["name"] == "" || unnamed["node_count"] != 1.0 || unnamed["status"] != "CREATE_IN_PROGRESS" {
 		t.Errorf("bay %v", unnamed)
@@ -224,10 +236,13 @@ func TestObservedRequests(t *testing.T) {
 		r.holds(item, made[i])
 	}
 
-	if got := f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"replace","path":"/node_count","value":3}]`).is(200).object(); got["node_count"] != 3.0 || got["status"] != "UPDATE_IN_PROGRESS" || got["updated_at"] == nil {
+	if got := f.observe("PATCH", "/v1/bays/k8s1",
+		`[{"op":"replace","path":"/node_count","value":3}]`).is(200).object(); got["node_count"] != 3.0 ||
+		got["status"] != "UPDATE_IN_PROGRESS" || got["updated_at"] == nil {
 		t.Errorf("bay %v", got)
 	}
-	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url","value":"http://x"}]`).is(400)
+	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url",`+
+		`"value":"http://x"}]`).is(400)
 	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"remove","path":"/name"}]`).is(400)
 
 	f.observe("GET", "/v1/nodes", "").is(200).items("nodes")
@@ -236,14 +251,16 @@ func TestObservedRequests(t *testing.T) {
 	r.holds(r.object(), map[string]any{"uuid": anyUUID, "type": "virt", "image_id": "img", "ironic_node_id": nil})
 
 	bayID := bay["uuid"].(string)
-	r = f.observe("POST", "/v1/containers", `{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
+	r = f.observe("POST", "/v1/containers", `{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+
+		`"}`).is(201)
 	c := r.object()
 	r.shows(f, "containers", c, containerFull...)
 	if c["command"] != "sleep 100" || c["bay_uuid"] != bayID || c["image_id"] != "busybox:latest" {
 		t.Errorf("container %v", c)
 	}
 	r.holds(c, map[string]any{
-		"uuid": anyUUID, "name": "c1", "status": "Creating", "status_reason": nil, "exit_code": nil, "host": anyText, "addresses": []any{}, "started_at": nil, "finished_at": nil,
+		"uuid": anyUUID, "name": "c1", "status": "Creating", "status_reason": nil, "exit_code": nil, "host": anyText, "addresses": []any{},
+		"started_at": nil, "finished_at": nil,
 		"restart_count": 0.0, "epoch": 1.0, "created_at": anyTime, "updated_at": nil,
 	})
 	f.observe("POST", "/v1/containers", `{"name":"c2","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
@@ -255,7 +272,8 @@ func TestObservedRequests(t *testing.T) {
 		delete(listed, changes)
 	}
 	r.only(listed, c)
-	r.holds(r.object(), map[string]any{"uuid": c["uuid"], "name": "c1", "bay_uuid": bayID, "image_id": "busybox:latest", "command": "sleep 100", "host": c["host"], "epoch": 1.0, "created_at": c["created_at"]})
+	r.holds(r.object(), map[string]any{"uuid": c["uuid"], "name": "c1", "bay_uuid": bayID, "image_id": "busybox:latest",
+		"command": "sleep 100", "host": c["host"], "epoch": 1.0, "created_at": c["created_at"]})
 	for _, action := range []string{"start", "pause", "unpause", "reboot"} {
 		if got := string(f.observe("PUT", "/v1/containers/c1/"+action, "").is(200).body); got != "null" {
 			t.Errorf("%s answers %q", action, got)
@@ -284,7 +302,8 @@ func TestObservedRequests(t *testing.T) {
 		t.Fatalf("%d bays, want 3", len(got))
 	}
 	next, err := url.Parse(r.object()["next"].(string))
-	if err != nil || next.Path != "/v1/bays" || "http://"+next.Host != f.s.URL || next.Query().Get("marker") != all[2]["uuid"] || next.Query().Get("limit") != "3" {
+	if err != nil || next.Path != "/v1/bays" || "http://"+next.Host != f.s.URL || next.Query().Get("marker") != all[2]["uuid"] ||
+		next.Query().Get("limit") != "3" {
 		t.Fatalf("next %v (%v)", next, err)
 	}
 	r = f.observe("GET", next.RequestURI(), "").is(200)

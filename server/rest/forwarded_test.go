@@ -14,8 +14,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fellow is a member whose secret is known. A connection is a server's unless it
-// has TLS.
+// fellow is a member with a known peer secret. It takes connections without TLS for those
+// of servers.
 type fellow struct{ secret string }
 
 func (fellow) ID() string                                  { return "this-server" }
@@ -48,8 +48,9 @@ func withFellow(secret string) servertest.Option {
 	}
 }
 
-// TestPeersAlone checks that nobody else passes for a server of the cluster.
-func TestPeersAlone(t *testing.T) {
+// TestPeerRoutesNeedPeerSecret checks that only a client with the peer secret is taken for
+// a server of the cluster.
+func TestPeerRoutesNeedPeerSecret(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
 	right := header{peer.HeaderPeer, "the secret"}
 	for _, path := range []string{"read-index", "heard", "silent", "offers", "progress"} {
@@ -62,20 +63,21 @@ func TestPeersAlone(t *testing.T) {
 	f.raw("POST", "/v1/peer/grant", "{}", header{peer.HeaderProof, "proof"}).is(200)
 	f.raw("POST", "/v1/peer/identity", `{"nonce":"short"}`).is(400).mentions("nonce")
 	f.raw("POST", "/v1/peer/identity", `{"nonce":"`+strings.Repeat("n", 32)+`"}`).is(200)
-	unchanged(t, f.s, "a request that pretends to be handed on", func() {
+	unchanged(t, f.s, "a request that claims to be forwarded", func() {
 		f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderPeer, "another"}).is(403)
 	})
 	alone := newFixtureOn(t, servertest.New(t))
 	alone.raw("POST", "/v1/peer/progress", "{}", right).is(403)
 	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "this-server"}).is(200)
-	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "another"}).is(503).mentions("this is server this-server, not another")
+	f.raw("POST", "/v1/peer/progress", "{}", right,
+		header{peer.HeaderServer, "another"}).is(503).mentions("this is server this-server, not another")
 	young := newFixtureOn(t, servertest.New(t, withFellow("")))
 	young.raw("POST", "/v1/peer/progress", "{}", header{peer.HeaderPeer, "x"}).is(503)
 }
 
-// TestSecretAloneIsNoServer: with TLS the peer secret does not make a server of who
-// has no certificate of one, on no route.
-func TestSecretAloneIsNoServer(t *testing.T) {
+// TestPeerSecretWithoutServerCertificateIsRefused checks on every route that, with TLS, the
+// peer secret is not enough without a server's certificate.
+func TestPeerSecretWithoutServerCertificateIsRefused(t *testing.T) {
 	s := servertest.New(t, withFellow("the secret"))
 	rt := func(path, body string, headers ...header) int {
 		r := httptest.NewRequest("POST", path, strings.NewReader(body))
@@ -100,14 +102,13 @@ func TestSecretAloneIsNoServer(t *testing.T) {
 		t.Errorf("grant: %d", code)
 	}
 	if code := rt("/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderPeer, "the secret"}); code != 403 {
-		t.Errorf("a request that pretends to be handed on: %d", code)
+		t.Errorf("a request that claims to be forwarded: %d", code)
 	}
 }
 
-// TestHandedOn checks that a request that another server has handed on is
-// answered with what was decided, makes one object however often it comes, and
-// goes no further.
-func TestHandedOn(t *testing.T) {
+// TestForwardedRequests checks that a forwarded request is answered with the decision,
+// creates one object even if it comes twice, and isn't forwarded again.
+func TestForwardedRequests(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
 	seed := structs.NewSecret()
 	on := []header{{peer.HeaderPeer, "the secret"}, {peer.HeaderSeed, seed}}
@@ -121,42 +122,43 @@ func TestHandedOn(t *testing.T) {
 	if n := len(f.do("GET", "/v1/baymodels", "").items("baymodels")); n != 1 {
 		t.Errorf("%d baymodels", n)
 	}
-	// What somebody has deleted before it was answered doesn't come back.
+	// A retry doesn't bring back an object that was deleted before the answer came.
 	f.do("DELETE", "/v1/baymodels/"+structs.DeriveID(seed), "").is(204)
-	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("has been deleted before")
-	// An action may have been carried out before its container went, with the record.
+	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`,
+		append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("has been deleted before")
+	// An action may have been carried out before its container was deleted with its record.
 	gone := "/v1/containers/" + structs.NewID() + "/stop"
 	f.raw("PUT", gone, "", on...).is(404)
 	f.raw("PUT", gone, "", append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(503).mentions("may have been carried out")
 	if n := len(f.do("GET", "/v1/baymodels", "").items("baymodels")); n != 0 {
 		t.Errorf("%d baymodels", n)
 	}
-	// A delete that is tried again leaves alone what has been made since.
+	// A retry of a delete leaves an object alone that was created since.
 	// What the leader does on its own may come between a create and its answer, so that
 	// the index before is that of an earlier answer.
 	before := f.do("GET", "/v1/baymodels", "").is(200).index()
 	m := f.do("POST", "/v1/baymodels", `{"coe":"docker"}`).is(201)
-	unsure := func(known uint64) []header {
-		return append(on, header{peer.HeaderRetryAfterUnknown, strconv.FormatUint(known, 10)})
+	retry := func(sinceIndex uint64) []header {
+		return append(on, header{peer.HeaderRetryAfterUnknown, strconv.FormatUint(sinceIndex, 10)})
 	}
 	path := "/v1/baymodels/" + m.uuid()
-	left := f.raw("DELETE", path, "", unsure(before)...).is(503).mentions("may have been created since")
+	left := f.raw("DELETE", path, "", retry(before)...).is(503).mentions("may have been created since")
 	if got := left.header.Get(peer.HeaderOutcome); got != peer.OutcomeUnknown {
 		t.Errorf("outcome %q", got)
 	}
 	f.do("GET", path, "").is(200)
-	f.raw("DELETE", path, "", unsure(m.index())...).is(200)
+	f.raw("DELETE", path, "", retry(m.index())...).is(200)
 	f.do("GET", path, "").is(404)
-	f.raw("DELETE", path, "", unsure(m.index())...).is(200) // an earlier try has done it
-	// Nor does an action touch a container that was made since.
+	f.raw("DELETE", path, "", retry(m.index())...).is(200) // an earlier try has deleted it
+	// A retry of an action leaves a container alone that was created since.
 	before = f.do("GET", "/v1/baymodels", "").is(200).index()
 	made := f.do("POST", "/v1/containers", `{"image":"i","name":"again"}`).is(201)
-	f.raw("PUT", "/v1/containers/again/start", "", unsure(before)...).is(503).mentions("may have been created since")
+	f.raw("PUT", "/v1/containers/again/start", "", retry(before)...).is(503).mentions("may have been created since")
 	if got := f.do("GET", "/v1/containers/again/actions", "").items("actions"); len(got) != 1 {
 		t.Errorf("the actions are %v, want the create alone", got)
 	}
-	f.raw("PUT", "/v1/containers/again/start", "", unsure(made.index())...).is(200)
-	// The log and the record of who did what have the ID that the user was given.
+	f.raw("PUT", "/v1/containers/again/start", "", retry(made.index())...).is(200)
+	// The log and the action's record have the request ID that the user got.
 	asked := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderAsked, "req-of-the-user"})...)
 	if got := asked.header.Get("X-Openstack-Request-Id"); got != "req-of-the-user" {
 		t.Errorf("request ID %s", got)
@@ -166,14 +168,14 @@ func TestHandedOn(t *testing.T) {
 		t.Errorf("a user has chosen the request ID")
 	}
 	f.s.StopLeading()
-	// At once, not after Hold: the server that has handed it on tries again.
+	// The answer comes at once instead of after Hold: the forwarding server tries again.
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(503).code("no_leader")
 }
 
-// TestForwardedWritesTellTheirIndex: the server that forwards a write waits for the
-// index in the answer before it shows what came of it, so that must not be from
-// before the write. What it is sent is the row, not an answer for clients.
-func TestForwardedWritesTellTheirIndex(t *testing.T) {
+// TestForwardedWriteReturnsIndex checks that the response to a forwarded write has an index
+// of after the write, because the forwarding server waits for that index. The body is the
+// row instead of a response for clients.
+func TestForwardedWriteReturnsIndex(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
 	f.container("c", "")
 	for _, w := range []struct{ method, path, body string }{
