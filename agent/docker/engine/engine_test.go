@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -42,5 +43,26 @@ func TestFailure(t *testing.T) {
 		if !errors.Is(got, c.want) {
 			t.Errorf("Failure(%q) is %v, want %v", c.err, got, c.want)
 		}
+	}
+}
+
+func TestFailureOfKeptTaskNamesWayOut(t *testing.T) {
+	const id = "6da742b0e5f3c1d2a4b6978899aabbccddeeff00112233445566778899aabbcc"
+	for _, text := range []string{
+		"Error response from daemon: task " + id + ": already exists",
+		"Error response from daemon: failed to create task for container: task " + id + ": already exists: unknown",
+	} {
+		cause := errdefs.ErrConflict.WithMessage(text)
+		got := Failure(cause)
+		if strings.Contains(got.Error(), id) || !strings.Contains(got.Error(), "restart the Docker engine") {
+			t.Errorf("Failure(%q) is %q, want the way out and no ID of the engine", text, got)
+		}
+		if !errors.Is(got, cause) {
+			t.Errorf("Failure(%q) has lost its cause, which the log needs", text)
+		}
+	}
+	other := "network task already exists"
+	if got := Failure(errors.New(other)); got.Error() != other {
+		t.Errorf("Failure(%q) is %q, want the engine's text", other, got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -28,6 +29,8 @@ func Failure(err error) error {
 		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		f.Reason = backend.ErrPortTaken
+	case keptTask.MatchString(text):
+		f.Msg, f.Err = "the engine has kept the ended process of this container and can't start it: restart the Docker engine of the host", err
 	case errdefs.IsNotFound(err) && strings.Contains(text, "no such image"):
 		f.Reason = backend.ErrNoImage
 	case errdefs.IsNotFound(err) && (strings.Contains(text, "no such container") || strings.Contains(text, "no such exec")):
@@ -41,6 +44,11 @@ func Failure(err error) error {
 	}
 	return f
 }
+
+// keptTask matches the error of each start of a container whose ended task containerd
+// has kept. That happens to a busy engine 20.10 that is killed with SIGKILL. Only a
+// restart of the engine removes the task.
+var keptTask = regexp.MustCompile(`\btask [0-9a-f]{12,64}: already exists`)
 
 // IsAway reports whether the engine could not be asked, or is going down.
 func IsAway(err error, text string) bool {
