@@ -42,7 +42,7 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
-func TestLifeThroughTheWire(t *testing.T) {
+func TestContainerFromCreateToDelete(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 	r := runAgent(t, dir, fake, func(c *Config) { c.Labels, c.Version = map[string]string{"zone": "a"}, "1.2" }, s)
 	a := want("a", 1, structs.DesiredRunning)
@@ -65,7 +65,7 @@ func TestLifeThroughTheWire(t *testing.T) {
 	// everything, and tells everything.
 	r.stop()
 	s.mu.Lock()
-	clear(s.told)
+	clear(s.reported)
 	s.mu.Unlock()
 	r = runAgent(t, dir, fake, nil, s)
 	s.is("a", structs.ContainerPaused)
@@ -105,8 +105,8 @@ func TestOneUnreadableAssignmentIsReported(t *testing.T) {
 	s.is("odd", structs.ContainerError)
 	s.is("rid", structs.ContainerError)
 	s.mu.Lock()
-	if c := s.told["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "hostname") {
-		t.Errorf("told %+v", c)
+	if c := s.reported["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "hostname") {
+		t.Errorf("reported %+v", c)
 	}
 	s.mu.Unlock()
 	s.assign(next(rid, structs.DesiredAbsent))
@@ -135,10 +135,10 @@ func TestReportsAreNumberedAndComplete(t *testing.T) {
 	}
 	s.assign(as...)
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, s)
-	s.eventually("all run", func() bool { return len(s.told) == 1000 })
+	s.eventually("all run", func() bool { return len(s.reported) == 1000 })
 	// Another agent, or a restored server: the registration is over.
-	s.change(func() { s.registration += 5; clear(s.told) })
-	s.eventually("all are told again", func() bool { return len(s.told) == 1000 })
+	s.change(func() { s.registration += 5; clear(s.reported) })
+	s.eventually("all are reported again", func() bool { return len(s.reported) == 1000 })
 	r.stop()
 	s.mu.Lock() // a last request may still be under way
 	defer s.mu.Unlock()
@@ -189,8 +189,8 @@ func TestWrongTokenIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestTokenIsForNewHosts: a host that has registered needs none any more.
-func TestTokenIsForNewHosts(t *testing.T) {
+// TestJoinTokenIsNeededForNewHostsOnly: a host that has registered needs none any more.
+func TestJoinTokenIsNeededForNewHostsOnly(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
 	bare := Config{Servers: []string{s.URL}, DataDir: dir, Name: "h", Backend: backendtest.NewFake()}
 	if _, err := New(bare); structs.CodeOf(err) != structs.CodeInvalid {
@@ -205,8 +205,8 @@ func TestTokenIsForNewHosts(t *testing.T) {
 	r.stop()
 }
 
-// settledHost runs an agent until container a runs, and ends it.
-func settledHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string) structs.Assignment {
+// runningHost runs an agent until container a runs, and ends it.
+func runningHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string) structs.Assignment {
 	t.Helper()
 	a := want("a", 1, structs.DesiredRunning)
 	s.assign(a)
@@ -226,7 +226,7 @@ func untouched(t *testing.T, fake *backendtest.Fake, a structs.Assignment) {
 
 func TestForeignClusterIsNotFollowed(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	other := newFakeServer(t)
 	other.cluster, other.index = "c2", 1000
 	other.assign(want("b", 1, structs.DesiredRunning))
@@ -250,7 +250,7 @@ func TestForeignClusterIsNotFollowed(t *testing.T) {
 
 func TestOlderStateIsNotFollowed(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	// The server has lost its state, and says so with all authority.
 	s.change(func() { s.index, s.want = 3, map[string]structs.Assignment{} })
 	r := runAgent(t, dir, fake, nil, s)
@@ -264,7 +264,7 @@ func TestOlderStateIsNotFollowed(t *testing.T) {
 
 func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	s.change(func() { s.want, s.unconfirmed = map[string]structs.Assignment{}, true })
 	r := runAgent(t, dir, fake, nil, s)
 	polls := s.polled()
@@ -273,9 +273,9 @@ func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	r.stop()
 }
 
-func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
+func TestRestoredClusterIsFollowedOnlyWithFollowRestore(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	s.change(func() { s.incarnation, s.index, s.want = 1, 2, map[string]structs.Assignment{} })
 	r := runAgent(t, dir, fake, nil, s)
 	s.eventually("three tries", func() bool { return len(s.registers) >= 4 })
@@ -370,14 +370,14 @@ func TestRemoveOnStop(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	s.assign(want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated))
 	r := runAgent(t, t.TempDir(), fake, func(c *Config) { c.RemoveOnStop = true }, s)
-	s.eventually("both are there", func() bool { return len(s.told) == 2 })
+	s.eventually("both are there", func() bool { return len(s.reported) == 2 })
 	r.stop()
 	if n := len(fake.Seen.Containers()); n != 0 {
 		t.Fatalf("%d containers are left", n)
 	}
 }
 
-func TestUnwritableDataDir(t *testing.T) {
+func TestUnwritableDataDirIsRefused(t *testing.T) {
 	a, err := New(Config{Servers: []string{"127.0.0.1:1"}, DataDir: "/proc/none", Name: "n", JoinToken: "t", Backend: backendtest.NewFake()})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func dockerCLI(t *testing.T, args ...string) string {
 }
 
 // TestCopiesOnDocker: docker commit and docker run give a copy all labels. It is
-// told of and left alone: while the container lives, is renamed, is removed by hand,
+// reported of and left alone: while the container lives, is renamed, is removed by hand,
 // is deleted, and after a restart of the agent without its journal.
 func TestCopiesOnDocker(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
@@ -67,7 +67,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	}
 	counted := func(n int) {
 		t.Helper()
-		s.eventually("the copies are told", func() bool {
+		s.eventually("the copies are reported", func() bool {
 			for i := len(s.reports) - 1; i >= 0; i-- {
 				if c := s.reports[i].Copies; c != nil {
 					return c.Count == n
@@ -78,10 +78,10 @@ func TestCopiesOnDocker(t *testing.T) {
 	}
 	counted(2)
 	s.mu.Lock()
-	engineID := s.told[a.ContainerID].EngineID
+	engineID := s.reported[a.ContainerID].EngineID
 	s.mu.Unlock()
 	if id := dockerCLI(t, "inspect", "-f", "{{.Id}}", backend.NameOf(ref(a))); id != engineID {
-		t.Errorf("told engine id %q, and it is %q", engineID, id)
+		t.Errorf("reported engine id %q, and it is %q", engineID, id)
 	}
 	dockerCLI(t, "rename", backend.NameOf(ref(a)), "renamed-"+a.ContainerID)
 	a = next(a, structs.DesiredStopped)
@@ -90,7 +90,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	a = next(a, structs.DesiredRunning)
 	s.assign(a)
 	s.eventually("it runs again", func() bool {
-		c := s.told[a.ContainerID]
+		c := s.reported[a.ContainerID]
 		return c.Generation == a.Generation && c.Status == structs.ContainerRunning
 	})
 	untouched("after a stop and a start")
@@ -100,7 +100,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	s.change(func() {
 		for _, one := range []structs.Assignment{a, b} {
 			w := s.want[one.ContainerID]
-			w.Observed, w.EngineID = s.told[one.ContainerID].Generation, s.told[one.ContainerID].EngineID
+			w.Observed, w.EngineID = s.reported[one.ContainerID].Generation, s.reported[one.ContainerID].EngineID
 			s.want[one.ContainerID] = w
 		}
 		s.reports = nil
@@ -112,7 +112,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	r = runAgent(t, dir, d, nil, s)
 	counted(2)
 	s.is(b.ContainerID, structs.ContainerGone)
-	s.eventually("the renamed one is found", func() bool { return s.told[a.ContainerID].EngineID == engineID })
+	s.eventually("the renamed one is found", func() bool { return s.reported[a.ContainerID].EngineID == engineID })
 	untouched("without the journal")
 
 	a, b = next(a, structs.DesiredAbsent), next(b, structs.DesiredAbsent)

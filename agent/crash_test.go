@@ -41,15 +41,15 @@ func steps(now structs.ContainerStatus) []step {
 	return []step{start, remove, {"reboot", reboot, structs.ContainerRunning, 1, 0}}
 }
 
-// settle restarts a dead agent, maybe to die again, until the action is told
+// completeAfterCrashes restarts a dead agent, maybe to die again, until the action is reported
 // to be done.
-func (h *host) settle(a structs.Assignment, crash func() int) {
+func (h *host) completeAfterCrashes(a structs.Assignment, crash func() int) {
 	h.Helper()
 	for range 50 {
 		h.mu.Lock()
-		dead, told := h.dead, h.told[a.Ref().ID]
+		dead, reported := h.dead, h.reported[a.Ref().ID]
 		h.mu.Unlock()
-		if !dead && told.Generation == a.Generation && told.Epoch == a.Epoch {
+		if !dead && reported.Generation == a.Generation && reported.Epoch == a.Epoch {
 			return
 		}
 		if dead {
@@ -63,7 +63,7 @@ func (h *host) settle(a structs.Assignment, crash func() int) {
 			h.after(time.Second)
 		}
 	}
-	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.last(a.Ref().ID))
+	h.Fatalf("generation %d is never done; reported %+v", a.Generation, h.last(a.Ref().ID))
 }
 
 // TestKilledAtEveryInstant kills the agent at each seam of each action, and at
@@ -91,7 +91,7 @@ func killedAtEveryInstant(t *testing.T, kind structs.WorkloadKind, first, second
 						a = s.do(a)
 						h.assign(a)
 						crashes := []int{second}
-						h.settle(a, func() int {
+						h.completeAfterCrashes(a, func() int {
 							if len(crashes) == 0 {
 								return 0
 							}
@@ -154,13 +154,13 @@ func prepared(h *host, kind structs.WorkloadKind, s structs.ContainerStatus) (a 
 	for _, d := range path {
 		a = next(a, d)
 		h.assign(a)
-		h.settled(a, wordOf(d))
+		h.completed(a, statusOf(d))
 	}
 	return a, starts, stops
 }
 
-// wordOf is the status of a desired state that is reached.
-func wordOf(d structs.Desired) structs.ContainerStatus {
+// statusOf is the status of a desired state that is reached.
+func statusOf(d structs.Desired) structs.ContainerStatus {
 	return map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning,
 		structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
 }
@@ -179,8 +179,8 @@ func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
 				a := next(old, structs.DesiredRunning)
 				a.Epoch, a.Observed = 2, 0
 				h.assign(a)
-				h.settle(a, func() int { c := second; second = 0; return c })
-				h.settled(a, structs.ContainerRunning)
+				h.completeAfterCrashes(a, func() int { c := second; second = 0; return c })
+				h.completed(a, structs.ContainerRunning)
 				for i, ref := range partRefs(a) {
 					gone := partRefs(old)[i]
 					if h.fake.Seen.Creates(ref) != 1 || h.fake.Seen.Starts(ref) != 1 || h.fake.Seen.Stops(ref) != 0 || h.fake.Seen.Starts(gone) != 1 || h.fake.Seen.Stops(gone) != 1 {
@@ -225,7 +225,7 @@ func killedAtRandom(t *testing.T, kind structs.WorkloadKind, lives uint64) {
 				h.mu.Unlock()
 				a = s.do(a)
 				h.assign(a)
-				h.settle(a, func() int { return rng.IntN(crashes) })
+				h.completeAfterCrashes(a, func() int { return rng.IntN(crashes) })
 				h.mu.Lock()
 				h.crashAt = 0
 				h.mu.Unlock()

@@ -36,11 +36,11 @@ func onDocker(t *testing.T, adapt func(*structs.Assignment)) (*fakeServer, backe
 	return s, d, a
 }
 
-// done waits until the assignment is told to be carried out.
+// done waits until the assignment is reported to be carried out.
 func (s *fakeServer) done(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
 	var last structs.ContainerReport
 	s.eventually("carried out", func() bool {
-		last = s.told[a.ContainerID]
+		last = s.reported[a.ContainerID]
 		return last.Epoch == a.Epoch && last.Generation == a.Generation && last.Status == status
 	})
 	return last
@@ -87,7 +87,7 @@ func TestKillOnDocker(t *testing.T) {
 	a = killWith(a, "SIGUSR1")
 	s.assign(a)
 	if r := s.done(a, structs.ContainerStopped); r.Failed || r.ExitCode == nil || *r.ExitCode != 7 {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	if n := heard(); n != 2 {
 		t.Fatalf("heard %d signals, want 2", n)
@@ -101,7 +101,7 @@ func TestLimitsOnDocker(t *testing.T) {
 		a = limited(a, l.Memory, l.MilliCPU)
 		s.assign(a)
 		if r := s.done(a, structs.ContainerRunning); r.Failed || !r.StartedAt.Equal(started) {
-			t.Fatalf("told %+v, started at %s before", r, started)
+			t.Fatalf("reported %+v, started at %s before", r, started)
 		}
 		now, err := d.Inspect(t.Context(), backend.NameOf(ref(a)))
 		if err != nil || now.Limits != l {
@@ -111,7 +111,7 @@ func TestLimitsOnDocker(t *testing.T) {
 	a = limited(a, 1<<20, 0)
 	s.assign(a)
 	if r := s.done(a, structs.ContainerRunning); !r.Failed || !strings.Contains(r.Reason, "memory") {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 }
 
@@ -139,9 +139,9 @@ func TestRebuildOnDocker(t *testing.T) {
 		a.Spec.Healthcheck = &structs.Healthcheck{Test: structs.Command{Text: "test -e /data/kept"}, Interval: 1, Retries: 1}
 	})
 	cluster = s.cluster
-	s.eventually("unhealthy", func() bool { return s.told[a.ContainerID].Health == "unhealthy" })
+	s.eventually("unhealthy", func() bool { return s.reported[a.ContainerID].Health == "unhealthy" })
 	run(t, s, a, "sh", "-c", "echo kept >/data/kept; echo lost >/tmp/lost")
-	s.eventually("healthy", func() bool { return s.told[a.ContainerID].Health == "healthy" })
+	s.eventually("healthy", func() bool { return s.reported[a.ContainerID].Health == "healthy" })
 	old := ref(a)
 	a = next(a, structs.DesiredRunning)
 	a.Epoch, a.Observed = 2, 0
@@ -218,7 +218,7 @@ func TestSessionsOnDocker(t *testing.T) {
 		t.Errorf("attach ends with %+v", got)
 	}
 	if last := s.done(a, structs.ContainerStopped); last.ExitCode == nil || *last.ExitCode != 9 {
-		t.Errorf("told %+v", last)
+		t.Errorf("reported %+v", last)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 	a = limited(a, 16<<20, 0)
 	s.assign(a)
 	if r := s.done(a, structs.ContainerRunning); !r.Failed || r.Memory != 64<<20 || !strings.Contains(r.Reason, "67108864") {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	for _, step := range []struct {
 		d      structs.Desired
@@ -244,18 +244,18 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 		a = next(a, step.d)
 		s.assign(a)
 		if r := s.done(a, step.status); r.Failed {
-			t.Fatalf("%s: told %+v", step.d, r)
+			t.Fatalf("%s: reported %+v", step.d, r)
 		}
 	}
 	// What needs no memory any more gets the limit.
 	a = next(a, structs.DesiredStopped)
 	s.assign(a)
-	s.eventually("the limit is there", func() bool { c := s.told[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
+	s.eventually("the limit is there", func() bool { c := s.reported[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
 }
 
-// TestRebuildThatFailsOnDocker: what can't be had leaves the old container running, what
+// TestFailedRebuildOnDocker: what can't be had leaves the old container running, what
 // can replaces it.
-func TestRebuildThatFailsOnDocker(t *testing.T) {
+func TestFailedRebuildOnDocker(t *testing.T) {
 	s, d, a := onDocker(t, func(*structs.Assignment) {})
 	old := ref(a)
 	rebuild := func(image string) {
@@ -269,7 +269,7 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 	for _, image := range []string{"UPPER:tag:tag", "127.0.0.1:1/magnum-test/nowhere:1"} {
 		rebuild(image)
 		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) || !strings.Contains(r.Reason, "runs on") {
-			t.Fatalf("told %+v", r)
+			t.Fatalf("reported %+v", r)
 		}
 		if c, err := d.Inspect(t.Context(), backend.NameOf(old)); err != nil || c.State != backend.StateRunning {
 			t.Fatalf("the old one is %+v, %v", c, err)
@@ -277,16 +277,16 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 	}
 	rebuild(backendtest.Image)
 	if r := s.done(a, structs.ContainerRunning); r.Failed {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	if _, err := d.Inspect(t.Context(), backend.NameOf(old)); !errors.Is(err, backend.ErrNotFound) {
 		t.Fatalf("the old one: %v", err)
 	}
 }
 
-// TestWhatCantBeExecutedOnDocker has the exit codes of shells, and a path that
+// TestCommandsThatCannotBeExecutedOnDocker has the exit codes of shells, and a path that
 // isn't there is not taken for a container.
-func TestWhatCantBeExecutedOnDocker(t *testing.T) {
+func TestCommandsThatCannotBeExecutedOnDocker(t *testing.T) {
 	s, _, a := onDocker(t, func(*structs.Assignment) {})
 	offer := structs.SessionOffer{Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch}
 	for _, c := range []struct {

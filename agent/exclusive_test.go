@@ -57,7 +57,7 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 			if !h.runs(a) || h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: not started", kind)
 			}
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			b := exclusive("d", 1, kind, structs.RestartNo) // what comes later needs no more
 			h.assign(b)
 			if !h.runs(b) {
@@ -67,7 +67,7 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 	}
 }
 
-func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
+func TestExclusiveWaitsForConfirmationAfterARestartOfTheAgent(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a, b)
@@ -85,7 +85,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 	})
 }
 
-func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
+func TestExclusiveWaitsForConfirmationAfterARestartOfTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		nudges := 0
 		h.rec.exclusive.nudge = func() { nudges++ }
@@ -109,7 +109,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 	})
 }
 
-func TestExclusiveRestartsAreTheAgents(t *testing.T) {
+func TestAgentCarriesOutRestartPolicyOfExclusive(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartOnFailure)
 		a.Spec.RestartPolicy.MaxRetries = 2
@@ -167,7 +167,7 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			if !h.runs(a) {
 				t.Fatal("it does not go on under the new lease")
 			}
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			h.after(8100 * time.Millisecond)
 			h.lease(7 * time.Second)
 			h.full(true) // it was placed elsewhere meanwhile
@@ -198,7 +198,7 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 
 // A process that ignores its end is killed after the grace, and one that a user
 // stops meanwhile stays stopped.
-func TestLapsedContainerThatAUserStops(t *testing.T) {
+func TestUserStopsContainerWhoseLeaseHasEnded(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		h.assign(a)
@@ -211,10 +211,10 @@ func TestLapsedContainerThatAUserStops(t *testing.T) {
 		a.Generation, a.Desired = 2, structs.DesiredStopped
 		h.lease(7 * time.Second)
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		a.Generation, a.Desired = 3, structs.DesiredRunning
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 2, h.fake.Seen.Stops(ref(a)))
 	})
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestFoundServersHaveToProveIt: a certificate of the CA makes nobody a server to
+// TestServersFoundByGossipNeedACertificate: a certificate of the CA makes nobody a server to
 // whom an agent would give its join token because gossip says so. At the operator's
 // own address it may be a proxy's.
-func TestFoundServersHaveToProveIt(t *testing.T) {
+func TestServersFoundByGossipNeedACertificate(t *testing.T) {
 	ca := tlsconftest.Authority(t)
 	var asked atomic.Int32
 	listen := func(f tlsconf.Files) string {

@@ -38,7 +38,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 		// An engine that is away is not waited for for ever.
 		r = newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
 		if id := r.engineID(t.Context(), ref); id != "" {
-			t.Errorf("%q is found on an engine that never told", id)
+			t.Errorf("%q is found on an engine that was never listed", id)
 		}
 	})
 }

@@ -35,10 +35,10 @@ func asJSON(t *testing.T, v any) (fields map[string]any) {
 	return fields
 }
 
-// TestFixtureJournal: the journals of an earlier build are read into exactly what they
+// TestFixtureJournalIsRead: the journals of an earlier build are read into exactly what they
 // say. agent.journal is of a real agent; of all-fields.journal each line has every
 // field set.
-func TestFixtureJournal(t *testing.T) {
+func TestFixtureJournalIsRead(t *testing.T) {
 	for name, has := range map[string]struct{ records, kept, fields int }{
 		"agent.journal":      {16, 2, 9},
 		"all-fields.journal": {2, 1, 15},
@@ -105,9 +105,9 @@ func TestFixtureJournal(t *testing.T) {
 	}
 }
 
-// TestFixtureIdentity: an agent is the host that it was under an earlier build, with
+// TestFixtureHostRecordIsRead: an agent is the host that it was under an earlier build, with
 // its secret and its engine.
-func TestFixtureIdentity(t *testing.T) {
+func TestFixtureHostRecordIsRead(t *testing.T) {
 	path := earlier(t)
 	d, err := openDir(path)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // host is a reconciler on an engine in memory, with a server's memory of what
-// it was told. It lives inside a synctest bubble.
+// it was reported. It lives inside a synctest bubble.
 type host struct {
 	*testing.T
 	fake  *backendtest.Fake
@@ -31,15 +31,15 @@ type host struct {
 	ended  chan error
 
 	mu       sync.Mutex
-	told     map[string]structs.ContainerReport
+	reported     map[string]structs.ContainerReport
 	history  []structs.ContainerReport
 	askedFor int  // full answers
-	parted   bool // the next full answers are of another history, until one is judged
+	diverged bool // the next full answers are of another history, until one is judged
 	deaf     bool // reports are not taken
 	crashAt  int  // the agent dies at this seam; 0 never
 	seams    int
 	dead     bool
-	noRoom   bool // for another project's network, as it was told
+	noRoom   bool // for another project's network, as it was reported
 }
 
 // inHost runs a test in a bubble with a host whose agent runs.
@@ -48,7 +48,7 @@ func inHost(t *testing.T, test func(*host)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{
 			T: t, fake: backendtest.NewFake(), path: filepath.Join(t.TempDir(), "journal"),
-			owner: backend.Owner{ClusterID: "c1", HostID: "h1"}, told: make(map[string]structs.ContainerReport),
+			owner: backend.Owner{ClusterID: "c1", HostID: "h1"}, reported: make(map[string]structs.ContainerReport),
 		}
 		h.fake.Fault = h.seam
 		h.start()
@@ -86,7 +86,7 @@ func (h *host) start() {
 	h.mu.Lock()
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
-	h.rec.settled = func() { h.parted = false }
+	h.rec.onJudged = func() { h.diverged = false }
 	h.rec.kinds[kindPair] = pairParts
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)
@@ -107,7 +107,7 @@ func (h *host) stop() {
 // restart is kill -9 between two instants, and a start.
 func (h *host) restart() { h.Helper(); h.stop(); h.start() }
 
-func (h *host) networks(full bool) {
+func (h *host) setNetworksFull(full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noRoom = full
@@ -121,10 +121,10 @@ func (h *host) observe(of report, taken func()) {
 		h.mu.Unlock()
 		return
 	}
-	if old, ok := h.told[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
+	if old, ok := h.reported[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
 		h.Errorf("generation went back from %d to %d", old.Generation, r.Generation)
 	}
-	h.told[r.Ref().ID] = r
+	h.reported[r.Ref().ID] = r
 	h.history = append(h.history, r)
 	h.mu.Unlock()
 	if taken != nil {
@@ -144,7 +144,7 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.exclusive.pollState())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.diverged, h.rec.exclusive.pollState())
 	synctest.Wait()
 }
 
@@ -185,24 +185,24 @@ func partRefs(a structs.Assignment) []structs.Ref {
 	return []structs.Ref{left, right}
 }
 
-// expect fails unless the server was last told so.
+// expect fails unless the server was last reported so.
 func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {
 	h.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.told[a.Ref().ID]
+	r := h.reported[a.Ref().ID]
 	if r.Status != status || r.Failed != failed || r.Epoch != a.Epoch {
-		h.Fatalf("told %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
+		h.Fatalf("reported %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
 	}
 	return r
 }
 
-// settled is expect with the assignment's generation carried out.
-func (h *host) settled(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
+// completed is expect with the assignment's generation carried out.
+func (h *host) completed(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
 	h.Helper()
 	r := h.expect(a, status, false)
 	if r.Generation != a.Generation {
-		h.Fatalf("generation told is %d, want %d", r.Generation, a.Generation)
+		h.Fatalf("generation reported is %d, want %d", r.Generation, a.Generation)
 	}
 	return r
 }
@@ -226,21 +226,21 @@ func (h *host) after(d time.Duration) {
 	synctest.Wait()
 }
 
-// last returns what the server was last told of the container.
+// last returns what the server was last reported of the container.
 func (h *host) last(id string) structs.ContainerReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.told[id]
+	return h.reported[id]
 }
 
-// tellings returns how often the server was told anything.
-func (h *host) tellings() int {
+// reportCount returns how often the server was reported anything.
+func (h *host) reportCount() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.history)
 }
 
-// said reports whether the server was ever told so of the container.
+// said reports whether the server was ever reported so of the container.
 func (h *host) said(ok func(structs.ContainerReport) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

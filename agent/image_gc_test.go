@@ -179,7 +179,7 @@ func TestImageGCSparesTheYoung(t *testing.T) {
 		c.after(4 * time.Minute)
 		c.are("outside", "pulled")
 		if n := strings.Count(c.log.String(), "the disk stays full"); n != 1 {
-			t.Errorf("it was told %d times that nothing can go:\n%s", n, &c.log)
+			t.Errorf("it was reported %d times that nothing can go:\n%s", n, &c.log)
 		}
 		c.after(4 * time.Minute)
 		c.are()
@@ -214,7 +214,7 @@ func TestImageGCEnds(t *testing.T) {
 		if err := newImageGC(Config{Backend: fake, ImageGCHigh: high, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})}).run(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if told := strings.Contains(log.String(), "elsewhere"); told != (high > 0) {
+		if reported := strings.Contains(log.String(), "elsewhere"); reported != (high > 0) {
 			t.Errorf("high mark %d: the log is %q", high, &log)
 		}
 	}

@@ -37,7 +37,7 @@ func filled(t testing.TB, path string) (*journal, []record) {
 			t.Fatal(err)
 		}
 	}
-	if err := j.advance(seen{ClusterID: "c", Incarnation: 2, Index: 77}); err != nil {
+	if err := j.advance(position{ClusterID: "c", Incarnation: 2, Index: 77}); err != nil {
 		t.Fatal(err)
 	}
 	return j, records
@@ -64,7 +64,7 @@ func TestJournalIsReadAgain(t *testing.T) {
 	if _, ok := again.record(records[2].Ref); ok {
 		t.Error("a forgotten record is back")
 	}
-	if got := again.position(); got != (seen{ClusterID: "c", Incarnation: 2, Index: 77}) {
+	if got := again.position(); got != (position{ClusterID: "c", Incarnation: 2, Index: 77}) {
 		t.Errorf("position is %+v", got)
 	}
 }
@@ -153,7 +153,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("00000000 {}\n"))
 	f.Add(encodeLine(line{}))
-	f.Add(encodeLine(line{Record: &record{}, Seen: &seen{}}))
+	f.Add(encodeLine(line{Record: &record{}, Seen: &position{}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		j := &journal{records: map[structs.Ref]record{}}
 		if _, err := j.read(bytes.NewReader(b)); err != nil {

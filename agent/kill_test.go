@@ -25,13 +25,13 @@ func (h *host) sent(a structs.Assignment, signals ...string) {
 	}
 }
 
-func TestKill(t *testing.T) {
+func TestKillSendsTheSignalOnce(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
@@ -41,61 +41,61 @@ func TestKill(t *testing.T) {
 		// SIGKILL, also where nothing is said.
 		a = killWith(a, "")
 		h.assign(a)
-		r := h.settled(a, structs.ContainerStopped)
+		r := h.completed(a, structs.ContainerStopped)
 		if r.ExitCode == nil || *r.ExitCode != 137 || !strings.Contains(r.Reason, "a user sent it signal SIGKILL") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(time.Hour)
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.sent(a, "SIGHUP", "SIGKILL")
 		h.counts(a, 1, 0)
 		// The start after it gets none.
 		a = next(a, structs.DesiredRunning)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.sent(a, "SIGHUP", "SIGKILL")
 	})
 }
 
-func TestKillOfOneThatAlwaysRuns(t *testing.T) {
+func TestKillWithRestartPolicyAlways(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := always(want("a", 1, structs.DesiredRunning))
 		h.assign(a)
 		a = killWith(a, "SIGKILL")
 		h.assign(a)
-		if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "start it again") {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerStopped); !strings.Contains(r.Reason, "start it again") {
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(time.Second)
-		if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 1 {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 1 {
+			h.Fatalf("reported %+v", r)
 		}
 		h.counts(a, 2, 0)
 		h.sent(a, "SIGKILL")
 	})
 }
 
-func TestKillOfAPausedOne(t *testing.T) {
+func TestKillOfAPausedContainer(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredPaused)
 		h.assign(a)
 		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning) // the engine thaws it
+		h.completed(a, structs.ContainerRunning) // the engine thaws it
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
-		h.settled(a, structs.ContainerPaused)
+		h.completed(a, structs.ContainerPaused)
 		a = killWith(a, "SIGKILL")
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
 	})
 }
 
-// TestKillThatCannotBe: the signal fails, and nothing else does.
-func TestKillThatCannotBe(t *testing.T) {
+// TestKillThatFails: the signal fails, and nothing else does.
+func TestKillThatFails(t *testing.T) {
 	t.Run("ended", func(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := command(want("a", 1, structs.DesiredRunning), "exit 3")
@@ -103,7 +103,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			a = killWith(a, "SIGHUP")
 			h.assign(a)
 			if r := h.expect(a, structs.ContainerStopped, true); r.Generation != 2 || !strings.Contains(r.Reason, "not sent") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.after(time.Hour)
 			h.restart()
@@ -119,7 +119,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			a = killWith(a, "SIGNONE")
 			h.assign(a)
 			if r := h.expect(a, structs.ContainerRunning, true); !strings.Contains(r.Reason, "SIGNONE") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.fake.Outside.Exit(ref(a), 0)
 			h.after(time.Hour)
@@ -139,7 +139,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			release()
 			h.after(time.Second)
 			if r := h.expect(a, structs.ContainerRunning, true); r.Generation != 2 {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.sent(a)
 			h.counts(a, 1, 0)
@@ -159,7 +159,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			h.assign(a)
 			h.after(time.Minute)
 			if r := h.expect(a, structs.ContainerRunning, true); !strings.Contains(r.Reason, "not known") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.sent(a)
 		})
@@ -178,14 +178,14 @@ func TestKillOfAnEarlierPlacement(t *testing.T) {
 			a = next(a, d)
 			a.Epoch, a.Observed = 2, 0
 			h.assign(a)
-			h.settled(a, wordOf(d))
+			h.completed(a, statusOf(d))
 			h.sent(a)
 		})
 	}
 }
 
 // TestKilledAtEveryInstantOfAKill kills the agent at each seam of a kill: the
-// signal is sent at most once, and the kill is told to be done.
+// signal is sent at most once, and the kill is reported to be done.
 func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 	for _, before := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused} {
 		for _, signal := range []string{"SIGHUP", "SIGKILL"} {
@@ -200,7 +200,7 @@ func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 						a = killWith(a, signal)
 						h.assign(a)
 						crashes := []int{second}
-						h.settle(a, func() (c int) {
+						h.completeAfterCrashes(a, func() (c int) {
 							if len(crashes) > 0 {
 								c, crashes = crashes[0], nil
 							}

@@ -57,7 +57,7 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 // A registration's number that leaves no room for the time gives no number that
 // an earlier poll may have had.
 func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
-	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, pollState: func() pollState { return pollState{needsLease: true} }}
+	l := &link{startedAt: time.Now().Add(-time.Hour), lease: time.Second, pollState: func() pollState { return pollState{needsLease: true} }}
 	last := uint64(0)
 	for _, registration := range []uint64{1, 1 << 20, 1 << 23, lease.MaxRegistration - 1} {
 		var req api.WorkRequest
@@ -75,9 +75,9 @@ func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
 	}
 }
 
-func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
+func TestAcknowledgementsOfOtherRegistrationsCountForNothing(t *testing.T) {
 	var until time.Time
-	l := &link{born: time.Now().Add(-time.Minute)}
+	l := &link{startedAt: time.Now().Add(-time.Minute)}
 	l.renewed = func(t time.Time, _ time.Duration) { until = t }
 	const registration = 3
 	at := func(registration uint64, ms time.Duration) uint64 {
@@ -92,7 +92,7 @@ func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 		}
 	}
 	l.extend(&structs.Work{Acknowledged: at(registration, 40_000), Lease: 7 * time.Second}, registration, sent)
-	if want := l.born.Add(47 * time.Second); !until.Equal(want) {
+	if want := l.startedAt.Add(47 * time.Second); !until.Equal(want) {
 		t.Errorf("the lease lasts until %v, not %v", until, want)
 	}
 }

@@ -63,7 +63,7 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			s.refuse, s.told = nil, map[string]structs.ContainerReport{}
+			s.refuse, s.reported = nil, map[string]structs.ContainerReport{}
 			s.mu.Unlock()
 			answer()
 			s.is("a", structs.ContainerRunning)
@@ -105,7 +105,7 @@ func (h *host) watch(left time.Duration) {
 }
 
 // The journal wins where it has a record, the label counts where it has none.
-func TestGuardHeedsJournalAndLabel(t *testing.T) {
+func TestGuardEndsLeasedByJournalOrLabel(t *testing.T) {
 	for name, c := range map[string]struct{ journal, label, ends bool }{
 		"both":                           {true, true, true},
 		"of an earlier build":            {true, false, true},
@@ -142,7 +142,7 @@ func TestGuardHeedsJournalAndLabel(t *testing.T) {
 }
 
 // Without a journal the guard leaves alone what is not the host's own.
-func TestGuardLeavesOthersAlone(t *testing.T) {
+func TestGuardLeavesOtherHostsAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		h.assign(a)
@@ -164,7 +164,7 @@ func TestGuardLeavesOthersAlone(t *testing.T) {
 
 // What the guard has stopped without a journal goes on as it was: what the servers
 // know to be done is not done again.
-func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
+func TestContainerStoppedByTheGuardStartsAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartNo)
 		h.assign(a)
@@ -183,7 +183,7 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 		a.Observed = 2
 		h.lease(time.Hour)
 		h.full(true, a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if signals := h.fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP", "SIGTERM"}) {
 			t.Errorf("it was sent %v", signals)
 		}
@@ -193,7 +193,7 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 
 // A container that no answer names needs its lease all the same, and so does one that
 // is to go: its own time to end may be longer than the servers wait.
-func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
+func TestUnassignedContainerStopsWithTheLease(t *testing.T) {
 	for name, next := range map[string]func(*host, structs.Assignment){
 		"not named":           func(h *host, _ structs.Assignment) { h.full(false) },
 		"unreadable":          func(h *host, a structs.Assignment) { a.Unreadable, a.Spec = "no", nil; h.assign(a) },

@@ -20,7 +20,7 @@ func TestHostWithoutANetworkLeft(t *testing.T) {
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	t.Cleanup(r.stop)
 	s.is("a", structs.ContainerRunning)
-	full := func() *bool { // as it was told last
+	full := func() *bool { // as it was reported last
 		var last *bool
 		for _, r := range s.reports {
 			if r.NetworksFull != nil {
@@ -31,16 +31,16 @@ func TestHostWithoutANetworkLeft(t *testing.T) {
 	}
 	s.assign(b)
 	s.eventually("b is refused", func() bool {
-		told := s.told["b"]
-		return told.Refused && told.Failed && told.Reason != "" && full() != nil && *full()
+		reported := s.reported["b"]
+		return reported.Refused && reported.Failed && reported.Reason != "" && full() != nil && *full()
 	})
-	if s.told["a"].Refused {
+	if s.reported["a"].Refused {
 		t.Error("the one that runs is refused, too")
 	}
 	// The servers take b away, and a goes: its network makes room.
 	b.Desired, a.Desired, a.Generation = structs.DesiredAbsent, structs.DesiredAbsent, 2
 	s.assign(a, b)
-	s.eventually("b is gone", func() bool { return s.told["b"].Status == structs.ContainerGone })
+	s.eventually("b is gone", func() bool { return s.reported["b"].Status == structs.ContainerGone })
 	s.eventually("there is room again", func() bool { return !*full() })
 	b.Desired, b.Epoch = structs.DesiredRunning, 2
 	s.assign(b)

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestWholeSumsUpItsParts(t *testing.T) {
+func TestReportSumsUpParts(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	of := func(status structs.ContainerStatus, generation uint64) structs.Observed {
 		return structs.Observed{Status: status, Generation: generation}
@@ -47,9 +47,9 @@ func TestWholeSumsUpItsParts(t *testing.T) {
 	}
 }
 
-// TestPartIsReachedByItsName opens what a session needs of each part, and of none by
+// TestSessionOfAPart opens what a session needs of each part, and of none by
 // the name of the whole.
-func TestPartIsReachedByItsName(t *testing.T) {
+func TestSessionOfAPart(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
 		seen := map[string]bool{}
@@ -66,10 +66,10 @@ func TestPartIsReachedByItsName(t *testing.T) {
 	})
 }
 
-// TestPartsThatNobodyNamesGo has parts on the engine that no assignment names: of a
+// TestUnnamedPartsAreRemoved has parts on the engine that no assignment names: of a
 // workload that has others, of one that is deleted, and of one that is not the
 // cluster's. They go, and nothing else does.
-func TestPartsThatNobodyNamesGo(t *testing.T) {
+func TestUnnamedPartsAreRemoved(t *testing.T) {
 	inHost(t, func(h *host) {
 		stray := func(id, name string) structs.Ref {
 			ref := structs.Ref{Kind: kindPair, ID: id, Epoch: 1, Part: name}
@@ -91,7 +91,7 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 				t.Errorf("%s is %+v", ref, c)
 			}
 		}
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		stray("a", "third")
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
@@ -106,7 +106,7 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 func TestPartsAreKeptInQuarantine(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
-		h.parted = true
+		h.diverged = true
 		h.full(true)
 		h.full(true)
 		h.restart()
@@ -126,11 +126,11 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 			err = json.Unmarshal(b, &report)
 		}
 		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) || report.Kept[0].SpecHash != "" {
-			t.Errorf("the servers are told %s, %v", b, err)
+			t.Errorf("the servers are reported %s, %v", b, err)
 		}
 		h.rec.quarantine.end(a.Ref(), "a test wants it")
 		if report, _ := h.rec.quarantine.reporter.next(); len(report.Ended) != 1 || report.Ended[0].Ref() != a.Ref() {
-			t.Errorf("at its end the servers are told %+v", report)
+			t.Errorf("at its end the servers are reported %+v", report)
 		}
 	})
 }

@@ -37,10 +37,10 @@ func (s *fakeServer) otherHistory(known ...structs.Assignment) {
 	})
 }
 
-// TestOlderDataOfTheServersRemovesNothing: an agent that has followed another history
+// TestServersWithOlderDataRemoveNothing: an agent that has followed another history
 // puts into quarantine what the servers don't know, says so, and is normal otherwise:
 // what the servers forget later is removed.
-func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
+func TestServersWithOlderDataRemoveNothing(t *testing.T) {
 	for name, restart := range map[string]bool{"while the agent runs": false, "while the agent is down": true} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
@@ -88,9 +88,9 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 	}
 }
 
-// TestGenerationsOfAnotherHistory: what was done in the other history is no reason
+// TestGenerationsOfAnotherHistoryAreNotDone: what was done in the other history is no reason
 // to leave out what is asked for in this one, under the same numbers.
-func TestGenerationsOfAnotherHistory(t *testing.T) {
+func TestGenerationsOfAnotherHistoryAreNotDone(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	saved := theirs("a")
@@ -102,9 +102,9 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 		a = next(a, structs.DesiredRunning)
 	}
 	s.assign(a)
-	s.eventually("the last generation is told", func() bool { return s.told[a.ContainerID].Generation == a.Generation })
+	s.eventually("the last generation is reported", func() bool { return s.reported[a.ContainerID].Generation == a.Generation })
 	s.otherHistory(saved)
-	s.eventually("all is settled", func() bool { return !s.pending && s.told[a.ContainerID].Generation == saved.Generation })
+	s.eventually("all is settled", func() bool { return !s.pending && s.reported[a.ContainerID].Generation == saved.Generation })
 	starts := fake.Seen.Starts(ref(saved))
 	stopped := next(saved, structs.DesiredStopped)
 	s.assign(stopped)
@@ -112,8 +112,8 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 	again := next(stopped, structs.DesiredRunning)
 	s.assign(again)
 	s.eventually("it is started", func() bool {
-		told := s.told[a.ContainerID]
-		return told.Status == structs.ContainerRunning && told.Generation == again.Generation
+		reported := s.reported[a.ContainerID]
+		return reported.Status == structs.ContainerRunning && reported.Generation == again.Generation
 	})
 	if n := fake.Seen.Starts(ref(saved)); n != starts+1 {
 		t.Errorf("started %d times, and %d before", n, starts)
@@ -132,18 +132,18 @@ func TestQuarantineIsKept(t *testing.T) {
 	s.is(a.ContainerID, structs.ContainerRunning)
 	s.otherHistory()
 	s.eventually("it is in quarantine", func() bool { return s.quarantine[refOf(a)].SpecHash != "" })
-	s.change(func() { clear(s.told) })
+	s.change(func() { clear(s.reported) })
 	stopped := next(a, structs.DesiredStopped)
 	s.assign(stopped)
-	s.eventually("the servers hear why nothing is done", func() bool { return s.told[a.ContainerID].Failed && s.told[a.ContainerID].Reason != "" })
+	s.eventually("the servers hear why nothing is done", func() bool { return s.reported[a.ContainerID].Failed && s.reported[a.ContainerID].Reason != "" })
 	if fake.Seen.Stops(ref(a)) != 0 {
 		t.Fatal("what is in quarantine was stopped")
 	}
 	s.assign(next(stopped, structs.DesiredRunning))
 	s.decide(refOf(a), structs.AdoptionKeep)
 	s.eventually("it is the cluster's again", func() bool {
-		told := s.told[a.ContainerID]
-		return len(s.quarantine) == 0 && told.Status == structs.ContainerRunning && !told.Failed
+		reported := s.reported[a.ContainerID]
+		return len(s.quarantine) == 0 && reported.Status == structs.ContainerRunning && !reported.Failed
 	})
 	if fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 {
 		t.Errorf("started %d and stopped %d times", fake.Seen.Starts(ref(a)), fake.Seen.Stops(ref(a)))
@@ -167,7 +167,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			}
 			return firstError(err, os.WriteFile(path, b, 0o600))
 		},
-		"gone before it was told": os.Remove,
+		"gone before it was reported": os.Remove,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
@@ -181,7 +181,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			if err := lose(filepath.Join(dir, fileJournal)); err != nil {
 				t.Fatal(err)
 			}
-			if name == "gone before it was told" {
+			if name == "gone before it was reported" {
 				s.change(func() { clear(s.quarantine); s.pending = true })
 			}
 			s.mu.Lock()
@@ -210,9 +210,9 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// TestAgentOfNoLineage: one that has seen no lineage, of servers of an earlier
+// TestAgentWithoutALineage: one that has seen no lineage, of servers of an earlier
 // version, behaves as ever.
-func TestAgentOfNoLineage(t *testing.T) {
+func TestAgentWithoutALineage(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 	s.lineage = ""
 	r := runAgent(t, dir, fake, nil, s)
@@ -231,7 +231,7 @@ func TestAgentOfNoLineage(t *testing.T) {
 	}
 }
 
-// TestQuarantineWaitsForTheEngine: what the engine has not told of yet isn't judged,
+// TestQuarantineWaitsForTheEngine: what the engine has not reported of yet isn't judged,
 // and is judged by a later answer as one of another history, too.
 func TestQuarantineWaitsForTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
@@ -241,16 +241,16 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		h.stop()
 		h.fake.Outside.Down()
 		h.start()
-		h.parted = true
+		h.diverged = true
 		h.full(true)
-		if !h.parted {
-			t.Fatal("it was judged before the engine had told what it has")
+		if !h.diverged {
+			t.Fatal("it was judged before the engine had reported what it has")
 		}
 		h.fake.Outside.Up()
 		h.after(10 * time.Second)
 		h.full(true)
-		if h.parted || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
-			t.Fatalf("parted %v, kept %v", h.parted, h.rec.journal.allKept())
+		if h.diverged || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
+			t.Fatalf("diverged %v, kept %v", h.diverged, h.rec.journal.allKept())
 		}
 		h.restart()
 		h.full(true)
@@ -263,7 +263,7 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		b := want("b", 1, structs.DesiredRunning)
 		b.Epoch = 3
 		h.assign(b)
-		h.parted = true
+		h.diverged = true
 		older := b
 		older.Epoch = 2
 		h.full(true, older)

@@ -33,13 +33,13 @@ type fakeServer struct {
 	noGossip     bool // there are too many hosts for it
 	polls        []poll
 	reports      []structs.StatusReport
-	told         map[string]structs.ContainerReport
+	reported         map[string]structs.ContainerReport
 	want         map[string]structs.Assignment
 	at           map[string]uint64 // index at which want changed
 	offers       []structs.SessionOffer
 	unconfirmed  bool
 	lease        time.Duration
-	bay          *string        // that has the host; nil: it isn't told
+	bay          *string        // that has the host; nil: it isn't reported
 	mute         bool           // polls are not acknowledged
 	deny         *structs.Error // answers registrations; nil for none
 	lineage      string
@@ -62,7 +62,7 @@ type poll struct {
 func newFakeServer(t testing.TB) *fakeServer {
 	s := &fakeServer{
 		t: t, changed: make(chan struct{}), cluster: "c1", index: 10,
-		told: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
+		reported: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
 		dialed: make(chan *websocket.Conn, 10), lineage: structs.NewID(),
 		quarantine: map[structs.QuarantineRef]structs.Quarantined{}, decidedAt: map[structs.QuarantineRef]uint64{},
 	}
@@ -215,9 +215,9 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 	if at.Lineage != "" {
 		at.Index = number("seen")
 	}
-	parted := s.diverged != nil && s.diverged(at)
+	diverged := s.diverged != nil && s.diverged(at)
 	s.mu.Unlock()
-	if parted {
+	if diverged {
 		http.Error(w, "another history", http.StatusConflict)
 		return
 	}
@@ -275,7 +275,7 @@ func (s *fakeServer) status(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.reports = append(s.reports, report)
 	for _, c := range report.Containers {
-		s.told[c.ContainerID] = c
+		s.reported[c.ContainerID] = c
 		if a := s.want[c.ContainerID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
 			delete(s.want, c.ContainerID)
 		}
@@ -325,15 +325,15 @@ func (s *fakeServer) eventually(what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.t.Fatalf("not within %s: %s; told %+v", patience, what, s.told)
+			s.t.Fatalf("not within %s: %s; reported %+v", patience, what, s.reported)
 		}
 	}
 }
 
-// is waits until the server was told of the status.
+// is waits until the server was reported of the status.
 func (s *fakeServer) is(id string, status structs.ContainerStatus) {
 	s.t.Helper()
-	s.eventually(id+" is "+string(status), func() bool { return s.told[id].Status == status })
+	s.eventually(id+" is "+string(status), func() bool { return s.reported[id].Status == status })
 }
 
 // running is an agent that runs, and its end.

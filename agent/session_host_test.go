@@ -151,7 +151,7 @@ func TestVolumeSessions(t *testing.T) {
 	}
 }
 
-func TestHostSessionsRefuseWhatTheyDontKnow(t *testing.T) {
+func TestHostSessionsRefuseUnknownKinds(t *testing.T) {
 	s, _, _ := catHost(t, false)
 	for _, k := range []structs.SessionKind{"image_paint", structs.SessionImagePull, structs.SessionLogs} {
 		if got := listen(t, s.offer(hostKind(k, nil))); got.last.Code != structs.CodeInvalid || !strings.Contains(got.last.Error, string(k)) {

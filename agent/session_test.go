@@ -77,7 +77,7 @@ func logs(sid string, follow bool) structs.SessionOffer {
 	return structs.SessionOffer{SID: sid, Kind: structs.SessionLogs, ContainerID: "a", Epoch: 1, Logs: &structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1, Follow: follow}}
 }
 
-func TestSessions(t *testing.T) {
+func TestLogsAndExecSessions(t *testing.T) {
 	s, fake, a := sessionHost(t, nil)
 	got := listen(t, s.offer(logs("1", false)))
 	if got.stdout != "one\n" || got.stderr != "bad\n" || !got.last.Done {

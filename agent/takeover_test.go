@@ -9,10 +9,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestJournalOfEarlierBuilds takes over an engine and a journal that a build has left
+// TestJournalOfBuildsWithoutKindsIsRead takes over an engine and a journal that a build has left
 // which knew of containers only, killed between an intent and its start: nothing is
 // made, started or stopped again but what was under way.
-func TestJournalOfEarlierBuilds(t *testing.T) {
+func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.stop()
 		b, err := os.ReadFile("testdata/containers.journal")
@@ -44,7 +44,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 		dying := put("dying", "e8", backend.StateCreated)
 		dying.Generation, dying.StartGeneration = 2, 2
 		h.start()
-		if at := h.rec.journal.position(); at != (seen{ClusterID: "c1", Incarnation: 1, Index: 42, Lineage: "l1", BayID: "b1"}) {
+		if at := h.rec.journal.position(); at != (position{ClusterID: "c1", Incarnation: 1, Index: 42, Lineage: "l1", BayID: "b1"}) {
 			t.Errorf("it has followed %+v", at)
 		}
 		all := []structs.Assignment{running, stopped, killed, always, dying}
@@ -54,7 +54,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			if a.Desired == structs.DesiredStopped {
 				status = structs.ContainerStopped
 			}
-			h.settled(a, status)
+			h.completed(a, status)
 			starts := 0
 			if a.ContainerID == "dying" {
 				starts = 1
@@ -65,7 +65,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			t.Errorf("%q was sent again", sent)
 		}
 		if got := h.last("always").RestartCount; got != 1 {
-			t.Errorf("%d restarts are told, want that of the journal", got)
+			t.Errorf("%d restarts are reported, want that of the journal", got)
 		}
 		h.counts(kept, 0, 0)
 		if c := h.fake.Seen.Containers()[ref(kept)]; c.State != backend.StateRunning {

@@ -31,7 +31,7 @@ func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
 // however long the engine is away; never by one that is new.
 func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	settledHost(t, s, fake, dir)
+	runningHost(t, s, fake, dir)
 	// The data dir is as an earlier agent has left it.
 	if err := os.Remove(filepath.Join(dir, fileVolumes)); err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-			a := settledHost(t, s, fake, dir)
+			a := runningHost(t, s, fake, dir)
 			old := s.registers[0]
 			copied := filepath.Join(t.TempDir(), "copy")
 			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
@@ -89,13 +89,13 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 			s2.eventually("it polls", func() bool { return len(s2.polls) > 0 })
 			r.stop()
 			s2.mu.Lock()
-			reg, first, told := s2.registers[0], s2.polls[0], len(s2.told)
+			reg, first, reported := s2.registers[0], s2.polls[0], len(s2.reported)
 			s2.mu.Unlock()
 			if reg.HostID == old.HostID || reg.Secret == old.Secret || reg.Follows.ClusterID != "" || reg.Fingerprint.Engine != engine {
 				t.Errorf("it registers with %+v", reg)
 			}
-			if first.index != 0 || told != 0 {
-				t.Errorf("its first poll is %+v, and it tells of %d", first, told)
+			if first.index != 0 || reported != 0 {
+				t.Errorf("its first poll is %+v, and it tells of %d", first, reported)
 			}
 			if kept := readFile(t, copied, "host-"+old.HostID, fileSecret); strings.TrimSpace(kept) != old.Secret {
 				t.Error("the old host's secret is not kept")
@@ -119,7 +119,7 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 // TestEngineKeepsItsHost: what changes in an engine's life makes no other one of it.
 func TestEngineKeepsItsHost(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	whole := fake.Seen.Identity()
 	for i, now := range []structs.EngineIdentity{
 		{},                               // an agent that can't tell
@@ -168,8 +168,8 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 	}
 }
 
-// TestDamagedIdentity: an identity that can't be read is nobody's, whatever runs.
-func TestDamagedIdentity(t *testing.T) {
+// TestDamagedHostIDIsRefused: an identity that can't be read is nobody's, whatever runs.
+func TestDamagedHostIDIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(string) string{
 		"empty":           func(string) string { return "" },
 		"blank":           func(string) string { return "\n \n" },
@@ -185,7 +185,7 @@ func TestDamagedIdentity(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 			s.cluster = structs.NewID()
-			a := settledHost(t, s, fake, dir)
+			a := runningHost(t, s, fake, dir)
 			id := s.registers[0].HostID
 			path := filepath.Join(dir, fileHost)
 			j, _, err := openJournal(filepath.Join(dir, fileJournal)) // with all kinds of lines in it
@@ -222,11 +222,11 @@ func flip(s string, i int) string {
 	return string(b)
 }
 
-// TestDamagedEngineRecord: without it the agent is the host that it was, and the
+// TestDamagedEngineRecordIsWrittenAgain: without it the agent is the host that it was, and the
 // servers hold the engine against their own record.
-func TestDamagedEngineRecord(t *testing.T) {
+func TestDamagedEngineRecordIsWrittenAgain(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	path := filepath.Join(dir, fileEngine)
 	whole := readFile(t, path)
 	for i, content := range []string{"", "nonsense", whole[:len(whole)-5], flip(whole, 3), flip(whole, strings.Index(whole, `"inode":`)+9), flip(whole, strings.Index(whole, `"host_id":"`)+14), whole + whole} {
@@ -244,12 +244,12 @@ func TestDamagedEngineRecord(t *testing.T) {
 	untouched(t, fake, a)
 }
 
-// TestLostIdentity: with the file gone the agent asks as a new host and says what
+// TestLostHostIDNeedsAJoinToken: with the file gone the agent asks as a new host and says what
 // runs on the engine; a server that refuses that for good ends it.
-func TestLostIdentity(t *testing.T) {
+func TestLostHostIDNeedsAJoinToken(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 	s.cluster = structs.NewID()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	id := s.registers[0].HostID
 	for _, file := range []string{fileHost, fileJournal} {
 		if err := os.Remove(filepath.Join(dir, file)); err != nil {
@@ -277,11 +277,11 @@ func TestLostIdentity(t *testing.T) {
 	untouched(t, fake, a)
 }
 
-// TestSuccessionSurvivesAKill: an agent that dies while it becomes another host goes
+// TestReplacingAHostSurvivesAKill: an agent that dies while it becomes another host goes
 // on with the identity that a server may have let in.
-func TestSuccessionSurvivesAKill(t *testing.T) {
+func TestReplacingAHostSurvivesAKill(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	settledHost(t, s, fake, dir)
+	runningHost(t, s, fake, dir)
 	old := s.registers[0]
 	before := []byte(readFile(t, dir, fileHost))
 	// What is in quarantine there is not here.
@@ -306,19 +306,19 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	shut := func(d *dataDir, j *journal) { _ = errors.Join(d.close(), j.close()) }
 
 	d, j := open()
-	if err := d.meet(other, false); !errors.Is(err, errOtherEngine) {
+	if err := d.checkEngine(other, false); !errors.Is(err, errOtherEngine) {
 		t.Fatalf("without a token: %v", err)
 	}
-	if err := d.meet(other, true); err != nil {
+	if err := d.checkEngine(other, true); err != nil {
 		t.Fatal(err)
 	}
-	hostID, secret := d.as()
+	hostID, secret := d.registersAs()
 	shut(d, j) // let in, and killed
 	d, j = open()
-	if err := d.meet(other, true); err != nil {
+	if err := d.checkEngine(other, true); err != nil {
 		t.Fatal(err)
 	}
-	if h, s := d.as(); h != hostID || s != secret || h == old.HostID {
+	if h, s := d.registersAs(); h != hostID || s != secret || h == old.HostID {
 		t.Fatalf("it goes on as %s", h)
 	}
 	if err := d.registered(other, j); err != nil {
@@ -326,7 +326,7 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	}
 	shut(d, j)
 	// Killed before the last step: host_id is as it was.
-	next := identity{HostID: hostID, Engine: other, Secret: secret}
+	next := hostRecord{HostID: hostID, Engine: other, Secret: secret}
 	for _, file := range []string{fileHost, fileEngine} { // the record is written first, and then host_id
 		kept := []byte(readFile(t, dir, "host-"+old.HostID, file))
 		if err := errors.Join(os.WriteFile(d.file(file), kept, 0o600), os.WriteFile(d.file(fileNext), next.encode(), 0o600)); err != nil {
@@ -344,13 +344,13 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 		}
 	}
 	d, j = open()
-	if err := errors.Join(d.meet(other, true), d.registered(other, j)); err != nil {
+	if err := errors.Join(d.checkEngine(other, true), d.registered(other, j)); err != nil {
 		t.Fatal(err)
 	}
 	shut(d, j)
 	d, j = open()
 	defer shut(d, j)
-	if h, s := d.as(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (seen{}) || len(j.refs())+len(j.allKept()) != 0 {
+	if h, s := d.registersAs(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (position{}) || len(j.refs())+len(j.allKept()) != 0 {
 		t.Fatalf("it is %s with the engine %+v, and has followed %+v", h, d.engine, j.position())
 	}
 	kept := filepath.Join(dir, "host-"+old.HostID)
@@ -358,16 +358,16 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 		t.Error("what was there before is not kept")
 	}
 	// A third engine is a third host.
-	if err := d.meet(structs.EngineIdentity{ID: "E3", Root: "/var/lib/docker"}, true); err != nil {
+	if err := d.checkEngine(structs.EngineIdentity{ID: "E3", Root: "/var/lib/docker"}, true); err != nil {
 		t.Fatal(err)
 	}
-	if h, _ := d.as(); h == hostID {
+	if h, _ := d.registersAs(); h == hostID {
 		t.Error("a third engine has the second one's host")
 	}
 }
 
-// TestOwnersAreToldOnce: and what servers would refuse is left out.
-func TestOwnersAreToldOnce(t *testing.T) {
+// TestOwnersAreReportedOnce: and what servers would refuse is left out.
+func TestOwnersAreReportedOnce(t *testing.T) {
 	fake := fakeEngine("E1")
 	o := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	for i := range uint64(3) {
