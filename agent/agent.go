@@ -73,11 +73,11 @@ func given(servers []string) func(addr string) bool {
 // can't be read, Reload logs that and keeps the certificates.
 func (a *Agent) Reload() {
 	if a.tls == nil {
-		a.conf.Logger.Info("nothing to read again: there are no certificates")
+		a.conf.Logger.Info("no certificates to read again")
 		return
 	}
 	if err := a.tls.Reload(); err != nil {
-		a.conf.Logger.Error("certificates can't be read again and stay what they were", "error", err)
+		a.conf.Logger.Error("certificates can't be read again; the old ones stay in use", "error", err)
 		return
 	}
 	a.conf.Logger.Info("certificates were read again")
@@ -113,7 +113,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	link := &link{fatal: make(chan error, 1), startedAt: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
+	link := &link{fatal: make(chan error, 1), startedAt: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir,
+		journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
 	quarantined := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
 	link.registered = func(registration uint64) {

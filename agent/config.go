@@ -82,11 +82,14 @@ func (c Config) validate() error {
 	case c.DataDir == "":
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
 	case c.Name == "" || len(c.Name) > structs.MaxName:
-		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name,
+			structs.MaxName)
 	case structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
 		return structs.Errorf(structs.CodeInvalid, "-name %q: %w", c.Name, structs.CheckName(c.Name))
 	case c.JoinToken == "" && lostHostID(c.DataDir):
-		return structs.Errorf(structs.CodeInvalid, "%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give -join-token", filepath.Join(c.DataDir, fileHost))
+		return structs.Errorf(structs.CodeInvalid,
+			"%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give "+
+				"-join-token", filepath.Join(c.DataDir, fileHost))
 	case c.JoinToken == "" && !HasSecret(c.DataDir):
 		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
 	case c.Backend == nil:
@@ -94,7 +97,8 @@ func (c Config) validate() error {
 	case c.ImageGCHigh < 0 || c.ImageGCHigh > 99:
 		return structs.Errorf(structs.CodeInvalid, "-image-gc-high %d not in 1..99 percent (0: never)", c.ImageGCHigh)
 	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
-		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow, c.ImageGCHigh)
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow,
+			c.ImageGCHigh)
 	case c.MaxSessions < 1:
 		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
 	case c.Backoff < time.Millisecond:

@@ -53,7 +53,8 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 			u.copies = make(map[string]backend.Entry)
 		}
 		u.copies[c.EngineID], changed = c.Entry, true
-		r.log.Warn("container only looks like one of magnum's, and is left alone", keysOf(ref, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)...)
+		r.log.Warn("container only looks like one of magnum's, and is left alone",
+			keysOf(ref, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)...)
 	}
 	if !changed {
 		return mine

@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// dockerCLI runs the engine's own command line, and returns what it prints.
+// dockerCLI runs the engine's command line, and returns its output.
 func dockerCLI(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -26,8 +26,8 @@ func dockerCLI(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// TestCopiesOnDocker: docker commit and docker run give a copy all labels. It is
-// reported of and left alone: while the container lives, is renamed, is removed by hand,
+// TestCopiesOnDocker: docker commit and docker run give a copy all labels. The copy is
+// reported and left alone while the container runs, is renamed, is removed by hand and
 // is deleted, and after a restart of the agent without its journal.
 func TestCopiesOnDocker(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
@@ -45,7 +45,7 @@ func TestCopiesOnDocker(t *testing.T) {
 		img := "magnum-copy:" + of.ContainerID
 		dockerCLI(t, "commit", backend.NameOf(ref(of)), img)
 		images = append(images, img)
-		// Not on a network of magnum's, which would have to stay for it.
+		// Not on a network of magnum's, which the copy would keep from being removed.
 		copies = append(copies, dockerCLI(t, "run", "-d", "--network", "none", img))
 	}
 	t.Cleanup(func() {
@@ -95,7 +95,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	})
 	untouched("after a stop and a start")
 
-	// The agent loses its journal; the row still knows.
+	// The agent loses its journal; the servers' row still has the engine ID.
 	r.stop()
 	s.change(func() {
 		for _, one := range []structs.Assignment{a, b} {
@@ -120,7 +120,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	s.assign(a, b)
 	s.eventually("both are gone", func() bool { return len(s.want) == 0 })
 	r.stop()
-	// Nothing but the labels is left.
+	// Only the labels are left.
 	if err := os.Remove(filepath.Join(dir, fileJournal)); err != nil {
 		t.Fatal(err)
 	}

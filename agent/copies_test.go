@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// leftAlone fails unless exactly these copies run, and nothing was done to any.
+// leftAlone fails unless exactly these copies run, and the agent called nothing on them.
 func (h *host) leftAlone(ids ...string) {
 	h.Helper()
 	slices.Sort(ids)
@@ -34,9 +34,8 @@ func (h *host) loseJournal() {
 	h.start()
 }
 
-// TestCopyIsLeftAlone: whoever has the labels of a container and isn't it is never
-// started, stopped, removed or taken for it, whatever becomes of the container, of
-// the agent and of its journal.
+// TestCopyIsLeftAlone: a copy is never started, stopped, removed or taken for the
+// container, whatever happens to the container, the agent and its journal.
 func TestCopyIsLeftAlone(t *testing.T) {
 	for name, inherited := range map[string]bool{"by commit and run": true, "with labels by hand": false} {
 		for what, restart := range map[string]func(*host){
@@ -85,11 +84,11 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					if got := h.last("b"); got.Status != structs.ContainerGone {
 						t.Errorf("then it is reported %+v", got)
 					}
-					// Placed anew beside the copy of its earlier epoch.
+					// The container is placed again beside the copy of its earlier epoch.
 					b.Epoch, b.Observed, b.EngineID = 2, 0, ""
 					full(a, b)
 					h.completed(b, structs.ContainerRunning)
-					// Deleted, and forgotten by the servers.
+					// The container is deleted, and the servers forget it.
 					a, b = next(a, structs.DesiredAbsent), next(b, structs.DesiredAbsent)
 					full(a, b)
 					full()
@@ -99,7 +98,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left", n)
 					}
-					// And the same UUID again, which a client may choose.
+					// A container with the same UUID, which a client may choose.
 					again := want("a", 10, structs.DesiredRunning)
 					full(again)
 					h.completed(again, structs.ContainerRunning)
@@ -109,7 +108,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left of the second life", n)
 					}
-					// Nothing is remembered of copies that are gone.
+					// Nothing is kept about removed copies.
 					h.fake.Outside.RemoveCopy(ofA)
 					h.fake.Outside.RemoveCopy(ofB)
 					h.after(time.Second)
@@ -123,8 +122,9 @@ func TestCopyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestServersRowProvesWhichIsTheCopy: what the servers know tells the original from a
-// copy; and without that its age, or how it got its labels.
+// TestServersRowProvesWhichIsTheCopy: the engine ID in the servers' row tells the
+// original from a copy. Without it, the age does, or whether the labels come from the
+// image.
 func TestServersRowProvesWhichIsTheCopy(t *testing.T) {
 	for name, c := range map[string]struct {
 		row, inherited, original bool // what there is
@@ -175,7 +175,7 @@ func TestServersRowProvesWhichIsTheCopy(t *testing.T) {
 	}
 }
 
-// TestCopyOfAnUnknownContainerIsLeftAlone: labels that came with an image make no orphan.
+// TestCopyOfAnUnknownContainerIsLeftAlone: labels from an image make no orphan.
 func TestCopyOfAnUnknownContainerIsLeftAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -190,7 +190,7 @@ func TestCopyOfAnUnknownContainerIsLeftAlone(t *testing.T) {
 		h.full(true)
 		h.after(time.Minute)
 		h.leftAlone(copied)
-		// What magnum made and nobody knows goes, as ever.
+		// An unknown container that magnum has created is removed.
 		h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: structs.ContainerRef("b", 1), Spec: backendtest.Sleeper()})
 		h.after(time.Second)
 		h.full(true)
@@ -202,7 +202,7 @@ func TestCopyOfAnUnknownContainerIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestCopiesAreReported: the servers hear of copies, of a bounded number by name, and
+// TestCopiesAreReported: copies are reported, a limited number of them by name, and
 // again after each registration.
 func TestCopiesAreReported(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
@@ -221,13 +221,18 @@ func TestCopiesAreReported(t *testing.T) {
 	one := fake.Outside.Copy(ref(a), true)
 	s.eventually("the copy is reported", func() bool {
 		c := reported()
-		return c != nil && c.Count == 1 && len(c.First) == 1 && c.First[0] == structs.Copy{EngineID: one, Name: "copy-" + one[1:], ContainerID: "a", Epoch: 1}
+		return c != nil && c.Count == 1 && len(c.First) == 1 &&
+			c.First[0] == structs.Copy{EngineID: one, Name: "copy-" + one[1:], ContainerID: "a", Epoch: 1}
 	})
 	var more []string
 	for range structs.MaxCopies + 5 {
 		more = append(more, fake.Outside.Copy(ref(a), true))
 	}
-	s.eventually("all are counted", func() bool { c := reported(); return c.Count == structs.MaxCopies+6 && len(c.First) == structs.MaxCopies })
+	s.eventually("all are counted", func() bool {
+		c := reported()
+		return c.Count == structs.MaxCopies+6 &&
+			len(c.First) == structs.MaxCopies
+	})
 	s.change(func() { s.registration += 5; s.reports = nil })
 	s.eventually("they are reported again", func() bool { c := reported(); return c != nil && c.Count == structs.MaxCopies+6 })
 	for _, id := range append(more, one) {
@@ -240,7 +245,7 @@ func TestCopiesAreReported(t *testing.T) {
 	}
 }
 
-// TestStopOfTheAgentLeavesCopies: with RemoveOnStop only what is magnum's goes.
+// TestStopOfTheAgentLeavesCopies: RemoveOnStop removes only magnum's containers.
 func TestStopOfTheAgentLeavesCopies(t *testing.T) {
 	s, fake := newFakeServer(t), fakeEngine("E1")
 	a := want("a", 1, structs.DesiredRunning)
@@ -255,7 +260,8 @@ func TestStopOfTheAgentLeavesCopies(t *testing.T) {
 	}
 }
 
-// TestEngineIDIsKeptWhileThereAreCopies: while there are copies, a record keeps what tells them.
+// TestEngineIDIsKeptWhileThereAreCopies: a forgotten record keeps its proof while
+// copies exist.
 func TestEngineIDIsKeptWhileThereAreCopies(t *testing.T) {
 	j, _, err := openJournal(t.TempDir() + "/journal")
 	if err != nil {

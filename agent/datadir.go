@@ -84,7 +84,8 @@ func (d *dataDir) read() error {
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return structs.Errorf(structs.CodeConflict, "another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
+		return structs.Errorf(structs.CodeConflict,
+			"another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
 	case err != nil:
 		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
 	}

@@ -36,7 +36,7 @@ func onDocker(t *testing.T, adapt func(*structs.Assignment)) (*fakeServer, backe
 	return s, d, a
 }
 
-// done waits until the assignment is reported to be carried out.
+// done waits until the assignment is reported as carried out.
 func (s *fakeServer) done(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
 	var last structs.ContainerReport
 	s.eventually("carried out", func() bool {
@@ -49,8 +49,9 @@ func (s *fakeServer) done(a structs.Assignment, status structs.ContainerStatus) 
 // run runs a command in the container.
 func run(t *testing.T, s *fakeServer, a structs.Assignment, command ...string) string {
 	t.Helper()
-	got := listen(t, s.offer(structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch,
-		Exec: &structs.ExecRequest{Command: command}}))
+	got := listen(t, s.offer(structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionExec, ContainerID: a.ContainerID,
+		Epoch: a.Epoch,
+		Exec:  &structs.ExecRequest{Command: command}}))
 	if got.last.ExitCode == nil || *got.last.ExitCode != 0 {
 		t.Fatalf("%v gives %+v", command, got)
 	}
@@ -129,7 +130,7 @@ func removeVolume(t *testing.T, name string) {
 	}
 }
 
-// TestRebuildOnDocker keeps a file in a volume and loses one beside it.
+// TestRebuildOnDocker keeps a file in a volume and loses one outside.
 func TestRebuildOnDocker(t *testing.T) {
 	var project, cluster string
 	t.Cleanup(func() { removeVolume(t, "mg-"+cluster[:8]+"-"+project+"-data") }) // after the container that uses it
@@ -198,14 +199,15 @@ func TestSessionsOnDocker(t *testing.T) {
 	if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, bytes.Repeat([]byte("x"), 5<<20)) {
 		t.Errorf("%d bytes came back, %v", len(b), err)
 	}
-	// Too much in either direction.
+	// The size limit holds in both directions.
 	conn = s.offer(offer(structs.SessionArchivePut, func(o *structs.SessionOffer) { o.Path = "/tmp" }))
 	go upload(t, conn, fileArchive(t, "huge", structs.MaxArchive))
 	if got = listen(t, conn); got.last.Code != structs.CodeTooLarge {
 		t.Errorf("too large a put ends with %+v", got.last)
 	}
 	run(t, s, a, "sh", "-c", "head -c 70000000 /dev/zero >/tmp/huge")
-	if got = listen(t, s.offer(offer(structs.SessionArchiveGet, func(o *structs.SessionOffer) { o.Path = "/tmp/huge" }))); got.last.Code != structs.CodeTooLarge {
+	if got = listen(t, s.offer(offer(structs.SessionArchiveGet,
+		func(o *structs.SessionOffer) { o.Path = "/tmp/huge" }))); got.last.Code != structs.CodeTooLarge {
 		t.Errorf("too large a get ends with %+v", got.last)
 	}
 
@@ -222,8 +224,8 @@ func TestSessionsOnDocker(t *testing.T) {
 	}
 }
 
-// TestRefusedLimitsOnDocker: a container that uses more memory than is wanted of
-// it keeps what it has, and whatever else is asked of it has not failed.
+// TestRefusedLimitsOnDocker: a container that uses more memory than its new limit keeps
+// the old limit, and other actions on it don't fail.
 func TestRefusedLimitsOnDocker(t *testing.T) {
 	s, _, a := onDocker(t, func(a *structs.Assignment) {
 		*a = command(*a, "head -c 30m /dev/zero >/dev/shm/used; exec sleep 600")
@@ -239,7 +241,8 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 		d      structs.Desired
 		status structs.ContainerStatus
 	}{
-		{structs.DesiredPaused, structs.ContainerPaused}, {structs.DesiredRunning, structs.ContainerRunning}, {structs.DesiredStopped, structs.ContainerStopped},
+		{structs.DesiredPaused, structs.ContainerPaused}, {structs.DesiredRunning, structs.ContainerRunning}, {structs.DesiredStopped,
+			structs.ContainerStopped},
 	} {
 		a = next(a, step.d)
 		s.assign(a)
@@ -247,14 +250,18 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 			t.Fatalf("%s: reported %+v", step.d, r)
 		}
 	}
-	// What needs no memory any more gets the limit.
+	// The limit is set once the container needs less memory.
 	a = next(a, structs.DesiredStopped)
 	s.assign(a)
-	s.eventually("the limit is there", func() bool { c := s.reported[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
+	s.eventually("the limit is there", func() bool {
+		c := s.reported[a.ContainerID]
+		return c.Memory == 16<<20 && c.Reason == "" &&
+			!c.Failed
+	})
 }
 
-// TestFailedRebuildOnDocker: what can't be had leaves the old container running, what
-// can replaces it.
+// TestFailedRebuildOnDocker: a missing image leaves the old container running; an
+// existing one replaces it.
 func TestFailedRebuildOnDocker(t *testing.T) {
 	s, d, a := onDocker(t, func(*structs.Assignment) {})
 	old := ref(a)
@@ -268,7 +275,8 @@ func TestFailedRebuildOnDocker(t *testing.T) {
 	}
 	for _, image := range []string{"UPPER:tag:tag", "127.0.0.1:1/magnum-test/nowhere:1"} {
 		rebuild(image)
-		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) || !strings.Contains(r.Reason, "runs on") {
+		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) ||
+			!strings.Contains(r.Reason, "runs on") {
 			t.Fatalf("reported %+v", r)
 		}
 		if c, err := d.Inspect(t.Context(), backend.NameOf(old)); err != nil || c.State != backend.StateRunning {
@@ -284,8 +292,8 @@ func TestFailedRebuildOnDocker(t *testing.T) {
 	}
 }
 
-// TestCommandsThatCannotBeExecutedOnDocker has the exit codes of shells, and a path that
-// isn't there is not taken for a container.
+// TestCommandsThatCannotBeExecutedOnDocker: exit codes are those of shells, and a
+// missing path is not taken for a missing container.
 func TestCommandsThatCannotBeExecutedOnDocker(t *testing.T) {
 	s, _, a := onDocker(t, func(*structs.Assignment) {})
 	offer := structs.SessionOffer{Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch}
@@ -306,7 +314,8 @@ func TestCommandsThatCannotBeExecutedOnDocker(t *testing.T) {
 			t.Errorf("%+v: %q, %+v", c.req, got.stdout, got.last)
 		}
 	}
-	offer = structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionArchiveGet, ContainerID: a.ContainerID, Epoch: a.Epoch, Path: "/nope"}
+	offer = structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionArchiveGet, ContainerID: a.ContainerID, Epoch: a.Epoch,
+		Path: "/nope"}
 	if got := listen(t, s.offer(offer)); got.last.Code != structs.CodeNotFound || got.last.Kind != structs.KindPath {
 		t.Errorf("%+v", got.last)
 	}

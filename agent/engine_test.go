@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// dockerHost returns the real engine, and removes at the end what the host of
-// dir has left on it.
+// dockerHost returns the real engine, and removes what the host of dir has left on it
+// at the end.
 func dockerHost(t *testing.T, s *fakeServer, dir string) *docker.Docker {
 	t.Helper()
 	d, err := docker.New(docker.Config{})
@@ -75,7 +75,7 @@ func TestContainerFromCreateToDeleteOnDocker(t *testing.T) {
 	}
 	first := started()
 
-	// Stopped and started, the agent finds it as it was.
+	// After a restart the agent finds the container unchanged.
 	r.stop()
 	r = runAgent(t, dir, d, nil, s)
 	s.eventually("reported again", func() bool { return len(s.registers) == 2 && s.reports[len(s.reports)-1].Registration == 2 })

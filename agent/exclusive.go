@@ -75,7 +75,8 @@ func (x *exclusives) unconfirmLocked() {
 // end ends the process of a container because the lease has ended. The process is asked
 // to end, and killed soon after: it must have ended before the servers may place the
 // container again. again says how long the process still has; 0: it has ended.
-func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment, c *backend.Container, rec *record) (again time.Duration, err error) {
+func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment, c *backend.Container, rec *record) (again time.Duration,
+	err error) {
 	if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
 		rec.Lease, rec.Lapsed = true, &intent{Generation: want.Generation, StartedAt: c.StartedAt}
 		if err := x.journal.put(*rec); err != nil {
@@ -105,7 +106,8 @@ func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment,
 // running: unknown ones, other epochs, and those to be stopped or removed, whose own stop
 // timeout may be too long. It leaves alone those for which guarded holds, because their
 // pass ends them. again or an error ends the pass.
-func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assignment, all map[uint64]*backend.Container, guarded func(*backend.Container) bool) (again time.Duration, err error) {
+func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assignment, all map[uint64]*backend.Container,
+	guarded func(*backend.Container) bool) (again time.Duration, err error) {
 	var live []*backend.Container
 	for _, c := range all {
 		if c.Live() && x.journal.needsLease(c.Entry) {
@@ -291,7 +293,8 @@ func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err e
 func (p *pass) reportWaiting() {
 	reason := "it is exclusive: it is started once the servers have confirmed that it belongs on this host"
 	if p.task.rec.Lapsed != nil {
-		reason = "it was stopped because its host could not reach the servers in time; it goes on here or elsewhere once they are reached"
+		reason = "it was stopped because its host could not reach the servers in time; " +
+			"it is started again, here or on another host, once they are reached"
 	}
 	if p.task.rec.Generation == 0 {
 		p.report(structs.Observed{Status: structs.ContainerCreating, Reason: reason}, nil)

@@ -25,7 +25,11 @@ func featuresOf(b backend.Backend) features {
 
 // The refusals of sessions whose interface the backend lacks.
 var (
-	errNoConsoles = structs.Errorf(structs.CodeInvalid, "the backend of this host does not let users look into containers: no logs, execute, attach, stats, top or copies; use the engine's own tools")
-	errNoImages   = structs.Errorf(structs.CodeInvalid, "the backend of this host keeps no images that magnum can list, pull, load or prune; choose a host with another backend")
-	errNoVolumes  = structs.Errorf(structs.CodeInvalid, "the backend of this host keeps no volumes that magnum can list or delete; choose a host with another backend")
+	errNoConsoles = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host does not let users look into containers: no logs, execute, attach, stats, top or copies; use the "+
+			"engine's own tools")
+	errNoImages = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host keeps no images that magnum can list, pull, load or prune; choose a host with another backend")
+	errNoVolumes = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host keeps no volumes that magnum can list or delete; choose a host with another backend")
 )

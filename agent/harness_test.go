@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// host is a reconciler on an engine in memory, with a server's memory of what
-// it was reported. It lives inside a synctest bubble.
+// host is a reconciler on an engine in memory, with what a server remembers of its
+// reports. It runs inside a synctest bubble.
 type host struct {
 	*testing.T
 	fake  *backendtest.Fake
@@ -30,16 +30,16 @@ type host struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	mu       sync.Mutex
-	reported     map[string]structs.ContainerReport
-	history  []structs.ContainerReport
-	askedFor int  // full answers
-	diverged bool // the next full answers are of another history, until one is judged
-	deaf     bool // reports are not taken
-	crashAt  int  // the agent dies at this seam; 0 never
-	seams    int
-	dead     bool
-	noRoom   bool // for another project's network, as it was reported
+	mu             sync.Mutex
+	reported       map[string]structs.ContainerReport
+	history        []structs.ContainerReport
+	askedFor       int  // the number of full answers that were asked for
+	diverged       bool // the next full answers are of another history, until one is judged
+	rejectsReports bool // reports are not taken
+	crashAt        int  // the agent dies at this seam; 0: never
+	seams          int
+	dead           bool
+	noRoom         bool // the host has reported that it has no room for another project's network
 }
 
 // inHost runs a test in a bubble with a host whose agent runs.
@@ -59,8 +59,8 @@ func inHost(t *testing.T, test func(*host)) {
 
 var errDead = errors.New("the agent is dead")
 
-// seam kills the agent at the instant that the test has chosen: from then on
-// nothing that it does has an effect.
+// seam kills the agent at the instant that the test has chosen. Nothing that the agent does
+// afterwards has an effect.
 func (h *host) seam(op string, ref structs.Ref) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -94,7 +94,7 @@ func (h *host) start() {
 	synctest.Wait()
 }
 
-// stop ends the agent, as kill -9 does if it is dead already.
+// stop ends the agent, as kill -9 does if the agent is dead already.
 func (h *host) stop() {
 	h.Helper()
 	h.cancel()
@@ -104,7 +104,7 @@ func (h *host) stop() {
 	_ = h.rec.journal.close()
 }
 
-// restart is kill -9 between two instants, and a start.
+// restart ends the agent, as kill -9 does between two actions, and starts it.
 func (h *host) restart() { h.Helper(); h.stop(); h.start() }
 
 func (h *host) setNetworksFull(full bool) {
@@ -113,11 +113,11 @@ func (h *host) setNetworksFull(full bool) {
 	h.noRoom = full
 }
 
-// observe is the server's end of the reports.
+// observe takes the reports, as a server does.
 func (h *host) observe(of report, taken func()) {
 	r := overWire(h.T, of.wire())
 	h.mu.Lock()
-	if h.dead || h.deaf {
+	if h.dead || h.rejectsReports {
 		h.mu.Unlock()
 		return
 	}
@@ -134,7 +134,7 @@ func (h *host) observe(of report, taken func()) {
 
 func (h *host) forget(structs.Ref) {}
 
-// assign sends an incremental answer and waits until nothing moves.
+// assign sends an incremental answer and waits until all goroutines are idle.
 func (h *host) assign(as ...structs.Assignment) {
 	h.Helper()
 	h.rec.apply(&structs.Work{Assignments: as}, false, pollState{})
@@ -148,24 +148,25 @@ func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	synctest.Wait()
 }
 
-// want is an assignment with the spec of a sleeper.
+// want returns an assignment whose process sleeps.
 func want(id string, gen uint64, d structs.Desired) structs.Assignment {
 	start := uint64(0)
 	if d == structs.DesiredRunning {
 		start = gen
 	}
-	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
+	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d,
+		StopTimeout: 10, Spec: backendtest.Sleeper()}
 }
 
 func ref(a structs.Assignment) structs.Ref { return a.Ref() }
 
-// kindPair is a kind of workload that only the tests know: two containers, of the
-// assignment's own spec.
+// kindPair is a kind of workload that only tests know: two containers with the assignment's
+// spec.
 const kindPair structs.WorkloadKind = "pair"
 
 func pairParts(a *structs.Assignment) []part { return []part{{"left", a.Spec}, {"right", a.Spec}} }
 
-// wantKind is want for a workload of a kind.
+// wantKind is want for a workload of any kind.
 func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desired) structs.Assignment {
 	a := want(id, gen, d)
 	if kind != structs.WorkloadContainer {
@@ -174,7 +175,7 @@ func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desire
 	return a
 }
 
-// partRefs are the references of the engine's containers of a workload.
+// partRefs returns the references of the engine's containers of a workload.
 func partRefs(a structs.Assignment) []structs.Ref {
 	whole := a.Ref()
 	if whole.Kind == structs.WorkloadContainer {
@@ -185,7 +186,7 @@ func partRefs(a structs.Assignment) []structs.Ref {
 	return []structs.Ref{left, right}
 }
 
-// expect fails unless the server was last reported so.
+// expect fails unless the last report has this epoch, status and failure.
 func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {
 	h.Helper()
 	h.mu.Lock()
@@ -207,7 +208,7 @@ func (h *host) completed(a structs.Assignment, status structs.ContainerStatus) s
 	return r
 }
 
-// counts fails unless the container was started and stopped so often.
+// counts fails unless the container was started and stopped this often.
 func (h *host) counts(a structs.Assignment, starts, stops int) {
 	h.Helper()
 	if s, e := h.fake.Seen.Starts(ref(a)), h.fake.Seen.Stops(ref(a)); s != starts || e != stops {
@@ -220,34 +221,34 @@ func (h *host) exists(a structs.Assignment) bool {
 	return ok
 }
 
-// after lets time pass.
+// after lets time pass in the bubble.
 func (h *host) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// last returns what the server was last reported of the container.
+// last returns the last report of the container.
 func (h *host) last(id string) structs.ContainerReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reported[id]
 }
 
-// reportCount returns how often the server was reported anything.
+// reportCount returns the number of reports.
 func (h *host) reportCount() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.history)
 }
 
-// said reports whether the server was ever reported so of the container.
+// said reports whether any report satisfies ok.
 func (h *host) said(ok func(structs.ContainerReport) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(h.history, ok)
 }
 
-// overWire returns what a server reads of a report.
+// overWire returns a report as a server reads it.
 func overWire(t testing.TB, r structs.ContainerReport) (read structs.ContainerReport) {
 	t.Helper()
 	b, err := json.Marshal(r)

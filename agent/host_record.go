@@ -29,7 +29,7 @@ type hostRecord struct {
 func (i hostRecord) encode() []byte {
 	body, err := json.Marshal(i)
 	if err != nil {
-		panic(fmt.Sprintf("agent: an identity that is no JSON: %v", err)) // the fields are strings, numbers and times only
+		panic(fmt.Sprintf("agent: a host record that is no JSON: %v", err)) // the fields are strings, numbers and times only
 	}
 	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
 }
@@ -133,8 +133,10 @@ func (a *Agent) explainDamage(ctx context.Context, cause error) error {
 	if len(hosts) == 0 {
 		return cause
 	}
-	return structs.Errorf(structs.CodeInvalid, "%w. The engine has containers of host %s: if that is this host, write its UUID into the file. "+
-		"As a new host the agent is let in once those containers are removed, or that host is fenced: magnum host-fence HOST", damaged, strings.Join(hosts, " and of host "))
+	return structs.Errorf(structs.CodeInvalid,
+		"%w. The engine has containers of host %s: if that is this host, write its UUID into the file. "+
+			"As a new host the agent is let in once those containers are removed, or that host is fenced: magnum host-fence "+
+			"HOST", damaged, strings.Join(hosts, " and of host "))
 }
 
 // readCluster returns the ID of the cluster that a journal follows, "" if it can't be
@@ -167,7 +169,8 @@ func (d *dataDir) checkEngine(engine structs.EngineIdentity, token bool) error {
 	}
 	if !token {
 		return structs.Errorf(structs.CodeConflict, "%w than that of host %s, whose data directory this is: %s. "+
-			"Start the agent with the engine of that host; or start it with a join token (-join-token-file FILE) to join as a new host: what host %s ran stays reserved until it is back or fenced (magnum host-fence %s)",
+			"Start the agent with the engine of that host; or start it with a join token (-join-token-file FILE) to join as a new host: "+
+			"what host %s ran stays reserved until it is back or fenced (magnum host-fence %s)",
 			errOtherEngine, d.hostID, differs, d.hostID, d.hostID)
 	}
 	if next, ok := d.readHostRecord(fileNext); ok && next.Secret != "" && next.Engine.Known() && next.Engine.Differs(engine) == "" {
@@ -269,7 +272,8 @@ func (a *Agent) awaitEngine(ctx context.Context, dir *dataDir) error {
 		f, err := a.conf.Backend.Fingerprint(ctx)
 		if err == nil {
 			if err = dir.checkEngine(f.Engine, a.conf.JoinToken != ""); err == nil && dir.next != nil {
-				a.conf.Logger.Warn("the engine is not the one of the host whose data directory this is: joining as a new host. What the old one ran stays reserved until it is back or fenced; its files are kept beside",
+				a.conf.Logger.Warn("the engine is not the one of the host whose data directory this is: joining as a new host. What the "+
+					"old one ran stays reserved until it is back or fenced; its files are kept beside",
 					"host_id", dir.next.HostID, "old_host_id", dir.hostID, "reason", dir.engine.Differs(f.Engine))
 			}
 			return err
@@ -277,7 +281,7 @@ func (a *Agent) awaitEngine(ctx context.Context, dir *dataDir) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a.conf.Logger.Warn("the engine can't be asked who it is; waiting for it", "error", err)
+		a.conf.Logger.Warn("the engine does not answer; waiting for it", "error", err)
 		if err := retry.wait(ctx, 0); err != nil {
 			return err
 		}
@@ -307,8 +311,10 @@ func (l *link) sameHost(engine structs.EngineIdentity) error {
 		hostID, own = l.dir.next.HostID, l.dir.next.Engine
 	}
 	if differs := own.Differs(engine); differs != "" {
-		return structs.Errorf(structs.CodeConflict, "%w answers now than that of host %s: %s. What the host ran may go on running there, and nothing is said of it. "+
-			"Start the agent with the engine of the host; or with a join token (-join-token-file FILE), to join as a new host", errOtherEngine, hostID, differs)
+		return structs.Errorf(structs.CodeConflict,
+			"%w answers now than that of host %s: %s. The host's containers may go on running there, and are not reported. "+
+				"Start the agent with the engine of the host; or with a join token (-join-token-file FILE), to join as a new "+
+				"host", errOtherEngine, hostID, differs)
 	}
 	return nil
 }

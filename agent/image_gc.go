@@ -34,7 +34,8 @@ type imageGC struct {
 }
 
 func newImageGC(c Config) *imageGC {
-	return &imageGC{images: featuresOf(c.Backend).images, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow), log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
+	return &imageGC{images: featuresOf(c.Backend).images, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow),
+		log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
 }
 
 // run looks at the disk every gcInterval until ctx ends, and returns nil.
@@ -54,7 +55,7 @@ func (g *imageGC) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, backend.ErrNotFound):
-			g.log.Warn("images are not collected: nobody knows how full the engine's disk is", "error", err)
+			g.log.Warn("images are not collected: the usage of the engine's disk is unknown", "error", err)
 			return nil
 		case errors.Is(err, backend.ErrAway): // the reconciler logs that
 		case err != nil:
@@ -98,14 +99,16 @@ func (g *imageGC) pass(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		g.log.Info("image removed", "image", imageNames(img), "size", img.Size, "last_used", g.lastUse(img).Format(time.RFC3339), "reason", fmt.Sprintf("the disk is %.0f %% full", disk.Percent()))
+		g.log.Info("image removed", "image", imageNames(img), "size", img.Size, "last_used", g.lastUse(img).Format(time.RFC3339), "reason",
+			fmt.Sprintf("the disk is %.0f %% full", disk.Percent()))
 		if disk, err = g.images.Disk(ctx); err != nil {
 			return err
 		}
 	}
 	if disk.Percent() > g.low && !g.stuck {
 		g.stuck = true
-		g.log.Warn("the disk stays full: containers use the other images, or they have just come", "percent", fmt.Sprintf("%.0f", disk.Percent()), "wanted", g.low)
+		g.log.Warn("the disk stays full: the other images are in use or new", "percent",
+			fmt.Sprintf("%.0f", disk.Percent()), "wanted", g.low)
 	}
 	return nil
 }

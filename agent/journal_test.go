@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// opened opens a journal that must be whole.
+// opened opens a journal that has no damage.
 func opened(t testing.TB, path string) *journal {
 	t.Helper()
 	j, damaged, err := openJournal(path)
@@ -69,8 +69,8 @@ func TestJournalIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestJournalTornAnywhere cuts the file at each byte: what was whole is read,
-// and what is written afterwards, too.
+// TestJournalTornAnywhere cuts the file at each byte. Whole lines are read, and so is
+// what is written afterwards.
 func TestJournalTornAnywhere(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "j")
@@ -159,7 +159,7 @@ func FuzzJournal(f *testing.F) {
 		if _, err := j.read(bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
-		// What was read is written so that it is read alike.
+		// What was read is written in a form that reads the same.
 		again := &journal{records: map[structs.Ref]record{}}
 		buf := encodeLine(line{Seen: &j.seen})
 		for _, r := range j.records {

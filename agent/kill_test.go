@@ -10,14 +10,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// killWith is the assignment after a user's kill.
+// killWith returns the assignment after a user's kill.
 func killWith(a structs.Assignment, signal string) structs.Assignment {
 	a = same(a)
 	a.KillGeneration, a.Signal = a.Generation, signal
 	return a
 }
 
-// sent fails unless the container's process was sent these signals.
+// sent fails unless exactly these signals were sent to the container's process.
 func (h *host) sent(a structs.Assignment, signals ...string) {
 	h.Helper()
 	if got := h.fake.Seen.Signals(ref(a)); strings.Join(got, " ") != strings.Join(signals, " ") {
@@ -38,7 +38,7 @@ func TestKillSendsTheSignalOnce(t *testing.T) {
 		h.after(time.Hour)
 		h.sent(a, "SIGHUP")
 		h.counts(a, 1, 0)
-		// SIGKILL, also where nothing is said.
+		// SIGKILL is the default.
 		a = killWith(a, "")
 		h.assign(a)
 		r := h.completed(a, structs.ContainerStopped)
@@ -51,7 +51,7 @@ func TestKillSendsTheSignalOnce(t *testing.T) {
 		h.completed(a, structs.ContainerStopped)
 		h.sent(a, "SIGHUP", "SIGKILL")
 		h.counts(a, 1, 0)
-		// The start after it gets none.
+		// A later start gets no signal.
 		a = next(a, structs.DesiredRunning)
 		h.assign(a)
 		h.completed(a, structs.ContainerRunning)
@@ -166,8 +166,8 @@ func TestKillThatFails(t *testing.T) {
 	})
 }
 
-// TestKillOfAnEarlierPlacement: a process of a new epoch is not sent what the
-// old one was.
+// TestKillOfAnEarlierPlacement: the signal of an earlier epoch is not sent to the
+// process of a new one.
 func TestKillOfAnEarlierPlacement(t *testing.T) {
 	for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused} {
 		inHost(t, func(h *host) {
@@ -184,8 +184,8 @@ func TestKillOfAnEarlierPlacement(t *testing.T) {
 	}
 }
 
-// TestKilledAtEveryInstantOfAKill kills the agent at each seam of a kill: the
-// signal is sent at most once, and the kill is reported to be done.
+// TestKilledAtEveryInstantOfAKill kills the agent at each seam of a kill. The signal is
+// sent at most once, and the kill is reported as done.
 func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 	for _, before := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused} {
 		for _, signal := range []string{"SIGHUP", "SIGKILL"} {

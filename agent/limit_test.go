@@ -46,7 +46,7 @@ func TestLimitsChange(t *testing.T) {
 }
 
 // TestLimitsDoNotChangeTheSpecHash: an agent that died after a create finds its
-// container, although other limits are wanted by now.
+// container, although the desired limits have changed.
 func TestLimitsDoNotChangeTheSpecHash(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.fake.Fault = func(op string, r structs.Ref) error {
@@ -61,7 +61,7 @@ func TestLimitsDoNotChangeTheSpecHash(t *testing.T) {
 		h.assign(a)
 		h.fake.Fault = h.seam
 		a = limited(a, 64<<20, 0)
-		a.Observed = 0 // nobody has reported of the first generation
+		a.Observed = 0 // the first generation was not reported
 		h.completeAfterCrashes(a, func() int { return 0 })
 		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
@@ -77,16 +77,18 @@ func TestRefusedLimits(t *testing.T) {
 		if r := h.expect(a, structs.ContainerRunning, true); r.Generation != 2 || !strings.Contains(r.Reason, "memory") {
 			h.Fatalf("reported %+v", r)
 		}
-		// Nothing is started for it.
+		// Changed limits start nothing.
 		h.fake.Outside.Exit(ref(a), 1)
 		h.after(time.Hour)
 		h.expect(a, structs.ContainerStopped, true)
 		h.counts(a, 1, 0)
-		// What is asked for later is done, and has not failed. The limits are reported.
-		for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredRunning} {
+		// A later action is carried out and has not failed. The limits are reported.
+		for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning, structs.DesiredStopped,
+			structs.DesiredRunning} {
 			a = next(a, d)
 			h.assign(a)
-			status := map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning, structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
+			status := map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning,
+				structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
 			if r := h.completed(a, status); !strings.Contains(r.Reason, "memory") || r.Memory != 0 {
 				h.Fatalf("reported %+v", r)
 			}
@@ -98,7 +100,7 @@ func TestRefusedLimits(t *testing.T) {
 		h.restart()
 		h.full(true, a)
 		h.completed(a, structs.ContainerRunning)
-		// From servers that don't tell which generation it was, each may be.
+		// Servers that don't send LimitGeneration: any generation may be about limits.
 		a = same(a)
 		a.LimitGeneration = 0
 		h.assign(a)
@@ -111,10 +113,10 @@ func TestRefusedLimits(t *testing.T) {
 	})
 }
 
-// TestRefusedLimitsAreTriedAgain are refused for a while.
+// TestRefusedLimitsAreTriedAgain: the engine refuses limits for a while.
 func TestRefusedLimitsAreTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
-		var refuse atomic.Bool // asked by the timer's goroutine
+		var refuse atomic.Bool // read by the timer's goroutine
 		refuse.Store(true)
 		h.fake.Fault = func(op string, _ structs.Ref) error {
 			if op == "update" && refuse.Load() {
@@ -134,15 +136,15 @@ func TestRefusedLimitsAreTriedAgain(t *testing.T) {
 	})
 }
 
-// TestLimitsStartNoProcess: limits that change in the instant in which a process
-// ends by itself are no reason to start it, whatever was refused before.
+// TestLimitsStartNoProcess: a change of limits at the moment when a process ends by
+// itself doesn't start the process, whatever was refused before.
 func TestLimitsStartNoProcess(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
 			h.fake.Outside.Exit(ref(a), 0)
-			if refused { // the user of a signal was quicker, too
+			if refused { // a user's signal was refused, too
 				a = killWith(a, "SIGHUP")
 				h.assign(a)
 				h.expect(a, structs.ContainerStopped, true)
@@ -160,7 +162,7 @@ func TestLimitsStartNoProcess(t *testing.T) {
 			if got := h.fake.Seen.Containers()[ref(a)].Limits; got.Memory != 64<<20 {
 				h.Fatalf("limits are %+v", got)
 			}
-			// Limits that come before the agent has heard of a start don't undo it.
+			// Limits that come before the agent knows of a start don't undo the start.
 			a = limited(next(a, structs.DesiredRunning), 32<<20, 0)
 			h.assign(a)
 			h.completed(a, structs.ContainerRunning)
@@ -169,8 +171,7 @@ func TestLimitsStartNoProcess(t *testing.T) {
 	}
 }
 
-// TestLimitsOfEarlierServers: from servers that don't tell which generation
-// starts, each may.
+// TestLimitsOfEarlierServers: without StartGeneration any generation may be a start.
 func TestLimitsOfEarlierServers(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -189,8 +190,8 @@ func TestLimitsOfEarlierServers(t *testing.T) {
 	})
 }
 
-// TestLimitsInARestartPause: limits are there at once, and the restart comes
-// when its time is.
+// TestLimitsInARestartPause: limits are changed at once, and the restart comes after
+// its pause.
 func TestLimitsInARestartPause(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := always(want("a", 1, structs.DesiredRunning))
@@ -207,7 +208,7 @@ func TestLimitsInARestartPause(t *testing.T) {
 	})
 }
 
-// TestLimitsOfAContainerPausedByOthers leave it paused.
+// TestLimitsOfAContainerPausedByOthers: a change of limits leaves it paused.
 func TestLimitsOfAContainerPausedByOthers(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -225,7 +226,7 @@ func TestLimitsOfAContainerPausedByOthers(t *testing.T) {
 	})
 }
 
-// TestRebuild places another image under a new epoch: the old container goes
+// TestRebuild: another image is placed under a new epoch. The old container is removed
 // first, and volumes stay.
 func TestRebuild(t *testing.T) {
 	inHost(t, func(h *host) {
@@ -255,7 +256,7 @@ func TestRebuild(t *testing.T) {
 	})
 }
 
-// TestRebuildFromAMissingImage leaves what runs as it is.
+// TestRebuildFromAMissingImage: the old container runs on.
 func TestRebuildFromAMissingImage(t *testing.T) {
 	rebuilt := func(old structs.Assignment, epoch uint64, image, policy string) structs.Assignment {
 		a := next(old, structs.DesiredRunning)
@@ -272,9 +273,10 @@ func TestRebuildFromAMissingImage(t *testing.T) {
 		h.completed(old, structs.ContainerRunning)
 		runs := func() bool { return h.fake.Seen.Containers()[ref(old)].State == backend.StateRunning }
 		a := rebuilt(old, 2, "nowhere:1", structs.PullIfNotPresent)
-		for range 2 { // an agent that begins anew does no more
+		for range 2 { // a restart of the agent changes nothing
 			h.full(true, a)
-			if r := h.expect(a, structs.ContainerError, true); r.Generation != a.Generation || r.Memory != 64<<20 || !strings.Contains(r.Reason, "nowhere:1") || !strings.Contains(r.Reason, "runs on") {
+			if r := h.expect(a, structs.ContainerError, true); r.Generation != a.Generation || r.Memory != 64<<20 ||
+				!strings.Contains(r.Reason, "nowhere:1") || !strings.Contains(r.Reason, "runs on") {
 				h.Fatalf("reported %+v", r)
 			}
 			h.after(time.Hour)
@@ -283,13 +285,13 @@ func TestRebuildFromAMissingImage(t *testing.T) {
 			}
 			h.restart()
 		}
-		// A stop is about what runs.
+		// A stop is for the old container.
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
 		if runs() || !h.exists(old) {
 			h.Fatal("a stop left the old one running, or removed it")
 		}
-		// The image is fetched once, also where it is always to be fetched.
+		// The image is fetched once, also with pull policy always.
 		h.fake.Outside.AddImage("there:1")
 		pulls := h.fake.Seen.Pulls()
 		a = rebuilt(a, 3, "there:1", structs.PullAlways)
@@ -298,7 +300,7 @@ func TestRebuildFromAMissingImage(t *testing.T) {
 		if h.exists(old) || h.fake.Seen.ImageOf(ref(a)) != "there:1" || h.fake.Seen.Pulls() != pulls+1 {
 			h.Fatalf("the old one is there: %v; %d pulls", h.exists(old), h.fake.Seen.Pulls()-pulls)
 		}
-		// Deleting takes what is there.
+		// A delete removes the old container.
 		a = rebuilt(a, 4, "nowhere:1", structs.PullIfNotPresent)
 		h.assign(a)
 		h.expect(a, structs.ContainerError, true)
@@ -310,7 +312,7 @@ func TestRebuildFromAMissingImage(t *testing.T) {
 	})
 }
 
-// TestStopDuringTheFetchOfARebuild does not wait for the image.
+// TestStopDuringTheFetchOfARebuild: the stop does not wait for the image.
 func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 	inHost(t, func(h *host) {
 		old := want("a", 1, structs.DesiredRunning)
@@ -339,7 +341,8 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 	})
 }
 
-// TestRebuildWithALease has the old one go first: its lease may end meanwhile.
+// TestRebuildWithALease: the old container is removed first, because its lease may end
+// meanwhile.
 func TestRebuildWithALease(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)

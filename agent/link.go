@@ -142,12 +142,13 @@ func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegi
 	l.api.SetServers(answer.Servers)
 	if answer.NoGossip && l.tooMany != nil {
 		l.advised.Do(func() {
-			l.log.Info("the servers have more hosts than gossip is good for: going on without it")
+			l.log.Info("the servers have more hosts than gossip supports: going on without gossip")
 			close(l.tooMany)
 		})
 	}
 	if answer.Registration >= lease.MaxRegistration {
-		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
+		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence "+
+			"it, and let it join again with an empty data directory",
 			"host_id", l.dir.hostID, "registration", answer.Registration)
 	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
@@ -162,7 +163,8 @@ func (l *link) begin(answer *structs.HostRegistered) error {
 		return err
 	}
 	at := l.journal.position()
-	l.log.Warn("this host has followed another history of the cluster than the servers have: containers that they do not know go into quarantine",
+	l.log.Warn("this host has followed another history of the cluster than the servers have: containers that they do not know go into "+
+		"quarantine",
 		"followed", at.Index, "index", answer.Index)
 	at.Index, at.Lineage, at.Quarantine = answer.Index, answer.Lineage, true
 	return l.journal.advance(at)
@@ -182,7 +184,8 @@ func (l *link) noteJudged() {
 
 // follows returns the agent's position in its cluster, and what it may follow.
 func (l *link) follows(at position) structs.Following {
-	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage, Index: at.Index}
+	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage,
+		Index: at.Index}
 }
 
 // accept checks that an answer is of the agent's cluster, which is the first that it has
@@ -197,7 +200,8 @@ func (l *link) accept(clusterID string, incarnation uint64) error {
 	case at.ClusterID == "":
 		return l.journal.advance(position{ClusterID: clusterID, Incarnation: incarnation})
 	case incarnation > at.Incarnation:
-		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know go into quarantine", "incarnation", incarnation)
+		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know go into quarantine",
+			"incarnation", incarnation)
 		return l.journal.advance(position{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
 	}
 	return nil
@@ -330,7 +334,8 @@ func (l *link) follow(w *structs.Work, wantFull bool) error {
 	at := l.journal.position()
 	switch {
 	case w.Index < at.Index:
-		return structs.Errorf(structs.CodeUnavailable, "the server answers from index %d, this host has followed %d; its answer is dropped", w.Index, at.Index)
+		return structs.Errorf(structs.CodeUnavailable, "the server answers from index %d, this host has followed %d; its answer is dropped",
+			w.Index, at.Index)
 	case wantFull && !w.Full:
 		return structs.Errorf(structs.CodeUnavailable, "the server was asked for all assignments and sent some; its answer is dropped")
 	}

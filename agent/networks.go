@@ -33,7 +33,8 @@ type networks struct {
 }
 
 func newNetworks(b backend.Networks, owner backend.Owner, full func() bool, report func(bool), log hclog.Logger) *networks {
-	return &networks{backend: b, owner: owner, full: full, report: report, log: log, left: make(chan struct{}, 1), filled: make(chan struct{}, 1)}
+	return &networks{backend: b, owner: owner, full: full, report: report, log: log, left: make(chan struct{}, 1),
+		filled: make(chan struct{}, 1)}
 }
 
 // leave has all unused networks removed.
@@ -71,7 +72,7 @@ func (n *networks) run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, backend.ErrAway): // the reconciler logs that
 		case err != nil:
-			n.log.Warn("networks not looked at", "error", err)
+			n.log.Warn("networks not tidied up", "error", err)
 		default:
 			all = false
 		}

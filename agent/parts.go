@@ -88,7 +88,8 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 func (r *reconciler) wantLocked(u *unit, a structs.Assignment, names []string) {
 	old, orphan := u.want, u.orphan
 	u.want, u.orphan, u.names = &a, false, names
-	if old != nil && !orphan && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force && old.Unreadable == a.Unreadable {
+	if old != nil && !orphan && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired &&
+		old.Force == a.Force && old.Unreadable == a.Unreadable {
 		return
 	}
 	u.resetBackoffLocked()
@@ -108,7 +109,7 @@ func (r *reconciler) orphanLocked(u *unit) {
 	for epoch := range u.epochs() {
 		a.Epoch = max(a.Epoch, epoch)
 	}
-	r.log.Warn("container is not the cluster's any more and goes", keysOf(u.ref, "epoch", a.Epoch)...)
+	r.log.Warn("container is no longer assigned to the host and is removed", keysOf(u.ref, "epoch", a.Epoch)...)
 	u.want, u.orphan = &a, true
 	if u.interrupt != nil {
 		u.interrupt(a)
@@ -233,8 +234,9 @@ func whole(parts []seenPart) structs.Observed {
 
 // The order of precedence: a workload has the first value that any of its parts has.
 var (
-	statuses = []structs.ContainerStatus{structs.ContainerError, structs.ContainerUnknown, structs.ContainerCreating, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped, structs.ContainerGone}
-	healths  = []string{"unhealthy", "starting", "healthy"}
+	statuses = []structs.ContainerStatus{structs.ContainerError, structs.ContainerUnknown, structs.ContainerCreating,
+		structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped, structs.ContainerGone}
+	healths = []string{"unhealthy", "starting", "healthy"}
 )
 
 func rankOf[T comparable](words []T, w T) int {

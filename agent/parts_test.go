@@ -38,7 +38,8 @@ func TestReportSumsUpParts(t *testing.T) {
 		}
 	}
 	left, right := of(structs.ContainerRunning, 1), of(structs.ContainerError, 1)
-	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt = 10, 1, 2, "healthy", []string{"a"}, "e1", at
+	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt =
+		10, 1, 2, "healthy", []string{"a"}, "e1", at
 	right.Memory, right.MilliCPU, right.RestartCount, right.Health, right.Failed, right.Reason = 20, 2, 3, "unhealthy", true, "no image"
 	got := whole([]seenPart{{"left", left}, {"right", right}})
 	if got.Memory != 30 || got.MilliCPU != 3 || got.RestartCount != 5 || got.Health != "unhealthy" || !got.Failed ||
@@ -47,8 +48,8 @@ func TestReportSumsUpParts(t *testing.T) {
 	}
 }
 
-// TestSessionOfAPart opens what a session needs of each part, and of none by
-// the name of the whole.
+// TestSessionOfAPart: a session reaches each part by its reference, and none by the
+// whole's.
 func TestSessionOfAPart(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
@@ -66,9 +67,9 @@ func TestSessionOfAPart(t *testing.T) {
 	})
 }
 
-// TestUnnamedPartsAreRemoved has parts on the engine that no assignment names: of a
-// workload that has others, of one that is deleted, and of one that is not the
-// cluster's. They go, and nothing else does.
+// TestUnnamedPartsAreRemoved: the engine has parts that no assignment names: of a
+// workload that has others, of a deleted one, and of one that is not the cluster's.
+// Only these are removed.
 func TestUnnamedPartsAreRemoved(t *testing.T) {
 	inHost(t, func(h *host) {
 		stray := func(id, name string) structs.Ref {
@@ -101,8 +102,8 @@ func TestUnnamedPartsAreRemoved(t *testing.T) {
 	})
 }
 
-// TestPartsAreKeptInQuarantine has a workload of another history: all its parts are
-// left alone until an operator has decided, and then all go.
+// TestPartsAreKeptInQuarantine: all parts of a workload of another history are left
+// alone until an operator decides, and then all are removed.
 func TestPartsAreKeptInQuarantine(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
@@ -125,7 +126,8 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 			report = structs.QuarantineReport{}
 			err = json.Unmarshal(b, &report)
 		}
-		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) || report.Kept[0].SpecHash != "" {
+		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) ||
+			report.Kept[0].SpecHash != "" {
 			t.Errorf("the servers are reported %s, %v", b, err)
 		}
 		h.rec.quarantine.end(a.Ref(), "a test wants it")
@@ -135,8 +137,8 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 	})
 }
 
-// TestUnknownKindIsLeftAlone has an assignment of a kind that the agent can't run:
-// nothing is made of it, and what an agent of another version has made of it stays.
+// TestUnknownKindIsLeftAlone: an assignment of an unknown kind creates nothing, and
+// containers that an agent of another version has created for it stay.
 func TestUnknownKindIsLeftAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantKind("swarm", "a", 1, structs.DesiredRunning)

@@ -43,7 +43,8 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	case held:
 		p.task.cur = all[p.task.want.Epoch]
 		p.task.rec, p.task.known = p.r.journal.record(p.task.ref())
-		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
+		return p.fail(failLimit, failLimit, "the host has a container with this uuid, of another history of the cluster, in quarantine "+
+			"and leaves it alone until an operator decides with host-adopt")
 	}
 	if again, err := p.r.exclusive.endLapsed(ctx, p.u, &p.task.want, all, func(c *backend.Container) bool {
 		return p.task.wanted && c.Epoch == p.task.want.Epoch && p.task.keeps()
@@ -206,7 +207,8 @@ func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
 			return p.expire(ctx)
 		}
 	}
-	return p.fail(failLimit, failLimit, "the agent can't read what is wanted of it, and leaves it as it is: "+p.task.want.Unreadable+"; upgrade the agent, or delete the container")
+	return p.fail(failLimit, failLimit, "the agent can't read the container's assignment, and leaves the container alone: "+
+		p.task.want.Unreadable+"; upgrade the agent, or delete the container")
 }
 
 // act makes the container what the assignment says.

@@ -63,7 +63,8 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	for _, ref := range p.task.older() {
 		p.r.forget(ref)
 	}
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.task.ref(), ProjectID: p.task.want.ProjectID, Name: p.task.want.Name, Spec: p.task.want.Spec, Registry: p.task.want.Registry, Fetched: p.fetched}
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.task.ref(), ProjectID: p.task.want.ProjectID, Name: p.task.want.Name,
+		Spec: p.task.want.Spec, Registry: p.task.want.Registry, Fetched: p.fetched}
 	req.Avoid = p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.task.want.Epoch
@@ -94,9 +95,9 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, _ error) {
 	kept := ""
 	if p.task.old != nil {
-		kept = "; what it was before is kept until then"
+		kept = "; the old container is kept until then"
 		if p.task.old.Live() {
-			kept = "; what it was before runs on until then"
+			kept = "; the old container runs on until then"
 		}
 	}
 	switch {
@@ -151,6 +152,7 @@ func (p *pass) vanished() error {
 			return err
 		}
 	}
-	p.report(structs.Observed{Status: structs.ContainerGone, Reason: reason, Generation: p.task.rec.Generation, Failed: p.task.rec.Failed, RestartCount: p.task.rec.Restarts}, nil)
+	p.report(structs.Observed{Status: structs.ContainerGone, Reason: reason, Generation: p.task.rec.Generation, Failed: p.task.rec.Failed,
+		RestartCount: p.task.rec.Restarts}, nil)
 	return nil
 }

@@ -34,7 +34,8 @@ func (p *pass) limit(ctx context.Context) error {
 		_, err = p.failed(err, "")
 		return err
 	}
-	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s", limitsText(p.task.cur.Limits), err))
+	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s",
+		limitsText(p.task.cur.Limits), err))
 }
 
 // limitsText describes limits for users.

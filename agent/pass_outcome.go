@@ -23,7 +23,8 @@ func (p *pass) recordSuccess() error {
 	p.r.resetBackoff(p.u)
 	refused := p.task.refused()
 	failed := refused != ""
-	if p.task.rec.Generation == p.task.want.Generation && p.task.rec.Failed == failed && p.task.rec.Reason == refused && p.task.rec.Intent == nil {
+	if p.task.rec.Generation == p.task.want.Generation && p.task.rec.Failed == failed && p.task.rec.Reason == refused &&
+		p.task.rec.Intent == nil {
 		return nil
 	}
 	p.task.rec.Generation, p.task.rec.Failed, p.task.rec.Reason, p.task.rec.Intent = p.task.want.Generation, failed, refused, nil

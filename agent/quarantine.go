@@ -38,7 +38,8 @@ type quarantineReporter struct {
 	judged       bool                                // to be reported once kept is empty
 }
 
-func newQuarantineReporter(log hclog.Logger, all func() []kept, send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
+func newQuarantineReporter(log hclog.Logger, all func() []kept,
+	send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
 	return &quarantineReporter{
 		send: send, all: all, log: log, wake: make(chan struct{}, 1),
 		kept: make(map[structs.Ref]structs.Quarantined), ended: make(map[structs.Ref]bool),
@@ -163,7 +164,8 @@ func (q *quarantineReporter) run(ctx context.Context) error {
 		case err == errStale:
 			q.restore(report)
 		default: // a server of an earlier version, or the quarantine is full: the journal keeps the entries
-			q.log.Error("the servers do not note what is in quarantine; the agent's journal does", "containers", len(report.Kept), "error", err)
+			q.log.Error("the servers do not record the quarantine; it is kept in the journal", "containers", len(report.Kept), "error",
+				err)
 		}
 	}
 }
@@ -216,7 +218,8 @@ func (q *quarantine) addPlacement(u *unit, epoch uint64) {
 // add records and reports that a placement is in quarantine.
 func (q *quarantine) add(k kept) {
 	if _, ok := q.journal.keeping(k.Ref); !ok {
-		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
+		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt",
+			keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
 	if err := q.journal.keep(k); err != nil {
 		q.log.Error("journal not written", "error", err)

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// theirs is an assignment of a container with a uuid, for servers that check it.
+// theirs returns an assignment of a container with a UUID, for servers that check it.
 func theirs(name string) structs.Assignment {
 	a := want(structs.NewID(), 1, structs.DesiredRunning)
 	a.Name = name
@@ -22,8 +22,8 @@ func refOf(a structs.Assignment) structs.QuarantineRef {
 	return structs.QuarantineRefOf(a.Ref())
 }
 
-// otherHistory has the server be one whose older data was put back: it knows nothing
-// of the lineage that it had, and is behind what its agents have seen.
+// otherHistory makes the server one whose older data was restored: it doesn't know its
+// agents' lineage, and is behind their position.
 func (s *fakeServer) otherHistory(known ...structs.Assignment) {
 	s.change(func() {
 		old := s.lineage
@@ -38,8 +38,8 @@ func (s *fakeServer) otherHistory(known ...structs.Assignment) {
 }
 
 // TestServersWithOlderDataRemoveNothing: an agent that has followed another history
-// puts into quarantine what the servers don't know, says so, and is normal otherwise:
-// what the servers forget later is removed.
+// puts unknown containers into quarantine and reports them. After that, containers that
+// the servers no longer name are removed as usual.
 func TestServersWithOlderDataRemoveNothing(t *testing.T) {
 	for name, restart := range map[string]bool{"while the agent runs": false, "while the agent is down": true} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,8 @@ func TestServersWithOlderDataRemoveNothing(t *testing.T) {
 			}
 
 			s.decide(refOf(b), structs.AdoptionRemove)
-			s.eventually("it is removed, and the quarantine is empty", func() bool { return len(fake.Seen.Containers()) == 1 && len(s.quarantine) == 0 })
+			s.eventually("it is removed, and the quarantine is empty",
+				func() bool { return len(fake.Seen.Containers()) == 1 && len(s.quarantine) == 0 })
 			if fake.Seen.Stops(ref(a)) != 0 {
 				t.Error("a was stopped")
 			}
@@ -88,8 +89,8 @@ func TestServersWithOlderDataRemoveNothing(t *testing.T) {
 	}
 }
 
-// TestGenerationsOfAnotherHistoryAreNotDone: what was done in the other history is no reason
-// to leave out what is asked for in this one, under the same numbers.
+// TestGenerationsOfAnotherHistoryAreNotDone: generations that were carried out in the
+// other history don't count in this one, although the numbers are the same.
 func TestGenerationsOfAnotherHistoryAreNotDone(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	r := runAgent(t, t.TempDir(), fake, nil, s)
@@ -121,8 +122,8 @@ func TestGenerationsOfAnotherHistoryAreNotDone(t *testing.T) {
 	r.stop()
 }
 
-// TestQuarantineIsKept: an operator's word makes a container the cluster's again,
-// without a restart of its process; until then the agent leaves it alone, although the
+// TestQuarantineIsKept: an operator's decision takes a container out of quarantine
+// without a restart of its process. Until then the agent leaves it alone, although the
 // servers name it.
 func TestQuarantineIsKept(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
@@ -135,7 +136,8 @@ func TestQuarantineIsKept(t *testing.T) {
 	s.change(func() { clear(s.reported) })
 	stopped := next(a, structs.DesiredStopped)
 	s.assign(stopped)
-	s.eventually("the servers hear why nothing is done", func() bool { return s.reported[a.ContainerID].Failed && s.reported[a.ContainerID].Reason != "" })
+	s.eventually("the servers hear why nothing is done",
+		func() bool { return s.reported[a.ContainerID].Failed && s.reported[a.ContainerID].Reason != "" })
 	if fake.Seen.Stops(ref(a)) != 0 {
 		t.Fatal("what is in quarantine was stopped")
 	}
@@ -151,9 +153,9 @@ func TestQuarantineIsKept(t *testing.T) {
 	r.stop()
 }
 
-// TestLostJournalTakesTheQuarantineFromTheServers: whether the journal is gone or
-// damaged, nothing of what is in quarantine is removed. Nor is anything if it was
-// lost before it had all.
+// TestLostJournalTakesTheQuarantineFromTheServers: no container in quarantine is
+// removed, whether the journal is lost or damaged, or was lost before it had the whole
+// quarantine.
 func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 	for name, lose := range map[string]func(path string) error{
 		"gone":  os.Remove,
@@ -162,7 +164,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			b, err := os.ReadFile(path)
 			for i := range b {
 				if i == 0 || b[i-1] == '\n' {
-					b[i] = 'x' // each line in turn would do; all of them is the worst
+					b[i] = 'x' // damage in all lines is the worst case
 				}
 			}
 			return firstError(err, os.WriteFile(path, b, 0o600))
@@ -193,7 +195,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			if fake.Seen.Stops(ref(a)) != 0 || len(fake.Seen.Containers()) != 1 {
 				t.Errorf("touched: %v", fake.Seen.Containers())
 			}
-			// What somebody removes by hand is in quarantine no more.
+			// A container that somebody removes by hand leaves the quarantine.
 			fake.Outside.Remove(ref(a))
 			s.eventually("the quarantine is empty", func() bool { return len(s.quarantine) == 0 })
 			r.stop()
@@ -210,8 +212,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// TestAgentWithoutALineage: one that has seen no lineage, of servers of an earlier
-// version, behaves as ever.
+// TestAgentWithoutALineage: an agent that has followed only servers without lineages
+// removes unknown containers as usual.
 func TestAgentWithoutALineage(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 	s.lineage = ""
@@ -226,13 +228,14 @@ func TestAgentWithoutALineage(t *testing.T) {
 	r.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if first, last := s.registers[0].Follows, s.registers[len(s.registers)-1].Follows; first.Lineage != "" || last.Lineage != "" || last.Index == 0 {
+	if first, last := s.registers[0].Follows, s.registers[len(s.registers)-1].Follows; first.Lineage != "" || last.Lineage != "" ||
+		last.Index == 0 {
 		t.Errorf("it has shown %+v and then %+v", first, last)
 	}
 }
 
-// TestQuarantineWaitsForTheEngine: what the engine has not reported of yet isn't judged,
-// and is judged by a later answer as one of another history, too.
+// TestQuarantineWaitsForTheEngine: nothing is judged before the engine is listed. A
+// later answer then judges as one of another history.
 func TestQuarantineWaitsForTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -258,8 +261,7 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		if h.counts(a, 1, 0); !h.exists(a) {
 			t.Fatal("what is in quarantine was removed after a restart")
 		}
-		// A placement that is newer than the one that the servers name is of the other
-		// history, too.
+		// A newer placement than the servers name is of the other history, too.
 		b := want("b", 1, structs.DesiredRunning)
 		b.Epoch = 3
 		h.assign(b)

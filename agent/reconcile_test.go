@@ -24,7 +24,7 @@ func command(a structs.Assignment, script string) structs.Assignment {
 	return a
 }
 
-// next is the assignment after another action.
+// next returns the assignment after another action.
 func next(a structs.Assignment, d structs.Desired) structs.Assignment {
 	a.Observed = a.Generation
 	a.Generation++
@@ -35,7 +35,7 @@ func next(a structs.Assignment, d structs.Desired) structs.Assignment {
 	return a
 }
 
-// same is the assignment after something that starts and stops nothing.
+// same returns the assignment after an action that starts and stops nothing.
 func same(a structs.Assignment) structs.Assignment {
 	start := a.StartGeneration
 	a = next(a, a.Desired)
@@ -108,26 +108,26 @@ func TestReboot(t *testing.T) {
 			h.Fatalf("started at %s, before the reboot at %s", r.StartedAt, before)
 		}
 		h.counts(a, 2, 1)
-		// The same again, with the answer repeated and a restart.
+		// The same once more, with the answer repeated and a restart of the agent.
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
 		h.counts(a, 2, 1)
-		// Of a stopped one: only a start.
+		// The reboot of a stopped container only starts it.
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
 		a = reboot(a)
 		h.assign(a)
 		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 3, 2)
-		// Of a paused one.
+		// The reboot of a paused container.
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
 		a = reboot(a)
 		h.assign(a)
 		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 4, 3)
-		// Overtaken by a stop before the agent hears of it.
+		// A stop overtakes the reboot before the agent gets it.
 		a = next(reboot(a), structs.DesiredStopped)
 		h.assign(a)
 		h.completed(a, structs.ContainerStopped)
@@ -177,7 +177,7 @@ func TestKilledOutside(t *testing.T) {
 			if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 1 {
 				h.Fatalf("restart count is %d, want 1", r.RestartCount)
 			}
-			// Again and again: slower each time.
+			// Each quick end makes the next restart slower.
 			begin := time.Now()
 			for range 5 {
 				h.fake.Outside.Kill(ref(a))
@@ -189,7 +189,7 @@ func TestKilledOutside(t *testing.T) {
 			if d := time.Since(begin); d < 25*time.Second {
 				h.Fatalf("five restarts within %s", d)
 			}
-			// It has run for a while: at once again.
+			// After a long run the restart is quick again.
 			h.after(time.Minute)
 			h.fake.Outside.Kill(ref(a))
 			h.after(time.Second)
@@ -235,7 +235,7 @@ func TestRemovedWhileTheAgentAndItsJournalAreAway(t *testing.T) {
 		h.stop()
 		h.path += ".lost"
 		h.start()
-		a.Observed = 1 // the servers remember
+		a.Observed = 1 // the servers know that it existed
 		h.full(true, a)
 		h.completed(a, structs.ContainerGone)
 		if h.exists(a) {
@@ -270,7 +270,7 @@ func TestNewEpochReplacesTheOld(t *testing.T) {
 		if h.exists(old) || !h.exists(a) {
 			h.Fatalf("containers are %v", h.fake.Seen.Containers())
 		}
-		// An answer from before doesn't bring the old one back.
+		// An earlier answer doesn't bring the old container back.
 		h.assign(old)
 		if h.exists(old) || !h.exists(a) {
 			h.Fatalf("containers are %v", h.fake.Seen.Containers())
@@ -332,7 +332,7 @@ func TestMissingImageFailsTheGeneration(t *testing.T) {
 		if r := h.expect(a, structs.ContainerError, true); r.Generation != 1 || !strings.Contains(r.Reason, "none:1") {
 			h.Fatalf("reported %+v", r)
 		}
-		a.Observed = 1 // does not mean that it has existed
+		a.Observed = 1 // a failed create is observed, too
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
@@ -347,19 +347,20 @@ func TestMissingImageFailsTheGeneration(t *testing.T) {
 		h.after(time.Hour)
 		h.fake.Outside.AddImage("none:2")
 		b = next(b, structs.DesiredRunning)
-		h.assign(b) // a new action is tried at once
+		h.assign(b) // a new generation is tried at once
 		h.completed(b, structs.ContainerRunning)
 	})
 }
 
-// TestMissingImageIsTriedAgain: it is tried again slower and slower, and nothing
-// but the failure is reported meanwhile.
+// TestMissingImageIsTriedAgain: the retries are slower each time, and nothing but the
+// failure is reported meanwhile.
 func TestMissingImageIsTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
 		h.assign(a)
-		for i, again := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
+		for i, again := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute,
+			5 * time.Minute} {
 			if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again in "+again.String()) {
 				h.Fatalf("reported %+v, want the next try in %s", r, again)
 			}
@@ -380,7 +381,7 @@ func TestMissingImageIsTriedAgain(t *testing.T) {
 	})
 }
 
-// TestImageEventEndsTheBackoff: whoever waits for it is served at once.
+// TestImageEventEndsTheBackoff: all containers that wait for the image are created at once.
 func TestImageEventEndsTheBackoff(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, b, c := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated), want("c", 1, structs.DesiredRunning)
@@ -397,7 +398,7 @@ func TestImageEventEndsTheBackoff(t *testing.T) {
 	})
 }
 
-// TestLongPullIsReported: a slow try in the background is reported, but is no success.
+// TestLongPullIsReported: a slow retry is reported, and doesn't count as success.
 func TestLongPullIsReported(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -423,8 +424,8 @@ func TestLongPullIsReported(t *testing.T) {
 	})
 }
 
-// TestActionDuringAPull: what is asked for while a pull fails is tried at once,
-// not after the pause of that failure.
+// TestActionDuringAPull: an action that comes while a pull fails is carried out at
+// once, not after the backoff.
 func TestActionDuringAPull(t *testing.T) {
 	inHost(t, func(h *host) {
 		release := h.fake.Outside.HoldPulls()
@@ -442,8 +443,8 @@ func TestActionDuringAPull(t *testing.T) {
 	})
 }
 
-// TestStopOfAContainerThatWasNeverCreated: nothing runs, so the stop is done; what is wanted
-// then is made when it can be, and not started.
+// TestStopOfAContainerThatWasNeverCreated: no process runs, so the stop is done. The
+// container is created when that is possible, and not started.
 func TestStopOfAContainerThatWasNeverCreated(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -559,7 +560,7 @@ func TestEngineAway(t *testing.T) {
 		a = next(a, structs.DesiredStopped)
 		h.assign(a, c)
 		h.after(time.Minute)
-		// What waits says so, once, and is what it was.
+		// A waiting action is reported once, and the status stays.
 		was := map[string]structs.ContainerStatus{"a": structs.ContainerRunning, "c": structs.ContainerCreating}
 		for _, r := range h.history[reported:] {
 			if r.Status != was[r.ContainerID] || r.Failed || r.Generation != map[string]uint64{"a": a.Generation - 1}[r.ContainerID] ||
@@ -592,7 +593,7 @@ func TestEngineTakesProcessesWithIt(t *testing.T) {
 	})
 }
 
-// foreignRequest is a container of the host that no answer names.
+// foreignRequest returns a container of the host that no answer names.
 func (h *host) unknown(id string) structs.Assignment {
 	a := want(id, 1, structs.DesiredRunning)
 	h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: ref(a), ProjectID: "p", Spec: a.Spec})
@@ -633,7 +634,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		if h.said(func(r structs.ContainerReport) bool { return r.ContainerID == "x" }) {
 			h.Fatal("servers were reported of a container that isn't theirs")
 		}
-		// One that was assigned and no longer is.
+		// This container was assigned once and no longer is.
 		h.full(true)
 		if h.exists(a) || len(h.rec.journal.refs()) != 0 {
 			h.Fatalf("containers are %v, journal %v", h.fake.Seen.Containers(), h.rec.journal.refs())
@@ -660,12 +661,12 @@ func TestGoneIsReportedUntilItIsTaken(t *testing.T) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		h.mu.Lock()
-		h.deaf = true
+		h.rejectsReports = true
 		h.mu.Unlock()
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
 		h.mu.Lock()
-		h.deaf = false
+		h.rejectsReports = false
 		h.mu.Unlock()
 		h.restart()
 		h.full(true, a)

@@ -55,7 +55,8 @@ type reconciler struct {
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(), looked: make(chan struct{}), onJudged: func() {}}
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(),
+		looked: make(chan struct{}), onJudged: func() {}}
 	r.quarantine = &quarantine{journal: j, units: r.units, reporter: newQuarantineReporter(log, j.allKept, nil), log: log}
 	r.exclusive = &exclusives{lease: lease.New(r.kickExclusive, log), engine: b, journal: j, mu: &r.mu, units: r.units}
 	return r
@@ -92,8 +93,8 @@ func (r *reconciler) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// What the engine has when it is back did not run meanwhile: another host may run it
-		// by then.
+		// What the engine has when it is back did not run meanwhile: another host may
+		// run it by then.
 		r.unconfirm()
 		if !away {
 			away = true

@@ -20,7 +20,7 @@ type record struct {
 	Restarts   int     `json:"restarts,omitempty"` // by restart policy, up to the agent's last start
 	Tries      int     `json:"tries,omitempty"`    // of an exclusive container: restarts by the agent since a user's last start
 	Lease      bool    `json:"lease,omitempty"`    // the container runs only under a lease
-	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent ended because its lease ended: it is started again under the next lease
+	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent ended with its lease: it is started again under the next one
 	EngineID   string  `json:"engine,omitempty"`   // the engine's ID of the container, which proves which one it is
 	Copied     bool    `json:"copied,omitempty"`   // copies carry its labels: EngineID stays when the record is forgotten
 	Forgotten  bool    `json:"forget,omitempty"`   // the record is no longer needed

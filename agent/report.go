@@ -17,8 +17,8 @@ type reporter struct {
 	send func(context.Context, structs.StatusReport) error // tries until a server answers; errStale if the registration has ended
 	log  hclog.Logger
 	wake chan struct{}
-	// filled is called when the host has no room for another project's network any more; nil
-	// for nobody. It must not block.
+	// filled is called when the host has no room for another project's network any
+	// more; nil for nobody. It must not block.
 	filled func()
 
 	mu           sync.Mutex

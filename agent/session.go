@@ -36,8 +36,10 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string, again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string,
+	again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
+	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most),
+		live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.
@@ -117,7 +119,8 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
+		return structs.Control{}, structs.Errorf(structs.CodeUnavailable,
+			"the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
 	}
 	ref := offer.Ref()
 	if ref.ID == "" {
@@ -125,7 +128,8 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	}
 	engineID := s.engineID(ctx, ref)
 	if engineID == "" {
-		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more", ref.Kind, ref.ID)
+		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more",
+			ref.Kind, ref.ID)
 	}
 	return s.serveKind(ctx, c, in, engineID, offer)
 }

@@ -77,7 +77,8 @@ func (s *sessions) pullImage(ctx context.Context, w io.Writer, offer structs.Ses
 	return err
 }
 
-var errImageFile = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that a load takes; save fewer images into it", int64(structs.MaxImageFile))
+var errImageFile = structs.Errorf(structs.CodeTooLarge,
+	"the archive has more than %d bytes, the most that a load takes; save fewer images into it", int64(structs.MaxImageFile))
 
 // answer writes v as one document, or returns err.
 func answer(w io.Writer, v any, err error) error {

@@ -10,7 +10,8 @@ import (
 )
 
 // serveKind serves a session about a container, and returns its last message.
-func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) (structs.Control, error) {
+func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) (structs.Control,
+	error) {
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
@@ -85,7 +86,8 @@ type capped struct {
 	over error // the error beyond left
 }
 
-var errArchive = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
+var errArchive = structs.Errorf(structs.CodeTooLarge,
+	"the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
 
 func (c *capped) take(n int) error {
 	if c.left -= int64(n); c.left < 0 {

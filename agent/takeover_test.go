@@ -9,9 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestJournalOfBuildsWithoutKindsIsRead takes over an engine and a journal that a build has left
-// which knew of containers only, killed between an intent and its start: nothing is
-// made, started or stopped again but what was under way.
+// TestJournalOfBuildsWithoutKindsIsRead takes over the engine and journal of a build
+// that knew only containers, killed between an intent and its start. Only the action in
+// progress is carried out.
 func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.stop()
@@ -28,7 +28,8 @@ func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 			if id == "always" {
 				a.Spec.RestartPolicy.Name = structs.RestartAlways
 			}
-			c := backend.Container{Entry: backend.Entry{Ref: ref(a), EngineID: engineID, Name: backend.NameOf(ref(a)), CreatedAt: born}, SpecHash: backend.Hash(a.Spec), State: state}
+			c := backend.Container{Entry: backend.Entry{Ref: ref(a), EngineID: engineID, Name: backend.NameOf(ref(a)), CreatedAt: born},
+				SpecHash: backend.Hash(a.Spec), State: state}
 			if state != backend.StateCreated {
 				c.StartedAt = born
 			}
@@ -48,7 +49,7 @@ func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 			t.Errorf("it has followed %+v", at)
 		}
 		all := []structs.Assignment{running, stopped, killed, always, dying}
-		h.full(true, all...) // without what is in quarantine
+		h.full(true, all...) // the answer doesn't name the quarantine
 		for _, a := range all {
 			status := structs.ContainerRunning
 			if a.Desired == structs.DesiredStopped {
@@ -74,7 +75,7 @@ func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 		if n := len(h.fake.Seen.Containers()); n != 6 {
 			t.Errorf("%d containers are there", n)
 		}
-		// The journal that is written now says the same.
+		// The rewritten journal says the same.
 		h.restart()
 		h.full(true, all...)
 		h.counts(dying, 1, 0)

@@ -58,7 +58,8 @@ func TestAttachBeforeTheStartIsComplete(t *testing.T) {
 	joined, ended := make(chan struct{}), make(chan error, 1)
 	code := -1
 	go func() {
-		exit, err := d.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{Stdout: out, Stderr: io.Discard, Unstarted: true, Attached: func() { close(joined) }})
+		exit, err := d.Attach(ctx, c.EngineID, structs.Resize{},
+			backend.ExecStreams{Stdout: out, Stderr: io.Discard, Unstarted: true, Attached: func() { close(joined) }})
 		if err == nil && exit != nil {
 			code = *exit
 		}

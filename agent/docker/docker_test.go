@@ -21,7 +21,8 @@ import (
 
 func TestUserLabelsCantPose(t *testing.T) {
 	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p", Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p",
+		Spec: spec}
 	labels := containerConfig(req).Labels
 	if labels["magnum.cluster"] != "c" || labels["mine"] != "y" || labels["magnum.anything"] != "" || labels["magnum.epoch"] != "2" {
 		t.Fatalf("labels are %v", labels)
@@ -31,7 +32,8 @@ func TestUserLabelsCantPose(t *testing.T) {
 // TestLeaseIsLabelled: also where the image has the label, as a commit of a container
 // with a lease does.
 func TestLeaseIsLabelled(t *testing.T) {
-	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "", structs.ExclusiveLease: "lease"} {
+	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "",
+		structs.ExclusiveLease: "lease"} {
 		spec := &structs.ContainerSpec{Exclusive: kind, Labels: map[string]string{"magnum.exclusive": "lease"}}
 		labels := containerConfig(backend.CreateRequest{Ref: structs.ContainerRef("i", 2), Spec: spec}).Labels
 		if got, ok := labels["magnum.exclusive"]; got != want || !ok {

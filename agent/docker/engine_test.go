@@ -67,7 +67,8 @@ func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec
 }
 
 // madeBy is made for an owner.
-func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
+func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container,
+	backend.CreateRequest) {
 	t.Helper()
 	req := backend.CreateRequest{
 		Owner: owner,
@@ -100,7 +101,8 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		if err := d.Remove(context.Background(), c.EngineID); err != nil {
 			t.Error(err)
 		}
-		if err := d.engine.Client.VolumeRemove(context.Background(), volumes.Key{Cluster: req.ClusterID, Project: project, Name: "data"}.EngineName(), false); err != nil {
+		if err := d.engine.Client.VolumeRemove(context.Background(),
+			volumes.Key{Cluster: req.ClusterID, Project: project, Name: "data"}.EngineName(), false); err != nil {
 			t.Error(err)
 		}
 	})
@@ -188,11 +190,13 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 	d := onEngine(t)
 	spec := backendtest.Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/none:1", structs.PullNever
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1),
+		ProjectID: structs.NewID(), Spec: spec}
 	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
 		t.Fatalf("create: %v", err)
 	}
-	if _, err := d.engine.Client.NetworkInspect(t.Context(), networks.Name(networks.Key{Cluster: "c", Project: req.ProjectID}), network.InspectOptions{}); err == nil {
+	if _, err := d.engine.Client.NetworkInspect(t.Context(), networks.Name(networks.Key{Cluster: "c", Project: req.ProjectID}),
+		network.InspectOptions{}); err == nil {
 		t.Fatal("the project's network is left")
 	}
 }
@@ -200,7 +204,8 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 func TestRemovedNetworkIsMadeAgain(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	c, req := made(t, d, project, backendtest.Sleeper())
-	if err := d.engine.Client.NetworkRemove(t.Context(), networks.Name(networks.Key{Cluster: req.ClusterID, Project: project})); err != nil {
+	if err := d.engine.Client.NetworkRemove(t.Context(),
+		networks.Name(networks.Key{Cluster: req.ClusterID, Project: project})); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -231,14 +236,16 @@ func TestPortTaken(t *testing.T) {
 func TestForeignNameIsNotTouched(t *testing.T) {
 	d := onEngine(t)
 	ref := structs.ContainerRef(structs.NewID(), 1)
-	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, backend.NameOf(ref))
+	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil,
+		backend.NameOf(ref))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = d.engine.Client.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
 	})
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(),
+		Spec: backendtest.Sleeper()}
 	_, err = d.Create(t.Context(), req, func(string) {})
 	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), backend.NameOf(ref)) {
 		t.Fatalf("create under a taken name gives %v", err)
@@ -252,7 +259,8 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 func nowhere() backend.CreateRequest {
 	spec := backendtest.Sleeper()
 	spec.Image = "127.0.0.1:1/none-" + structs.NewID() + ":1"
-	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
+	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()},
+		Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 }
 
 // TestRegistryAway: it is asked a few times, for all who wait at once, and
@@ -272,7 +280,8 @@ func TestRegistryAway(t *testing.T) {
 				defer mu.Unlock()
 				said[s] = true
 			})
-			if !errors.Is(err, backend.ErrNoImage) || !strings.Contains(err.Error(), req.Spec.Image) || !strings.Contains(err.Error(), "registry can be reached") {
+			if !errors.Is(err, backend.ErrNoImage) || !strings.Contains(err.Error(), req.Spec.Image) ||
+				!strings.Contains(err.Error(), "registry can be reached") {
 				t.Errorf("create ends with %v", err)
 			}
 		})
@@ -363,7 +372,8 @@ func TestLeftCommandIsEnded(t *testing.T) {
 		t.Fatalf("exec ends with %v", err)
 	}
 	var out bytes.Buffer
-	if _, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"ps"}}, backend.ExecStreams{Stdout: &out, Stderr: io.Discard}); err != nil {
+	if _, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"ps"}},
+		backend.ExecStreams{Stdout: &out, Stderr: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out.String(), "echo on") {
@@ -398,7 +408,8 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	double := func() {
 		t.Helper()
 		// Not the client's call, which has newer engines look for doubles.
-		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`, networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
+		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`,
+			networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
 			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
 		resp, err := d.engine.Client.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
 		if err != nil {
@@ -411,7 +422,8 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	count := func() int {
 		t.Helper()
-		list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+		list, err := d.engine.Client.NetworkList(t.Context(),
+			network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,8 @@ func TestEngineThatHangs(t *testing.T) {
 	<-hangs
 	hangs <- true
 	inspect := start(func() error { _, err := d.Inspect(t.Context(), "x"); return err })
-	if err := within("the stream of events", events); !strings.Contains(err.Error(), "hangs") && !strings.Contains(err.Error(), "stream ended") {
+	if err := within("the stream of events", events); !strings.Contains(err.Error(), "hangs") &&
+		!strings.Contains(err.Error(), "stream ended") {
 		t.Errorf("the stream of events ended with %v", err)
 	}
 	away("a call that was under way", within("a call", inspect))
@@ -108,7 +109,8 @@ func TestEngineThatHangs(t *testing.T) {
 	began := time.Now()
 	_, err = d.Inspect(t.Context(), "x")
 	away("a call of an engine that hangs", err)
-	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
+	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{},
+		backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("they were refused after %v", took)
 	}

@@ -118,7 +118,8 @@ func TestFollowOfAFastWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := countLines(nil)
-	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}, backend.LogStreams{Stdout: out, Stderr: out})
+	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1},
+		backend.LogStreams{Stdout: out, Stderr: out})
 	out.Close()
 	<-out.done
 	if err != nil || out.err != nil || out.lines != lines {

@@ -43,7 +43,8 @@ func testOwner() backend.Owner {
 // subnets returns the subnets of a project's networks.
 func subnets(t *testing.T, d *Docker, project string) []string {
 	t.Helper()
-	list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+	list, err := d.engine.Client.NetworkList(t.Context(),
+		network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func TestNetworkPool(t *testing.T) {
 	one(t, d, projects[1], "10.99.4.0/24")
 	c, _ := madeBy(t, d, ours, projects[2], backendtest.Sleeper())
 	one(t, d, projects[2], "10.99.5.0/24")
-	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
+	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: structs.ContainerRef(structs.NewID(), 1),
+		ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
 	if !errors.Is(err, backend.ErrNoNetwork) {
 		t.Fatalf("a pool that is used up: %v", err)
 	}
@@ -177,13 +179,15 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	defer removing.Wait()
 	defer close(stop)
 	for range 5 {
-		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it",
+			Spec: backendtest.Sleeper()}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatalf("create: %v", err)
 		}
 		err = d.Start(t.Context(), c.EngineID)
-		if now, lookErr := d.Inspect(t.Context(), c.EngineID); err != nil || lookErr != nil || now.State != backend.StateRunning || len(now.Addresses) != 1 {
+		if now, lookErr := d.Inspect(t.Context(), c.EngineID); err != nil || lookErr != nil || now.State != backend.StateRunning ||
+			len(now.Addresses) != 1 {
 			t.Errorf("start: %v; it is %+v, %v", err, now, lookErr)
 		}
 		if err := d.Remove(t.Context(), c.EngineID); err != nil {
@@ -205,13 +209,14 @@ func TestNetworksOfClusters(t *testing.T) {
 	}
 	project = "p-" + structs.NewID()
 	old := engine.ScopeName(project)
-	if _, err := d.engine.Client.NetworkCreate(t.Context(), old, network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
+	if _, err := d.engine.Client.NetworkCreate(t.Context(), old,
+		network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
 		t.Fatal(err)
 	}
 	before := pooled(t, "10.99.16.0/22")
-	held := before.Networks.(*networks.Networks).Hold(networks.Key{Cluster: one.ClusterID, Project: project})
-	held.Adopt(old) // as the earlier agent had it
-	held.Release()
+	pinned := before.Networks.(*networks.Networks).Pin(networks.Key{Cluster: one.ClusterID, Project: project})
+	pinned.Adopt(old) // as the earlier agent had it
+	pinned.Unpin()
 	madeBy(t, before, one, project, backendtest.Sleeper())
 	c, _ := madeBy(t, d, one, project, backendtest.Sleeper())
 	raw, err := d.engine.Inspect(t.Context(), c.EngineID)
@@ -219,7 +224,8 @@ func TestNetworksOfClusters(t *testing.T) {
 		t.Errorf("a container beside one in the old network is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 	c, _ = madeBy(t, d, two, project, backendtest.Sleeper())
-	if raw, err = d.engine.Inspect(t.Context(), c.EngineID); err != nil || string(raw.HostConfig.NetworkMode) != networks.Name(networks.Key{Cluster: two.ClusterID, Project: project}) {
+	if raw, err = d.engine.Inspect(t.Context(), c.EngineID); err != nil ||
+		string(raw.HostConfig.NetworkMode) != networks.Name(networks.Key{Cluster: two.ClusterID, Project: project}) {
 		t.Errorf("another cluster's is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 }

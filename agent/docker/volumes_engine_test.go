@@ -29,7 +29,8 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 		c, req := made(t, d, project, spec)
 		cluster := req.ClusterID
 		t.Cleanup(func() {
-			if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), cluster, project, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+			if err := errors.Join(d.Remove(context.Background(), c.EngineID),
+				d.RemoveVolume(context.Background(), cluster, project, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
 				t.Error(err)
 			}
 		})
@@ -65,7 +66,8 @@ func TestVolumesFromBefore(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	old := func(name string) string {
 		k := volumes.Key{Project: project, Name: name}
-		v, err := d.engine.Client.VolumeCreate(t.Context(), volume.CreateOptions{Name: k.EarlierName(), Labels: map[string]string{backend.LabelProject: project, volumes.Label: name}})
+		v, err := d.engine.Client.VolumeCreate(t.Context(),
+			volume.CreateOptions{Name: k.EarlierName(), Labels: map[string]string{backend.LabelProject: project, volumes.Label: name}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +80,8 @@ func TestVolumesFromBefore(t *testing.T) {
 		})
 		return v.Name
 	}
-	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
+	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(),
+		HostID: structs.NewID()}
 	t.Cleanup(func() { // of whatever else there is on the engine
 		for _, o := range []backend.Owner{first, second} {
 			claims, err := d.engine.Client.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
@@ -97,13 +100,15 @@ func TestVolumesFromBefore(t *testing.T) {
 		t.Helper()
 		spec := backendtest.Sleeper()
 		spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: name, Target: "/data"}}
-		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: spec}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it",
+			Spec: spec}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), owner.ClusterID, project, name)); err != nil &&
+			if err := errors.Join(d.Remove(context.Background(), c.EngineID),
+				d.RemoveVolume(context.Background(), owner.ClusterID, project, name)); err != nil &&
 				!errors.Is(err, backend.ErrNoVolume) && !errors.Is(err, backend.ErrInUse) {
 				t.Error(err)
 			}

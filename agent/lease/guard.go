@@ -39,7 +39,7 @@ type Guard struct {
 func (g *Guard) Run(ctx context.Context) {
 	left, grace, err := g.File.Read()
 	if err != nil {
-		g.Log.Warn("lease not read; taken for over", "error", err)
+		g.Log.Warn("lease not read: it counts as ended", "error", err)
 	}
 	if pause.For(ctx, max(0, left)) != nil {
 		return

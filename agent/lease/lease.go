@@ -176,7 +176,7 @@ func (l *Lease) revokeLocked() bool {
 	}
 	l.state.Held, l.state.HeldConfirmed, l.revoked = false, false, true
 	l.state.Round++
-	l.log.Warn("the servers could not be reached in time: the lease has ended, and what needs it stops")
+	l.log.Warn("the servers could not be reached in time: the lease has ended, and the containers that need it stop")
 	return true
 }
 

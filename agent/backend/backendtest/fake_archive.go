@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// This file is the files of a Fake's containers. Each has the directories /
-// and /tmp, and in them what was copied there.
+// This file has the files of a Fake's containers. Each container has the directories /
+// and /tmp, with the files that were copied there.
 
 func isDir(at string) bool { return at == "/" || at == "/tmp" }
 
@@ -20,7 +20,7 @@ func noPath(at string) error {
 	return &backend.Failure{Reason: backend.ErrNoPath, Msg: "path " + at + " does not exist in the container"}
 }
 
-// ArchiveGet writes a tar stream of one file, or of a directory.
+// ArchiveGet writes a tar stream of a file or directory.
 func (f *consoles) ArchiveGet(ctx context.Context, engineID, at string, w io.Writer) error {
 	at = path.Clean("/" + at)
 	var buf bytes.Buffer
@@ -110,7 +110,7 @@ func (f *consoles) ArchivePut(ctx context.Context, engineID, at string, r io.Rea
 	}
 }
 
-// reader remembers how its source failed.
+// reader keeps the error of its source.
 type reader struct {
 	r   io.Reader
 	err error

@@ -82,7 +82,9 @@ func (l *testLog) read(req structs.LogsRequest) (stdout, stderr string, err erro
 
 func TestParseRecord(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
-	for _, text := range []string{"", "a\n", "a", "\n", `say "hi"` + "\n", `back\slash` + "\n", `\n`, "tab\tand\r\n", "ü €\n", "\u2028\n", "<&>\n", "\x01\n", `ends with \` + "\n"} {
+	for _, text := range []string{"", "a\n", "a", "\n", `say "hi"` + "\n", `back\slash` + "\n", `\n`, "tab\tand\r\n", "ü €\n",
+		"\u2028\n",
+		"<&>\n", "\x01\n", `ends with \` + "\n"} {
 		line, err := json.Marshal(map[string]any{"log": text, "stream": "stderr", "time": at})
 		if err != nil {
 			t.Fatal(err)
@@ -140,7 +142,8 @@ func TestReadLog(t *testing.T) {
 		"since the long line": {structs.LogsRequest{Tail: -1, Since: "2026-01-02T03:04:08Z"}, whole + "two\nopen", "bad\n"},
 		"since its middle":    {structs.LogsRequest{Tail: -1, Since: "2026-01-02T03:04:09.5Z"}, "two\nopen", ""},
 		"since, and a tail":   {structs.LogsRequest{Tail: 1, Since: "2026-01-02T03:04:08Z"}, "open", ""},
-		"times": {structs.LogsRequest{Tail: 4, Timestamps: true}, "2026-01-02T03:04:08.000000600Z " + whole + "2026-01-02T03:04:12.000000600Z two\n2026-01-02T03:04:13.000000600Z open",
+		"times": {structs.LogsRequest{Tail: 4, Timestamps: true},
+			"2026-01-02T03:04:08.000000600Z " + whole + "2026-01-02T03:04:12.000000600Z two\n2026-01-02T03:04:13.000000600Z open",
 			"2026-01-02T03:04:09.000000600Z bad\n"},
 	} {
 		if out, errOut, err := l.read(c.req); err != nil || out != c.out || errOut != c.errOut {
@@ -288,7 +291,8 @@ func TestFollowThatIsTooSlow(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}), slow, slow)
+		ended <- readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}),
+			slow, slow)
 	}()
 	<-held
 	for range LogFiles + 1 {

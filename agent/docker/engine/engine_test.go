@@ -31,9 +31,11 @@ func TestFailure(t *testing.T) {
 		err  error
 		want error
 	}{
-		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated"), backend.ErrPortTaken},
+		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 " +
+			"failed: port is already allocated"), backend.ErrPortTaken},
 		{errors.New("listen tcp4 0.0.0.0:80: bind: address already in use"), backend.ErrPortTaken},
-		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or directory"), backend.ErrAway},
+		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or " +
+			"directory"), backend.ErrAway},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},

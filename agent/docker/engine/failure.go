@@ -14,9 +14,9 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// Failure turns an error of the engine into a backend.Failure. The engine's
-// HTTP statuses say little (500 for a taken port), so its words count too;
-// they have been the same since 1.13.
+// Failure converts an error of the engine to a backend.Failure. The engine's HTTP
+// statuses say little (500 for a taken port), so its texts count too. They have been
+// stable since 1.13.
 func Failure(err error) error {
 	var f *backend.Failure
 	if err == nil || errors.As(err, &f) {
@@ -30,7 +30,8 @@ func Failure(err error) error {
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		f.Reason = backend.ErrPortTaken
 	case keptTask.MatchString(text):
-		f.Msg, f.Err = "the engine has kept the ended process of this container and can't start it: restart the Docker engine of the host", err
+		f.Msg, f.Err = "the engine has kept the ended process of this container and can't start it: restart the Docker engine of the "+
+			"host", err
 	case errdefs.IsNotFound(err) && strings.Contains(text, "no such image"):
 		f.Reason = backend.ErrNoImage
 	case errdefs.IsNotFound(err) && (strings.Contains(text, "no such container") || strings.Contains(text, "no such exec")):
@@ -50,7 +51,7 @@ func Failure(err error) error {
 // restart of the engine removes the task.
 var keptTask = regexp.MustCompile(`\btask [0-9a-f]{12,64}: already exists`)
 
-// IsAway reports whether the engine could not be asked, or is going down.
+// IsAway reports whether the engine could not be reached, or is going down.
 func IsAway(err error, text string) bool {
 	var op *net.OpError
 	switch {
@@ -59,13 +60,13 @@ func IsAway(err error, text string) bool {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return true
 	}
-	// containerd goes first when both are told to stop, and then the store of
-	// the networks.
-	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "failed to update store for object") || strings.Contains(text, "transport is closing") ||
-		strings.Contains(text, "containerd.sock") || strings.Contains(text, "ttrpc: closed")
+	// When both are stopped, containerd ends first, and then the store of the networks.
+	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "failed to update store for object") ||
+		strings.Contains(text, "transport is closing") || strings.Contains(text, "containerd.sock") ||
+		strings.Contains(text, "ttrpc: closed")
 }
 
-// Words is the engine's message without the client's prefix.
+// Words returns the engine's message without the client's prefix.
 func Words(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }

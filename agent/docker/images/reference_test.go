@@ -14,8 +14,10 @@ import (
 func FuzzCheckImage(f *testing.F) {
 	hex := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{
-		"a", "UPPER:tag:tag", "UPPER/a", "a/B", "localhost/a", "docker.io/a", "index.docker.io/a:b", "a__b.c/d", "x:80/y:z", "[::1]:5000/x", "a@sha256:" + hex, "a:b@sha512:" + hex + hex,
-		hex, "a@md5:" + hex[:32], "a..b", "a/b/../c", strings.Repeat("a", 248), "x/" + strings.Repeat("a", 254), "x.y/" + strings.Repeat("a", 255),
+		"a", "UPPER:tag:tag", "UPPER/a", "a/B", "localhost/a", "docker.io/a", "index.docker.io/a:b", "a__b.c/d",
+		"x:80/y:z", "[::1]:5000/x", "a@sha256:" + hex, "a:b@sha512:" + hex + hex,
+		hex, "a@md5:" + hex[:32], "a..b", "a/b/../c", strings.Repeat("a", 248), "x/" + strings.Repeat("a", 254), "x.y/" +
+			strings.Repeat("a", 255),
 	} {
 		f.Add(s)
 	}

@@ -13,11 +13,11 @@ func TestLacking(t *testing.T) {
 		"Error response from daemon: No such container: x":                       false,
 		"Error response from daemon: driver failed programming external network": false,
 	} {
-		if got := Lacking(errors.New(text)); got != want {
+		if got := IsMissing(errors.New(text)); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
-	if Lacking(nil) {
+	if IsMissing(nil) {
 		t.Error("no error lacks a network")
 	}
 }

@@ -15,7 +15,8 @@ func TestNamesAloneDoNotSay(t *testing.T) {
 	if one.EngineName() != two.EngineName() {
 		t.Fatalf("the names are %s and %s: the test is about one", one.EngineName(), two.EngineName())
 	}
-	v := volume.Volume{Name: one.EngineName(), Labels: map[string]string{backend.LabelCluster: "c", backend.LabelProject: "a", Label: "b-c"}}
+	v := volume.Volume{Name: one.EngineName(),
+		Labels: map[string]string{backend.LabelCluster: "c", backend.LabelProject: "a", Label: "b-c"}}
 	other := one
 	other.Cluster = "d"
 	if !one.is(v) || two.is(v) || other.is(v) {
