@@ -133,8 +133,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g.Go(func() error { return link.failure(runCtx) })
 	followed, was := j.position().ClusterID != "", dir.hostID // as an earlier instance left them
-	// Before the first registration nobody can say which containers are the host's, nor
-	// which of them are desired.
+	// Only the registration says which containers are the host's, and which are desired.
 	if link.renew(runCtx, 0) != nil {
 		return g.Wait()
 	}

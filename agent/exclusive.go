@@ -21,7 +21,7 @@ type exclusives struct {
 	lease   *lease.Lease // has its own lock, which is taken while mu is held
 	engine  lease.Engine
 	journal *journal
-	nudge   func() // ends the poll in progress, so that the next one asks for a confirmed answer; nil for nobody
+	nudge   func() // ends the poll in progress, so that the next one asks for a confirmed answer; may be nil
 
 	mu       *sync.Mutex // the reconciler's; guards what follows
 	units    *units
@@ -319,7 +319,7 @@ func (p *pass) expire(ctx context.Context) (time.Duration, error) {
 // StartedAt shows whether the start has happened.
 func (p *pass) resume(ctx context.Context) (time.Duration, error) {
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "starting it again failed: ")
+		return p.actionFailed(err, "starting it again failed: ")
 	}
 	p.task.rec.Restarts, p.task.rec.Lapsed = p.task.rec.Restarts+1, nil
 	if err := p.task.save(); err != nil {

@@ -28,7 +28,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 			t.Fatalf("before the engine was asked, %q is found", id)
 		default:
 		}
-		r.listed([]backend.Entry{{Ref: ref, EngineID: "e"}})
+		r.takeList([]backend.Entry{{Ref: ref, EngineID: "e"}})
 		if id := <-found; id != "e" {
 			t.Errorf("%q is found", id)
 		}

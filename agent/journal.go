@@ -244,9 +244,9 @@ func (j *journal) forget(ref structs.Ref) error {
 	return j.put(record{Ref: ref, Forgotten: true})
 }
 
-// keeping returns the quarantine entry of a placement, or of the workload that it is a
+// quarantined returns the quarantine entry of a placement, or of the workload that it is a
 // part of; ok is false if there is none.
-func (j *journal) keeping(ref structs.Ref) (k kept, ok bool) {
+func (j *journal) quarantined(ref structs.Ref) (k kept, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	k, ok = j.kept[ref.Whole()]
@@ -262,7 +262,7 @@ func (j *journal) allKept() []kept {
 
 // keep writes a quarantine entry, or its end.
 func (j *journal) keep(k kept) error {
-	if was, ok := j.keeping(k.Ref); ok == !k.Over && (k.Over || was == k) {
+	if was, ok := j.quarantined(k.Ref); ok == !k.Over && (k.Over || was == k) {
 		return nil
 	}
 	return j.append(line{Kept: &k})

@@ -41,7 +41,7 @@ type link struct {
 	// when the lease was renewed. Both are set before poll is called.
 	pollState func() pollState
 	renewed   func(until time.Time, grace time.Duration)
-	// leftBay is called when the host has left its bay; nil for nobody.
+	// leftBay is called when the host has left its bay; may be nil.
 	leftBay func()
 
 	register sync.Mutex // held while registering
@@ -125,7 +125,7 @@ func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegi
 	hostID, secret := l.dir.registersAs()
 	answer, err := l.api.Register(ctx, structs.HostRegister{
 		HostID: hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: secret, Fingerprint: fingerprint,
-		Follows:  l.follows(at),
+		Follows:  l.asFollowing(at),
 		Instance: l.instance, Registration: stale, Found: found,
 	})
 	if err != nil {
@@ -182,8 +182,8 @@ func (l *link) noteJudged() {
 	}
 }
 
-// follows returns the agent's position in its cluster, and what it may follow.
-func (l *link) follows(at position) structs.Following {
+// asFollowing returns the agent's position in its cluster, and what it may follow.
+func (l *link) asFollowing(at position) structs.Following {
 	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage,
 		Index: at.Index}
 }
@@ -193,7 +193,7 @@ func (l *link) follows(at position) structs.Following {
 // caller holds position. CodeForbidden.
 func (l *link) accept(clusterID string, incarnation uint64) error {
 	at := l.journal.position()
-	if err := l.follows(at).Check(clusterID, incarnation); err != nil {
+	if err := l.asFollowing(at).Check(clusterID, incarnation); err != nil {
 		return err
 	}
 	switch {

@@ -44,7 +44,7 @@ func (p *pass) signal(ctx context.Context) error {
 	case err == nil:
 		return p.look(ctx)
 	case errors.Is(err, backend.ErrNotFound), ctx.Err() != nil:
-		_, err = p.failed(err, "")
+		_, err = p.actionFailed(err, "")
 		return err
 	case errors.Is(err, backend.ErrAway):
 		p.task.rec.Kill.Refused = "whether signal " + signal + " has arrived is not known: the engine went away meanwhile"

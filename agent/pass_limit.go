@@ -31,7 +31,7 @@ func (p *pass) limit(ctx context.Context) error {
 		}
 		return p.look(ctx)
 	case errors.Is(err, backend.ErrNotFound), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
-		_, err = p.failed(err, "")
+		_, err = p.actionFailed(err, "")
 		return err
 	}
 	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s",

@@ -66,9 +66,9 @@ func (p *pass) failMissingImage(image string, err error, kept string) (time.Dura
 	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once%s", err, next, kept))
 }
 
-// failed handles the error of an action. An error without an answer of the engine ends
-// the pass, any other fails the generation.
-func (p *pass) failed(err error, doing string) (time.Duration, error) {
+// actionFailed handles the error of an action. An error without an answer of the engine
+// ends the pass, any other fails the generation.
+func (p *pass) actionFailed(err error, doing string) (time.Duration, error) {
 	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), p.r.ctx.Err() != nil:
 		return 0, err

@@ -75,7 +75,7 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
 	if p.task.cur.Live() {
 		if err := p.stop(ctx, p.task.cur); err != nil {
-			return p.failed(err, "stopping it failed: ")
+			return p.actionFailed(err, "stopping it failed: ")
 		}
 		if err := p.look(ctx); err != nil {
 			return 0, err

@@ -26,12 +26,12 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 		// A stop and a start, not the engine's restart call: each may be repeated after a
 		// crash without harm.
 		if err := p.stop(ctx, p.task.cur); err != nil {
-			return p.failed(err, "stopping it failed: ")
+			return p.actionFailed(err, "stopping it failed: ")
 		}
 		return p.start(ctx)
 	case p.task.cur.State == backend.StatePaused && p.task.starting():
 		if err := p.r.backend.Unpause(ctx, p.task.cur.EngineID); err != nil {
-			return p.failed(err, "unpausing it failed: ")
+			return p.actionFailed(err, "unpausing it failed: ")
 		}
 		if err := p.look(ctx); err != nil {
 			return 0, err
@@ -62,7 +62,7 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 func (p *pass) start(ctx context.Context) (time.Duration, error) {
 	p.task.rec.Tries, p.task.rec.Lapsed = 0, nil
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "starting it failed: ")
+		return p.actionFailed(err, "starting it failed: ")
 	}
 	if err := p.look(ctx); err != nil {
 		return 0, err
@@ -91,7 +91,7 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	restarts := p.task.cur.RestartCount + 1
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
 		if errors.Is(err, backend.ErrAway) || errors.Is(err, backend.ErrNotFound) || ctx.Err() != nil {
-			return p.failed(err, "")
+			return p.actionFailed(err, "")
 		}
 		again := p.delayRetry(failRetry, failLimit, "starting it again failed: "+err.Error())
 		p.reportStatus()
@@ -127,13 +127,13 @@ func (p *pass) pause(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-			return p.failed(err, "starting it failed: ")
+			return p.actionFailed(err, "starting it failed: ")
 		}
 	case p.task.cur.State == backend.StateExited:
 		return p.fail(failLimit, failLimit, "it can't be paused: its process does not run; start it first")
 	}
 	if err := p.r.backend.Pause(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "pausing it failed: ")
+		return p.actionFailed(err, "pausing it failed: ")
 	}
 	if err := p.look(ctx); err != nil {
 		return 0, err

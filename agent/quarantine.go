@@ -185,7 +185,7 @@ type quarantine struct {
 func (q *quarantine) keeps(u *unit) bool {
 	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
-			if _, ok := q.journal.keeping(part.at(epoch)); ok {
+			if _, ok := q.journal.quarantined(part.at(epoch)); ok {
 				return true
 			}
 		}
@@ -198,7 +198,7 @@ func (q *quarantine) keeps(u *unit) bool {
 func (q *quarantine) keepsOther(u *unit) bool {
 	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
-			if k, ok := q.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
+			if k, ok := q.journal.quarantined(part.at(epoch)); part != u && ok && !k.Remove {
 				return true
 			}
 		}
@@ -217,7 +217,7 @@ func (q *quarantine) addPlacement(u *unit, epoch uint64) {
 
 // add records and reports that a placement is in quarantine.
 func (q *quarantine) add(k kept) {
-	if _, ok := q.journal.keeping(k.Ref); !ok {
+	if _, ok := q.journal.quarantined(k.Ref); !ok {
 		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt",
 			keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
@@ -229,7 +229,7 @@ func (q *quarantine) add(k kept) {
 
 // end takes a placement out of quarantine.
 func (q *quarantine) end(ref structs.Ref, why string) {
-	k, ok := q.journal.keeping(ref)
+	k, ok := q.journal.quarantined(ref)
 	if !ok {
 		return
 	}
@@ -257,7 +257,7 @@ func (q *quarantine) sweep() {
 func (r *reconciler) adoptLocked(w *structs.Work) {
 	for _, said := range w.Quarantine {
 		ref := said.Ref()
-		k, ok := r.journal.keeping(ref)
+		k, ok := r.journal.quarantined(ref)
 		switch {
 		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
 			k = kept{Ref: ref, Name: said.Name, ProjectID: said.ProjectID}
@@ -340,7 +340,7 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 		p.task.want.StopTimeout = structs.DefaultStopTimeout
 	}
 	for epoch, c := range all {
-		k, ok := p.r.journal.keeping(c.Ref)
+		k, ok := p.r.journal.quarantined(c.Ref)
 		if !ok {
 			continue
 		}

@@ -269,7 +269,7 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		older := b
 		older.Epoch = 2
 		h.full(true, older)
-		if _, ok := h.rec.journal.keeping(ref(b)); !ok || !h.exists(b) || h.exists(older) {
+		if _, ok := h.rec.journal.quarantined(ref(b)); !ok || !h.exists(b) || h.exists(older) {
 			t.Fatalf("kept %v, containers %v", h.rec.journal.allKept(), h.fake.Seen.Containers())
 		}
 	})

@@ -36,7 +36,7 @@ type reconciler struct {
 	avoid    func() []netip.Addr // addresses that no network may contain; nil for none
 	// sameEngine fails unless the engine that answers is the host's; nil if any engine is.
 	sameEngine func(context.Context) error
-	// reportCopies reports which containers are copies. It must not block; nil for nobody.
+	// reportCopies reports which containers are copies. It must not block; may be nil.
 	reportCopies func(structs.Copies)
 
 	quarantine *quarantine
@@ -133,7 +133,7 @@ func (r *reconciler) list(ctx context.Context) {
 			entries, err = r.backend.List(ctx, r.owner)
 		}
 		if err == nil {
-			r.listed(entries)
+			r.takeList(entries)
 			return
 		}
 		if ctx.Err() != nil {
@@ -146,7 +146,7 @@ func (r *reconciler) list(ctx context.Context) {
 	}
 }
 
-func (r *reconciler) listed(entries []backend.Entry) {
+func (r *reconciler) takeList(entries []backend.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = r.ctx.Err() == nil

@@ -18,7 +18,7 @@ type reporter struct {
 	log  hclog.Logger
 	wake chan struct{}
 	// filled is called when the host has no room for another project's network any
-	// more; nil for nobody. It must not block.
+	// more; may be nil. It must not block.
 	filled func()
 
 	mu           sync.Mutex

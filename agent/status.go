@@ -45,7 +45,7 @@ func (p *pass) reportAway(err error) {
 
 // report sends an observation of the pass's container, or of the workload that the
 // container is a part of. taken is called once a server has taken exactly this
-// observation; nil for nobody.
+// observation; may be nil.
 func (p *pass) report(o structs.Observed, taken func()) {
 	p.r.mu.Lock()
 	p.u.reported, p.u.taken, p.u.refused = reported{p.task.want.Epoch, o}, taken, p.refuses

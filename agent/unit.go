@@ -37,7 +37,7 @@ type unit struct {
 	missingImage string    // the image that could not be had; "" if nothing waits for an image
 	deaths       int       // quick ends in a row of a container with the restart policy always
 	reported     reported  // the last report
-	taken        func()    // of a part: called when a server has taken the last report; nil for nobody
+	taken        func()    // of a part: called when a server has taken the last report; may be nil
 	refused      bool      // of a part: the host can't run it
 	leased       bool      // as of the last pass: a container of it runs that needs a lease
 	ending       time.Time // when a process that was asked to end because its lease ended is killed

@@ -18,8 +18,8 @@ type ExecStreams struct {
 	Resize <-chan structs.Resize // nil for none
 
 	// Of Attach. Unstarted: a container that was never started is attached, too, and its
-	// first run is waited for. Attached is called once the streams are attached; nil for
-	// nobody.
+	// first run is waited for. Attached is called once the streams are attached; it
+	// may be nil.
 	Unstarted bool
 	Attached  func()
 }

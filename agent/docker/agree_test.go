@@ -11,9 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// TestFirstCallsAgreeOnce: calls that come at once before any other agree on a version
-// of the API one time, and none reads it while another one sets it: the race detector
-// sees that.
+// TestFirstCallsAgreeOnce: concurrent first calls negotiate the version of the API once.
+// The race detector sees if one call reads the version while another sets it.
 func TestFirstCallsAgreeOnce(t *testing.T) {
 	var pings atomic.Int32
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

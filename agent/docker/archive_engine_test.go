@@ -16,8 +16,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestCopiesAndMounts copies to and from what only the running container sees, and
-// to and from what the engine does see.
+// TestCopiesAndMounts copies to and from mounts that only the running container sees, and
+// mounts that the engine sees.
 func TestCopiesAndMounts(t *testing.T) {
 	d := onEngine(t)
 	spec := backendtest.Sleeper()

@@ -19,7 +19,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestUserLabelsCantPose(t *testing.T) {
+func TestUserLabelsDoNotReplaceMagnums(t *testing.T) {
 	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p",
 		Spec: spec}
@@ -29,8 +29,8 @@ func TestUserLabelsCantPose(t *testing.T) {
 	}
 }
 
-// TestLeaseIsLabelled: also where the image has the label, as a commit of a container
-// with a lease does.
+// TestLeaseIsLabelled: also if the image has the label, as a commit of a container with a
+// lease has.
 func TestLeaseIsLabelled(t *testing.T) {
 	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "",
 		structs.ExclusiveLease: "lease"} {
@@ -45,7 +45,8 @@ func TestLeaseIsLabelled(t *testing.T) {
 	}
 }
 
-// What the engine starts by itself it starts before the agent has asked anyone.
+// TestEngineRestartsNothingExclusive: the engine would restart a container before the
+// agent has asked a server.
 func TestEngineRestartsNothingExclusive(t *testing.T) {
 	for policy, want := range map[string]container.RestartPolicyMode{
 		structs.RestartNo: container.RestartPolicyDisabled, structs.RestartOnFailure: container.RestartPolicyOnFailure,
@@ -91,8 +92,8 @@ func TestPortsOfBothFamilies(t *testing.T) {
 	}
 }
 
-// TestEndingEngineStartsNothing: an engine that ends closes its socket, and
-// goes on serving the connections that it has.
+// TestEndingEngineStartsNothing: an engine that ends closes its socket, but serves its open
+// connections.
 func TestEndingEngineStartsNothing(t *testing.T) {
 	var starts atomic.Int32
 	socket := filepath.Join(t.TempDir(), "docker.sock")

@@ -66,7 +66,7 @@ func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec
 	return madeBy(t, d, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, projectID, spec)
 }
 
-// madeBy is made for an owner.
+// madeBy is made with an owner.
 func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container,
 	backend.CreateRequest) {
 	t.Helper()
@@ -233,7 +233,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-func TestForeignNameIsNotTouched(t *testing.T) {
+func TestContainerOfAnotherWithTheNameIsLeftAlone(t *testing.T) {
 	d := onEngine(t)
 	ref := structs.ContainerRef(structs.NewID(), 1)
 	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil,
@@ -255,7 +255,7 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 	}
 }
 
-// nowhere is an image in a registry where nothing listens.
+// nowhere returns a request for an image in a registry where nothing listens.
 func nowhere() backend.CreateRequest {
 	spec := backendtest.Sleeper()
 	spec.Image = "127.0.0.1:1/none-" + structs.NewID() + ":1"
@@ -263,8 +263,8 @@ func nowhere() backend.CreateRequest {
 		Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 }
 
-// TestRegistryAway: it is asked a few times, for all who wait at once, and
-// given up soon.
+// TestRegistryAway: the registry is asked a few times, once for all who wait, and the pull
+// fails soon.
 func TestRegistryAway(t *testing.T) {
 	d, req := onEngine(t), nowhere()
 	began := time.Now()
@@ -290,7 +290,7 @@ func TestRegistryAway(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the answer took %s", took)
 	}
-	if len(said) != images.Attempts { // that it begins, and each failure but the last
+	if len(said) != images.Attempts { // the first sentence, and one for each failure but the last
 		t.Errorf("%d different sentences for one fetch, want %d: %v", len(said), images.Attempts, said)
 	}
 	if n := d.Images.(*images.Images).Pulling(); n != 0 {
@@ -313,8 +313,8 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	}
 }
 
-// TestImageLoadedMeanwhile: an image that somebody tags while its registry is
-// away serves the create under way, and is told as an event.
+// TestImageLoadedMeanwhile: an image that somebody tags while its registry is away serves
+// the create in progress, and is reported as an event.
 func TestImageLoadedMeanwhile(t *testing.T) {
 	d, req := onEngine(t), nowhere()
 	t.Cleanup(func() {
@@ -359,7 +359,7 @@ func TestImageLoadedMeanwhile(t *testing.T) {
 	}
 }
 
-func TestLeftCommandIsEnded(t *testing.T) {
+func TestCommandOfALeftSessionEnds(t *testing.T) {
 	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), backendtest.Sleeper())
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -401,13 +401,13 @@ func TestEngineAway(t *testing.T) {
 	}
 }
 
-// Two agents that make a project's network at the same moment get two of one
-// name, which the engine then refuses to look up.
+// TestDoubleNetworksAreMadeOne: two agents that make a project's network at the same time
+// get two of one name, which the engine then refuses.
 func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	d, project, owner := onEngine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	double := func() {
 		t.Helper()
-		// Not the client's call, which has newer engines look for doubles.
+		// The client's own call would make newer engines look for doubles.
 		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`,
 			networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
 			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
@@ -431,7 +431,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	double()
 	double()
-	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // made before it was known
+	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // created before the doubles were found
 	if n := count(); n != 1 {
 		t.Errorf("%d networks after a create, want 1", n)
 	}

@@ -16,11 +16,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestEngineThatHangs: what waits for an engine that gives no sign of life any
-// more ends, what comes is refused at once, and all is well again once the
-// engine is.
+// TestEngineThatHangs: calls and streams of an engine that stops answering pings end, later
+// calls fail at once, and all work again once the engine answers.
 func TestEngineThatHangs(t *testing.T) {
-	hangs := make(chan bool, 1) // holds whether it does
+	hangs := make(chan bool, 1) // holds whether the engine hangs
 	hangs <- false
 	release := make(chan struct{})
 	engine := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,7 +27,7 @@ func TestEngineThatHangs(t *testing.T) {
 		hangs <- now
 		switch {
 		case now:
-			select { // an engine that is stopped answers even this once it goes on
+			select { // a stopped engine answers this, too, once it is resumed
 			case <-release:
 			case <-r.Context().Done():
 			}

@@ -16,9 +16,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestContainerOfEarlierBuildIsTheSame makes a container with the name and the labels,
-// the hash of its spec among them, that a build has given it which knew of containers
-// only: it is found, and a create of the same placement returns it as it is.
+// TestContainerOfEarlierBuildIsTheSame creates a container with the name, labels and
+// spec hash that a build without kinds has given it. It is listed, and a create of the
+// same placement returns it unchanged.
 func TestContainerOfEarlierBuildIsTheSame(t *testing.T) {
 	b, err := os.ReadFile("../backend/testdata/container.json")
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestVolumesOfTwoClusters: a project of one id in two clusters on one engine has a
-// volume of one name in each, and neither sees, mounts or deletes the other's.
+// TestVolumesOfTwoClusters: projects with the same ID in two clusters have separate
+// volumes of the same name. Neither cluster lists, mounts or deletes the other's.
 func TestVolumesOfTwoClusters(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	spec := backendtest.Sleeper()
@@ -59,10 +59,10 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 	}
 }
 
-// TestVolumesFromBefore: a volume without a cluster is nobody's until an agent that is
-// entitled to it claims it. Then it is mounted, listed and deleted under its name, with
-// what is in it; no other cluster gets it, and one that mounts it is not robbed of it.
-func TestVolumesFromBefore(t *testing.T) {
+// TestVolumesWithoutACluster: such a volume belongs to nobody until an entitled agent
+// claims it. Then it is mounted, listed and deleted under its name, with its content.
+// No other cluster gets it, and a cluster that mounts it keeps it.
+func TestVolumesWithoutACluster(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	old := func(name string) string {
 		k := volumes.Key{Project: project, Name: name}
@@ -82,7 +82,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	}
 	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(),
 		HostID: structs.NewID()}
-	t.Cleanup(func() { // of whatever else there is on the engine
+	t.Cleanup(func() { // other volumes of the engine
 		for _, o := range []backend.Owner{first, second} {
 			claims, err := d.engine.Client.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
 				filters.Arg("label", volumes.ClaimLabel), filters.Arg("label", backend.LabelCluster+"="+o.ClusterID))})
@@ -140,7 +140,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	if got := create(second, "kept"); got == kept {
 		t.Error("who has no claim mounts it")
 	}
-	// Not one that only the other cluster's containers mount.
+	// A volume that only the other cluster's containers mount is not claimed.
 	theirs := old("theirs")
 	if err := d.Volumes.(*volumes.Volumes).Claim(t.Context(), second.ClusterID, theirs); err != nil {
 		t.Fatal(err)
@@ -151,7 +151,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	if err := d.engine.Client.VolumeRemove(t.Context(), volumes.ClaimName(theirs), false); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // it may be repeated
+	for range 2 { // claims may be repeated
 		if err := d.ClaimVolumes(t.Context(), first); err != nil {
 			t.Fatal(err)
 		}

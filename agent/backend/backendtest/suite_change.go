@@ -106,10 +106,10 @@ func testHealth(x *env) {
 			x.Fatalf("health of one that does not run is %q", now.Health)
 		}
 		x.must(x.engine.Start(x.ctx, c.EngineID), "start")
-		for told := health == ""; !told; {
+		for seen := health == ""; !seen; {
 			select {
 			case e := <-events:
-				told = e.Entry == c.Entry && e.Kind == backend.EventChanged && x.look(c).Health == health
+				seen = e.Entry == c.Entry && e.Kind == backend.EventChanged && x.look(c).Health == health
 			case <-time.After(patience):
 				x.Fatalf("no event for %s; it is %q", health, x.look(c).Health)
 			}

@@ -142,10 +142,10 @@ func testImageEvent(x *imageEnv) {
 	}()
 	<-ready
 	name := x.load().Names[0]
-	for told := false; !told; {
+	for seen := false; !seen; {
 		select {
 		case e := <-events:
-			told = e.Kind == backend.EventImage && (e.Image == "" || backend.SameImage(e.Image, name))
+			seen = e.Kind == backend.EventImage && (e.Image == "" || backend.SameImage(e.Image, name))
 		case <-time.After(patience):
 			x.Fatal("no event for a new image")
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/stackforge/magnum/agent/docker/dockertest"
 )
 
-// testTree is a container with tmpfs at /scratch and /var/tmp/deep, the volumes
-// /data and /scratch/kept, and some links. Every directory of it is as the image
-// has it: a path that is not named is not there.
+// testTree returns a container with tmpfs at /scratch and /var/tmp/deep, the volumes
+// /data and /scratch/kept, and some links. Its directories are those of the image: a
+// path that is not named doesn't exist.
 func testTree(t *testing.T) *tree {
 	links := map[string]string{
 		"/l": "/scratch", "/m": "/scratch/a/b", "/etc/sys": "/sys", "/data/up": "/proc/1", "/safe": "/tmp", "/shm": "/dev/shm",
@@ -66,7 +66,7 @@ func TestCopiesOutOfWhatTheEngineDoesNotSee(t *testing.T) {
 		"/tmp/../scratch": true, "/l/x": true, "/l/": true, "/l/.": true,
 		"/m/x": true, "/etc/sys/class": true, "/data/up/status": true, "/shm/x": true,
 		"/dev/null": true, "/dev/shm/x": true, "/proc/1/status": true, "/sys": true, "/safe/../dev/x": true,
-		// Above: what is below would be missing.
+		// A copy of a directory above a mount would lack the mount's content.
 		"/": true, "/.": true, "/var": true, "/var/tmp": true, "/safe/../var/": true,
 		"/l": false, "/etc/sys": false, // the links themselves
 		"/etc/passwd": false, "/etc/passwd/x/y": false, // the engine says in its own words that it is no directory
@@ -98,7 +98,7 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 		{"/", []string{"scratch/kept/x", "data/x", "var/tmp/other/x"}, false},
 		{"/tmp", []string{"dev/x", "scratch/x", "../scratch"}, true},
 		{"/tmp", []string{"dev/x", "scratch/x"}, false},
-		// Links that the archive brings itself.
+		// These links are in the archive itself.
 		{"/tmp", []string{"a->/scratch", "a/x"}, true}, {"/tmp", []string{"a->../scratch/b", "a/x"}, true}, {"/tmp",
 			[]string{"new/", "new/a->/dev", "new/a/shm/x"}, true},
 		{"/tmp", []string{"a->b", "b->/l", "a/x"}, true}, {"/tmp", []string{"a->a", "a/x"}, true}, {"/tmp", []string{"a->/scratch"},
@@ -110,7 +110,7 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 	isRefused(t, "garbage", testTree(t).writable("/tmp", strings.NewReader(strings.Repeat("garbage", 200))), true)
 }
 
-// TestCompressedArchives: the engine unpacks them, so they are looked into, too.
+// TestCompressedArchives: the engine unpacks compressed archives, so they are checked, too.
 func TestCompressedArchives(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

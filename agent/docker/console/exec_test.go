@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// TestNoProgram tells a program that isn't there from what else keeps one from
-// being executed.
+// TestNoProgram tells a missing program from other reasons why a command can't be executed.
 func TestNoProgram(t *testing.T) {
 	const oci = "OCI runtime exec failed: exec failed: unable to start container process: "
 	for text, want := range map[string]bool{

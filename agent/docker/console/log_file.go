@@ -154,7 +154,7 @@ const maxLogLine = 1 << 20
 // logTail reads the files of one log in order.
 type logTail struct {
 	path  string      // of the newest file
-	opens func(n int) // called before a file is opened, for tests that rotate at that moment; nil for nobody
+	opens func(n int) // called before a file is opened, for tests that rotate at that moment; may be nil
 	most  int         // the most files of the log
 	files []*logFile  // from the file being read to the newest known
 }

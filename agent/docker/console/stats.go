@@ -23,11 +23,11 @@ func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, eac
 		return cs.stats(ctx, engineID, true, each)
 	}
 	var one structs.StatsBody
-	var told bool
+	var got bool
 	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
-		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, told = s, true; return nil })
+		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, got = s, true; return nil })
 	})
-	if err == nil && !told {
+	if err == nil && !got {
 		err = &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container has just ended and uses nothing"}
 	}
 	if err != nil {

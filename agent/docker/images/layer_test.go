@@ -6,7 +6,7 @@ import (
 	"github.com/docker/docker/pkg/jsonmessage"
 )
 
-// TestSummary reads what an engine says of a fetch whose connection breaks.
+// TestSummary reads the engine's messages about a fetch whose connection breaks.
 func TestSummary(t *testing.T) {
 	var s layers
 	progress := func(n, of int64) *jsonmessage.JSONProgress { return &jsonmessage.JSONProgress{Current: n, Total: of} }

@@ -207,9 +207,9 @@ func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, 
 	}
 	defer body.Close()
 	ended := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() { sayProgress(ref, got, say, ended) })
-	defer telling.Wait()
+	var saying sync.WaitGroup
+	saying.Go(func() { sayProgress(ref, got, say, ended) })
+	defer saying.Wait()
 	defer close(ended)
 	for dec := json.NewDecoder(body); ; {
 		var m jsonmessage.JSONMessage

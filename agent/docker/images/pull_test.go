@@ -12,7 +12,7 @@ import (
 func TestPullFailure(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want error // nil: worth another attempt
+		want error // nil if another attempt may succeed
 	}{
 		{errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`), nil},
 		{errors.New(`Get "http://127.0.0.1:5001/v2/": dial tcp 127.0.0.1:5001: connect: connection refused`), nil},

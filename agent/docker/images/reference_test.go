@@ -9,8 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// FuzzCheckImage holds the check of an image's name, which servers make, against
-// the engine's own: what one takes the other takes.
+// FuzzCheckImage compares the servers' check of an image's name with the engine's.
 func FuzzCheckImage(f *testing.F) {
 	hex := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{
@@ -24,7 +23,7 @@ func FuzzCheckImage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		ref, err := reference.ParseAnyReference(s)
 		if _, byID := ref.(reference.Digested); byID && err == nil && len(s) == len(hex) {
-			return // an image's ID is no name, and the engine takes it all the same
+			return // the engine accepts an image's ID, which is not a name
 		}
 		if len(s) <= structs.MaxText && (err == nil) != (structs.CheckImage(s) == nil) {
 			t.Errorf("%q: the engine says %v, the servers %v", s, err, structs.CheckImage(s))

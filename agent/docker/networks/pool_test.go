@@ -36,7 +36,7 @@ func TestParsePool(t *testing.T) {
 	}
 }
 
-func TestWhatTheMachineHasToReach(t *testing.T) {
+func TestRoutesAndResolversAreRead(t *testing.T) {
 	write := func(text string) string {
 		path := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -51,7 +51,7 @@ func TestWhatTheMachineHasToReach(t *testing.T) {
 		}
 		return strings.Join(s, " ")
 	}
-	// As a machine whose lowest byte comes first writes it.
+	// The form of a little-endian machine.
 	table := write("Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
 		"eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
 		"eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n" +

@@ -8,9 +8,8 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// TestNamesAloneDoNotSay: two volumes of one engine name are told apart by their labels,
-// and so are those of two clusters.
-func TestNamesAloneDoNotSay(t *testing.T) {
+// TestLabelsTellVolumesOfOneNameApart: also volumes of two clusters.
+func TestLabelsTellVolumesOfOneNameApart(t *testing.T) {
 	one, two := Key{Cluster: "c", Project: "a", Name: "b-c"}, Key{Cluster: "c", Project: "a-b", Name: "c"}
 	if one.EngineName() != two.EngineName() {
 		t.Fatalf("the names are %s and %s: the test is about one", one.EngineName(), two.EngineName())
