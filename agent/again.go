@@ -39,7 +39,7 @@ func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, com
 		r.mu.Unlock()
 		return false, false
 	}
-	t, engineID := &task{journal: r.journal, unit: u, want: *u.want, wanted: true}, u.have[ref.Epoch]
+	t, engineID := &task{journal: r.journal, unit: u, want: *u.want, assigned: true}, u.have[ref.Epoch]
 	r.mu.Unlock()
 	if t.want.Desired != structs.DesiredRunning {
 		return false, false

@@ -123,9 +123,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g, runCtx := errgroup.WithContext(ctx)
 	if a.conf.Gossip != nil {
-		link.tooMany = make(chan struct{})
+		link.leaveGossip = make(chan struct{})
 		hostID, _ := dir.registersAs()
-		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.tooMany)
+		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.leaveGossip)
 		if err != nil {
 			return err
 		}

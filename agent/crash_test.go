@@ -209,12 +209,12 @@ func TestKilledAtRandom(t *testing.T) { killedAtRandom(t, structs.WorkloadContai
 // TestKilledAtRandomOfTwoParts does the same with a workload of two parts.
 func TestKilledAtRandomOfTwoParts(t *testing.T) { killedAtRandom(t, kindPair, 100) }
 
-func killedAtRandom(t *testing.T, kind structs.WorkloadKind, lives uint64) {
+func killedAtRandom(t *testing.T, kind structs.WorkloadKind, seeds uint64) {
 	crashes := 8
 	if kind == kindPair {
 		crashes = 14
 	}
-	for seed := range lives {
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		inHost(t, func(h *host) {
 			a := wantKind(kind, "a", 0, structs.DesiredCreated)

@@ -127,7 +127,7 @@ func TestKillThatFails(t *testing.T) {
 			h.counts(a, 1, 0)
 		})
 	})
-	t.Run("start under way", func(t *testing.T) {
+	t.Run("start in progress", func(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			a.Spec.PullPolicy = structs.PullAlways

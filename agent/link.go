@@ -33,10 +33,10 @@ type link struct {
 	instance  string // the ID of this instance of the agent
 	// registered is called with each new registration's number.
 	registered func(uint64)
-	// tooMany is closed when the servers advise against gossip; nil without it.
-	tooMany chan struct{}
-	advised sync.Once
-	fatal   chan error // capacity 1: the error that ends the agent
+	// leaveGossip is closed when the servers advise against gossip; nil without it.
+	leaveGossip chan struct{}
+	advisedOnce sync.Once
+	fatal       chan error // capacity 1: the error that ends the agent
 	// pollState returns the host's state and is called before each poll. renewed is called
 	// when the lease was renewed. Both are set before poll is called.
 	pollState func() pollState
@@ -140,10 +140,10 @@ func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegi
 	}
 	l.api.Use(l.dir.hostID, l.dir.secret, answer.Registration)
 	l.api.SetServers(answer.Servers)
-	if answer.NoGossip && l.tooMany != nil {
-		l.advised.Do(func() {
+	if answer.NoGossip && l.leaveGossip != nil {
+		l.advisedOnce.Do(func() {
 			l.log.Info("the servers have more hosts than gossip supports: going on without gossip")
-			close(l.tooMany)
+			close(l.leaveGossip)
 		})
 	}
 	if answer.Registration >= lease.MaxRegistration {

@@ -128,11 +128,11 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 		}
 		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) ||
 			report.Kept[0].SpecHash != "" {
-			t.Errorf("the servers are reported %s, %v", b, err)
+			t.Errorf("the servers got %s, %v", b, err)
 		}
 		h.rec.quarantine.end(a.Ref(), "a test wants it")
 		if report, _ := h.rec.quarantine.reporter.next(); len(report.Ended) != 1 || report.Ended[0].Ref() != a.Ref() {
-			t.Errorf("at its end the servers are reported %+v", report)
+			t.Errorf("at its end the servers got %+v", report)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case held && !p.task.wanted:
+	case held && !p.task.assigned:
 		return 0, nil
 	case held:
 		p.task.cur = all[p.task.want.Epoch]
@@ -47,11 +47,11 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 			"and leaves it alone until an operator decides with host-adopt")
 	}
 	if again, err := p.r.exclusive.endLapsed(ctx, p.u, &p.task.want, all, func(c *backend.Container) bool {
-		return p.task.wanted && c.Epoch == p.task.want.Epoch && p.task.keeps()
+		return p.task.assigned && c.Epoch == p.task.want.Epoch && p.task.keeps()
 	}); again > 0 || err != nil {
 		return again, err
 	}
-	if !p.task.wanted {
+	if !p.task.assigned {
 		if len(all) > 0 {
 			p.r.needFull()
 		}

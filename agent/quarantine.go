@@ -336,7 +336,7 @@ func (r *reconciler) quarantineUnnamedLocked(w *structs.Work) (done bool) {
 // inQuarantine handles the placements of a unit that are in quarantine. It carries out an
 // operator's decision, and nothing else. held says that some stay.
 func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Container) (held bool, err error) {
-	if !p.task.wanted {
+	if !p.task.assigned {
 		p.task.want.StopTimeout = structs.DefaultStopTimeout
 	}
 	for epoch, c := range all {

@@ -632,7 +632,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		}
 		h.counts(a, 1, 0)
 		if h.said(func(r structs.ContainerReport) bool { return r.ContainerID == "x" }) {
-			h.Fatal("servers were reported of a container that isn't theirs")
+			h.Fatal("a container of another host was reported")
 		}
 		// This container was assigned once and no longer is.
 		h.full(true)

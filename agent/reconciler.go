@@ -236,7 +236,7 @@ func (r *reconciler) attend(u *unit) {
 		}
 		p := &pass{r: r, u: u, task: task{journal: r.journal, unit: u}}
 		if u.want != nil {
-			p.task.want, p.task.wanted = *u.want, true
+			p.task.want, p.task.assigned = *u.want, true
 		}
 		r.mu.Unlock()
 		again, err := p.run(r.ctx)
@@ -303,7 +303,7 @@ func (r *reconciler) apply(w *structs.Work, diverged bool, sent pollState) {
 	}
 }
 
-// judgeLocked has removed what a confirmed full answer does not name.
+// judgeLocked orphans the units that a confirmed full answer does not name.
 func (r *reconciler) judgeLocked(w *structs.Work) {
 	named := make(map[structs.Ref]bool, len(w.Assignments))
 	for _, a := range w.Assignments {

@@ -11,10 +11,10 @@ import (
 // and the engine's container. It writes the journal and calls no engine. It belongs to
 // one goroutine.
 type task struct {
-	journal *journal
-	unit    *unit              // only its constant fields are read here
-	want    structs.Assignment // zero unless wanted
-	wanted  bool               // the unit has an assignment
+	journal  *journal
+	unit     *unit              // only its constant fields are read here
+	want     structs.Assignment // zero unless wanted
+	assigned bool               // the unit has an assignment
 
 	rec   record // of want's placement
 	known bool   // rec was in the journal, and says what was carried out

@@ -401,13 +401,13 @@ func TestEngineAway(t *testing.T) {
 	}
 }
 
-// TestDoubleNetworksAreMadeOne: two agents that make a project's network at the same time
+// TestOneOfDuplicateNetworksIsLeft: two agents that make a project's network at the same time
 // get two of one name, which the engine then refuses.
-func TestDoubleNetworksAreMadeOne(t *testing.T) {
+func TestOneOfDuplicateNetworksIsLeft(t *testing.T) {
 	d, project, owner := onEngine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	double := func() {
 		t.Helper()
-		// The client's own call would make newer engines look for doubles.
+		// The client's own call would make newer engines look for duplicates.
 		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`,
 			networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
 			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
@@ -431,7 +431,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	double()
 	double()
-	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // created before the doubles were found
+	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // created before the duplicates were found
 	if n := count(); n != 1 {
 		t.Errorf("%d networks after a create, want 1", n)
 	}

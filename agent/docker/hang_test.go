@@ -101,7 +101,7 @@ func TestEngineThatHangs(t *testing.T) {
 		!strings.Contains(err.Error(), "stream ended") {
 		t.Errorf("the stream of events ended with %v", err)
 	}
-	away("a call that was under way", within("a call", inspect))
+	away("a call in progress", within("a call", inspect))
 	if err := within("following logs", logs); err == nil {
 		t.Error("logs that were cut off end as if they were whole")
 	}

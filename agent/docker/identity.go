@@ -16,8 +16,8 @@ import (
 // machineFile holds the machine's ID.
 const machineFile = "/etc/machine-id"
 
-// unsteady are the file systems whose inode numbers may change with another mount.
-var unsteady = map[int64]bool{unix.OVERLAYFS_SUPER_MAGIC: true, unix.FUSE_SUPER_MAGIC: true}
+// unstable are the file systems whose inode numbers may change with another mount.
+var unstable = map[int64]bool{unix.OVERLAYFS_SUPER_MAGIC: true, unix.FUSE_SUPER_MAGIC: true}
 
 // readEngine adds to an engine's identity what can be read only on its machine.
 func readEngine(e *structs.EngineIdentity) {
@@ -29,7 +29,7 @@ func readEngine(e *structs.EngineIdentity) {
 		return
 	}
 	var in unix.Statfs_t
-	if err := unix.Statfs(e.Root, &in); err != nil || unsteady[int64(in.Type)] {
+	if err := unix.Statfs(e.Root, &in); err != nil || unstable[int64(in.Type)] {
 		return
 	}
 	id, err := fileid.Of(e.Root)

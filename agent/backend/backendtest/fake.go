@@ -141,8 +141,8 @@ func (f *engine) fault(op string, ref structs.Ref) error {
 	return (*f.seam)(op, ref)
 }
 
-// do makes one call on a container, with its seams.
-func (f *engine) do(ctx context.Context, op, engineID string, call func(*process) error) error {
+// onContainer makes one call on a container, with its seams.
+func (f *engine) onContainer(ctx context.Context, op, engineID string, call func(*process) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (f *runtime) Events(ctx context.Context, owner backend.Owner, ready func(),
 
 // Inspect returns the container as it is now.
 func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Container, err error) {
-	err = f.do(ctx, "inspect", engineID, func(p *process) error {
+	err = f.onContainer(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
 			snapshot.Addresses, snapshot.Ports, snapshot.Health = nil, nil, ""
@@ -392,7 +392,7 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 
 // Remove removes the container.
 func (f *runtime) Remove(ctx context.Context, engineID string) error {
-	err := f.do(ctx, "remove", engineID, func(p *process) error { f.removeLocked(p); return nil })
+	err := f.onContainer(ctx, "remove", engineID, func(p *process) error { f.removeLocked(p); return nil })
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil
 	}

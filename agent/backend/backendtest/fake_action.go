@@ -15,7 +15,7 @@ import (
 
 // Start starts the process.
 func (f *runtime) Start(ctx context.Context, engineID string) error {
-	return f.do(ctx, "start", engineID, func(p *process) error {
+	return f.onContainer(ctx, "start", engineID, func(p *process) error {
 		if p.Live() {
 			return nil
 		}
@@ -110,12 +110,12 @@ func (f *runtime) Stop(ctx context.Context, engineID string, timeout time.Durati
 			return ctx.Err()
 		}
 	}
-	return f.do(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 
 // Kill ends the process.
 func (f *runtime) Kill(ctx context.Context, engineID string) error {
-	return f.do(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 
 func (f *engine) endLocked(p *process) {
@@ -128,7 +128,7 @@ func (f *engine) endLocked(p *process) {
 
 // Pause freezes the process.
 func (f *runtime) Pause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "pause", engineID, func(p *process) error {
+	return f.onContainer(ctx, "pause", engineID, func(p *process) error {
 		switch p.State {
 		case backend.StatePaused:
 			return nil
@@ -143,7 +143,7 @@ func (f *runtime) Pause(ctx context.Context, engineID string) error {
 
 // Unpause thaws the process.
 func (f *runtime) Unpause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "unpause", engineID, func(p *process) error {
+	return f.onContainer(ctx, "unpause", engineID, func(p *process) error {
 		if p.State == backend.StatePaused {
 			p.State = backend.StateRunning
 			f.changedLocked(p, backend.EventChanged)
@@ -154,7 +154,7 @@ func (f *runtime) Unpause(ctx context.Context, engineID string) error {
 
 // Signal sends a signal. The processes of a Fake react only to SIGKILL.
 func (f *runtime) Signal(ctx context.Context, engineID, signal string) error {
-	return f.do(ctx, "signal", engineID, func(p *process) error {
+	return f.onContainer(ctx, "signal", engineID, func(p *process) error {
 		_, err := structs.ParseSignal(signal)
 		switch {
 		case !p.Live():
@@ -183,7 +183,7 @@ const (
 
 // Update changes the limits.
 func (f *runtime) Update(ctx context.Context, engineID string, limits backend.Limits) error {
-	return f.do(ctx, "update", engineID, func(p *process) error {
+	return f.onContainer(ctx, "update", engineID, func(p *process) error {
 		if limits.Memory != 0 && limits.Memory < minMemory || limits.MilliCPU > maxMilliCPU {
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the engine can't give %+v", limits)}
 		}

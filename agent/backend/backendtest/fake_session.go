@@ -21,7 +21,7 @@ func (f *consoles) Logs(ctx context.Context, engineID string, req structs.LogsRe
 		var out, errs []byte
 		var live bool
 		var changed chan struct{}
-		err := f.do(ctx, "logs", engineID, func(p *process) error {
+		err := f.onContainer(ctx, "logs", engineID, func(p *process) error {
 			out, errs, live, changed = p.stdout[outDone:], p.stderr[errDone:], p.Live(), p.changed
 			return nil
 		})
@@ -63,7 +63,7 @@ func lastLines(b []byte, n int) []byte {
 
 // Exec runs a command.
 func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
-	err := f.do(ctx, "exec", engineID, func(p *process) error {
+	err := f.onContainer(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
 		}
@@ -95,7 +95,7 @@ func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRe
 func (f *consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
 	var p *process
 	var out, errs int
-	err := f.do(ctx, "attach", engineID, func(q *process) error {
+	err := f.onContainer(ctx, "attach", engineID, func(q *process) error {
 		p, out, errs = q, len(q.stdout), len(q.stderr)
 		if p.State != backend.StateRunning && !(s.Unstarted && p.State == backend.StateCreated) {
 			return notRunning(engineID)
@@ -182,7 +182,7 @@ func (f *consoles) feed(p *process, stdin io.Reader) {
 func (f *consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
 	for first := true; ; first = false {
 		var s structs.StatsBody
-		err := f.do(ctx, "stats", engineID, func(p *process) error {
+		err := f.onContainer(ctx, "stats", engineID, func(p *process) error {
 			if p.State != backend.StateRunning {
 				return notRunning(engineID)
 			}
@@ -216,7 +216,7 @@ func (f *consoles) Top(ctx context.Context, engineID, args string) (top structs.
 	if err != nil {
 		return top, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
 	}
-	err = f.do(ctx, "top", engineID, func(p *process) error {
+	err = f.onContainer(ctx, "top", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
 		}

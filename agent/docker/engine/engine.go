@@ -57,8 +57,8 @@ type Engine struct {
 	probe *client.Client // for pings, on connections of its own
 	conns *connTracker
 
-	agreed   atomic.Bool   // the version of the API was negotiated
-	agreeing chan struct{} // held by the call that negotiates
+	negotiated  atomic.Bool   // the version of the API was negotiated
+	negotiation chan struct{} // held by the call that negotiates
 
 	work  chan struct{} // a slot for each changing call
 	stops chan struct{}
@@ -87,7 +87,7 @@ func New(conf Config) (*Engine, error) {
 	}
 	return &Engine{
 		Client: cli, Fresh: fresh, Log: conf.Logger, PingEvery: pingEvery, HangAfter: hangAfter,
-		host: conf.Host, probe: probe, conns: conns, agreeing: make(chan struct{}, 1),
+		host: conf.Host, probe: probe, conns: conns, negotiation: make(chan struct{}, 1),
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops), commits: make(map[string]structs.Ref),
 	}, nil
 }
@@ -125,16 +125,16 @@ func (e *Engine) Local() bool { return strings.HasPrefix(e.host, "unix://") }
 
 // Change makes one changing call in one of the slots for work.
 func (e *Engine) Change(ctx context.Context, call func(context.Context) error) error {
-	return e.in(ctx, e.work, ChangeTimeout, call)
+	return e.inSlot(ctx, e.work, ChangeTimeout, call)
 }
 
 // Stop makes a call that waits up to timeout for a process to end.
 func (e *Engine) Stop(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
-	return e.in(ctx, e.stops, timeout+ChangeTimeout, call)
+	return e.inSlot(ctx, e.stops, timeout+ChangeTimeout, call)
 }
 
-// in makes one call in one of the slots.
-func (e *Engine) in(ctx context.Context, slots chan struct{}, timeout time.Duration, call func(context.Context) error) error {
+// inSlot makes one call in one of the slots.
+func (e *Engine) inSlot(ctx context.Context, slots chan struct{}, timeout time.Duration, call func(context.Context) error) error {
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
@@ -144,19 +144,20 @@ func (e *Engine) in(ctx context.Context, slots chan struct{}, timeout time.Durat
 	return e.Read(ctx, timeout, call)
 }
 
-// agree negotiates the version of the API before the first call. The clients would do that
-// themselves, but with a data race: one call reads the version while another sets it.
-func (e *Engine) agree(ctx context.Context) error {
-	if e.agreed.Load() {
+// negotiate negotiates the version of the API before the first call. The clients would
+// do that themselves, but with a data race: one call reads the version while another
+// sets it.
+func (e *Engine) negotiate(ctx context.Context) error {
+	if e.negotiated.Load() {
 		return nil
 	}
 	select {
-	case e.agreeing <- struct{}{}:
+	case e.negotiation <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-e.agreeing }()
-	if e.agreed.Load() {
+	defer func() { <-e.negotiation }()
+	if e.negotiated.Load() {
 		return nil
 	}
 	ping, err := e.Client.Ping(ctx)
@@ -165,7 +166,7 @@ func (e *Engine) agree(ctx context.Context) error {
 	}
 	e.Client.NegotiateAPIVersionPing(ping)
 	e.Fresh.NegotiateAPIVersionPing(ping)
-	e.agreed.Store(true)
+	e.negotiated.Store(true)
 	return nil
 }
 
@@ -173,7 +174,7 @@ func (e *Engine) agree(ctx context.Context) error {
 func (e *Engine) Read(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
 	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := e.agree(callCtx)
+	err := e.negotiate(callCtx)
 	if err == nil {
 		err = call(callCtx)
 	}

@@ -22,7 +22,7 @@ func Failure(err error) error {
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	f = &backend.Failure{Msg: Words(err)}
+	f = &backend.Failure{Msg: ErrorText(err)}
 	text := strings.ToLower(f.Msg)
 	switch {
 	case IsAway(err, text):
@@ -66,7 +66,7 @@ func IsAway(err error, text string) bool {
 		strings.Contains(text, "ttrpc: closed")
 }
 
-// Words returns the engine's message without the client's prefix.
-func Words(err error) string {
+// ErrorText returns the engine's message without the client's prefix.
+func ErrorText(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }

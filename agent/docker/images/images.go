@@ -280,7 +280,7 @@ func (im *Images) untag(ctx context.Context, ref string) error {
 	err := im.engine.Change(ctx, func(ctx context.Context) error {
 		_, err := im.engine.Client.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
 		if errdefs.IsConflict(err) {
-			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engine.Words(err)}
+			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engine.ErrorText(err)}
 			return nil
 		}
 		if errdefs.IsNotFound(err) {

@@ -176,12 +176,12 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 		im.engine.Log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
 		if attempt == Attempts || got.none() && time.Since(began) > pullPatience {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.Words(err)))}
+				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.ErrorText(err)))}
 		}
 		pause := pullPause << (attempt - 1)
 		pause += rand.N(pause / 2)
 		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
-			ref, attempt, shorten(engine.Words(err)), pause.Round(time.Second)))
+			ref, attempt, shorten(engine.ErrorText(err)), pause.Round(time.Second)))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -286,7 +286,7 @@ func pullFailure(key pullKey, err error) error {
 			"no matching manifest", "denied"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in "+
-				"registry", ref, shorten(engine.Words(err)))}
+				"registry", ref, shorten(engine.ErrorText(err)))}
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (ns *Networks) ensure(ctx context.Context, p *project, key Key, name string
 			return err
 		}
 		p.fresh.Store(true)
-		return ns.dropDoubles(ctx, name, key)
+		return ns.dropDuplicates(ctx, name, key)
 	})
 	if err != nil {
 		return "", err
@@ -215,7 +215,7 @@ func (ns *Networks) findNetwork(ctx context.Context, key Key, name string) (stri
 	if own := Name(key); slices.Contains(fits, own) {
 		best = own
 	}
-	return best, ns.dropDoubles(ctx, best, key)
+	return best, ns.dropDuplicates(ctx, best, key)
 }
 
 // networkUsers returns the names and IDs of the networks that containers refer to, whether
@@ -471,10 +471,10 @@ func (ns *Networks) DropFresh(ctx context.Context, key Key) {
 	})
 }
 
-// dropDoubles leaves one network of the name: the one in use, else the oldest. Two
+// dropDuplicates leaves one network of the name: the one in use, else the oldest. Two
 // agents that make it at the same time get two, as may an agent that was killed while
 // the engine made it. The engine then refuses the name. All agents choose the same one.
-func (ns *Networks) dropDoubles(ctx context.Context, name string, key Key) error {
+func (ns *Networks) dropDuplicates(ctx context.Context, name string, key Key) error {
 	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(
 		filters.Arg("name", name), filters.Arg("label", backend.LabelProject+"="+key.Project))})
 	if err != nil {
@@ -484,7 +484,7 @@ func (ns *Networks) dropDoubles(ctx context.Context, name string, key Key) error
 	if len(list) < 2 {
 		return nil
 	}
-	var doubles []network.Inspect
+	var duplicates []network.Inspect
 	for _, n := range list {
 		n, err := ns.engine.Client.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list doesn't have the users
 		if errdefs.IsNotFound(err) {
@@ -492,13 +492,13 @@ func (ns *Networks) dropDoubles(ctx context.Context, name string, key Key) error
 		} else if err != nil {
 			return err
 		}
-		doubles = append(doubles, n)
+		duplicates = append(duplicates, n)
 	}
-	slices.SortFunc(doubles, func(a, b network.Inspect) int {
+	slices.SortFunc(duplicates, func(a, b network.Inspect) int {
 		return cmp.Or(cmp.Compare(min(len(b.Containers), 1), min(len(a.Containers), 1)), a.Created.Compare(b.Created),
 			cmp.Compare(a.ID, b.ID))
 	})
-	for _, n := range doubles[min(1, len(doubles)):] {
+	for _, n := range duplicates[min(1, len(duplicates)):] {
 		if err := ns.engine.Client.NetworkRemove(ctx, n.ID); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}

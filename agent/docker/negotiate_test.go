@@ -11,9 +11,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// TestFirstCallsAgreeOnce: concurrent first calls negotiate the version of the API once.
+// TestFirstCallsNegotiateOnce: concurrent first calls negotiate the version of the API once.
 // The race detector sees if one call reads the version while another sets it.
-func TestFirstCallsAgreeOnce(t *testing.T) {
+func TestFirstCallsNegotiateOnce(t *testing.T) {
 	var pings atomic.Int32
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.44")
