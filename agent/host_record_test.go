@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/structs"
@@ -146,10 +148,13 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 	once, always := want("once", 1, structs.DesiredRunning), always(want("always", 1, structs.DesiredRunning))
 	s.assign(once, always)
-	r := runAgent(t, dir, fake, nil, s)
+	log := new(sharedLog)
+	r := runAgent(t, dir, fake, func(c *Config) { c.Logger = hclog.New(&hclog.LoggerOptions{Output: log}) }, s)
 	s.is("once", structs.ContainerRunning)
 	s.is("always", structs.ContainerRunning)
 	fake.Outside.Down()
+	// No engine is exchanged before its agent has noticed that the event stream ended.
+	s.eventually("the engine is away", func() bool { return strings.Contains(log.String(), "engine is away") })
 	fake.Outside.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
 	fake.Outside.Forget()
 	fake.Outside.Up()
