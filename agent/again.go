@@ -9,13 +9,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// againPause is how often a process that is to run again is looked for.
+// againPause is the pause between two looks for a process that is to run again.
 const againPause = 100 * time.Millisecond
 
-// runsAgain reports whether a container whose process has ended runs again, once it
-// does: because a user has asked for that, as in a reboot, or because the agent
-// starts it by its restart policy. false means that it has ended for good, or that
-// ctx has.
+// runsAgain waits until a container whose process has ended runs again, and returns true
+// then. A user may have asked for that, as in a reboot, or the restart policy does.
+// false: the process has ended for good, or ctx has.
 func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 	tick := time.NewTicker(againPause)
 	defer tick.Stop()
@@ -32,7 +31,7 @@ func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 	}
 }
 
-// comesAgain reports whether the container runs, and if not, whether it is to.
+// comesAgain reports whether the container runs, and if not, whether it is to be started.
 func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, comes bool) {
 	r.mu.Lock()
 	u := r.units.of(ref)
@@ -40,12 +39,12 @@ func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, com
 		r.mu.Unlock()
 		return false, false
 	}
-	t, engineID := &task{journal: r.journal, unit: u, want: *u.want, wanted: true}, u.have[ref.Epoch]
+	t, engineID := &task{journal: r.journal, unit: u, want: *u.want, assigned: true}, u.have[ref.Epoch]
 	r.mu.Unlock()
 	if t.want.Desired != structs.DesiredRunning {
 		return false, false
 	}
-	// Before the look: a start in between then shows in one of the two.
+	// Read before the container is inspected: a start in between shows in one of the two.
 	t.rec, _ = r.journal.record(ref)
 	var err error
 	t.cur, err = r.backend.Inspect(ctx, engineID)
@@ -57,7 +56,6 @@ func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, com
 	case t.cur.Live():
 		return true, true
 	}
-	// A start that was refused is tried again, too, but nobody knows whether it
-	// will ever work: the log ends there.
+	// A refused start is tried again, too, but may never succeed: the log ends there.
 	return false, t.rec.Generation < t.want.Generation && t.starting() || t.interrupted() || t.restarts() && !t.rec.Failed
 }

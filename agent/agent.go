@@ -26,11 +26,11 @@ import (
 type Agent struct {
 	conf Config
 	api  *api.Agent
-	tls  *tlsconf.Credentials // nil: no files of TLS
+	tls  *tlsconf.Credentials // nil if no TLS files are configured
 }
 
-// New returns an agent. It starts nothing, and of all files reads those of TLS
-// only. CodeInvalid.
+// New returns an agent. It starts nothing and reads no files except those of TLS.
+// CodeInvalid if the configuration is invalid.
 func New(conf Config) (*Agent, error) {
 	conf = conf.withDefaults()
 	if err := conf.validate(); err != nil {
@@ -45,8 +45,8 @@ func New(conf Config) (*Agent, error) {
 		}
 		transport := api.NewTransport()
 		a.tls.HTTPClient(transport)
-		// An operator's own address may be a proxy's. What is found or named by others
-		// is a server, or would be handed the join token.
+		// A configured address may be a proxy's. Addresses that gossip found or a server
+		// named must be servers: they receive the join token.
 		a.tls.OnlyServers(transport, given(conf.Servers))
 		calls.Secure, calls.HTTPClient = true, &http.Client{Transport: transport}
 	}
@@ -56,7 +56,7 @@ func New(conf Config) (*Agent, error) {
 	return a, nil
 }
 
-// given returns whether an address, host:port, is one of the configuration.
+// given returns a function that reports whether an address, host:port, is configured.
 func given(servers []string) func(addr string) bool {
 	known := make(map[string]bool)
 	for _, s := range servers {
@@ -69,25 +69,25 @@ func given(servers []string) func(addr string) bool {
 	return func(addr string) bool { return known[addr] }
 }
 
-// Reload reads the files of TLS again, for connections that begin from now on.
-// What can't be read is logged, and everything stays as it was.
+// Reload reads the TLS files again, for connections that begin from now on. If one
+// can't be read, Reload logs that and keeps the certificates.
 func (a *Agent) Reload() {
 	if a.tls == nil {
-		a.conf.Logger.Info("nothing to read again: there are no certificates")
+		a.conf.Logger.Info("no certificates to read again")
 		return
 	}
 	if err := a.tls.Reload(); err != nil {
-		a.conf.Logger.Error("certificates can't be read again and stay what they were", "error", err)
+		a.conf.Logger.Error("certificates can't be read again; the old ones stay in use", "error", err)
 		return
 	}
 	a.conf.Logger.Info("certificates were read again")
 }
 
-// Run is the agent's life: it blocks until ctx ends, and then returns nil; its
-// containers go on. It waits for servers and engines however long they are
-// away. An error means that it could not begin, can't keep its journal, or
-// has lost its engine: CodeConflict if another agent has the data dir, or if the
-// engine is another host's.
+// Run runs the agent until ctx ends, and then returns nil; the containers go on. It
+// waits for servers and engines however long they are away. It returns an error if
+// the agent can't start, can't write its journal, or has lost its engine.
+// CodeConflict if another agent uses the data directory, or if the engine belongs to
+// another host.
 func (a *Agent) Run(ctx context.Context) (err error) {
 	dir, err := openDir(a.conf.DataDir)
 	if err != nil {
@@ -107,13 +107,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	leaseFile := lease.NewFile(dir.file(fileLease))
 	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, leaseFile)
 	defer unguard()
-	if err := a.meetEngine(ctx, dir); err != nil {
+	if err := a.awaitEngine(ctx, dir); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	link := &link{fatal: make(chan error, 1), born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
+	link := &link{fatal: make(chan error, 1), startedAt: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir,
+		journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
 	quarantined := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
 	link.registered = func(registration uint64) {
@@ -122,27 +123,26 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g, runCtx := errgroup.WithContext(ctx)
 	if a.conf.Gossip != nil {
-		link.tooMany = make(chan struct{})
-		hostID, _ := dir.as()
-		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.tooMany)
+		link.leaveGossip = make(chan struct{})
+		hostID, _ := dir.registersAs()
+		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.leaveGossip)
 		if err != nil {
 			return err
 		}
 		g.Go(func() error { return find.run(runCtx) })
 	}
 	g.Go(func() error { return link.failure(runCtx) })
-	followed, was := j.position().ClusterID != "", dir.hostID // also before this life
-	// Before the first registration nobody could say whose containers are
-	// ours, nor which of them are wanted.
+	followed, was := j.position().ClusterID != "", dir.hostID // as an earlier instance left them
+	// Only the registration says which containers are the host's, and which are desired.
 	if link.renew(runCtx, 0) != nil {
 		return g.Wait()
 	}
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
-	reconciler.quarantine.reporter, reconciler.settled = quarantined, link.settle
+	reconciler.quarantine.reporter, reconciler.onJudged = quarantined, link.noteJudged
 	link.pollState, link.renewed = reconciler.exclusive.pollState, reconciler.exclusive.lease.Renew
 	reconciler.exclusive.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
-	reconciler.tellCopies = reports.copied
+	reconciler.reportCopies = reports.setCopies
 	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
 	if err := reconciler.exclusive.lease.Restore(leaseFile); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	offers := featuresOf(a.conf.Backend)
 	var nets *networks
 	if offers.networks != nil {
-		nets = newNetworks(offers.networks, owner, reports.networksFull, reports.networks, log.Named("networks"))
+		nets = newNetworks(offers.networks, owner, reports.networksFull, reports.setNetworksFull, log.Named("networks"))
 		link.leftBay, reports.filled = nets.leave, nets.fill
 	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
@@ -171,9 +171,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g.Go(func() error {
 		defer sessions.wait()
-		return link.poll(runCtx, func(w *structs.Work, server string, parted bool, sent pollState) {
+		return link.poll(runCtx, func(w *structs.Work, server string, diverged bool, sent pollState) {
 			unguard()
-			reconciler.apply(w, parted, sent)
+			reconciler.apply(w, diverged, sent)
 			if w.Full {
 				reports.repeat()
 			}
@@ -189,8 +189,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// guardLease watches over the lease of an earlier life until the function that
-// it returns is called.
+// guardLease guards the lease of an earlier instance of the agent until the returned
+// function is called.
 func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal, file *lease.File) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -248,12 +248,12 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	return f, nil
 }
 
-// hostAddresses returns the machine's addresses that others may reach: none of
-// the loopback, nor of the engine's own bridges.
+// hostAddresses returns the machine's addresses that others may reach: neither those
+// of the loopback nor those of the engine's bridges.
 func hostAddresses() []string {
 	interfaces, err := net.Interfaces()
 	if err != nil {
-		return nil // addresses are for people; a host without them still works
+		return nil // addresses are informational; a host without them works
 	}
 	var all []string
 	for _, i := range interfaces {

@@ -42,7 +42,7 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
-func TestLifeThroughTheWire(t *testing.T) {
+func TestContainerFromCreateToDelete(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 	r := runAgent(t, dir, fake, func(c *Config) { c.Labels, c.Version = map[string]string{"zone": "a"}, "1.2" }, s)
 	a := want("a", 1, structs.DesiredRunning)
@@ -50,7 +50,8 @@ func TestLifeThroughTheWire(t *testing.T) {
 	s.is("a", structs.ContainerRunning)
 	s.eventually("second poll", func() bool { return len(s.polls) >= 2 })
 	s.mu.Lock()
-	if reg := s.registers[0]; !structs.IsID(reg.HostID) || reg.Fingerprint.Labels["zone"] != "a" || reg.Fingerprint.AgentVersion != "1.2" || reg.Fingerprint.Cores != 2 {
+	if reg := s.registers[0]; !structs.IsID(reg.HostID) || reg.Fingerprint.Labels["zone"] != "a" || reg.Fingerprint.AgentVersion != "1.2" ||
+		reg.Fingerprint.Cores != 2 {
 		t.Errorf("registered with %+v", reg)
 	}
 	if p := s.polls[0]; p.index != 0 || p.wait != time.Second {
@@ -61,11 +62,11 @@ func TestLifeThroughTheWire(t *testing.T) {
 	s.assign(a)
 	s.is("a", structs.ContainerPaused)
 
-	// A restart changes nothing, registers with the same identity, asks for
-	// everything, and tells everything.
+	// A restart changes nothing. The agent registers as the same host, asks for a full
+	// answer, and reports everything.
 	r.stop()
 	s.mu.Lock()
-	clear(s.told)
+	clear(s.reported)
 	s.mu.Unlock()
 	r = runAgent(t, dir, fake, nil, s)
 	s.is("a", structs.ContainerPaused)
@@ -73,7 +74,7 @@ func TestLifeThroughTheWire(t *testing.T) {
 	if n := len(s.registers); n != 2 || s.registers[0].HostID != s.registers[1].HostID || s.registers[0].Secret != s.registers[1].Secret {
 		t.Errorf("%d registrations", n)
 	}
-	// The server may have come to the last poll of the first life only now.
+	// The server may take the first instance's last poll only now.
 	if first := slices.IndexFunc(s.polls, func(p poll) bool { return p.registration == "2" }); first < 0 || s.polls[first].index != 0 {
 		t.Errorf("the first poll after the restart is number %d of %+v", first, s.polls)
 	}
@@ -90,8 +91,9 @@ func TestLifeThroughTheWire(t *testing.T) {
 	}
 }
 
-// TestOneUnreadableAssignmentIsReported: it keeps the agent neither from the
-// others nor from deleting what it names, and is carried out once it can be read.
+// TestOneUnreadableAssignmentIsReported: the agent carries out the other assignments,
+// deletes the unreadable one's container if asked to, and carries it out once it is
+// readable.
 func TestOneUnreadableAssignmentIsReported(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	s.garble = func(b []byte) []byte {
@@ -105,8 +107,8 @@ func TestOneUnreadableAssignmentIsReported(t *testing.T) {
 	s.is("odd", structs.ContainerError)
 	s.is("rid", structs.ContainerError)
 	s.mu.Lock()
-	if c := s.told["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "hostname") {
-		t.Errorf("told %+v", c)
+	if c := s.reported["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "hostname") {
+		t.Errorf("reported %+v", c)
 	}
 	s.mu.Unlock()
 	s.assign(next(rid, structs.DesiredAbsent))
@@ -135,18 +137,19 @@ func TestReportsAreNumberedAndComplete(t *testing.T) {
 	}
 	s.assign(as...)
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, s)
-	s.eventually("all run", func() bool { return len(s.told) == 1000 })
-	// Another agent, or a restored server: the registration is over.
-	s.change(func() { s.registration += 5; clear(s.told) })
-	s.eventually("all are told again", func() bool { return len(s.told) == 1000 })
+	s.eventually("all run", func() bool { return len(s.reported) == 1000 })
+	// Another agent, or a restored server: the registration has ended.
+	s.change(func() { s.registration += 5; clear(s.reported) })
+	s.eventually("all are reported again", func() bool { return len(s.reported) == 1000 })
 	r.stop()
-	s.mu.Lock() // a last request may still be under way
+	s.mu.Lock() // a last request may be in progress
 	defer s.mu.Unlock()
 	seq := map[uint64]uint64{}
 	for _, report := range s.reports {
 		seq[report.Registration]++
 		if report.Seq != seq[report.Registration] || len(report.Containers) == 0 || len(report.Containers) > structs.MaxReport {
-			t.Fatalf("report %d of registration %d, want %d, with %d containers", report.Seq, report.Registration, seq[report.Registration], len(report.Containers))
+			t.Fatalf("report %d of registration %d, want %d, with %d containers", report.Seq, report.Registration, seq[report.Registration],
+				len(report.Containers))
 		}
 	}
 	if len(s.reports) > 1000 {
@@ -170,7 +173,7 @@ func TestReportIsRepeatedUnderItsNumber(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, s)
 	s.is("a", structs.ContainerRunning)
 	r.stop()
-	s.mu.Lock() // a last request may still be under way
+	s.mu.Lock() // a last request may be in progress
 	defer s.mu.Unlock()
 	if s.reports[0].Seq != 1 {
 		t.Errorf("the first report that is taken has number %d", s.reports[0].Seq)
@@ -182,21 +185,21 @@ func TestWrongTokenIsTriedAgain(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), func(c *Config) { c.JoinToken = "wrong" }, s)
 	s.eventually("three tries", func() bool { return len(s.registers) >= 3 })
 	r.stop()
-	s.mu.Lock() // a last request may still be under way
+	s.mu.Lock() // a last request may be in progress
 	defer s.mu.Unlock()
 	if s.registration != 0 || len(s.polls) != 0 {
 		t.Errorf("registration %d, %d polls", s.registration, len(s.polls))
 	}
 }
 
-// TestTokenIsForNewHosts: a host that has registered needs none any more.
-func TestTokenIsForNewHosts(t *testing.T) {
+// TestJoinTokenIsNeededForNewHostsOnly: a registered host needs none.
+func TestJoinTokenIsNeededForNewHostsOnly(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
 	bare := Config{Servers: []string{s.URL}, DataDir: dir, Name: "h", Backend: backendtest.NewFake()}
 	if _, err := New(bare); structs.CodeOf(err) != structs.CodeInvalid {
 		t.Errorf("a new host without a token: %v", err)
 	}
-	engine := backendtest.NewFake() // on another one it would be another host
+	engine := backendtest.NewFake() // on another engine it would be another host
 	r := runAgent(t, dir, engine, nil, s)
 	s.eventually("registered", func() bool { return s.registration == 1 })
 	r.stop()
@@ -205,8 +208,8 @@ func TestTokenIsForNewHosts(t *testing.T) {
 	r.stop()
 }
 
-// settledHost runs an agent until container a runs, and ends it.
-func settledHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string) structs.Assignment {
+// runningHost runs an agent until container a runs, and ends it.
+func runningHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string) structs.Assignment {
 	t.Helper()
 	a := want("a", 1, structs.DesiredRunning)
 	s.assign(a)
@@ -216,17 +219,18 @@ func settledHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string
 	return a
 }
 
-// untouched fails if container a is no longer as it was.
+// untouched fails unless container a has been started once and still runs.
 func untouched(t *testing.T, fake *backendtest.Fake, a structs.Assignment) {
 	t.Helper()
-	if c, ok := fake.Seen.Containers()[ref(a)]; !ok || !c.Live() || fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 || len(fake.Seen.Containers()) != 1 {
+	if c, ok := fake.Seen.Containers()[ref(a)]; !ok || !c.Live() || fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 ||
+		len(fake.Seen.Containers()) != 1 {
 		t.Fatalf("containers were touched: %+v", fake.Seen.Containers())
 	}
 }
 
 func TestForeignClusterIsNotFollowed(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	other := newFakeServer(t)
 	other.cluster, other.index = "c2", 1000
 	other.assign(want("b", 1, structs.DesiredRunning))
@@ -238,7 +242,7 @@ func TestForeignClusterIsNotFollowed(t *testing.T) {
 		t.Errorf("%d polls of another cluster", len(other.polls))
 	}
 
-	// A server that becomes another one while the agent runs.
+	// The server's cluster changes while the agent runs.
 	r = runAgent(t, dir, fake, nil, s)
 	s.eventually("registered again", func() bool { return len(s.registers) >= 2 })
 	s.change(func() { s.cluster, s.want = "c3", map[string]structs.Assignment{} })
@@ -250,13 +254,13 @@ func TestForeignClusterIsNotFollowed(t *testing.T) {
 
 func TestOlderStateIsNotFollowed(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
-	// The server has lost its state, and says so with all authority.
+	a := runningHost(t, s, fake, dir)
+	// The server has lost its state, and confirms that answer.
 	s.change(func() { s.index, s.want = 3, map[string]structs.Assignment{} })
 	r := runAgent(t, dir, fake, nil, s)
 	s.eventually("polls", func() bool { return len(s.polls) > 5 })
 	untouched(t, fake, a)
-	// Once it has caught up it is followed.
+	// Once the server has caught up, the agent follows it.
 	s.change(func() { s.index = 500 })
 	s.eventually("it goes", func() bool { return len(fake.Seen.Containers()) == 0 })
 	r.stop()
@@ -264,7 +268,7 @@ func TestOlderStateIsNotFollowed(t *testing.T) {
 
 func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	s.change(func() { s.want, s.unconfirmed = map[string]structs.Assignment{}, true })
 	r := runAgent(t, dir, fake, nil, s)
 	polls := s.polled()
@@ -273,9 +277,9 @@ func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	r.stop()
 }
 
-func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
+func TestRestoredClusterIsFollowedOnlyWithFollowRestore(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	s.change(func() { s.incarnation, s.index, s.want = 1, 2, map[string]structs.Assignment{} })
 	r := runAgent(t, dir, fake, nil, s)
 	s.eventually("three tries", func() bool { return len(s.registers) >= 4 })
@@ -289,7 +293,7 @@ func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
 	if c, ok := fake.Seen.Containers()[ref(a)]; !ok || !c.Live() {
 		t.Fatal("a container that the restored cluster does not know was removed")
 	}
-	// It stays so after another restart, without the flag.
+	// The agent still follows after another restart, without the flag.
 	r = runAgent(t, dir, fake, nil, s)
 	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+1 })
@@ -297,7 +301,7 @@ func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
 	if c := fake.Seen.Containers()[ref(a)]; !c.Live() {
 		t.Fatal("the quarantine was forgotten")
 	}
-	// The incarnation before is over.
+	// The earlier incarnation has ended.
 	s.change(func() { s.incarnation, s.index = 0, 1_000_000 })
 	r = runAgent(t, dir, fake, func(c *Config) { c.FollowRestore = true }, s)
 	s.mu.Lock()
@@ -332,7 +336,7 @@ func TestSilentServerIsLeft(t *testing.T) {
 		return 0
 	}
 	good.assign(want("a", 1, structs.DesiredRunning))
-	// Both are one cluster: they share a host's registration.
+	// Both servers are of one cluster and share the registrations.
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, silent, good)
 	good.is("a", structs.ContainerRunning)
 	r.stop()
@@ -370,15 +374,16 @@ func TestRemoveOnStop(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	s.assign(want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated))
 	r := runAgent(t, t.TempDir(), fake, func(c *Config) { c.RemoveOnStop = true }, s)
-	s.eventually("both are there", func() bool { return len(s.told) == 2 })
+	s.eventually("both are there", func() bool { return len(s.reported) == 2 })
 	r.stop()
 	if n := len(fake.Seen.Containers()); n != 0 {
 		t.Fatalf("%d containers are left", n)
 	}
 }
 
-func TestUnwritableDataDir(t *testing.T) {
-	a, err := New(Config{Servers: []string{"127.0.0.1:1"}, DataDir: "/proc/none", Name: "n", JoinToken: "t", Backend: backendtest.NewFake()})
+func TestUnwritableDataDirIsRefused(t *testing.T) {
+	a, err := New(Config{Servers: []string{"127.0.0.1:1"}, DataDir: "/proc/none", Name: "n", JoinToken: "t",
+		Backend: backendtest.NewFake()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/internal/pause"
 )
 
-// backoff paces the tries of something that fails: full jitter under a limit
-// that doubles. The zero try comes soon.
+// backoff paces tries of something that fails: full jitter below a limit that doubles.
+// The zero value has made no try.
 type backoff struct {
 	min, max time.Duration
 	tries    int
@@ -28,14 +28,13 @@ func (b *backoff) next() time.Duration {
 // reset is called when a try has succeeded.
 func (b *backoff) reset() { b.tries = 0 }
 
-// wait pauses before the next try, at least for least. It returns ctx's error
-// if that ends before.
+// wait pauses before the next try, for at least least. ctx's error if ctx ends first.
 func (b *backoff) wait(ctx context.Context, least time.Duration) error {
 	return pause.For(ctx, max(least, b.next()))
 }
 
-// doubled returns base doubled for each try after the first, at most limit:
-// for pauses that a status tells of.
+// doubled returns base, doubled for each try after the first, up to limit. It has no
+// jitter: a status names the pause.
 func doubled(base, limit time.Duration, tries int) time.Duration {
 	if tries > 30 || base<<tries > limit {
 		return limit

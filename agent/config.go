@@ -14,41 +14,44 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Config is what an agent needs to know.
+// Config configures an agent.
 type Config struct {
 	Servers   []string          // addresses, host[:port] or URL; at least one, unless Gossip finds them
-	Gossip    *gossip.Config    // Bind, Port, Cluster, Key and Join of it: finds servers; nil opens no port
-	DataDir   string            // identity, secret and journal; must outlive the process
+	Gossip    *gossip.Config    // Bind, Port, Cluster, Key and Join are used to find servers; nil opens no port
+	DataDir   string            // of host_id, secret and journal; must outlive the process
 	Name      string            // the host's name; default: its hostname
-	JoinToken string            // the cluster's; "" will do once HasIdentity(DataDir)
-	Labels    map[string]string // what bays and constraints can ask for
-	TLS       tlsconf.Files     // of https servers: the CA's file, and its own certificate if it has one; none: the CAs that the machine trusts, and http for addresses that are no URLs
-	Addresses []string          // of the host, for users; default: those of its network interfaces
-	Version   string            // the agent's own, for operators
+	JoinToken string            // the cluster's; may be "" once HasSecret(DataDir)
+	Labels    map[string]string // for bays and constraints
+	// TLS has the files for https: the servers' CA, and a certificate of the agent's own
+	// if it has one. Zero: the CAs that the machine trusts, and http for addresses that
+	// aren't URLs.
+	TLS       tlsconf.Files
+	Addresses []string // of the host, for users; default: those of its network interfaces
+	Version   string   // the agent's own, for operators
 
-	// Backend is the engine; whoever made it closes it. What it offers besides
-	// running workloads is found by type assertion: see package backend.
+	// Backend is the engine. Its creator closes it. Optional interfaces are found by
+	// type assertion: see package backend.
 	Backend backend.Backend
 
-	// FollowRestore lets the agent follow a cluster that an operator has
-	// restored from a snapshot. Containers that the restored cluster doesn't
-	// know are then left alone, not removed. Default: such a cluster is
-	// refused, and nothing is touched.
+	// FollowRestore lets the agent follow a cluster that an operator has restored from a
+	// snapshot. Containers that the restored cluster doesn't know go into quarantine
+	// instead of being removed. Default: the agent refuses such a cluster and touches
+	// nothing.
 	FollowRestore bool
 
-	// RemoveOnStop removes all of the host's containers when Run ends because
-	// its context did. For an agent whose cluster ends with it.
+	// RemoveOnStop removes all containers of the host when Run ends because its context
+	// did. It is for an agent whose cluster ends with it.
 	RemoveOnStop bool
 
-	// ImageGCHigh is how full in percent the engine's file system may get
-	// before images that no container uses are removed, the least recently
-	// used first, until it is only as full as ImageGCLow says. 0 means never;
-	// a low mark of 0 means five below the high one.
+	// ImageGCHigh is how full, in percent, the engine's file system may get. Then the
+	// agent removes images that no container uses, the least recently used first, until
+	// usage is down to ImageGCLow percent. ImageGCHigh 0: never; ImageGCLow 0: five below
+	// ImageGCHigh.
 	ImageGCHigh int
 	ImageGCLow  int
 
-	MaxSessions int           // logs and execute at a time, default 128
-	Backoff     time.Duration // longest pause between two tries of a call to servers, default 5s
+	MaxSessions int           // concurrent sessions, default 128
+	Backoff     time.Duration // longest pause between two tries of a call to the servers, default 5s
 
 	Logger hclog.Logger // nil logs nothing
 }
@@ -79,19 +82,23 @@ func (c Config) validate() error {
 	case c.DataDir == "":
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
 	case c.Name == "" || len(c.Name) > structs.MaxName:
-		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name,
+			structs.MaxName)
 	case structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
 		return structs.Errorf(structs.CodeInvalid, "-name %q: %w", c.Name, structs.CheckName(c.Name))
-	case c.JoinToken == "" && lostIdentity(c.DataDir):
-		return structs.Errorf(structs.CodeInvalid, "%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give -join-token", filepath.Join(c.DataDir, fileHost))
-	case c.JoinToken == "" && !HasIdentity(c.DataDir):
+	case c.JoinToken == "" && lostHostID(c.DataDir):
+		return structs.Errorf(structs.CodeInvalid,
+			"%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give "+
+				"-join-token", filepath.Join(c.DataDir, fileHost))
+	case c.JoinToken == "" && !HasSecret(c.DataDir):
 		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
 	case c.Backend == nil:
 		return structs.Errorf(structs.CodeInvalid, "no backend")
 	case c.ImageGCHigh < 0 || c.ImageGCHigh > 99:
 		return structs.Errorf(structs.CodeInvalid, "-image-gc-high %d not in 1..99 percent (0: never)", c.ImageGCHigh)
 	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
-		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow, c.ImageGCHigh)
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow,
+			c.ImageGCHigh)
 	case c.MaxSessions < 1:
 		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
 	case c.Backoff < time.Millisecond:

@@ -9,12 +9,13 @@ import (
 )
 
 // Labels say which containers may be magnum's, but docker commit and docker run give
-// them to copies, too. The engine's own id proves which one is: it is in the journal,
-// and in the servers' row. Without both it is the oldest whose labels didn't come with
-// its image. The others are copies: they are told of, and nothing is done to them.
+// the labels to copies, too. The engine's ID in the journal and in the servers' row
+// proves which container is magnum's. Without either it is the oldest container whose
+// labels don't come from its image. The others are copies: the agent reports them and
+// leaves them alone.
 
 // owns reports whether an entry of the record's placement is magnum's, as far as the
-// entry by itself tells.
+// entry alone tells.
 func (r record) owns(e backend.Entry) bool {
 	if r.EngineID != "" {
 		return e.EngineID == r.EngineID
@@ -22,8 +23,8 @@ func (r record) owns(e backend.Entry) bool {
 	return !e.Inherited
 }
 
-// choose returns which container of a unit's epoch is magnum's, nil if none is, and
-// takes the others for copies.
+// choose returns the container of a unit's epoch that is magnum's, nil if none is. The
+// others become copies.
 func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *backend.Container {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,7 +53,8 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 			u.copies = make(map[string]backend.Entry)
 		}
 		u.copies[c.EngineID], changed = c.Entry, true
-		r.log.Warn("container only looks like one of magnum's, and is left alone", keysOf(ref, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)...)
+		r.log.Warn("container only looks like one of magnum's, and is left alone",
+			keysOf(ref, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)...)
 	}
 	if !changed {
 		return mine
@@ -70,8 +72,8 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 	return mine
 }
 
-// proofLocked returns the engine's id of the placement that is magnum's, "" if nobody
-// knows it.
+// proofLocked returns the engine's ID of the placement's container, "" if nobody knows
+// it.
 func (r *reconciler) proofLocked(u *unit, ref structs.Ref) string {
 	if rec, _ := r.journal.record(ref); rec.EngineID != "" {
 		return rec.EngineID
@@ -82,7 +84,7 @@ func (r *reconciler) proofLocked(u *unit, ref structs.Ref) string {
 	return ""
 }
 
-// claimLocked takes in what carries the labels of a placement.
+// claimLocked takes over a container that carries the labels of a placement.
 func (r *reconciler) claimLocked(e backend.Entry) {
 	u := r.units.ensure(e.Ref)
 	if _, copied := u.copies[e.EngineID]; copied || u.have[e.Epoch] == e.EngineID {
@@ -99,8 +101,7 @@ func (r *reconciler) claimLocked(e backend.Entry) {
 	u.claims[e.EngineID] = e.Epoch
 }
 
-// ownLocked takes a container for the unit's own, and reports whether it was taken
-// for a copy.
+// ownLocked makes a container the unit's own, and reports whether it was a copy before.
 func (r *reconciler) ownLocked(u *unit, e backend.Entry) (copied bool) {
 	delete(u.claims, e.EngineID)
 	u.have[e.Epoch] = e.EngineID
@@ -110,13 +111,13 @@ func (r *reconciler) ownLocked(u *unit, e backend.Entry) (copied bool) {
 	return copied
 }
 
-// dropCopyLocked forgets a copy that is gone.
+// dropCopyLocked forgets a removed copy.
 func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
 	ref := u.copies[engineID].Ref
 	delete(u.copies, engineID)
 	for _, e := range u.copies {
 		if e.Ref == ref {
-			ref = structs.Ref{} // there is another one
+			ref = structs.Ref{} // there is another copy
 		}
 	}
 	r.uncopied(ref)
@@ -124,20 +125,20 @@ func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
 	r.units.tidy(u)
 }
 
-// uncopied notes that there is no copy of a placement any more.
+// uncopied notes that a placement has no copy any more.
 func (r *reconciler) uncopied(ref structs.Ref) {
 	rec, ok := r.journal.record(ref)
 	if !ok || !rec.Copied {
 		return
 	}
-	// What is kept for the copies' sake alone goes with them.
+	// A record that was kept only for the copies goes with them.
 	rec.Copied, rec.Forgotten = false, rec.bare()
 	if err := r.journal.put(rec); err != nil {
 		r.log.Warn("journal not written", "error", err)
 	}
 }
 
-// forgetCopiesLocked forgets the copies that are not among all that the engine has.
+// forgetCopiesLocked forgets the copies that the engine's list doesn't have.
 func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 	there := make(map[string]bool, len(entries))
 	several := make(map[structs.Ref]bool)
@@ -161,9 +162,9 @@ func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 	}
 }
 
-// countCopiesLocked tells which copies there are now.
+// countCopiesLocked reports the current copies.
 func (r *reconciler) countCopiesLocked() {
-	if r.tellCopies == nil {
+	if r.reportCopies == nil {
 		return
 	}
 	all := structs.Copies{First: []structs.Copy{}}
@@ -177,5 +178,5 @@ func (r *reconciler) countCopiesLocked() {
 	})
 	all.Count = len(all.First)
 	all.First = all.First[:min(len(all.First), structs.MaxCopies)]
-	r.tellCopies(all)
+	r.reportCopies(all)
 }

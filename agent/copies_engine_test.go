@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// dockerCLI runs the engine's own command line, and returns what it prints.
+// dockerCLI runs the engine's command line, and returns its output.
 func dockerCLI(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -26,8 +26,8 @@ func dockerCLI(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// TestCopiesOnDocker: docker commit and docker run give a copy all labels. It is
-// told of and left alone: while the container lives, is renamed, is removed by hand,
+// TestCopiesOnDocker: docker commit and docker run give a copy all labels. The copy is
+// reported and left alone while the container runs, is renamed, is removed by hand and
 // is deleted, and after a restart of the agent without its journal.
 func TestCopiesOnDocker(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
@@ -45,7 +45,7 @@ func TestCopiesOnDocker(t *testing.T) {
 		img := "magnum-copy:" + of.ContainerID
 		dockerCLI(t, "commit", backend.NameOf(ref(of)), img)
 		images = append(images, img)
-		// Not on a network of magnum's, which would have to stay for it.
+		// Not on a network of magnum's, which the copy would keep from being removed.
 		copies = append(copies, dockerCLI(t, "run", "-d", "--network", "none", img))
 	}
 	t.Cleanup(func() {
@@ -67,7 +67,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	}
 	counted := func(n int) {
 		t.Helper()
-		s.eventually("the copies are told", func() bool {
+		s.eventually("the copies are reported", func() bool {
 			for i := len(s.reports) - 1; i >= 0; i-- {
 				if c := s.reports[i].Copies; c != nil {
 					return c.Count == n
@@ -78,10 +78,10 @@ func TestCopiesOnDocker(t *testing.T) {
 	}
 	counted(2)
 	s.mu.Lock()
-	engineID := s.told[a.ContainerID].EngineID
+	engineID := s.reported[a.ContainerID].EngineID
 	s.mu.Unlock()
 	if id := dockerCLI(t, "inspect", "-f", "{{.Id}}", backend.NameOf(ref(a))); id != engineID {
-		t.Errorf("told engine id %q, and it is %q", engineID, id)
+		t.Errorf("reported engine id %q, and it is %q", engineID, id)
 	}
 	dockerCLI(t, "rename", backend.NameOf(ref(a)), "renamed-"+a.ContainerID)
 	a = next(a, structs.DesiredStopped)
@@ -90,17 +90,17 @@ func TestCopiesOnDocker(t *testing.T) {
 	a = next(a, structs.DesiredRunning)
 	s.assign(a)
 	s.eventually("it runs again", func() bool {
-		c := s.told[a.ContainerID]
+		c := s.reported[a.ContainerID]
 		return c.Generation == a.Generation && c.Status == structs.ContainerRunning
 	})
 	untouched("after a stop and a start")
 
-	// The agent loses its journal; the row still knows.
+	// The agent loses its journal; the servers' row still has the engine ID.
 	r.stop()
 	s.change(func() {
 		for _, one := range []structs.Assignment{a, b} {
 			w := s.want[one.ContainerID]
-			w.Observed, w.EngineID = s.told[one.ContainerID].Generation, s.told[one.ContainerID].EngineID
+			w.Observed, w.EngineID = s.reported[one.ContainerID].Generation, s.reported[one.ContainerID].EngineID
 			s.want[one.ContainerID] = w
 		}
 		s.reports = nil
@@ -112,7 +112,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	r = runAgent(t, dir, d, nil, s)
 	counted(2)
 	s.is(b.ContainerID, structs.ContainerGone)
-	s.eventually("the renamed one is found", func() bool { return s.told[a.ContainerID].EngineID == engineID })
+	s.eventually("the renamed one is found", func() bool { return s.reported[a.ContainerID].EngineID == engineID })
 	untouched("without the journal")
 
 	a, b = next(a, structs.DesiredAbsent), next(b, structs.DesiredAbsent)
@@ -120,7 +120,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	s.assign(a, b)
 	s.eventually("both are gone", func() bool { return len(s.want) == 0 })
 	r.stop()
-	// Nothing but the labels is left.
+	// Only the labels are left.
 	if err := os.Remove(filepath.Join(dir, fileJournal)); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// leftAlone fails unless exactly these copies run, and nothing was done to any.
+// leftAlone fails unless exactly these copies run, and the agent called nothing on them.
 func (h *host) leftAlone(ids ...string) {
 	h.Helper()
 	slices.Sort(ids)
@@ -34,9 +34,8 @@ func (h *host) loseJournal() {
 	h.start()
 }
 
-// TestCopyIsLeftAlone: whoever has the labels of a container and isn't it is never
-// started, stopped, removed or taken for it, whatever becomes of the container, of
-// the agent and of its journal.
+// TestCopyIsLeftAlone: a copy is never started, stopped, removed or taken for the
+// container, whatever happens to the container, the agent and its journal.
 func TestCopyIsLeftAlone(t *testing.T) {
 	for name, inherited := range map[string]bool{"by commit and run": true, "with labels by hand": false} {
 		for what, restart := range map[string]func(*host){
@@ -48,8 +47,8 @@ func TestCopyIsLeftAlone(t *testing.T) {
 				inHost(t, func(h *host) {
 					a, b := always(want("a", 1, structs.DesiredRunning)), want("b", 1, structs.DesiredRunning)
 					h.assign(a, b)
-					h.settled(a, structs.ContainerRunning)
-					first := h.settled(b, structs.ContainerRunning)
+					h.completed(a, structs.ContainerRunning)
+					first := h.completed(b, structs.ContainerRunning)
 					ofA, ofB := h.fake.Outside.Copy(ref(a), inherited), h.fake.Outside.Copy(ref(b), inherited)
 					h.after(time.Second)
 					restart(h)
@@ -65,31 +64,31 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					}
 					full(a, b)
 					if first.EngineID == "" || h.last("b").EngineID != first.EngineID {
-						t.Errorf("told engine id %q, and first %q", h.last("b").EngineID, first.EngineID)
+						t.Errorf("reported engine id %q, and first %q", h.last("b").EngineID, first.EngineID)
 					}
 					// Stop and start.
 					b = next(b, structs.DesiredStopped)
 					full(a, b)
-					h.settled(b, structs.ContainerStopped)
+					h.completed(b, structs.ContainerStopped)
 					b = next(b, structs.DesiredRunning)
 					full(a, b)
-					h.settled(b, structs.ContainerRunning)
+					h.completed(b, structs.ContainerRunning)
 					// The original is removed by hand: the copy isn't it.
 					h.fake.Outside.Remove(ref(b))
 					h.after(time.Second)
 					if got := h.last("b"); got.Status != structs.ContainerGone {
-						t.Errorf("with the original gone it is told %+v", got)
+						t.Errorf("with the original gone it is reported %+v", got)
 					}
 					restart(h)
 					full(a, b)
 					if got := h.last("b"); got.Status != structs.ContainerGone {
-						t.Errorf("then it is told %+v", got)
+						t.Errorf("then it is reported %+v", got)
 					}
-					// Placed anew beside the copy of its earlier epoch.
+					// The container is placed again beside the copy of its earlier epoch.
 					b.Epoch, b.Observed, b.EngineID = 2, 0, ""
 					full(a, b)
-					h.settled(b, structs.ContainerRunning)
-					// Deleted, and forgotten by the servers.
+					h.completed(b, structs.ContainerRunning)
+					// The container is deleted, and the servers forget it.
 					a, b = next(a, structs.DesiredAbsent), next(b, structs.DesiredAbsent)
 					full(a, b)
 					full()
@@ -99,17 +98,17 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left", n)
 					}
-					// And the same UUID again, which a client may choose.
+					// A container with the same UUID, which a client may choose.
 					again := want("a", 10, structs.DesiredRunning)
 					full(again)
-					h.settled(again, structs.ContainerRunning)
+					h.completed(again, structs.ContainerRunning)
 					restart(h)
 					full(again)
 					full()
 					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left of the second life", n)
 					}
-					// Nothing is remembered of copies that are gone.
+					// Nothing is kept about removed copies.
 					h.fake.Outside.RemoveCopy(ofA)
 					h.fake.Outside.RemoveCopy(ofB)
 					h.after(time.Second)
@@ -123,9 +122,10 @@ func TestCopyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestRowProvesWithoutAJournal: what the servers know tells the original from a
-// copy; and without that its age, or how it got its labels.
-func TestRowProvesWithoutAJournal(t *testing.T) {
+// TestServersRowProvesWhichIsTheCopy: the engine ID in the servers' row tells the
+// original from a copy. Without it, the age does, or whether the labels come from the
+// image.
+func TestServersRowProvesWhichIsTheCopy(t *testing.T) {
 	for name, c := range map[string]struct {
 		row, inherited, original bool // what there is
 	}{
@@ -138,7 +138,7 @@ func TestRowProvesWithoutAJournal(t *testing.T) {
 			inHost(t, func(h *host) {
 				a := want("a", 1, structs.DesiredRunning)
 				h.assign(a)
-				seen := h.settled(a, structs.ContainerRunning)
+				seen := h.completed(a, structs.ContainerRunning)
 				h.after(time.Second)
 				copied := h.fake.Outside.Copy(ref(a), c.inherited)
 				h.stop()
@@ -160,7 +160,7 @@ func TestRowProvesWithoutAJournal(t *testing.T) {
 					status = structs.ContainerGone
 				}
 				if got := h.last("a"); got.Status != status || c.original && got.EngineID != seen.EngineID {
-					t.Errorf("told %+v", got)
+					t.Errorf("reported %+v", got)
 				}
 				h.leftAlone(copied)
 				a = next(a, structs.DesiredAbsent)
@@ -175,12 +175,12 @@ func TestRowProvesWithoutAJournal(t *testing.T) {
 	}
 }
 
-// TestCopyOfWhatNobodyKnows: labels that came with an image make no orphan.
-func TestCopyOfWhatNobodyKnows(t *testing.T) {
+// TestCopyOfAnUnknownContainerIsLeftAlone: labels from an image make no orphan.
+func TestCopyOfAnUnknownContainerIsLeftAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		copied := h.fake.Outside.Copy(ref(a), true)
 		h.assign(next(a, structs.DesiredAbsent))
 		h.after(time.Second)
@@ -190,7 +190,7 @@ func TestCopyOfWhatNobodyKnows(t *testing.T) {
 		h.full(true)
 		h.after(time.Minute)
 		h.leftAlone(copied)
-		// What magnum made and nobody knows goes, as ever.
+		// An unknown container that magnum has created is removed.
 		h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: structs.ContainerRef("b", 1), Spec: backendtest.Sleeper()})
 		h.after(time.Second)
 		h.full(true)
@@ -202,15 +202,15 @@ func TestCopyOfWhatNobodyKnows(t *testing.T) {
 	})
 }
 
-// TestCopiesAreTold: the servers hear of copies, of a bounded number by name, and
+// TestCopiesAreReported: copies are reported, a limited number of them by name, and
 // again after each registration.
-func TestCopiesAreTold(t *testing.T) {
+func TestCopiesAreReported(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 	a := want("a", 1, structs.DesiredRunning)
 	s.assign(a)
 	r := runAgent(t, dir, fake, nil, s)
 	s.is("a", structs.ContainerRunning)
-	told := func() (last *structs.Copies) {
+	reported := func() (last *structs.Copies) {
 		for _, report := range s.reports {
 			if report.Copies != nil {
 				last = report.Copies
@@ -219,28 +219,33 @@ func TestCopiesAreTold(t *testing.T) {
 		return last
 	}
 	one := fake.Outside.Copy(ref(a), true)
-	s.eventually("the copy is told", func() bool {
-		c := told()
-		return c != nil && c.Count == 1 && len(c.First) == 1 && c.First[0] == structs.Copy{EngineID: one, Name: "copy-" + one[1:], ContainerID: "a", Epoch: 1}
+	s.eventually("the copy is reported", func() bool {
+		c := reported()
+		return c != nil && c.Count == 1 && len(c.First) == 1 &&
+			c.First[0] == structs.Copy{EngineID: one, Name: "copy-" + one[1:], ContainerID: "a", Epoch: 1}
 	})
 	var more []string
 	for range structs.MaxCopies + 5 {
 		more = append(more, fake.Outside.Copy(ref(a), true))
 	}
-	s.eventually("all are counted", func() bool { c := told(); return c.Count == structs.MaxCopies+6 && len(c.First) == structs.MaxCopies })
+	s.eventually("all are counted", func() bool {
+		c := reported()
+		return c.Count == structs.MaxCopies+6 &&
+			len(c.First) == structs.MaxCopies
+	})
 	s.change(func() { s.registration += 5; s.reports = nil })
-	s.eventually("they are told again", func() bool { c := told(); return c != nil && c.Count == structs.MaxCopies+6 })
+	s.eventually("they are reported again", func() bool { c := reported(); return c != nil && c.Count == structs.MaxCopies+6 })
 	for _, id := range append(more, one) {
 		fake.Outside.RemoveCopy(id)
 	}
-	s.eventually("none is left", func() bool { return told().Count == 0 })
+	s.eventually("none is left", func() bool { return reported().Count == 0 })
 	r.stop()
 	if c := fake.Seen.Touched(); len(c) != 0 {
 		t.Errorf("touched: %v", c)
 	}
 }
 
-// TestStopOfTheAgentLeavesCopies: with RemoveOnStop only what is magnum's goes.
+// TestStopOfTheAgentLeavesCopies: RemoveOnStop removes only magnum's containers.
 func TestStopOfTheAgentLeavesCopies(t *testing.T) {
 	s, fake := newFakeServer(t), fakeEngine("E1")
 	a := want("a", 1, structs.DesiredRunning)
@@ -255,8 +260,9 @@ func TestStopOfTheAgentLeavesCopies(t *testing.T) {
 	}
 }
 
-// TestProofOutlivesForgetting: while there are copies, a record keeps what tells them.
-func TestProofOutlivesForgetting(t *testing.T) {
+// TestEngineIDIsKeptWhileThereAreCopies: a forgotten record keeps its proof while
+// copies exist.
+func TestEngineIDIsKeptWhileThereAreCopies(t *testing.T) {
 	j, _, err := openJournal(t.TempDir() + "/journal")
 	if err != nil {
 		t.Fatal(err)

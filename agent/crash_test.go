@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// step is one action with what it costs if it happens exactly once.
+// step is one action, with the starts and stops that it takes if it happens exactly once.
 type step struct {
 	name          string
 	do            func(structs.Assignment) structs.Assignment
@@ -23,7 +23,7 @@ func to(d structs.Desired) func(structs.Assignment) structs.Assignment {
 	return func(a structs.Assignment) structs.Assignment { return next(a, d) }
 }
 
-// steps are the actions that are possible in a state, and what they cost.
+// steps returns the actions that are possible in a state.
 func steps(now structs.ContainerStatus) []step {
 	start := step{"start", to(structs.DesiredRunning), structs.ContainerRunning, 1, 0}
 	remove := step{"delete", to(structs.DesiredAbsent), structs.ContainerGone, 0, 0}
@@ -41,15 +41,15 @@ func steps(now structs.ContainerStatus) []step {
 	return []step{start, remove, {"reboot", reboot, structs.ContainerRunning, 1, 0}}
 }
 
-// settle restarts a dead agent, maybe to die again, until the action is told
-// to be done.
-func (h *host) settle(a structs.Assignment, crash func() int) {
+// completeAfterCrashes restarts a dead agent, which may die again, until the action is
+// reported as done.
+func (h *host) completeAfterCrashes(a structs.Assignment, crash func() int) {
 	h.Helper()
 	for range 50 {
 		h.mu.Lock()
-		dead, told := h.dead, h.told[a.Ref().ID]
+		dead, reported := h.dead, h.reported[a.Ref().ID]
 		h.mu.Unlock()
-		if !dead && told.Generation == a.Generation && told.Epoch == a.Epoch {
+		if !dead && reported.Generation == a.Generation && reported.Epoch == a.Epoch {
 			return
 		}
 		if dead {
@@ -63,21 +63,20 @@ func (h *host) settle(a structs.Assignment, crash func() int) {
 			h.after(time.Second)
 		}
 	}
-	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.last(a.Ref().ID))
+	h.Fatalf("generation %d is never done; reported %+v", a.Generation, h.last(a.Ref().ID))
 }
 
-// TestKilledAtEveryInstant kills the agent at each seam of each action, and at
-// each pair of seams in a row: whatever it was about, it happens exactly once.
+// TestKilledAtEveryInstant kills the agent at each seam of each action, and at each
+// pair of seams in a row. The action happens exactly once.
 func TestKilledAtEveryInstant(t *testing.T) {
 	killedAtEveryInstant(t, structs.WorkloadContainer, 10, 5)
 }
 
-// TestKilledAtEveryInstantOfTwoParts is the same for a workload of two parts: to each
-// of them it happens exactly once.
+// TestKilledAtEveryInstantOfTwoParts does the same with a workload of two parts.
 func TestKilledAtEveryInstantOfTwoParts(t *testing.T) { killedAtEveryInstant(t, kindPair, 18, 3) }
 
-// killedAtEveryInstant kills the agent at each of the first seams, and then at none
-// or one of the next.
+// killedAtEveryInstant kills the agent at each of the first seams, and after that at
+// none or at one of the next seams.
 func killedAtEveryInstant(t *testing.T, kind structs.WorkloadKind, first, second int) {
 	for _, before := range []structs.ContainerStatus{"", structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped} {
 		for _, s := range steps(before) {
@@ -91,7 +90,7 @@ func killedAtEveryInstant(t *testing.T, kind structs.WorkloadKind, first, second
 						a = s.do(a)
 						h.assign(a)
 						crashes := []int{second}
-						h.settle(a, func() int {
+						h.completeAfterCrashes(a, func() int {
 							if len(crashes) == 0 {
 								return 0
 							}
@@ -102,7 +101,8 @@ func killedAtEveryInstant(t *testing.T, kind structs.WorkloadKind, first, second
 						if t.Failed() {
 							return
 						}
-						h.check(a, s, starts, stops, before != "", fmt.Sprintf("%s of %q, killed at %d and %d", s.name, before, first+1, second))
+						h.check(a, s, starts, stops, before != "",
+							fmt.Sprintf("%s of %q, killed at %d and %d", s.name, before, first+1, second))
 					})
 				}
 			}
@@ -132,12 +132,13 @@ func (h *host) check(a structs.Assignment, s step, starts, stops int, existed bo
 		return
 	}
 	synctest.Wait()
-	if left, refs := h.fake.Seen.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units.all) != 0 || len(h.rec.units.parts) != 0 {
+	if left, refs := h.fake.Seen.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units.all) != 0 ||
+		len(h.rec.units.parts) != 0 {
 		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units.all))
 	}
 }
 
-// prepared brings workload a of a kind into a state, with no crash.
+// prepared brings workload a of a kind into a state, without crashes.
 func prepared(h *host, kind structs.WorkloadKind, s structs.ContainerStatus) (a structs.Assignment, starts, stops int) {
 	a = wantKind(kind, "a", 0, structs.DesiredCreated)
 	var path []structs.Desired
@@ -154,20 +155,20 @@ func prepared(h *host, kind structs.WorkloadKind, s structs.ContainerStatus) (a 
 	for _, d := range path {
 		a = next(a, d)
 		h.assign(a)
-		h.settled(a, wordOf(d))
+		h.completed(a, statusOf(d))
 	}
 	return a, starts, stops
 }
 
-// wordOf is the status of a desired state that is reached.
-func wordOf(d structs.Desired) structs.ContainerStatus {
+// statusOf returns the status of a reached desired state.
+func statusOf(d structs.Desired) structs.ContainerStatus {
 	return map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning,
 		structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
 }
 
 // TestKilledWhileTwoPartsAreReplaced kills the agent at each seam while a workload of
-// two parts is placed again on its host: neither part runs beside its own successor,
-// and each is made and started once.
+// two parts is placed again on its host. Neither part runs beside its successor, and
+// each is created and started once.
 func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
 	for first := range 24 {
 		for second := range 4 {
@@ -179,13 +180,15 @@ func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
 				a := next(old, structs.DesiredRunning)
 				a.Epoch, a.Observed = 2, 0
 				h.assign(a)
-				h.settle(a, func() int { c := second; second = 0; return c })
-				h.settled(a, structs.ContainerRunning)
+				h.completeAfterCrashes(a, func() int { c := second; second = 0; return c })
+				h.completed(a, structs.ContainerRunning)
 				for i, ref := range partRefs(a) {
 					gone := partRefs(old)[i]
-					if h.fake.Seen.Creates(ref) != 1 || h.fake.Seen.Starts(ref) != 1 || h.fake.Seen.Stops(ref) != 0 || h.fake.Seen.Starts(gone) != 1 || h.fake.Seen.Stops(gone) != 1 {
+					if h.fake.Seen.Creates(ref) != 1 || h.fake.Seen.Starts(ref) != 1 || h.fake.Seen.Stops(ref) != 0 ||
+						h.fake.Seen.Starts(gone) != 1 || h.fake.Seen.Stops(gone) != 1 {
 						h.Fatalf("killed at %d: %s was made %d times, started %d and stopped %d; %s started %d and stopped %d", first+1,
-							ref, h.fake.Seen.Creates(ref), h.fake.Seen.Starts(ref), h.fake.Seen.Stops(ref), gone, h.fake.Seen.Starts(gone), h.fake.Seen.Stops(gone))
+							ref, h.fake.Seen.Creates(ref), h.fake.Seen.Starts(ref), h.fake.Seen.Stops(ref), gone,
+							h.fake.Seen.Starts(gone), h.fake.Seen.Stops(gone))
 					}
 				}
 				if n := len(h.fake.Seen.Containers()); n != 2 {
@@ -199,33 +202,34 @@ func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
 	}
 }
 
-// TestKilledAtRandom goes through random lives with an agent that dies often,
-// and checks after each action that it has happened exactly once.
+// TestKilledAtRandom carries out random actions with an agent that dies often, and
+// checks after each action that it has happened exactly once.
 func TestKilledAtRandom(t *testing.T) { killedAtRandom(t, structs.WorkloadContainer, 150) }
 
-// TestKilledAtRandomOfTwoParts is the same for a workload of two parts.
+// TestKilledAtRandomOfTwoParts does the same with a workload of two parts.
 func TestKilledAtRandomOfTwoParts(t *testing.T) { killedAtRandom(t, kindPair, 100) }
 
-func killedAtRandom(t *testing.T, kind structs.WorkloadKind, lives uint64) {
+func killedAtRandom(t *testing.T, kind structs.WorkloadKind, seeds uint64) {
 	crashes := 8
 	if kind == kindPair {
 		crashes = 14
 	}
-	for seed := range lives {
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		inHost(t, func(h *host) {
 			a := wantKind(kind, "a", 0, structs.DesiredCreated)
 			var now structs.ContainerStatus
 			starts, stops := 0, 0
 			for i := range 12 {
-				all := slices.DeleteFunc(steps(now), func(s step) bool { return s.status == structs.ContainerGone && i < 11 }) // at the end of a life only
+				// delete only as the last action
+				all := slices.DeleteFunc(steps(now), func(s step) bool { return s.status == structs.ContainerGone && i < 11 })
 				s := all[rng.IntN(len(all))]
 				h.mu.Lock()
 				h.crashAt, h.seams = rng.IntN(crashes), 0
 				h.mu.Unlock()
 				a = s.do(a)
 				h.assign(a)
-				h.settle(a, func() int { return rng.IntN(crashes) })
+				h.completeAfterCrashes(a, func() int { return rng.IntN(crashes) })
 				h.mu.Lock()
 				h.crashAt = 0
 				h.mu.Unlock()

@@ -15,48 +15,48 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The files of a data dir.
+// The files of a data directory.
 const (
-	fileLock    = "agent.lock"    // flock-ed while the agent runs
+	fileLock    = "agent.lock"    // locked while the agent runs
 	fileHost    = "host_id"       // the host's UUID
-	fileEngine  = "agent.engine"  // the host's UUID and its engine, with a checksum: see identity
-	fileNext    = "host_id.next"  // likewise, and with a secret: the identity that is about to take its place
+	fileEngine  = "agent.engine"  // the host's UUID and its engine, with a checksum: see hostRecord
+	fileNext    = "host_id.next"  // the record of a new host, with its secret, until a server has accepted it
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip
 	fileLease   = "agent.lease"   // see lease.File
-	fileVolumes = "agent.volumes" // there once volumes of earlier agents are claimed: see claimVolumes
+	fileVolumes = "agent.volumes" // exists once the volumes of earlier agents are claimed: see claimVolumes
 )
 
-// An agent that was killed a moment ago still has its lock until the kernel has
-// let go of all its memory; its successor waits for that so long.
+// The lock of a killed agent lasts until the kernel has freed the process's memory. The
+// next agent waits up to lockWait for it.
 const (
 	lockWait  = 3 * time.Second
 	lockPause = 20 * time.Millisecond
 )
 
-// HasIdentity reports whether an agent has been at work in the data dir: its host
-// has a secret to speak with, and needs no join token to register again. One that
-// never got so far as to register is told so by the server.
-func HasIdentity(dir string) bool {
+// HasSecret reports whether a data directory has the secret of a host. Such an agent
+// needs no join token to register again. If the host has never registered, the server
+// refuses it.
+func HasSecret(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, fileSecret))
 	return err == nil
 }
 
-// dataDir is the agent's directory: one agent at a time has it.
+// dataDir is the agent's directory. One agent at a time holds its lock.
 type dataDir struct {
 	path   string
 	lock   *os.File
 	hostID string
 	secret string
-	next   *identity // takes the place of hostID and secret once a server has let it in; nil for none
+	next   *hostRecord // the host that replaces this one once a server has accepted it; nil for none
 
 	mu     sync.Mutex
-	engine structs.EngineIdentity // of the host; zero if it isn't known yet
+	engine structs.EngineIdentity // of the host; zero if unknown
 }
 
-// openDir makes the directory if it has to, locks it, and reads it.
-// CodeConflict if another agent has it.
+// openDir makes the directory if necessary, locks it, and reads it. CodeConflict if
+// another agent uses it.
 func openDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data dir: %w", err)
@@ -73,7 +73,7 @@ func openDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
-// read locks the directory and reads the host's identity.
+// read locks the directory and reads the host's UUID and secret.
 func (d *dataDir) read() error {
 	var err error
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
@@ -84,28 +84,29 @@ func (d *dataDir) read() error {
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return structs.Errorf(structs.CodeConflict, "another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
+		return structs.Errorf(structs.CodeConflict,
+			"another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
 	case err != nil:
 		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
 	}
 	d.sign()
-	hadSecret := HasIdentity(d.path)
-	// The secret comes first: an id without one could never register again.
+	hadSecret := HasSecret(d.path)
+	// The secret comes first: a UUID without a secret could never register again.
 	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
 		return err
 	}
-	return d.readIdentity(hadSecret)
+	return d.readHostID(hadSecret)
 }
 
-// sign writes into the lock who holds it, for the message to the next one only:
-// a full disk is no reason not to start.
+// sign writes the process ID into the lock, for the error of another agent. A failure
+// is ignored: a full disk is no reason not to start.
 func (d *dataDir) sign() {
 	if d.lock.Truncate(0) == nil {
 		_, _ = d.lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
 }
 
-// holder says who holds the lock, if that can be read.
+// holder names the process that holds the lock, "" if it can't be read.
 func (d *dataDir) holder() string {
 	b, err := os.ReadFile(d.lock.Name())
 	pid, bad := strconv.Atoi(strings.TrimSpace(string(b)))
@@ -117,7 +118,7 @@ func (d *dataDir) holder() string {
 
 func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
 
-// readOrMake reads a file of one line, or makes it.
+// readOrMake reads a file of one line. It makes the file if it is missing or empty.
 func (d *dataDir) readOrMake(name string, mint func() string) (string, error) {
 	b, err := os.ReadFile(d.file(name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -133,5 +134,5 @@ func (d *dataDir) readOrMake(name string, mint func() string) (string, error) {
 	return text, nil
 }
 
-// close lets another agent have the directory.
+// close releases the directory.
 func (d *dataDir) close() error { return d.lock.Close() }

@@ -1,15 +1,15 @@
-// Package agent makes a host run what its cluster wants of it: it registers,
-// pulls the host's assignments by long poll, reconciles the engine to them
-// through a backend, and reports what it sees.
+// Package agent runs on a host and carries out the host's assignments. It registers the
+// host, polls for assignments, reconciles the engine with them through a backend, and
+// reports what it observes.
 //
-// The command line makes an Agent and runs it, alone or beside a server. It
-// speaks to servers only through package api, all calls going out, and never
-// imports a server's package. It never decides what should run: it follows
-// answers of its own cluster, never goes back behind one that it has followed
-// unless the leader says that it was of another history, and removes what it was
-// not told of only on a full answer that the cluster has confirmed. What is of
-// another history goes into quarantine instead, until operators end that.
+// The command line makes an Agent and runs it, alone or beside a server. The agent calls
+// servers only through package api, and accepts no connections. It never imports a
+// server's package, and never decides what should run. It follows answers of its own
+// cluster only. It never goes back behind an answer that it has followed, unless the
+// leader says that the answer was of another history. It removes unknown containers only
+// on a full, confirmed answer. Containers of another history go into quarantine until
+// operators decide.
 //
-// Labels on the engine's objects say what exists; the journal in the data dir
-// keeps what labels can't. DESIGN.md tells how no action happens twice.
+// Labels on the engine's objects say what exists. The journal in the data directory keeps
+// what labels can't. DESIGN.md says why no action happens twice.
 package agent

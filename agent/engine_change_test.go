@@ -36,11 +36,11 @@ func onDocker(t *testing.T, adapt func(*structs.Assignment)) (*fakeServer, backe
 	return s, d, a
 }
 
-// done waits until the assignment is told to be carried out.
+// done waits until the assignment is reported as carried out.
 func (s *fakeServer) done(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
 	var last structs.ContainerReport
 	s.eventually("carried out", func() bool {
-		last = s.told[a.ContainerID]
+		last = s.reported[a.ContainerID]
 		return last.Epoch == a.Epoch && last.Generation == a.Generation && last.Status == status
 	})
 	return last
@@ -49,8 +49,9 @@ func (s *fakeServer) done(a structs.Assignment, status structs.ContainerStatus) 
 // run runs a command in the container.
 func run(t *testing.T, s *fakeServer, a structs.Assignment, command ...string) string {
 	t.Helper()
-	got := listen(t, s.offer(structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch,
-		Exec: &structs.ExecRequest{Command: command}}))
+	got := listen(t, s.offer(structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionExec, ContainerID: a.ContainerID,
+		Epoch: a.Epoch,
+		Exec:  &structs.ExecRequest{Command: command}}))
 	if got.last.ExitCode == nil || *got.last.ExitCode != 0 {
 		t.Fatalf("%v gives %+v", command, got)
 	}
@@ -87,7 +88,7 @@ func TestKillOnDocker(t *testing.T) {
 	a = killWith(a, "SIGUSR1")
 	s.assign(a)
 	if r := s.done(a, structs.ContainerStopped); r.Failed || r.ExitCode == nil || *r.ExitCode != 7 {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	if n := heard(); n != 2 {
 		t.Fatalf("heard %d signals, want 2", n)
@@ -101,7 +102,7 @@ func TestLimitsOnDocker(t *testing.T) {
 		a = limited(a, l.Memory, l.MilliCPU)
 		s.assign(a)
 		if r := s.done(a, structs.ContainerRunning); r.Failed || !r.StartedAt.Equal(started) {
-			t.Fatalf("told %+v, started at %s before", r, started)
+			t.Fatalf("reported %+v, started at %s before", r, started)
 		}
 		now, err := d.Inspect(t.Context(), backend.NameOf(ref(a)))
 		if err != nil || now.Limits != l {
@@ -111,7 +112,7 @@ func TestLimitsOnDocker(t *testing.T) {
 	a = limited(a, 1<<20, 0)
 	s.assign(a)
 	if r := s.done(a, structs.ContainerRunning); !r.Failed || !strings.Contains(r.Reason, "memory") {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 }
 
@@ -129,7 +130,7 @@ func removeVolume(t *testing.T, name string) {
 	}
 }
 
-// TestRebuildOnDocker keeps a file in a volume and loses one beside it.
+// TestRebuildOnDocker keeps a file in a volume and loses one outside.
 func TestRebuildOnDocker(t *testing.T) {
 	var project, cluster string
 	t.Cleanup(func() { removeVolume(t, "mg-"+cluster[:8]+"-"+project+"-data") }) // after the container that uses it
@@ -139,9 +140,9 @@ func TestRebuildOnDocker(t *testing.T) {
 		a.Spec.Healthcheck = &structs.Healthcheck{Test: structs.Command{Text: "test -e /data/kept"}, Interval: 1, Retries: 1}
 	})
 	cluster = s.cluster
-	s.eventually("unhealthy", func() bool { return s.told[a.ContainerID].Health == "unhealthy" })
+	s.eventually("unhealthy", func() bool { return s.reported[a.ContainerID].Health == "unhealthy" })
 	run(t, s, a, "sh", "-c", "echo kept >/data/kept; echo lost >/tmp/lost")
-	s.eventually("healthy", func() bool { return s.told[a.ContainerID].Health == "healthy" })
+	s.eventually("healthy", func() bool { return s.reported[a.ContainerID].Health == "healthy" })
 	old := ref(a)
 	a = next(a, structs.DesiredRunning)
 	a.Epoch, a.Observed = 2, 0
@@ -198,14 +199,15 @@ func TestSessionsOnDocker(t *testing.T) {
 	if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, bytes.Repeat([]byte("x"), 5<<20)) {
 		t.Errorf("%d bytes came back, %v", len(b), err)
 	}
-	// Too much in either direction.
+	// The size limit holds in both directions.
 	conn = s.offer(offer(structs.SessionArchivePut, func(o *structs.SessionOffer) { o.Path = "/tmp" }))
 	go upload(t, conn, fileArchive(t, "huge", structs.MaxArchive))
 	if got = listen(t, conn); got.last.Code != structs.CodeTooLarge {
 		t.Errorf("too large a put ends with %+v", got.last)
 	}
 	run(t, s, a, "sh", "-c", "head -c 70000000 /dev/zero >/tmp/huge")
-	if got = listen(t, s.offer(offer(structs.SessionArchiveGet, func(o *structs.SessionOffer) { o.Path = "/tmp/huge" }))); got.last.Code != structs.CodeTooLarge {
+	if got = listen(t, s.offer(offer(structs.SessionArchiveGet,
+		func(o *structs.SessionOffer) { o.Path = "/tmp/huge" }))); got.last.Code != structs.CodeTooLarge {
 		t.Errorf("too large a get ends with %+v", got.last)
 	}
 
@@ -218,12 +220,12 @@ func TestSessionsOnDocker(t *testing.T) {
 		t.Errorf("attach ends with %+v", got)
 	}
 	if last := s.done(a, structs.ContainerStopped); last.ExitCode == nil || *last.ExitCode != 9 {
-		t.Errorf("told %+v", last)
+		t.Errorf("reported %+v", last)
 	}
 }
 
-// TestRefusedLimitsOnDocker: a container that uses more memory than is wanted of
-// it keeps what it has, and whatever else is asked of it has not failed.
+// TestRefusedLimitsOnDocker: a container that uses more memory than its new limit keeps
+// the old limit, and other actions on it don't fail.
 func TestRefusedLimitsOnDocker(t *testing.T) {
 	s, _, a := onDocker(t, func(a *structs.Assignment) {
 		*a = command(*a, "head -c 30m /dev/zero >/dev/shm/used; exec sleep 600")
@@ -233,29 +235,34 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 	a = limited(a, 16<<20, 0)
 	s.assign(a)
 	if r := s.done(a, structs.ContainerRunning); !r.Failed || r.Memory != 64<<20 || !strings.Contains(r.Reason, "67108864") {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	for _, step := range []struct {
 		d      structs.Desired
 		status structs.ContainerStatus
 	}{
-		{structs.DesiredPaused, structs.ContainerPaused}, {structs.DesiredRunning, structs.ContainerRunning}, {structs.DesiredStopped, structs.ContainerStopped},
+		{structs.DesiredPaused, structs.ContainerPaused}, {structs.DesiredRunning, structs.ContainerRunning}, {structs.DesiredStopped,
+			structs.ContainerStopped},
 	} {
 		a = next(a, step.d)
 		s.assign(a)
 		if r := s.done(a, step.status); r.Failed {
-			t.Fatalf("%s: told %+v", step.d, r)
+			t.Fatalf("%s: reported %+v", step.d, r)
 		}
 	}
-	// What needs no memory any more gets the limit.
+	// The limit is set once the container needs less memory.
 	a = next(a, structs.DesiredStopped)
 	s.assign(a)
-	s.eventually("the limit is there", func() bool { c := s.told[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
+	s.eventually("the limit is there", func() bool {
+		c := s.reported[a.ContainerID]
+		return c.Memory == 16<<20 && c.Reason == "" &&
+			!c.Failed
+	})
 }
 
-// TestRebuildThatFailsOnDocker: what can't be had leaves the old container running, what
-// can replaces it.
-func TestRebuildThatFailsOnDocker(t *testing.T) {
+// TestFailedRebuildOnDocker: a missing image leaves the old container running; an
+// existing one replaces it.
+func TestFailedRebuildOnDocker(t *testing.T) {
 	s, d, a := onDocker(t, func(*structs.Assignment) {})
 	old := ref(a)
 	rebuild := func(image string) {
@@ -268,8 +275,9 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 	}
 	for _, image := range []string{"UPPER:tag:tag", "127.0.0.1:1/magnum-test/nowhere:1"} {
 		rebuild(image)
-		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) || !strings.Contains(r.Reason, "runs on") {
-			t.Fatalf("told %+v", r)
+		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) ||
+			!strings.Contains(r.Reason, "runs on") {
+			t.Fatalf("reported %+v", r)
 		}
 		if c, err := d.Inspect(t.Context(), backend.NameOf(old)); err != nil || c.State != backend.StateRunning {
 			t.Fatalf("the old one is %+v, %v", c, err)
@@ -277,16 +285,16 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 	}
 	rebuild(backendtest.Image)
 	if r := s.done(a, structs.ContainerRunning); r.Failed {
-		t.Fatalf("told %+v", r)
+		t.Fatalf("reported %+v", r)
 	}
 	if _, err := d.Inspect(t.Context(), backend.NameOf(old)); !errors.Is(err, backend.ErrNotFound) {
 		t.Fatalf("the old one: %v", err)
 	}
 }
 
-// TestWhatCantBeExecutedOnDocker has the exit codes of shells, and a path that
-// isn't there is not taken for a container.
-func TestWhatCantBeExecutedOnDocker(t *testing.T) {
+// TestCommandsThatCannotBeExecutedOnDocker: exit codes are those of shells, and a
+// missing path is not taken for a missing container.
+func TestCommandsThatCannotBeExecutedOnDocker(t *testing.T) {
 	s, _, a := onDocker(t, func(*structs.Assignment) {})
 	offer := structs.SessionOffer{Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch}
 	for _, c := range []struct {
@@ -306,7 +314,8 @@ func TestWhatCantBeExecutedOnDocker(t *testing.T) {
 			t.Errorf("%+v: %q, %+v", c.req, got.stdout, got.last)
 		}
 	}
-	offer = structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionArchiveGet, ContainerID: a.ContainerID, Epoch: a.Epoch, Path: "/nope"}
+	offer = structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionArchiveGet, ContainerID: a.ContainerID, Epoch: a.Epoch,
+		Path: "/nope"}
 	if got := listen(t, s.offer(offer)); got.last.Code != structs.CodeNotFound || got.last.Kind != structs.KindPath {
 		t.Errorf("%+v", got.last)
 	}

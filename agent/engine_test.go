@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// dockerHost returns the real engine, and removes at the end what the host of
-// dir has left on it.
+// dockerHost returns the real engine, and removes what the host of dir has left on it
+// at the end.
 func dockerHost(t *testing.T, s *fakeServer, dir string) *docker.Docker {
 	t.Helper()
 	d, err := docker.New(docker.Config{})
@@ -60,7 +60,7 @@ func dockerHost(t *testing.T, s *fakeServer, dir string) *docker.Docker {
 	return d
 }
 
-func TestLifeOnDocker(t *testing.T) {
+func TestContainerFromCreateToDeleteOnDocker(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
 	d := dockerHost(t, s, dir)
 	r := runAgent(t, dir, d, nil, s)
@@ -71,14 +71,14 @@ func TestLifeOnDocker(t *testing.T) {
 	started := func() time.Time {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.told[a.ContainerID].StartedAt
+		return s.reported[a.ContainerID].StartedAt
 	}
 	first := started()
 
-	// Stopped and started, the agent finds it as it was.
+	// After a restart the agent finds the container unchanged.
 	r.stop()
 	r = runAgent(t, dir, d, nil, s)
-	s.eventually("told again", func() bool { return len(s.registers) == 2 && s.reports[len(s.reports)-1].Registration == 2 })
+	s.eventually("reported again", func() bool { return len(s.registers) == 2 && s.reports[len(s.reports)-1].Registration == 2 })
 	if !started().Equal(first) {
 		t.Fatal("a restart of the agent has started the container again")
 	}
@@ -95,7 +95,7 @@ func TestLifeOnDocker(t *testing.T) {
 		a = next(a, step.d)
 		s.assign(a)
 		s.eventually(string(step.d), func() bool {
-			c := s.told[a.ContainerID]
+			c := s.reported[a.ContainerID]
 			return c.Generation == a.Generation && c.Status == step.status && !c.Failed
 		})
 	}
@@ -106,7 +106,7 @@ func TestLifeOnDocker(t *testing.T) {
 	a = reboot(a)
 	s.assign(a)
 	s.eventually("rebooted", func() bool {
-		c := s.told[a.ContainerID]
+		c := s.reported[a.ContainerID]
 		return c.Generation == a.Generation && c.StartedAt.After(second)
 	})
 
@@ -125,7 +125,7 @@ func TestLifeOnDocker(t *testing.T) {
 	r.stop()
 }
 
-func TestOutsideHandsOnDocker(t *testing.T) {
+func TestChangesByOthersOnDocker(t *testing.T) {
 	s, dir := newFakeServer(t), t.TempDir()
 	d := dockerHost(t, s, dir)
 	r := runAgent(t, dir, d, nil, s)
@@ -142,7 +142,7 @@ func TestOutsideHandsOnDocker(t *testing.T) {
 	}
 	s.is(once.ContainerID, structs.ContainerStopped)
 	s.eventually("started again", func() bool {
-		c := s.told[forever.ContainerID]
+		c := s.reported[forever.ContainerID]
 		return c.Status == structs.ContainerRunning && c.RestartCount == 1
 	})
 	if err := d.Remove(t.Context(), backend.NameOf(ref(once))); err != nil {

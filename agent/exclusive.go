@@ -15,27 +15,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// exclusives decides which containers may run and start here of those that run on one
-// host only, and ends the processes of those that may not.
+// exclusives decides which exclusive containers may run and start on this host, and ends
+// the processes of the others.
 type exclusives struct {
-	lease   *lease.Lease // has its own lock, which is taken below mu
+	lease   *lease.Lease // has its own lock, which is taken while mu is held
 	engine  lease.Engine
 	journal *journal
-	nudge   func() // ends the poll under way, so that the next one asks for a confirmed answer; nil for nobody
+	nudge   func() // ends the poll in progress, so that the next one asks for a confirmed answer; may be nil
 
 	mu       *sync.Mutex // the reconciler's; guards what follows
 	units    *units
 	answered bool // an answer was taken: until then the lease.Guard ends what has no lease
 }
 
-// pollState returns the state of the host now.
+// pollState returns the current state of the host.
 func (x *exclusives) pollState() pollState {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	at := pollState{State: x.lease.State()}
 	for _, u := range x.units.all {
 		if u.leased {
-			// Also what no answer has named yet, or what is to go: it runs.
+			// it runs, even if no answer has named it or it is to be removed
 			at.needsLease = true
 			at.needsConfirmation = at.needsConfirmation || at.Held && !at.HeldConfirmed
 		}
@@ -43,7 +43,7 @@ func (x *exclusives) pollState() pollState {
 			continue
 		}
 		if u.want.Unreadable != "" {
-			at.needsLease = true // for all that is known
+			at.needsLease = true // it may need one
 		}
 		if u.want.Spec == nil {
 			continue
@@ -59,23 +59,24 @@ func (x *exclusives) pollState() pollState {
 	return at
 }
 
-// unconfirmLocked takes nothing for confirmed any more.
+// unconfirmLocked begins a new round of the lease.
 func (x *exclusives) unconfirmLocked() {
 	if lost := x.lease.Unconfirm(); !lost || x.nudge == nil {
 		return
 	}
 	for _, u := range x.units.all {
-		if u.exclusive() { // nobody else waits for it, and a poll that is cut off may have had a session's offer in its answer
+		if u.exclusive() { // a poll that is cut off may lose a session's offer, so only exclusive containers justify that
 			x.nudge()
 			return
 		}
 	}
 }
 
-// end ends the process of a container of the unit because the lease has ended: it is
-// asked to end, and killed soon after, so that it has ended before the servers may place
-// the container again. again says how long the process still has; at 0 it has ended.
-func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment, c *backend.Container, rec *record) (again time.Duration, err error) {
+// end ends the process of a container because the lease has ended. The process is asked
+// to end, and killed soon after: it must have ended before the servers may place the
+// container again. again says how long the process still has; 0: it has ended.
+func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment, c *backend.Container, rec *record) (again time.Duration,
+	err error) {
 	if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
 		rec.Lease, rec.Lapsed = true, &intent{Generation: want.Generation, StartedAt: c.StartedAt}
 		if err := x.journal.put(*rec); err != nil {
@@ -101,11 +102,12 @@ func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment,
 	return 0, nil
 }
 
-// endLapsed ends what has no lease any more although no assignment has it run: what
-// no answer has named, another epoch than the one wanted, and what is to stop or to
-// go, whose own time to end may be longer. Not what is guarded: that is wanted running, and
-// its pass ends it. An error or again ends the pass.
-func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assignment, all map[uint64]*backend.Container, guarded func(*backend.Container) bool) (again time.Duration, err error) {
+// endLapsed ends the containers that need a lease, have none, and are not desired
+// running: unknown ones, other epochs, and those to be stopped or removed, whose own stop
+// timeout may be too long. It leaves alone those for which guarded holds, because their
+// pass ends them. again or an error ends the pass.
+func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assignment, all map[uint64]*backend.Container,
+	guarded func(*backend.Container) bool) (again time.Duration, err error) {
 	var live []*backend.Container
 	for _, c := range all {
 		if c.Live() && x.journal.needsLease(c.Entry) {
@@ -135,14 +137,14 @@ func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assig
 		x.mu.Lock()
 		u.dirty = true
 		x.mu.Unlock()
-		return 0, errInterrupted // all was looked at before
+		return 0, errInterrupted // all was read before the process ended
 	}
 	return again, nil
 }
 
 // whileLeased makes a call that ends a container and may take long. If the container
-// needs a lease, the call is given up once that has ended, and the next pass ends the
-// process in the time that is left.
+// needs a lease, the call is cancelled once the lease has ended, and the next pass ends
+// the process in the time that is left.
 func (x *exclusives) whileLeased(ctx context.Context, u *unit, c *backend.Container, call func(context.Context) error) error {
 	if !x.journal.needsLease(c.Entry) {
 		return call(ctx)
@@ -156,7 +158,7 @@ func (x *exclusives) whileLeased(ctx context.Context, u *unit, c *backend.Contai
 				cancel(errInterrupted)
 			}
 		}
-	} // else this is how the process ends without one
+	} // else the call ends a process that has no lease
 	x.mu.Unlock()
 	err := call(ctx)
 	x.mu.Lock()
@@ -168,8 +170,8 @@ func (x *exclusives) whileLeased(ctx context.Context, u *unit, c *backend.Contai
 	return err
 }
 
-// kickExclusive has all exclusive containers looked at, also those that nobody wants:
-// they may or may not run any more.
+// kickExclusive kicks all exclusive containers, desired or not: whether they may run has
+// changed.
 func (r *reconciler) kickExclusive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,24 +189,24 @@ func (r *reconciler) kickExclusiveLocked() {
 	}
 }
 
-// unconfirm is called when the engine has been away: what ran there may have
-// been placed elsewhere meanwhile.
+// unconfirm is called when the engine is away: what ran on it may have been placed
+// elsewhere meanwhile.
 func (r *reconciler) unconfirm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.met = false
+	r.verified = false
 	r.exclusive.unconfirmLocked()
 }
 
-// guarded is what the guard needs of the backend.
+// guarded is the part of a backend that the guard needs.
 type guarded interface {
 	lease.Engine
 	List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error)
 	Owners(ctx context.Context) ([]backend.Owner, error)
 }
 
-// newGuard returns what watches over the lease of an earlier life of the agent. The
-// owner's cluster is "" if the journal doesn't know it.
+// newGuard returns the guard of an earlier instance's lease. owner.ClusterID is "" if the
+// journal doesn't know the cluster.
 func newGuard(b guarded, owner backend.Owner, j *journal, file *lease.File, log hclog.Logger) *lease.Guard {
 	retry := backoff{min: 200 * time.Millisecond, max: 2 * time.Second}
 	return &lease.Guard{
@@ -223,9 +225,9 @@ func newGuard(b guarded, owner backend.Owner, j *journal, file *lease.File, log 
 	}
 }
 
-// leasedEntries lists the host's containers that run only under a lease. Without a
-// cluster in the journal the containers' labels say which one it is: that the host is
-// this one is known from its data directory.
+// leasedEntries lists the host's containers that run only under a lease. If the journal
+// doesn't know the cluster, the containers' labels name it; the host is known from the
+// data directory.
 func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journal) ([]backend.Entry, error) {
 	owners := []backend.Owner{owner}
 	if owner.ClusterID == "" {
@@ -243,7 +245,7 @@ func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journ
 		}
 		entries = append(entries, list...)
 	}
-	// Of several of one placement the oldest is magnum's, unless the journal knows better.
+	// The oldest container of a placement is magnum's, unless the journal names another.
 	slices.SortFunc(entries, func(a, b backend.Entry) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
 	})
@@ -258,14 +260,14 @@ func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journ
 	}), nil
 }
 
-// guard keeps an exclusive container from running where it may not. held says
-// that the pass ends with it.
+// guard keeps an exclusive container from running where it may not. held says that the
+// pass ends with it.
 func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err error) {
 	if p.task.want.Spec == nil || p.task.want.Spec.Exclusive == structs.ExclusiveNo || !p.task.keeps() {
 		return false, 0, nil
 	}
-	// At one instant: an answer that takes the container away confirms the lease, too, and
-	// what it confirms is not what this pass is about.
+	// Both are read under one lock: an answer that takes the container away may also
+	// confirm the lease, and does not confirm the assignment of this pass.
 	p.r.mu.Lock()
 	run, start := p.r.exclusive.lease.May(p.task.want.Spec.Exclusive)
 	overtaken := p.u.want == nil || p.u.overtakes(&p.task.want)
@@ -282,16 +284,17 @@ func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err e
 	case start:
 		return false, 0, nil
 	}
-	p.wait()
+	p.reportWaiting()
 	return true, 0, nil
 }
 
-// wait tells that the container may not be started yet. What can start it has
-// it looked at again.
-func (p *pass) wait() {
+// reportWaiting reports that the container may not be started yet. A confirmation kicks
+// its unit.
+func (p *pass) reportWaiting() {
 	reason := "it is exclusive: it is started once the servers have confirmed that it belongs on this host"
 	if p.task.rec.Lapsed != nil {
-		reason = "it was stopped because its host could not reach the servers in time; it goes on here or elsewhere once they are reached"
+		reason = "it was stopped because its host could not reach the servers in time; " +
+			"it is started again, here or on another host, once they are reached"
 	}
 	if p.task.rec.Generation == 0 {
 		p.report(structs.Observed{Status: structs.ContainerCreating, Reason: reason}, nil)
@@ -300,7 +303,7 @@ func (p *pass) wait() {
 	p.report(p.status(reason), nil)
 }
 
-// expire ends the process because the lease has ended, and tells so.
+// expire ends the process because the lease has ended, and reports that.
 func (p *pass) expire(ctx context.Context) (time.Duration, error) {
 	if again, err := p.r.exclusive.end(ctx, p.u, &p.task.want, p.task.cur, &p.task.rec); again > 0 || err != nil {
 		return again, err
@@ -308,15 +311,15 @@ func (p *pass) expire(ctx context.Context) (time.Duration, error) {
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
-	p.wait()
+	p.reportWaiting()
 	return 0, nil
 }
 
-// resume starts a process again that the end of a lease has ended. Whether it
-// has happened shows in the time of the start, as with an intent.
+// resume starts a process again that the agent ended with its lease. As with an intent,
+// StartedAt shows whether the start has happened.
 func (p *pass) resume(ctx context.Context) (time.Duration, error) {
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "starting it again failed: ")
+		return p.actionFailed(err, "starting it again failed: ")
 	}
 	p.task.rec.Restarts, p.task.rec.Lapsed = p.task.rec.Restarts+1, nil
 	if err := p.task.save(); err != nil {
@@ -325,5 +328,5 @@ func (p *pass) resume(ctx context.Context) (time.Duration, error) {
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// exclusive is an assignment of a container that is to run in one copy only.
+// exclusive returns an assignment of an exclusive container.
 func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) structs.Assignment {
 	a := want(id, gen, structs.DesiredRunning)
 	spec := *a.Spec
@@ -24,14 +24,13 @@ func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) str
 	return a
 }
 
-// lease gives the host a lease from now on, as an acknowledged poll does.
+// lease gives the host a lease that begins now, as an acknowledged poll does.
 func (h *host) lease(length time.Duration) {
 	h.rec.exclusive.lease.Renew(time.Now().Add(length), time.Second)
 	synctest.Wait()
 }
 
-// answer gives the reconciler a confirmed full answer to a poll that was sent in a
-// state.
+// answer gives the reconciler a confirmed full answer to a poll that was sent in a state.
 func (h *host) answer(sent pollState, as ...structs.Assignment) {
 	h.rec.apply(&structs.Work{Full: true, Confirmed: true, Assignments: as}, false, sent)
 	synctest.Wait()
@@ -57,7 +56,7 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 			if !h.runs(a) || h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: not started", kind)
 			}
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			b := exclusive("d", 1, kind, structs.RestartNo) // what comes later needs no more
 			h.assign(b)
 			if !h.runs(b) {
@@ -67,9 +66,10 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 	}
 }
 
-func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
+func TestExclusiveWaitsForConfirmationAfterARestartOfTheAgent(t *testing.T) {
 	inHost(t, func(h *host) {
-		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes,
+			structs.RestartAlways)
 		h.full(true, a, b)
 		h.stop()
 		h.fake.Outside.Exit(ref(a), 1)
@@ -77,7 +77,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 		h.assign(a, b)
 		h.after(5 * time.Minute)
 		h.counts(a, 1, 0) // not started again by the engine, nor by the agent
-		h.counts(b, 1, 0) // and what runs goes on
+		h.counts(b, 1, 0) // a running container goes on
 		h.full(true, a, b)
 		h.after(time.Minute)
 		h.counts(a, 2, 0)
@@ -85,7 +85,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 	})
 }
 
-func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
+func TestExclusiveWaitsForConfirmationAfterARestartOfTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		nudges := 0
 		h.rec.exclusive.nudge = func() { nudges++ }
@@ -100,7 +100,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 		if nudges == 0 || !h.rec.exclusive.pollState().needsConfirmation {
 			t.Error("no proof is asked for")
 		}
-		h.answer(before, a) // a poll that was sent before the engine went away
+		h.answer(before, a) // the poll was sent before the engine went away
 		h.after(time.Minute)
 		h.counts(a, 1, 0)
 		h.full(true, a)
@@ -109,7 +109,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 	})
 }
 
-func TestExclusiveRestartsAreTheAgents(t *testing.T) {
+func TestAgentCarriesOutRestartPolicyOfExclusive(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartOnFailure)
 		a.Spec.RestartPolicy.MaxRetries = 2
@@ -121,13 +121,13 @@ func TestExclusiveRestartsAreTheAgents(t *testing.T) {
 			h.after(2 * time.Minute)
 		}
 		h.counts(a, 3, 0)
-		a.Generation++ // a user's start counts anew
+		a.Generation++ // a user's start resets the retries
 		a.StartGeneration = a.Generation
 		h.assign(a)
 		h.fake.Outside.Exit(ref(a), 1)
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
-		h.fake.Outside.Exit(ref(a), 0) // no failure
+		h.fake.Outside.Exit(ref(a), 0) // no failure, so no restart
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
 	})
@@ -153,13 +153,13 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			if !h.runs(a) {
 				t.Fatal("stopped before its lease has ended")
 			}
-			h.after(1200 * time.Millisecond) // and its grace
+			h.after(1200 * time.Millisecond) // the end of its grace
 			if h.runs(a) {
 				t.Fatal("it runs on without a lease")
 			}
 			h.expect(a, structs.ContainerStopped, false)
 			h.after(time.Hour)
-			h.answer(in, a) // it was under way all the time
+			h.answer(in, a) // the poll was in progress all the time
 			h.lease(7 * time.Second)
 			h.answer(in, a)
 			h.counts(a, 1, h.fake.Seen.Stops(ref(a)))
@@ -167,10 +167,10 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			if !h.runs(a) {
 				t.Fatal("it does not go on under the new lease")
 			}
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			h.after(8100 * time.Millisecond)
 			h.lease(7 * time.Second)
-			h.full(true) // it was placed elsewhere meanwhile
+			h.full(true) // the container was placed elsewhere meanwhile
 			if h.exists(a) {
 				t.Error("it is another host's and still here")
 			}
@@ -189,16 +189,16 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 			h.lease(7 * time.Second)
 		}
 		h.counts(a, 1, 0)
-		h.rec.exclusive.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
+		h.rec.exclusive.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement that comes late
 		h.rec.exclusive.lease.Renew(time.Now().Add(time.Second), time.Second)
 		h.after(5 * time.Second)
 		h.counts(a, 1, 0)
 	})
 }
 
-// A process that ignores its end is killed after the grace, and one that a user
-// stops meanwhile stays stopped.
-func TestLapsedContainerThatAUserStops(t *testing.T) {
+// TestUserStopsContainerWhoseLeaseHasEnded: a process that ignores the request to end
+// is killed after the grace. A container that a user stops meanwhile stays stopped.
+func TestUserStopsContainerWhoseLeaseHasEnded(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		h.assign(a)
@@ -211,10 +211,10 @@ func TestLapsedContainerThatAUserStops(t *testing.T) {
 		a.Generation, a.Desired = 2, structs.DesiredStopped
 		h.lease(7 * time.Second)
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		a.Generation, a.Desired = 3, structs.DesiredRunning
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 2, h.fake.Seen.Stops(ref(a)))
 	})
 }
@@ -250,11 +250,12 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 	}
 }
 
-// An agent that is started again while no server can be reached stops at the
-// end of its lease what it can't ask about.
+// TestLeaseEndsBeforeTheFirstAnswer: an agent that reaches no server after a restart
+// stops its containers at the end of their lease.
 func TestLeaseEndsBeforeTheFirstAnswer(t *testing.T) {
 	inHost(t, func(h *host) {
-		a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+		a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes,
+			structs.RestartAlways)
 		h.assign(a, b)
 		h.lease(time.Hour)
 		h.full(true, a, b)
@@ -286,9 +287,9 @@ func TestLeaseEndsBeforeTheFirstAnswer(t *testing.T) {
 	})
 }
 
-// TestAnswerThatTakesAContainerAwayStartsNothing: a pass has begun before an answer by
-// which the container is another host's. That the answer confirms the lease, too, is no
-// word that the container may be started.
+// TestAnswerThatTakesAContainerAwayStartsNothing: a pass begins before an answer that
+// gives the container to another host. The answer also confirms the lease, but the pass
+// must not start the container.
 func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 	for name, away := range map[string]func(h *host, a structs.Assignment){
 		"to go": func(h *host, a structs.Assignment) {
@@ -319,7 +320,7 @@ func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 				}
 				return h.seam(op, r)
 			}
-			h.assign(a) // a pass, which looks and then waits
+			h.assign(a) // a pass that looks and then waits
 			h.rec.kickExclusive()
 			<-inspecting
 			away(h, a)
@@ -333,8 +334,8 @@ func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 	}
 }
 
-// TestLongStopEndsWithTheLease: whoever has a container stopped with a long timeout, it
-// ends with its lease, and the grace that it has beyond that.
+// TestLongStopEndsWithTheLease: a stop with a long timeout ends when the lease and its
+// grace end.
 func TestLongStopEndsWithTheLease(t *testing.T) {
 	for name, next := range map[string]func(a *structs.Assignment){
 		"stop":   func(a *structs.Assignment) { a.Desired = structs.DesiredStopped },
@@ -347,7 +348,7 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 			h.lease(7 * time.Second)
 			h.assign(a)
 			h.full(true, a)
-			h.fake.Outside.Deafen(ref(a))
+			h.fake.Outside.IgnoreStop(ref(a))
 			a.Generation = 2
 			next(&a)
 			h.assign(a)
@@ -361,13 +362,13 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 			}
 		})
 	}
-	inHost(t, func(h *host) { // a lease that lasts takes nothing from its time
+	inHost(t, func(h *host) { // a lease that is renewed doesn't shorten the stop
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		a.StopTimeout = 60
 		h.lease(time.Hour)
 		h.assign(a)
 		h.full(true, a)
-		h.fake.Outside.Deafen(ref(a))
+		h.fake.Outside.IgnoreStop(ref(a))
 		a.Generation, a.Desired = 2, structs.DesiredStopped
 		h.assign(a)
 		h.after(59 * time.Second)

@@ -5,7 +5,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// features are the optional interfaces of a backend; nil means that it lacks one.
+// features are the optional interfaces of a backend; nil if the backend lacks one.
 type features struct {
 	consoles backend.Consoles
 	images   backend.Images
@@ -13,7 +13,7 @@ type features struct {
 	networks backend.Networks
 }
 
-// featuresOf returns what a backend offers besides running workloads.
+// featuresOf returns the optional interfaces of a backend.
 func featuresOf(b backend.Backend) features {
 	var f features
 	f.consoles, _ = b.(backend.Consoles)
@@ -23,9 +23,13 @@ func featuresOf(b backend.Backend) features {
 	return f
 }
 
-// The answers to requests for which the host's backend lacks the interface.
+// The refusals of sessions whose interface the backend lacks.
 var (
-	errNoConsoles = structs.Errorf(structs.CodeInvalid, "the backend of this host does not let users look into containers: no logs, execute, attach, stats, top or copies; use the engine's own tools")
-	errNoImages   = structs.Errorf(structs.CodeInvalid, "the backend of this host keeps no images that magnum can list, pull, load or prune; choose a host with another backend")
-	errNoVolumes  = structs.Errorf(structs.CodeInvalid, "the backend of this host keeps no volumes that magnum can list or delete; choose a host with another backend")
+	errNoConsoles = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host does not let users look into containers: no logs, execute, attach, stats, top or copies; use the "+
+			"engine's own tools")
+	errNoImages = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host keeps no images that magnum can list, pull, load or prune; choose a host with another backend")
+	errNoVolumes = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host keeps no volumes that magnum can list or delete; choose a host with another backend")
 )

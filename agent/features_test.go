@@ -8,9 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestBackendWithoutOptionalInterfaces runs an agent on a backend that runs workloads
-// and nothing else: containers live and die as ever, and users hear why the rest
-// can't be had.
+// TestBackendWithoutOptionalInterfaces runs an agent on a backend that only runs
+// workloads. Containers work as usual, and other requests are refused with the reason.
 func TestBackendWithoutOptionalInterfaces(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	a := command(want("a", 1, structs.DesiredRunning), "sleep 600")
@@ -30,11 +29,12 @@ func TestBackendWithoutOptionalInterfaces(t *testing.T) {
 	refuses(errNoConsoles, logs(structs.NewID(), false), exec(structs.NewID(), false, "true"),
 		kind(structs.SessionStats, nil), kind(structs.SessionTop, nil),
 		kind(structs.SessionArchiveGet, func(o *structs.SessionOffer) { o.Path = "/tmp" }))
-	refuses(errNoImages, hostKind(structs.SessionImageList, nil), hostKind(structs.SessionImageLoad, nil), hostKind(structs.SessionImagePrune, nil),
+	refuses(errNoImages, hostKind(structs.SessionImageList, nil), hostKind(structs.SessionImageLoad, nil),
+		hostKind(structs.SessionImagePrune, nil),
 		hostKind(structs.SessionImagePull, func(o *structs.SessionOffer) { o.Image = "x:1" }))
 	refuses(errNoVolumes, hostKind(structs.SessionVolumeList, nil),
 		hostKind(structs.SessionVolumeDelete, func(o *structs.SessionOffer) { o.ProjectID, o.Volume = "p", "v" }))
-	r.stop() // fails if removing the containers does
+	r.stop() // stop fails if the containers can't be removed
 	if left := fake.Seen.Containers(); len(left) != 0 {
 		t.Errorf("left are %v", left)
 	}

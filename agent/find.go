@@ -15,7 +15,7 @@ type finder struct {
 	quit   <-chan struct{} // closed when the servers advise against gossip
 }
 
-// openFinder opens the gossip port. Errors are those of gossip.New.
+// openFinder opens the gossip port. The errors are those of gossip.New.
 func openFinder(conf Config, hostID, knownFile string, a *api.Agent, quit <-chan struct{}) (*finder, error) {
 	g := *conf.Gossip
 	g.Node = gossip.Node{ID: hostID, Name: conf.Name, Role: gossip.RoleAgent, Version: conf.Version}
@@ -27,25 +27,25 @@ func openFinder(conf Config, hostID, knownFile string, a *api.Agent, quit <-chan
 	return &finder{gossip: opened, api: a, quit: quit}, nil
 }
 
-// run gossips until ctx ends, or until the servers say that there are too many
-// hosts for it: the list of servers is in each of their answers, too.
+// run gossips until ctx ends, or until the servers advise against gossip. Each of their
+// answers has the list of servers, too.
 func (f *finder) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- f.gossip.Run(ctx) }()
-	var told []string
+	var passed []string
 	for {
 		changed := f.gossip.Changed()
 		var found []string
 		for _, m := range f.gossip.Servers() {
 			if m.State == gossip.StateAlive && !m.Fresh {
-				found = append(found, m.HTTPAddr) // whoever says that he is one: package api drops what is not https
+				found = append(found, m.HTTPAddr) // any member may claim to be a server: package api drops what is not https
 			}
 		}
-		if !slices.Equal(found, told) {
+		if !slices.Equal(found, passed) {
 			f.api.SetFound(found)
-			told = found
+			passed = found
 		}
 		select {
 		case <-changed:

@@ -18,10 +18,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestFoundServersHaveToProveIt: a certificate of the CA makes nobody a server to
-// whom an agent would give its join token because gossip says so. At the operator's
-// own address it may be a proxy's.
-func TestFoundServersHaveToProveIt(t *testing.T) {
+// TestServersFoundByGossipNeedACertificate: an agent gives its join token to an address
+// from gossip only if the certificate there is a server's. The operator's own address
+// may be a proxy's.
+func TestServersFoundByGossipNeedACertificate(t *testing.T) {
 	ca := tlsconftest.Authority(t)
 	var asked atomic.Int32
 	listen := func(f tlsconf.Files) string {
@@ -50,7 +50,8 @@ func TestFoundServersHaveToProveIt(t *testing.T) {
 		"the same without a scheme":                      {strings.TrimPrefix(host, "https://"), "", 1},
 	} {
 		a, err := New(Config{
-			Servers: []string{tt.given}, DataDir: t.TempDir(), Name: "h", JoinToken: "join", Backend: backendtest.NewFake(), TLS: tlsconf.Files{CA: ca.CAFile()},
+			Servers: []string{tt.given}, DataDir: t.TempDir(), Name: "h", JoinToken: "join",
+			Backend: backendtest.NewFake(), TLS: tlsconf.Files{CA: ca.CAFile()},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -68,10 +69,11 @@ func TestFoundServersHaveToProveIt(t *testing.T) {
 }
 
 // TestAgentLeavesGossip: an agent that is told that there are too many hosts leaves
-// gossip, however often it is told, and goes on with its work.
+// gossip, and goes on with its work, however often it is told.
 func TestAgentLeavesGossip(t *testing.T) {
 	g, err := gossip.New(gossip.Config{
-		Node: gossip.Node{ID: structs.NewID(), Name: "s", Role: gossip.RoleServer}, Bind: "127.0.0.1", Port: -1, Logger: hclog.NewNullLogger(),
+		Node: gossip.Node{ID: structs.NewID(), Name: "s",
+			Role: gossip.RoleServer}, Bind: "127.0.0.1", Port: -1, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +97,7 @@ func TestAgentLeavesGossip(t *testing.T) {
 	s.eventually("the agent gossips", gossips)
 	again := func() {
 		t.Helper()
-		s.change(func() { s.registration, s.noGossip = s.registration+1, true }) // it has to register again
+		s.change(func() { s.registration, s.noGossip = s.registration+1, true }) // the agent has to register again
 	}
 	s.mu.Lock()
 	before := len(s.registers)

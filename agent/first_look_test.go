@@ -11,14 +11,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestSessionsWaitForTheFirstLook: an agent that has just begun does not say that
-// a container isn't there before it has asked its engine.
+// TestSessionsWaitForTheFirstLook: an agent that has just started doesn't deny a
+// container before it has listed its engine.
 func TestSessionsWaitForTheFirstLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		r := newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
-		r.ctx = over // nothing is begun for what is found
+		r.ctx = over // the pass over the found container does nothing
 		ref := structs.ContainerRef("c", 2)
 		found := make(chan string, 1)
 		go func() { found <- r.engineID(t.Context(), ref) }()
@@ -28,17 +28,17 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 			t.Fatalf("before the engine was asked, %q is found", id)
 		default:
 		}
-		r.listed([]backend.Entry{{Ref: ref, EngineID: "e"}})
+		r.takeList([]backend.Entry{{Ref: ref, EngineID: "e"}})
 		if id := <-found; id != "e" {
 			t.Errorf("%q is found", id)
 		}
 		if id := r.engineID(t.Context(), structs.ContainerRef("c", 3)); id != "" {
 			t.Errorf("what isn't there is found as %q", id)
 		}
-		// An engine that is away is not waited for for ever.
+		// The wait for an engine that is away is bounded.
 		r = newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
 		if id := r.engineID(t.Context(), ref); id != "" {
-			t.Errorf("%q is found on an engine that never told", id)
+			t.Errorf("%q is found on an engine that was never listed", id)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// earlier copies the data directory that an agent of an earlier build has left. See
+// earlier copies the data directory of an agent of an earlier build. See
 // server/servertest/fixture/README.
 func earlier(t *testing.T) (dir string) {
 	t.Helper()
@@ -22,7 +22,7 @@ func earlier(t *testing.T) (dir string) {
 	return dir
 }
 
-// asJSON returns a value as the fields that JSON has of it.
+// asJSON returns the JSON fields of a value.
 func asJSON(t *testing.T, v any) (fields map[string]any) {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -35,10 +35,10 @@ func asJSON(t *testing.T, v any) (fields map[string]any) {
 	return fields
 }
 
-// TestFixtureJournal: the journals of an earlier build are read into exactly what they
-// say. agent.journal is of a real agent; of all-fields.journal each line has every
-// field set.
-func TestFixtureJournal(t *testing.T) {
+// TestFixtureJournalIsRead: every field of an earlier build's journals is read.
+// agent.journal is from a real agent; every line of all-fields.journal has every field
+// set.
+func TestFixtureJournalIsRead(t *testing.T) {
 	for name, has := range map[string]struct{ records, kept, fields int }{
 		"agent.journal":      {16, 2, 9},
 		"all-fields.journal": {2, 1, 15},
@@ -75,9 +75,10 @@ func TestFixtureJournal(t *testing.T) {
 				delete(fields, "kind")
 			}
 			if len(records) != has.records || len(kept) != has.kept || len(fields) != has.fields {
-				t.Fatalf("%d records, %d in quarantine, %d fields; want %+v: this says less than it should", len(records), len(kept), len(fields), has)
+				t.Fatalf("%d records, %d in quarantine, %d fields; want %+v: this says less than it should", len(records), len(kept),
+					len(fields), has)
 			}
-			for range 2 { // the journal is written anew as it is opened
+			for range 2 { // opening rewrites the journal
 				j := opened(t, path)
 				if got := asJSON(t, j.position()); !reflect.DeepEqual(got, seen) {
 					t.Errorf("it has seen %v, not %v", got, seen)
@@ -105,9 +106,9 @@ func TestFixtureJournal(t *testing.T) {
 	}
 }
 
-// TestFixtureIdentity: an agent is the host that it was under an earlier build, with
-// its secret and its engine.
-func TestFixtureIdentity(t *testing.T) {
+// TestFixtureHostRecordIsRead: the agent stays the host that it was under an earlier
+// build, with its secret and engine.
+func TestFixtureHostRecordIsRead(t *testing.T) {
 	path := earlier(t)
 	d, err := openDir(path)
 	if err != nil {

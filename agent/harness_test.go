@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// host is a reconciler on an engine in memory, with a server's memory of what
-// it was told. It lives inside a synctest bubble.
+// host is a reconciler on an engine in memory, with what a server remembers of its
+// reports. It runs inside a synctest bubble.
 type host struct {
 	*testing.T
 	fake  *backendtest.Fake
@@ -30,16 +30,16 @@ type host struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	mu       sync.Mutex
-	told     map[string]structs.ContainerReport
-	history  []structs.ContainerReport
-	askedFor int  // full answers
-	parted   bool // the next full answers are of another history, until one is judged
-	deaf     bool // reports are not taken
-	crashAt  int  // the agent dies at this seam; 0 never
-	seams    int
-	dead     bool
-	noRoom   bool // for another project's network, as it was told
+	mu             sync.Mutex
+	reported       map[string]structs.ContainerReport
+	history        []structs.ContainerReport
+	askedFor       int  // the number of full answers that were asked for
+	diverged       bool // the next full answers are of another history, until one is judged
+	rejectsReports bool // reports are not taken
+	crashAt        int  // the agent dies at this seam; 0: never
+	seams          int
+	dead           bool
+	noRoom         bool // the host has reported that it has no room for another project's network
 
 	sameEngine func(context.Context) error // of the next start; may be nil
 }
@@ -50,7 +50,7 @@ func inHost(t *testing.T, test func(*host)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{
 			T: t, fake: backendtest.NewFake(), path: filepath.Join(t.TempDir(), "journal"),
-			owner: backend.Owner{ClusterID: "c1", HostID: "h1"}, told: make(map[string]structs.ContainerReport),
+			owner: backend.Owner{ClusterID: "c1", HostID: "h1"}, reported: make(map[string]structs.ContainerReport),
 		}
 		h.fake.Fault = h.seam
 		h.start()
@@ -61,8 +61,8 @@ func inHost(t *testing.T, test func(*host)) {
 
 var errDead = errors.New("the agent is dead")
 
-// seam kills the agent at the instant that the test has chosen: from then on
-// nothing that it does has an effect.
+// seam kills the agent at the instant that the test has chosen. Nothing that the agent does
+// afterwards has an effect.
 func (h *host) seam(op string, ref structs.Ref) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -88,7 +88,7 @@ func (h *host) start() {
 	h.mu.Lock()
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
-	h.rec.settled = func() { h.parted = false }
+	h.rec.onJudged = func() { h.diverged = false }
 	h.rec.sameEngine = h.sameEngine
 	h.rec.kinds[kindPair] = pairParts
 	h.mu.Unlock()
@@ -97,7 +97,7 @@ func (h *host) start() {
 	synctest.Wait()
 }
 
-// stop ends the agent, as kill -9 does if it is dead already.
+// stop ends the agent, as kill -9 does if the agent is dead already.
 func (h *host) stop() {
 	h.Helper()
 	h.cancel()
@@ -107,27 +107,27 @@ func (h *host) stop() {
 	_ = h.rec.journal.close()
 }
 
-// restart is kill -9 between two instants, and a start.
+// restart ends the agent, as kill -9 does between two actions, and starts it.
 func (h *host) restart() { h.Helper(); h.stop(); h.start() }
 
-func (h *host) networks(full bool) {
+func (h *host) setNetworksFull(full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noRoom = full
 }
 
-// observe is the server's end of the reports.
+// observe takes the reports, as a server does.
 func (h *host) observe(of report, taken func()) {
 	r := overWire(h.T, of.wire())
 	h.mu.Lock()
-	if h.dead || h.deaf {
+	if h.dead || h.rejectsReports {
 		h.mu.Unlock()
 		return
 	}
-	if old, ok := h.told[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
+	if old, ok := h.reported[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
 		h.Errorf("generation went back from %d to %d", old.Generation, r.Generation)
 	}
-	h.told[r.Ref().ID] = r
+	h.reported[r.Ref().ID] = r
 	h.history = append(h.history, r)
 	h.mu.Unlock()
 	if taken != nil {
@@ -137,7 +137,7 @@ func (h *host) observe(of report, taken func()) {
 
 func (h *host) forget(structs.Ref) {}
 
-// assign sends an incremental answer and waits until nothing moves.
+// assign sends an incremental answer and waits until all goroutines are idle.
 func (h *host) assign(as ...structs.Assignment) {
 	h.Helper()
 	h.rec.apply(&structs.Work{Assignments: as}, false, pollState{})
@@ -147,28 +147,29 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.exclusive.pollState())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.diverged, h.rec.exclusive.pollState())
 	synctest.Wait()
 }
 
-// want is an assignment with the spec of a sleeper.
+// want returns an assignment whose process sleeps.
 func want(id string, gen uint64, d structs.Desired) structs.Assignment {
 	start := uint64(0)
 	if d == structs.DesiredRunning {
 		start = gen
 	}
-	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
+	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d,
+		StopTimeout: 10, Spec: backendtest.Sleeper()}
 }
 
 func ref(a structs.Assignment) structs.Ref { return a.Ref() }
 
-// kindPair is a kind of workload that only the tests know: two containers, of the
-// assignment's own spec.
+// kindPair is a kind of workload that only tests know: two containers with the assignment's
+// spec.
 const kindPair structs.WorkloadKind = "pair"
 
 func pairParts(a *structs.Assignment) []part { return []part{{"left", a.Spec}, {"right", a.Spec}} }
 
-// wantKind is want for a workload of a kind.
+// wantKind is want for a workload of any kind.
 func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desired) structs.Assignment {
 	a := want(id, gen, d)
 	if kind != structs.WorkloadContainer {
@@ -177,7 +178,7 @@ func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desire
 	return a
 }
 
-// partRefs are the references of the engine's containers of a workload.
+// partRefs returns the references of the engine's containers of a workload.
 func partRefs(a structs.Assignment) []structs.Ref {
 	whole := a.Ref()
 	if whole.Kind == structs.WorkloadContainer {
@@ -188,29 +189,29 @@ func partRefs(a structs.Assignment) []structs.Ref {
 	return []structs.Ref{left, right}
 }
 
-// expect fails unless the server was last told so.
+// expect fails unless the last report has this epoch, status and failure.
 func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {
 	h.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.told[a.Ref().ID]
+	r := h.reported[a.Ref().ID]
 	if r.Status != status || r.Failed != failed || r.Epoch != a.Epoch {
-		h.Fatalf("told %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
+		h.Fatalf("reported %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
 	}
 	return r
 }
 
-// settled is expect with the assignment's generation carried out.
-func (h *host) settled(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
+// completed is expect with the assignment's generation carried out.
+func (h *host) completed(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
 	h.Helper()
 	r := h.expect(a, status, false)
 	if r.Generation != a.Generation {
-		h.Fatalf("generation told is %d, want %d", r.Generation, a.Generation)
+		h.Fatalf("generation reported is %d, want %d", r.Generation, a.Generation)
 	}
 	return r
 }
 
-// counts fails unless the container was started and stopped so often.
+// counts fails unless the container was started and stopped this often.
 func (h *host) counts(a structs.Assignment, starts, stops int) {
 	h.Helper()
 	if s, e := h.fake.Seen.Starts(ref(a)), h.fake.Seen.Stops(ref(a)); s != starts || e != stops {
@@ -223,34 +224,34 @@ func (h *host) exists(a structs.Assignment) bool {
 	return ok
 }
 
-// after lets time pass.
+// after lets time pass in the bubble.
 func (h *host) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// last returns what the server was last told of the container.
+// last returns the last report of the container.
 func (h *host) last(id string) structs.ContainerReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.told[id]
+	return h.reported[id]
 }
 
-// tellings returns how often the server was told anything.
-func (h *host) tellings() int {
+// reportCount returns the number of reports.
+func (h *host) reportCount() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.history)
 }
 
-// said reports whether the server was ever told so of the container.
+// said reports whether any report satisfies ok.
 func (h *host) said(ok func(structs.ContainerReport) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(h.history, ok)
 }
 
-// overWire returns what a server reads of a report.
+// overWire returns a report as a server reads it.
 func overWire(t testing.TB, r structs.ContainerReport) (read structs.ContainerReport) {
 	t.Helper()
 	b, err := json.Marshal(r)

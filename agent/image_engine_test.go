@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ownImages is a real engine of which nothing is seen but the test's images,
-// for others use it, on a disk that is as full as the test says.
+// ownImages shows only the test's images of a real engine that others use, on a disk
+// whose usage the test sets.
 type ownImages struct {
 	*docker.Docker
 	own  []string // names
@@ -49,7 +49,7 @@ func (o *ownImages) left(t *testing.T) []string {
 	return names
 }
 
-// newOwnImages loads images a, b and c, of which a container uses b.
+// newOwnImages loads images a, b and c. A container uses b.
 func newOwnImages(t *testing.T) *ownImages {
 	t.Helper()
 	d, err := docker.New(docker.Config{})
@@ -106,8 +106,8 @@ func TestImageGCOnDocker(t *testing.T) {
 	if left := o.left(t); len(left) != 3 {
 		t.Fatalf("left are %q: young ones were removed", left)
 	}
-	// Another agent, to which the images are nothing new and whose engine has
-	// forgotten when they came.
+	// For a second agent the images are not new, and its engine doesn't know when they
+	// came.
 	d, err := docker.New(docker.Config{})
 	if err != nil {
 		t.Fatal(err)

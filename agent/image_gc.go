@@ -13,16 +13,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// How the garbage collection of images goes.
+// Limits of the garbage collection of images.
 const (
 	gcInterval = time.Minute     // between two looks at the disk
-	gcMinAge   = 5 * time.Minute // an image stays so long after it has come or was used: its container may be about to be made
+	gcMinAge   = 5 * time.Minute // an image stays this long after it has come or was used, because its container may be created soon
 )
 
-// imageGC removes images that no container uses when the engine's file system
-// gets full, the least recently used first. What it knows of their use is in
-// memory: after a restart the engine's containers tell of theirs, and the
-// others count from when they were pulled or built.
+// imageGC removes images that no container uses when the engine's file system gets full,
+// the least recently used first. Uses are kept in memory. After a restart, the engine's
+// containers tell when their images were used; other images count from their pull or
+// build.
 type imageGC struct {
 	images    backend.Images // nil: the backend keeps none
 	high, low float64        // percent; high 0 means never
@@ -30,14 +30,15 @@ type imageGC struct {
 
 	started time.Time            // the first look at the images
 	seen    map[string]time.Time // by ID: when this agent first saw it
-	stuck   bool                 // it was told that nothing more can go
+	stuck   bool                 // a warning says that nothing more can be removed
 }
 
 func newImageGC(c Config) *imageGC {
-	return &imageGC{images: featuresOf(c.Backend).images, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow), log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
+	return &imageGC{images: featuresOf(c.Backend).images, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow),
+		log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
 }
 
-// run looks at the disk now and then until ctx ends, and returns nil.
+// run looks at the disk every gcInterval until ctx ends, and returns nil.
 func (g *imageGC) run(ctx context.Context) error {
 	if g.high == 0 {
 		return nil
@@ -54,9 +55,9 @@ func (g *imageGC) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, backend.ErrNotFound):
-			g.log.Warn("images are not collected: nobody knows how full the engine's disk is", "error", err)
+			g.log.Warn("images are not collected: the usage of the engine's disk is unknown", "error", err)
 			return nil
-		case errors.Is(err, backend.ErrAway): // others log that
+		case errors.Is(err, backend.ErrAway): // the reconciler logs that
 		case err != nil:
 			g.log.Warn("images not collected", "error", err)
 		}
@@ -68,7 +69,7 @@ func (g *imageGC) run(ctx context.Context) error {
 	}
 }
 
-// pass looks at the disk, and removes images if it is too full.
+// pass looks at the disk, and removes images if the disk is too full.
 func (g *imageGC) pass(ctx context.Context) error {
 	disk, err := g.images.Disk(ctx)
 	if err != nil {
@@ -93,24 +94,26 @@ func (g *imageGC) pass(ctx context.Context) error {
 			return nil
 		}
 		switch err := g.images.RemoveImage(ctx, img.ID); {
-		case errors.Is(err, backend.ErrInUse): // since we have looked, or by another image
+		case errors.Is(err, backend.ErrInUse): // since the list was taken, or by another image
 			continue
 		case err != nil:
 			return err
 		}
-		g.log.Info("image removed", "image", imageNames(img), "size", img.Size, "last_used", g.lastUse(img).Format(time.RFC3339), "reason", fmt.Sprintf("the disk is %.0f %% full", disk.Percent()))
+		g.log.Info("image removed", "image", imageNames(img), "size", img.Size, "last_used", g.lastUse(img).Format(time.RFC3339), "reason",
+			fmt.Sprintf("the disk is %.0f %% full", disk.Percent()))
 		if disk, err = g.images.Disk(ctx); err != nil {
 			return err
 		}
 	}
 	if disk.Percent() > g.low && !g.stuck {
 		g.stuck = true
-		g.log.Warn("the disk stays full: containers use the other images, or they have just come", "percent", fmt.Sprintf("%.0f", disk.Percent()), "wanted", g.low)
+		g.log.Warn("the disk stays full: the other images are in use or new", "percent",
+			fmt.Sprintf("%.0f", disk.Percent()), "wanted", g.low)
 	}
 	return nil
 }
 
-// note keeps when each image was first seen, and forgets those that are gone.
+// note keeps when each image was first seen, and forgets removed ones.
 func (g *imageGC) note(images []structs.Image) {
 	now := time.Now()
 	if g.started.IsZero() {
@@ -125,7 +128,7 @@ func (g *imageGC) note(images []structs.Image) {
 	g.seen = seen
 }
 
-// candidates returns the images that may go, the least recently used first.
+// candidates returns the images that may be removed, the least recently used first.
 func (g *imageGC) candidates(images []structs.Image) []structs.Image {
 	young := time.Now().Add(-gcMinAge)
 	var all []structs.Image
@@ -138,15 +141,15 @@ func (g *imageGC) candidates(images []structs.Image) []structs.Image {
 	return all
 }
 
-// lastUse is when a container of magnum was last made of the image, else when
-// it came to the host, else when it was built.
+// lastUse returns when magnum last created a container of the image, else when the image
+// came to the host, else when it was built.
 func (g *imageGC) lastUse(img structs.Image) time.Time {
 	if !img.UsedAt.IsZero() {
 		return latest(img.UsedAt.Time, img.PulledAt.Time)
 	}
 	came := latest(img.PulledAt.Time, img.CreatedAt.Time)
 	if seen := g.seen[img.ID]; seen.After(g.started) {
-		return latest(came, seen) // by others' hands, while this agent ran
+		return latest(came, seen) // somebody else brought it while this agent ran
 	}
 	return came
 }

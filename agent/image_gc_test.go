@@ -19,7 +19,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// collector is a garbage collection on an engine in memory, in a bubble.
+// collector is an image GC on an engine in memory, in a bubble.
 type collector struct {
 	*testing.T
 	fake *backendtest.Fake
@@ -27,7 +27,7 @@ type collector struct {
 	stop func()
 }
 
-// sharedLog is a log that is read while it is written.
+// sharedLog is a log that is read and written concurrently.
 type sharedLog struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -50,7 +50,7 @@ func inCollector(t *testing.T, test func(*collector)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &collector{T: t, fake: backendtest.NewFake()}
-		time.Sleep(24 * time.Hour) // so that there is a past
+		time.Sleep(24 * time.Hour) // so that images can be older than the agent
 		test(c)
 		if c.stop != nil {
 			c.stop()
@@ -76,12 +76,12 @@ func (c *collector) start(high, low int) {
 
 const gb = 1 << 30
 
-// used sets what others use of 100 GB.
+// used sets the usage of the disk without the test's images, in GB of 100.
 func (c *collector) used(n int64) {
 	c.fake.Outside.SetDisk(backend.Disk{Used: n * gb, Free: (100 - n) * gb})
 }
 
-// put makes an image of 5 GB that was built and pulled so long ago.
+// put adds an image of 5 GB that was built and pulled some time ago.
 func (c *collector) put(name string, built, pulled time.Duration) {
 	img := structs.Image{ID: "sha256:" + name, Names: []string{name}, Size: 5 * gb}
 	img.CreatedAt.Time = time.Now().Add(-built)
@@ -91,7 +91,7 @@ func (c *collector) put(name string, built, pulled time.Duration) {
 	c.fake.Outside.PutImage(img)
 }
 
-// use makes a container of the image.
+// use creates a container of the image.
 func (c *collector) use(name string) string {
 	c.Helper()
 	spec := backendtest.Sleeper()
@@ -105,7 +105,7 @@ func (c *collector) use(name string) string {
 	return made.EngineID
 }
 
-// are checks which images there are beside the fake's own.
+// are fails unless the engine has these images besides the fake's own.
 func (c *collector) are(want ...string) {
 	c.Helper()
 	images, err := c.fake.ListImages(context.Background())
@@ -179,7 +179,7 @@ func TestImageGCSparesTheYoung(t *testing.T) {
 		c.after(4 * time.Minute)
 		c.are("outside", "pulled")
 		if n := strings.Count(c.log.String(), "the disk stays full"); n != 1 {
-			t.Errorf("it was told %d times that nothing can go:\n%s", n, &c.log)
+			t.Errorf("it was reported %d times that nothing can go:\n%s", n, &c.log)
 		}
 		c.after(4 * time.Minute)
 		c.are()
@@ -211,10 +211,11 @@ func TestImageGCEnds(t *testing.T) {
 	fake.Fault = remote
 	var log bytes.Buffer
 	for _, high := range []int{0, 85} {
-		if err := newImageGC(Config{Backend: fake, ImageGCHigh: high, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})}).run(t.Context()); err != nil {
+		if err := newImageGC(Config{Backend: fake, ImageGCHigh: high,
+			Logger: hclog.New(&hclog.LoggerOptions{Output: &log})}).run(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if told := strings.Contains(log.String(), "elsewhere"); told != (high > 0) {
+		if reported := strings.Contains(log.String(), "elsewhere"); reported != (high > 0) {
 			t.Errorf("high mark %d: the log is %q", high, &log)
 		}
 	}
@@ -225,8 +226,10 @@ func TestImageGCMarks(t *testing.T) {
 		high, low int
 		ok        bool
 		want      int
-	}{{0, 0, true, 0}, {85, 0, true, 80}, {3, 0, true, 0}, {85, 85, true, 85}, {-1, 0, false, 0}, {100, 0, false, 0}, {85, 86, false, 0}, {85, -1, false, 0}, {0, 1, false, 0}} {
-		c := Config{Servers: []string{"127.0.0.1"}, DataDir: "x", Name: "x", JoinToken: "x", Backend: backendtest.NewFake(), ImageGCHigh: m.high, ImageGCLow: m.low}.withDefaults()
+	}{{0, 0, true, 0}, {85, 0, true, 80}, {3, 0, true, 0}, {85, 85, true, 85}, {-1, 0, false, 0}, {100, 0, false, 0}, {85, 86, false,
+		0}, {85, -1, false, 0}, {0, 1, false, 0}} {
+		c := Config{Servers: []string{"127.0.0.1"}, DataDir: "x", Name: "x", JoinToken: "x", Backend: backendtest.NewFake(),
+			ImageGCHigh: m.high, ImageGCLow: m.low}.withDefaults()
 		if err := c.validate(); (err == nil) != m.ok || structs.CodeOf(err) != structs.CodeInvalid && err != nil {
 			t.Errorf("marks %d and %d: %v", m.high, m.low, err)
 		} else if err == nil && c.ImageGCLow != m.want {

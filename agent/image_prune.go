@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// pruneImages removes all images that no container is made of.
+// pruneImages removes all images that no container uses.
 func pruneImages(ctx context.Context, b backend.Images, log hclog.Logger) (structs.ImageChange, error) {
 	gone := structs.ImageChange{Images: []string{}}
 	images, err := b.ListImages(ctx)
@@ -22,7 +22,7 @@ func pruneImages(ctx context.Context, b backend.Images, log hclog.Logger) (struc
 			continue
 		}
 		switch err := b.RemoveImage(ctx, img.ID); {
-		case errors.Is(err, backend.ErrInUse): // since we have looked, or by another image
+		case errors.Is(err, backend.ErrInUse): // since the list was taken, or by another image
 		case err != nil:
 			return gone, err
 		default:
@@ -33,7 +33,7 @@ func pruneImages(ctx context.Context, b backend.Images, log hclog.Logger) (struc
 	return gone, nil
 }
 
-// imageNames are what people know an image by.
+// imageNames returns an image's names, or its ID if it has none.
 func imageNames(img structs.Image) []string {
 	if len(img.Names) == 0 {
 		return []string{img.ID}

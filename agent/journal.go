@@ -20,17 +20,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// line is one line of the journal. One field is set.
+// line is one line of the journal. Exactly one field is set.
 type line struct {
-	Record *record `json:"record,omitempty"`
-	Seen   *seen   `json:"seen,omitempty"`
-	Kept   *kept   `json:"kept,omitempty"`
+	Record *record   `json:"record,omitempty"`
+	Seen   *position `json:"seen,omitempty"`
+	Kept   *kept     `json:"kept,omitempty"`
 }
 
-// journal is a file of lines, each with its checksum, of which the last about
-// a thing counts. It survives kill -9 at any instant: a line is one write, and
-// a torn one is ignored. It is not fsynced: when the machine loses power, its
-// containers have ended too.
+// journal is a file of lines with checksums. The last line about a thing counts. The
+// file survives kill -9 at any instant: a line is one write, and a torn line is
+// ignored. It is not fsynced, because a power failure ends the containers too.
 type journal struct {
 	path string
 
@@ -39,14 +38,14 @@ type journal struct {
 	lines   int // in the file
 	records map[structs.Ref]record
 	kept    map[structs.Ref]kept // in quarantine
-	seen    seen
+	seen    position
 }
 
-// compactAt is how many lines the file may have beyond twice those needed.
+// compactAt is the number of lines above twice the records' that starts a compaction.
 const compactAt = 10_000
 
-// openJournal reads the journal and writes it anew without what is outdated.
-// The number of lines that were damaged is returned; they are lost.
+// openJournal reads the journal and rewrites it without outdated lines. damaged is the
+// number of lines that were damaged; their content is lost.
 func openJournal(path string) (j *journal, damaged int, err error) {
 	j = &journal{path: path, records: make(map[structs.Ref]record), kept: make(map[structs.Ref]kept)}
 	f, err := os.Open(path)
@@ -66,10 +65,10 @@ func openJournal(path string) (j *journal, damaged int, err error) {
 	return j, damaged, nil
 }
 
-// maxLine is the longest line that is read. A reason is a sentence.
+// maxLine is the longest line in bytes. Reasons are single sentences.
 const maxLine = 64 << 10
 
-// read applies all lines that are whole.
+// read applies all intact lines.
 func (j *journal) read(r io.Reader) (damaged int, err error) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
@@ -82,7 +81,7 @@ func (j *journal) read(r io.Reader) (damaged int, err error) {
 				damaged++
 			}
 		case errors.Is(err, bufio.ErrBufferFull):
-			damaged++ // and so is what follows, up to the next newline
+			damaged++ // as is the rest, up to the next newline
 		case errors.Is(err, io.EOF):
 			if len(text) > 0 {
 				damaged++
@@ -98,7 +97,7 @@ func (j *journal) read(r io.Reader) (damaged int, err error) {
 func encodeLine(l line) []byte {
 	body, err := json.Marshal(l)
 	if err != nil {
-		panic(fmt.Sprintf("agent: a journal line that is no JSON: %v", err)) // strings, numbers and times only
+		panic(fmt.Sprintf("agent: a journal line that is no JSON: %v", err)) // the fields are strings, numbers and times only
 	}
 	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
 }
@@ -120,18 +119,18 @@ func decodeLine(text []byte) (l line, ok bool) {
 		}
 	}
 	if l.Record != nil {
-		named(&l.Record.Ref)
+		completeKind(&l.Record.Ref)
 	}
 	if l.Kept != nil {
-		named(&l.Kept.Ref)
+		completeKind(&l.Kept.Ref)
 	}
 	return l, set == 1
 }
 
-// named completes a reference of a build that knew containers only.
-func named(ref *structs.Ref) { ref.Kind = cmp.Or(ref.Kind, structs.WorkloadContainer) }
+// completeKind sets the kind of a reference by a build that knew only containers.
+func completeKind(ref *structs.Ref) { ref.Kind = cmp.Or(ref.Kind, structs.WorkloadContainer) }
 
-// apply takes a line into memory.
+// apply takes over a line into memory.
 func (j *journal) apply(l line) {
 	switch {
 	case l.Seen != nil:
@@ -147,8 +146,7 @@ func (j *journal) apply(l line) {
 	}
 }
 
-// append writes a line and takes it into memory. Nothing has happened if it
-// returns an error.
+// append writes a line and applies it. If append returns an error, nothing has changed.
 func (j *journal) append(l line) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -161,7 +159,7 @@ func (j *journal) append(l line) error {
 		}
 	}
 	if _, err := j.file.Write(encodeLine(l)); err != nil {
-		// A line cut short must not swallow the next one.
+		// The newline keeps a line that was cut short from swallowing the next one.
 		_, _ = j.file.WriteString("\n")
 		return fmt.Errorf("journal %s: %w", j.path, err)
 	}
@@ -170,7 +168,7 @@ func (j *journal) append(l line) error {
 	return nil
 }
 
-// compact writes the file anew, with one line for each thing.
+// compact rewrites the file with one line for each thing.
 func (j *journal) compact() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -193,13 +191,13 @@ func (j *journal) compactLocked() error {
 		return err
 	}
 	if j.file != nil {
-		_ = j.file.Close() // what was written to it is in the new one
+		_ = j.file.Close() // the new file has its content
 	}
 	j.file, j.lines = f, len(j.records)+len(j.kept)+1
 	return nil
 }
 
-// record returns what is known of a placement; ok is false if nothing is.
+// record returns the record of a placement; ok is false if there is none.
 func (j *journal) record(ref structs.Ref) (r record, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -210,8 +208,8 @@ func (j *journal) record(ref structs.Ref) (r record, ok bool) {
 	return r, ok
 }
 
-// needsLease reports whether a container runs only under a lease: as its record says,
-// or its label where the record of its creation is lost.
+// needsLease reports whether a container runs only under a lease. The record says so,
+// or the label if the record of the creation is lost.
 func (j *journal) needsLease(e backend.Entry) bool {
 	rec, _ := j.record(e.Ref)
 	return rec.Lease || !rec.Created && e.Lease
@@ -231,8 +229,7 @@ func (j *journal) refs() []structs.Ref {
 // put writes a record.
 func (j *journal) put(r record) error { return j.append(line{Record: &r}) }
 
-// forget drops a record. While there are copies of its container, what proves that
-// they are stays.
+// forget drops a record. Its proof stays while copies of its container exist.
 func (j *journal) forget(ref structs.Ref) error {
 	r, ok := j.record(ref)
 	if !ok {
@@ -247,9 +244,9 @@ func (j *journal) forget(ref structs.Ref) error {
 	return j.put(record{Ref: ref, Forgotten: true})
 }
 
-// keeping returns what is in quarantine of a placement, or of the workload that it is
-// a part of; ok is false if it isn't.
-func (j *journal) keeping(ref structs.Ref) (k kept, ok bool) {
+// quarantined returns the quarantine entry of a placement, or of the workload that it is a
+// part of; ok is false if there is none.
+func (j *journal) quarantined(ref structs.Ref) (k kept, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	k, ok = j.kept[ref.Whole()]
@@ -263,23 +260,23 @@ func (j *journal) allKept() []kept {
 	return slices.Collect(maps.Values(j.kept))
 }
 
-// keep writes what is, or is no longer, in quarantine.
+// keep writes a quarantine entry, or its end.
 func (j *journal) keep(k kept) error {
-	if was, ok := j.keeping(k.Ref); ok == !k.Over && (k.Over || was == k) {
+	if was, ok := j.quarantined(k.Ref); ok == !k.Over && (k.Over || was == k) {
 		return nil
 	}
 	return j.append(line{Kept: &k})
 }
 
 // position returns how far the agent has followed its cluster.
-func (j *journal) position() seen {
+func (j *journal) position() position {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.seen
 }
 
 // advance writes how far the agent has followed its cluster.
-func (j *journal) advance(s seen) error {
+func (j *journal) advance(s position) error {
 	if j.position() == s {
 		return nil
 	}
@@ -290,11 +287,11 @@ func (j *journal) advance(s seen) error {
 func (j *journal) reset() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.records, j.kept, j.seen = make(map[structs.Ref]record), make(map[structs.Ref]kept), seen{}
+	j.records, j.kept, j.seen = make(map[structs.Ref]record), make(map[structs.Ref]kept), position{}
 	return j.compactLocked()
 }
 
-// close ends the journal; append fails from now on.
+// close closes the journal. append fails from now on.
 func (j *journal) close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// opened opens a journal that must be whole.
+// opened opens a journal that has no damage.
 func opened(t testing.TB, path string) *journal {
 	t.Helper()
 	j, damaged, err := openJournal(path)
@@ -37,7 +37,7 @@ func filled(t testing.TB, path string) (*journal, []record) {
 			t.Fatal(err)
 		}
 	}
-	if err := j.advance(seen{ClusterID: "c", Incarnation: 2, Index: 77}); err != nil {
+	if err := j.advance(position{ClusterID: "c", Incarnation: 2, Index: 77}); err != nil {
 		t.Fatal(err)
 	}
 	return j, records
@@ -64,13 +64,13 @@ func TestJournalIsReadAgain(t *testing.T) {
 	if _, ok := again.record(records[2].Ref); ok {
 		t.Error("a forgotten record is back")
 	}
-	if got := again.position(); got != (seen{ClusterID: "c", Incarnation: 2, Index: 77}) {
+	if got := again.position(); got != (position{ClusterID: "c", Incarnation: 2, Index: 77}) {
 		t.Errorf("position is %+v", got)
 	}
 }
 
-// TestJournalTornAnywhere cuts the file at each byte: what was whole is read,
-// and what is written afterwards, too.
+// TestJournalTornAnywhere cuts the file at each byte. Whole lines are read, and so is
+// what is written afterwards.
 func TestJournalTornAnywhere(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "j")
@@ -153,13 +153,13 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("00000000 {}\n"))
 	f.Add(encodeLine(line{}))
-	f.Add(encodeLine(line{Record: &record{}, Seen: &seen{}}))
+	f.Add(encodeLine(line{Record: &record{}, Seen: &position{}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		j := &journal{records: map[structs.Ref]record{}}
 		if _, err := j.read(bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
-		// What was read is written so that it is read alike.
+		// What was read is written in a form that reads the same.
 		again := &journal{records: map[structs.Ref]record{}}
 		buf := encodeLine(line{Seen: &j.seen})
 		for _, r := range j.records {

@@ -10,14 +10,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// killWith is the assignment after a user's kill.
+// killWith returns the assignment after a user's kill.
 func killWith(a structs.Assignment, signal string) structs.Assignment {
 	a = same(a)
 	a.KillGeneration, a.Signal = a.Generation, signal
 	return a
 }
 
-// sent fails unless the container's process was sent these signals.
+// sent fails unless exactly these signals were sent to the container's process.
 func (h *host) sent(a structs.Assignment, signals ...string) {
 	h.Helper()
 	if got := h.fake.Seen.Signals(ref(a)); strings.Join(got, " ") != strings.Join(signals, " ") {
@@ -25,77 +25,77 @@ func (h *host) sent(a structs.Assignment, signals ...string) {
 	}
 }
 
-func TestKill(t *testing.T) {
+func TestKillSendsTheSignalOnce(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
 		h.after(time.Hour)
 		h.sent(a, "SIGHUP")
 		h.counts(a, 1, 0)
-		// SIGKILL, also where nothing is said.
+		// SIGKILL is the default.
 		a = killWith(a, "")
 		h.assign(a)
-		r := h.settled(a, structs.ContainerStopped)
+		r := h.completed(a, structs.ContainerStopped)
 		if r.ExitCode == nil || *r.ExitCode != 137 || !strings.Contains(r.Reason, "a user sent it signal SIGKILL") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(time.Hour)
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.sent(a, "SIGHUP", "SIGKILL")
 		h.counts(a, 1, 0)
-		// The start after it gets none.
+		// A later start gets no signal.
 		a = next(a, structs.DesiredRunning)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.sent(a, "SIGHUP", "SIGKILL")
 	})
 }
 
-func TestKillOfOneThatAlwaysRuns(t *testing.T) {
+func TestKillWithRestartPolicyAlways(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := always(want("a", 1, structs.DesiredRunning))
 		h.assign(a)
 		a = killWith(a, "SIGKILL")
 		h.assign(a)
-		if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "start it again") {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerStopped); !strings.Contains(r.Reason, "start it again") {
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(time.Second)
-		if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 1 {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 1 {
+			h.Fatalf("reported %+v", r)
 		}
 		h.counts(a, 2, 0)
 		h.sent(a, "SIGKILL")
 	})
 }
 
-func TestKillOfAPausedOne(t *testing.T) {
+func TestKillOfAPausedContainer(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredPaused)
 		h.assign(a)
 		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning) // the engine thaws it
+		h.completed(a, structs.ContainerRunning) // the engine thaws it
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
-		h.settled(a, structs.ContainerPaused)
+		h.completed(a, structs.ContainerPaused)
 		a = killWith(a, "SIGKILL")
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
 	})
 }
 
-// TestKillThatCannotBe: the signal fails, and nothing else does.
-func TestKillThatCannotBe(t *testing.T) {
+// TestKillThatFails: the signal fails, and nothing else does.
+func TestKillThatFails(t *testing.T) {
 	t.Run("ended", func(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := command(want("a", 1, structs.DesiredRunning), "exit 3")
@@ -103,7 +103,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			a = killWith(a, "SIGHUP")
 			h.assign(a)
 			if r := h.expect(a, structs.ContainerStopped, true); r.Generation != 2 || !strings.Contains(r.Reason, "not sent") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.after(time.Hour)
 			h.restart()
@@ -119,7 +119,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			a = killWith(a, "SIGNONE")
 			h.assign(a)
 			if r := h.expect(a, structs.ContainerRunning, true); !strings.Contains(r.Reason, "SIGNONE") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.fake.Outside.Exit(ref(a), 0)
 			h.after(time.Hour)
@@ -127,7 +127,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			h.counts(a, 1, 0)
 		})
 	})
-	t.Run("start under way", func(t *testing.T) {
+	t.Run("start in progress", func(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			a.Spec.PullPolicy = structs.PullAlways
@@ -139,7 +139,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			release()
 			h.after(time.Second)
 			if r := h.expect(a, structs.ContainerRunning, true); r.Generation != 2 {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.sent(a)
 			h.counts(a, 1, 0)
@@ -159,15 +159,15 @@ func TestKillThatCannotBe(t *testing.T) {
 			h.assign(a)
 			h.after(time.Minute)
 			if r := h.expect(a, structs.ContainerRunning, true); !strings.Contains(r.Reason, "not known") {
-				h.Fatalf("told %+v", r)
+				h.Fatalf("reported %+v", r)
 			}
 			h.sent(a)
 		})
 	})
 }
 
-// TestKillOfAnEarlierPlacement: a process of a new epoch is not sent what the
-// old one was.
+// TestKillOfAnEarlierPlacement: the signal of an earlier epoch is not sent to the
+// process of a new one.
 func TestKillOfAnEarlierPlacement(t *testing.T) {
 	for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused} {
 		inHost(t, func(h *host) {
@@ -178,14 +178,14 @@ func TestKillOfAnEarlierPlacement(t *testing.T) {
 			a = next(a, d)
 			a.Epoch, a.Observed = 2, 0
 			h.assign(a)
-			h.settled(a, wordOf(d))
+			h.completed(a, statusOf(d))
 			h.sent(a)
 		})
 	}
 }
 
-// TestKilledAtEveryInstantOfAKill kills the agent at each seam of a kill: the
-// signal is sent at most once, and the kill is told to be done.
+// TestKilledAtEveryInstantOfAKill kills the agent at each seam of a kill. The signal is
+// sent at most once, and the kill is reported as done.
 func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 	for _, before := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused} {
 		for _, signal := range []string{"SIGHUP", "SIGKILL"} {
@@ -200,7 +200,7 @@ func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 						a = killWith(a, signal)
 						h.assign(a)
 						crashes := []int{second}
-						h.settle(a, func() (c int) {
+						h.completeAfterCrashes(a, func() (c int) {
 							if len(crashes) > 0 {
 								c, crashes = crashes[0], nil
 							}

@@ -27,17 +27,17 @@ func TestLimitsChange(t *testing.T) {
 		for _, l := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 500}, {Memory: 32 << 20}, {}} {
 			a = limited(a, l.Memory, l.MilliCPU)
 			h.assign(a)
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			if got := h.fake.Seen.Containers()[ref(a)].Limits; got != l {
 				h.Fatalf("limits are %+v, want %+v", got, l)
 			}
 		}
 		a = limited(next(a, structs.DesiredStopped), 32<<20, 0)
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 1)
 		if n := h.fake.Seen.Updates(ref(a)); n != 4 {
 			h.Fatalf("changed %d times, want 4", n)
@@ -45,9 +45,9 @@ func TestLimitsChange(t *testing.T) {
 	})
 }
 
-// TestLimitsAreNoOtherSpec: an agent that died after a create finds its
-// container, although other limits are wanted by now.
-func TestLimitsAreNoOtherSpec(t *testing.T) {
+// TestLimitsDoNotChangeTheSpecHash: an agent that died after a create finds its
+// container, although the desired limits have changed.
+func TestLimitsDoNotChangeTheSpecHash(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.fake.Fault = func(op string, r structs.Ref) error {
 			if op == "create done" {
@@ -61,60 +61,62 @@ func TestLimitsAreNoOtherSpec(t *testing.T) {
 		h.assign(a)
 		h.fake.Fault = h.seam
 		a = limited(a, 64<<20, 0)
-		a.Observed = 0 // nobody has told of the first generation
-		h.settle(a, func() int { return 0 })
-		h.settled(a, structs.ContainerRunning)
+		a.Observed = 0 // the first generation was not reported
+		h.completeAfterCrashes(a, func() int { return 0 })
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
 
-func TestLimitsThatAreRefused(t *testing.T) {
+func TestRefusedLimits(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		a = limited(a, 1, 0)
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerRunning, true); r.Generation != 2 || !strings.Contains(r.Reason, "memory") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
-		// Nothing is started for it.
+		// Changed limits start nothing.
 		h.fake.Outside.Exit(ref(a), 1)
 		h.after(time.Hour)
 		h.expect(a, structs.ContainerStopped, true)
 		h.counts(a, 1, 0)
-		// What is asked for later is done, and has not failed. The limits are told.
-		for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredRunning} {
+		// A later action is carried out and has not failed. The limits are reported.
+		for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning, structs.DesiredStopped,
+			structs.DesiredRunning} {
 			a = next(a, d)
 			h.assign(a)
-			status := map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning, structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
-			if r := h.settled(a, status); !strings.Contains(r.Reason, "memory") || r.Memory != 0 {
-				h.Fatalf("told %+v", r)
+			status := map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning,
+				structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
+			if r := h.completed(a, status); !strings.Contains(r.Reason, "memory") || r.Memory != 0 {
+				h.Fatalf("reported %+v", r)
 			}
 		}
 		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 3, 1)
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerRunning)
-		// From servers that don't tell which generation it was, each may be.
+		h.completed(a, structs.ContainerRunning)
+		// Servers that don't send LimitGeneration: any generation may be about limits.
 		a = same(a)
 		a.LimitGeneration = 0
 		h.assign(a)
 		h.expect(a, structs.ContainerRunning, true)
 		a = limited(a, 64<<20, 0)
 		h.assign(a)
-		if r := h.settled(a, structs.ContainerRunning); r.Memory != 64<<20 || r.Reason != "" {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerRunning); r.Memory != 64<<20 || r.Reason != "" {
+			h.Fatalf("reported %+v", r)
 		}
 	})
 }
 
-// TestLimitsThatHeal are refused for a while.
-func TestLimitsThatHeal(t *testing.T) {
+// TestRefusedLimitsAreTriedAgain: the engine refuses limits for a while.
+func TestRefusedLimitsAreTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
-		var refuse atomic.Bool // asked by the timer's goroutine
+		var refuse atomic.Bool // read by the timer's goroutine
 		refuse.Store(true)
 		h.fake.Fault = func(op string, _ structs.Ref) error {
 			if op == "update" && refuse.Load() {
@@ -129,68 +131,67 @@ func TestLimitsThatHeal(t *testing.T) {
 		h.expect(a, structs.ContainerRunning, true)
 		refuse.Store(false)
 		h.after(2 * limitRetry)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
 
-// TestLimitsStartNothing: limits that change in the instant in which a process
-// ends by itself are no reason to start it, whatever was refused before.
-func TestLimitsStartNothing(t *testing.T) {
+// TestLimitsStartNoProcess: a change of limits at the moment when a process ends by
+// itself doesn't start the process, whatever was refused before.
+func TestLimitsStartNoProcess(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
 			h.fake.Outside.Exit(ref(a), 0)
-			if refused { // the user of a signal was quicker, too
+			if refused { // a user's signal was refused, too
 				a = killWith(a, "SIGHUP")
 				h.assign(a)
 				h.expect(a, structs.ContainerStopped, true)
 			}
 			a = limited(a, 64<<20, 0)
 			h.assign(a)
-			if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "its process has ended") {
-				h.Fatalf("told %+v", r)
+			if r := h.completed(a, structs.ContainerStopped); !strings.Contains(r.Reason, "its process has ended") {
+				h.Fatalf("reported %+v", r)
 			}
 			h.after(time.Hour)
 			h.restart()
 			h.full(true, a)
-			h.settled(a, structs.ContainerStopped)
+			h.completed(a, structs.ContainerStopped)
 			h.counts(a, 1, 0)
 			if got := h.fake.Seen.Containers()[ref(a)].Limits; got.Memory != 64<<20 {
 				h.Fatalf("limits are %+v", got)
 			}
-			// Limits that come before the agent has heard of a start don't undo it.
+			// Limits that come before the agent knows of a start don't undo the start.
 			a = limited(next(a, structs.DesiredRunning), 32<<20, 0)
 			h.assign(a)
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			h.counts(a, 2, 0)
 		})
 	}
 }
 
-// TestLimitsOfServersOfBefore: from servers that don't tell which generation
-// starts, each may.
-func TestLimitsOfServersOfBefore(t *testing.T) {
+// TestLimitsOfEarlierServers: without StartGeneration any generation may be a start.
+func TestLimitsOfEarlierServers(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.StartGeneration = 0
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		a = next(a, structs.DesiredRunning)
 		a.StartGeneration = 0
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 2, 1)
 	})
 }
 
-// TestLimitsInARestartPause: limits are there at once, and the restart comes
-// when its time is.
+// TestLimitsInARestartPause: limits are changed at once, and the restart comes after
+// its pause.
 func TestLimitsInARestartPause(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := always(want("a", 1, structs.DesiredRunning))
@@ -199,16 +200,16 @@ func TestLimitsInARestartPause(t *testing.T) {
 		h.assign(a)
 		a = limited(a, 64<<20, 0)
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
 		h.after(time.Minute)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 2, 0)
 	})
 }
 
-// TestLimitsOfOnePausedFromOutside leave it paused.
-func TestLimitsOfOnePausedFromOutside(t *testing.T) {
+// TestLimitsOfAContainerPausedByOthers: a change of limits leaves it paused.
+func TestLimitsOfAContainerPausedByOthers(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
@@ -217,15 +218,15 @@ func TestLimitsOfOnePausedFromOutside(t *testing.T) {
 		}
 		a = limited(a, 64<<20, 0)
 		h.assign(a)
-		h.settled(a, structs.ContainerPaused)
+		h.completed(a, structs.ContainerPaused)
 		a = next(a, structs.DesiredRunning)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
 
-// TestRebuild places another image under a new epoch: the old container goes
+// TestRebuild: another image is placed under a new epoch. The old container is removed
 // first, and volumes stay.
 func TestRebuild(t *testing.T) {
 	inHost(t, func(h *host) {
@@ -246,7 +247,7 @@ func TestRebuild(t *testing.T) {
 		spec.Image = other
 		a.Spec, a.Epoch, a.Observed = &spec, 2, 0
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if both || h.exists(old) || h.fake.Seen.ImageOf(ref(a)) != other {
 			h.Fatalf("old one there at the create: %v, now: %v; image %s", both, h.exists(old), h.fake.Seen.ImageOf(ref(a)))
 		}
@@ -255,8 +256,8 @@ func TestRebuild(t *testing.T) {
 	})
 }
 
-// TestRebuildFromAnImageThatCantBeHad leaves what runs as it is.
-func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
+// TestRebuildFromAMissingImage: the old container runs on.
+func TestRebuildFromAMissingImage(t *testing.T) {
 	rebuilt := func(old structs.Assignment, epoch uint64, image, policy string) structs.Assignment {
 		a := next(old, structs.DesiredRunning)
 		spec := *a.Spec
@@ -269,13 +270,14 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 		h.assign(old)
 		old = limited(old, 64<<20, 0)
 		h.assign(old)
-		h.settled(old, structs.ContainerRunning)
+		h.completed(old, structs.ContainerRunning)
 		runs := func() bool { return h.fake.Seen.Containers()[ref(old)].State == backend.StateRunning }
 		a := rebuilt(old, 2, "nowhere:1", structs.PullIfNotPresent)
-		for range 2 { // an agent that begins anew does no more
+		for range 2 { // a restart of the agent changes nothing
 			h.full(true, a)
-			if r := h.expect(a, structs.ContainerError, true); r.Generation != a.Generation || r.Memory != 64<<20 || !strings.Contains(r.Reason, "nowhere:1") || !strings.Contains(r.Reason, "runs on") {
-				h.Fatalf("told %+v", r)
+			if r := h.expect(a, structs.ContainerError, true); r.Generation != a.Generation || r.Memory != 64<<20 ||
+				!strings.Contains(r.Reason, "nowhere:1") || !strings.Contains(r.Reason, "runs on") {
+				h.Fatalf("reported %+v", r)
 			}
 			h.after(time.Hour)
 			if !runs() || h.exists(a) {
@@ -283,22 +285,22 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 			}
 			h.restart()
 		}
-		// A stop is about what runs.
+		// A stop is for the old container.
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
 		if runs() || !h.exists(old) {
 			h.Fatal("a stop left the old one running, or removed it")
 		}
-		// The image is fetched once, also where it is always to be fetched.
+		// The image is fetched once, also with pull policy always.
 		h.fake.Outside.AddImage("there:1")
 		pulls := h.fake.Seen.Pulls()
 		a = rebuilt(a, 3, "there:1", structs.PullAlways)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if h.exists(old) || h.fake.Seen.ImageOf(ref(a)) != "there:1" || h.fake.Seen.Pulls() != pulls+1 {
 			h.Fatalf("the old one is there: %v; %d pulls", h.exists(old), h.fake.Seen.Pulls()-pulls)
 		}
-		// Deleting takes what is there.
+		// A delete removes the old container.
 		a = rebuilt(a, 4, "nowhere:1", structs.PullIfNotPresent)
 		h.assign(a)
 		h.expect(a, structs.ContainerError, true)
@@ -310,7 +312,7 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 	})
 }
 
-// TestStopDuringTheFetchOfARebuild does not wait for the image.
+// TestStopDuringTheFetchOfARebuild: the stop does not wait for the image.
 func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 	inHost(t, func(h *host) {
 		old := want("a", 1, structs.DesiredRunning)
@@ -339,14 +341,15 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 	})
 }
 
-// TestRebuildWithALease has the old one go first: its lease may end meanwhile.
+// TestRebuildWithALease: the old container is removed first, because its lease may end
+// meanwhile.
 func TestRebuildWithALease(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		h.rec.exclusive.lease.Renew(time.Now().Add(time.Hour), time.Second)
 		h.full(true, a)
 		h.full(true, a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		spec := *a.Spec
 		spec.Image = "nowhere:1"
 		b := next(a, structs.DesiredRunning)

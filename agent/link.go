@@ -14,10 +14,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// errStale says that a registration is over: the host has registered again.
+// errStale says that a registration has ended, because the host has registered again.
 var errStale = errors.New("the registration is over")
 
-// link is the agent's side of the wire: the registration, and the calls made
+// link is the agent's connection to the servers: the registration, and the calls made
 // under it.
 type link struct {
 	conf    Config
@@ -27,22 +27,21 @@ type link struct {
 	log     hclog.Logger
 	// describe returns the host's fingerprint. It fails while the engine is away.
 	describe func(context.Context) (structs.Fingerprint, error)
-	// born is when this life of the agent began: its polls are numbered by the
-	// time since then.
-	born     time.Time
-	instance string // of this life of the agent
+	// startedAt is when this instance of the agent started. Polls are numbered by the time
+	// since then.
+	startedAt time.Time
+	instance  string // the ID of this instance of the agent
 	// registered is called with each new registration's number.
 	registered func(uint64)
-	// tooMany is closed when the servers advise against gossip; nil without it.
-	tooMany chan struct{}
-	advised sync.Once
-	fatal   chan error // capacity 1: what ends the agent
-	// pollState is asked before each poll for the state of the host; renewed is called
-	// when its lease is longer. Both are set before poll is called.
+	// leaveGossip is closed when the servers advise against gossip; nil without it.
+	leaveGossip chan struct{}
+	advisedOnce sync.Once
+	fatal       chan error // capacity 1: the error that ends the agent
+	// pollState returns the host's state and is called before each poll. renewed is called
+	// when the lease was renewed. Both are set before poll is called.
 	pollState func() pollState
 	renewed   func(until time.Time, grace time.Duration)
-	// leftBay is called when the host is in another bay than before, or in none;
-	// nil for nobody.
+	// leftBay is called when the host has left its bay; may be nil.
 	leftBay func()
 
 	register sync.Mutex // held while registering
@@ -51,27 +50,27 @@ type link struct {
 	mu           sync.Mutex
 	registration uint64
 	lostAfter    time.Duration
-	lease        time.Duration           // how long after sending a poll that is acknowledged leases last
+	lease        time.Duration           // the lease's length, from sending a poll that is acknowledged
 	confirmAt    time.Time               // when a confirmed answer was last asked for
-	nudge        context.CancelCauseFunc // ends the poll under way; nil if there is none
-	full         bool                    // somebody wants a full answer
-	fullAt       time.Time               // when one was last asked for
+	nudge        context.CancelCauseFunc // ends the poll in progress; nil if there is none
+	full         bool                    // a full answer is needed
+	fullAt       time.Time               // when a full answer was last asked for
 }
 
-// minLostAfter is what host_lost_after is taken for if it is less: a poll of
-// no time at all would be a busy loop.
+// minLostAfter is the least host_lost_after that the agent takes: polls with no wait
+// would be a busy loop.
 const minLostAfter = time.Second
 
-// current returns the registration's number and what a silent host has.
+// current returns the number of the registration, and host_lost_after.
 func (l *link) current() (registration uint64, lostAfter time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.registration, l.lostAfter
 }
 
-// renew registers the host, as often as it takes, unless that has been done
-// since the registration numbered stale. It returns only ctx's error, also when it
-// has ended the agent.
+// renew registers the host, unless it has registered since the registration numbered
+// stale. It tries until it succeeds. It returns only ctx's error, also when it has ended
+// the agent.
 func (l *link) renew(ctx context.Context, stale uint64) error {
 	l.register.Lock()
 	defer l.register.Unlock()
@@ -80,13 +79,13 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 	}
 	retry := backoff{min: 100 * time.Millisecond, max: l.conf.Backoff}
 	for {
-		answer, err := l.enrol(ctx, stale)
+		answer, err := l.tryRegister(ctx, stale)
 		if err == nil {
 			l.mu.Lock()
 			l.registration, l.lostAfter = answer.Registration, max(answer.HostLostAfter, minLostAfter)
 			l.lease = min(answer.Lease, l.lostAfter)
 			if stale != 0 {
-				l.full, l.fullAt = true, time.Time{} // the servers may have given the host up, or be of another history
+				l.full, l.fullAt = true, time.Time{} // the servers may have taken the host for lost, or be of another history
 			}
 			l.mu.Unlock()
 			l.registered(answer.Registration)
@@ -97,7 +96,7 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 		}
 		var e *structs.Error
 		if errors.Is(err, errOtherEngine) || errors.As(err, &e) && e.Code == structs.CodeConflict && e.Kind == structs.KindEngine {
-			return l.end(ctx, err) // no later try has another answer
+			return l.end(ctx, err) // another try would get the same answer
 		}
 		l.complain("registering failed", err)
 		if err := retry.wait(ctx, retryAfter(err)); err != nil {
@@ -106,8 +105,8 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 	}
 }
 
-// enrol makes one attempt to register, after the registration numbered stale.
-func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered, error) {
+// tryRegister makes one attempt to register, after the registration numbered stale.
+func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegistered, error) {
 	fingerprint, err := l.describe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the engine can't be asked: %w", err)
@@ -121,12 +120,12 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 	}
 	server, at := l.api.Server(), l.journal.position()
 	if l.dir.next != nil {
-		at = seen{} // a new host follows nobody yet
+		at = position{} // a new host has followed no cluster
 	}
-	hostID, secret := l.dir.as()
+	hostID, secret := l.dir.registersAs()
 	answer, err := l.api.Register(ctx, structs.HostRegister{
 		HostID: hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: secret, Fingerprint: fingerprint,
-		Follows:  l.follows(at),
+		Follows:  l.asFollowing(at),
 		Instance: l.instance, Registration: stale, Found: found,
 	})
 	if err != nil {
@@ -141,21 +140,22 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 	}
 	l.api.Use(l.dir.hostID, l.dir.secret, answer.Registration)
 	l.api.SetServers(answer.Servers)
-	if answer.NoGossip && l.tooMany != nil {
-		l.advised.Do(func() {
-			l.log.Info("the servers have more hosts than gossip is good for: going on without it")
-			close(l.tooMany)
+	if answer.NoGossip && l.leaveGossip != nil {
+		l.advisedOnce.Do(func() {
+			l.log.Info("the servers have more hosts than gossip supports: going on without gossip")
+			close(l.leaveGossip)
 		})
 	}
 	if answer.Registration >= lease.MaxRegistration {
-		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
+		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence "+
+			"it, and let it join again with an empty data directory",
 			"host_id", l.dir.hostID, "registration", answer.Registration)
 	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
 	return answer, nil
 }
 
-// begin takes over what registering says of the cluster. CodeForbidden.
+// begin takes over what a registration's answer says about the cluster. CodeForbidden.
 func (l *link) begin(answer *structs.HostRegistered) error {
 	l.position.Lock()
 	defer l.position.Unlock()
@@ -163,48 +163,51 @@ func (l *link) begin(answer *structs.HostRegistered) error {
 		return err
 	}
 	at := l.journal.position()
-	l.log.Warn("this host has followed another history of the cluster than the servers have: containers that they do not know go into quarantine",
+	l.log.Warn("this host has followed another history of the cluster than the servers have: containers that they do not know go into "+
+		"quarantine",
 		"followed", at.Index, "index", answer.Index)
 	at.Index, at.Lineage, at.Quarantine = answer.Index, answer.Lineage, true
 	return l.journal.advance(at)
 }
 
-// settle notes that all that the engine has was judged after the agent had
-// followed another history.
-func (l *link) settle() {
+// noteJudged notes that everything on the engine was judged after the agent had followed
+// another history.
+func (l *link) noteJudged() {
 	l.position.Lock()
 	defer l.position.Unlock()
 	at := l.journal.position()
 	at.Quarantine = false
 	if err := l.journal.advance(at); err != nil {
-		l.log.Error("journal not written", "error", err) // it is judged once more
+		l.log.Error("journal not written", "error", err) // it is judged again after the next answer
 	}
 }
 
-// follows is what the agent is, and may be, a part of.
-func (l *link) follows(at seen) structs.Following {
-	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage, Index: at.Index}
+// asFollowing returns the agent's position in its cluster, and what it may follow.
+func (l *link) asFollowing(at position) structs.Following {
+	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage,
+		Index: at.Index}
 }
 
-// accept checks that an answer is of the agent's own cluster, which is the
-// first that it has joined, and follows the cluster to a later incarnation if
-// the operator allows. The caller holds position. CodeForbidden.
+// accept checks that an answer is of the agent's cluster, which is the first that it has
+// joined. It follows the cluster to a later incarnation if the operator allows that. The
+// caller holds position. CodeForbidden.
 func (l *link) accept(clusterID string, incarnation uint64) error {
 	at := l.journal.position()
-	if err := l.follows(at).Check(clusterID, incarnation); err != nil {
+	if err := l.asFollowing(at).Check(clusterID, incarnation); err != nil {
 		return err
 	}
 	switch {
 	case at.ClusterID == "":
-		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation})
+		return l.journal.advance(position{ClusterID: clusterID, Incarnation: incarnation})
 	case incarnation > at.Incarnation:
-		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know go into quarantine", "incarnation", incarnation)
-		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
+		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know go into quarantine",
+			"incarnation", incarnation)
+		return l.journal.advance(position{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
 	}
 	return nil
 }
 
-// complain logs a failed call: an error if a person should act.
+// complain logs a failed call: as an error if an operator should act.
 func (l *link) complain(msg string, err error) {
 	switch structs.CodeOf(err) {
 	case structs.CodeForbidden, structs.CodeUnauthenticated, structs.CodeConflict, structs.CodeInvalid:
@@ -214,8 +217,8 @@ func (l *link) complain(msg string, err error) {
 	}
 }
 
-// retryAfter is how long a server asked to be left alone, within reason: there
-// may be another one that is well.
+// retryAfter returns how long the server asks to be left alone, at most 10 s: another
+// server may be well.
 func retryAfter(err error) time.Duration {
 	var e *structs.Error
 	if errors.As(err, &e) && structs.CodeOf(err) == structs.CodeRateLimited {
@@ -224,24 +227,24 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// isStale reports whether an error says that the host has to register again.
+// isStale reports whether an error means that the host has to register again.
 func isStale(err error) bool {
 	code := structs.CodeOf(err)
 	return code == structs.CodeUnauthenticated || code == structs.CodeConflict
 }
 
-// fullPause is the least time between two polls that ask for everything
-// because of containers that nobody has asked for.
+// fullPause is the least time between two polls that ask for a full answer because the
+// engine has containers without an assignment.
 const fullPause = 30 * time.Second
 
-// needFull has the next poll ask for everything.
+// needFull has the next poll ask for a full answer.
 func (l *link) needFull() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.full = true
 }
 
-// takeFull reports whether the poll to come has to ask for everything.
+// takeFull reports whether the next poll has to ask for a full answer.
 func (l *link) takeFull() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -252,11 +255,11 @@ func (l *link) takeFull() bool {
 	return true
 }
 
-// poll pulls work until ctx ends, and hands each answer that the agent follows
-// to take, in order. parted says that the agent has followed another history before.
-func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, parted bool, sent pollState)) error {
+// poll polls for work until ctx ends, and passes each answer that the agent follows to
+// take, in order. diverged says that the agent has followed another history before.
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, diverged bool, sent pollState)) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
-	first := true // nothing is known: ask for everything
+	first := true // no answer yet: ask for all assignments
 	for ctx.Err() == nil {
 		at := l.journal.position()
 		registration, lostAfter := l.current()
@@ -292,8 +295,8 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 			continue
 		case isStale(err):
 			l.complain("the server does not know this registration; registering again", err)
-			// Two agents with copies of one data dir take it from each
-			// other: not at full speed.
+			// Two agents with copies of one data directory take the registration from
+			// each other: the pause slows them down.
 			if retry.wait(ctx, 0) != nil || l.renew(ctx, registration) != nil {
 				return nil
 			}
@@ -308,7 +311,7 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 	return nil
 }
 
-// adopt takes over what the servers say now of how long a host may be silent.
+// adopt takes over the host_lost_after and the lease's length of an answer.
 func (l *link) adopt(w *structs.Work) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -320,7 +323,7 @@ func (l *link) adopt(w *structs.Work) {
 	}
 }
 
-// follow decides whether the agent follows an answer, and notes that it does.
+// follow decides whether the agent follows an answer, and writes the new position.
 // CodeForbidden for another cluster, CodeUnavailable for an older state.
 func (l *link) follow(w *structs.Work, wantFull bool) error {
 	l.position.Lock()
@@ -331,12 +334,13 @@ func (l *link) follow(w *structs.Work, wantFull bool) error {
 	at := l.journal.position()
 	switch {
 	case w.Index < at.Index:
-		return structs.Errorf(structs.CodeUnavailable, "the server answers from index %d, this host has followed %d; its answer is dropped", w.Index, at.Index)
+		return structs.Errorf(structs.CodeUnavailable, "the server answers from index %d, this host has followed %d; its answer is dropped",
+			w.Index, at.Index)
 	case wantFull && !w.Full:
 		return structs.Errorf(structs.CodeUnavailable, "the server was asked for all assignments and sent some; its answer is dropped")
 	}
 	if at.Lineage != "" && w.Lineage == "" {
-		at.Quarantine = true // a state of before lineages, which can't be the one that was followed
+		at.Quarantine = true // a state from before lineages can't be the one that was followed
 	}
 	left := w.BayID != nil && at.BayID != *w.BayID
 	at.Index, at.Lineage = w.Index, w.Lineage
@@ -352,19 +356,19 @@ func (l *link) follow(w *structs.Work, wantFull bool) error {
 	return nil
 }
 
-// report sends a status report until a server has taken it. errStale when the
-// host has registered again; ctx's error.
+// report sends a status report until a server has taken it. errStale if the host has
+// registered again, ctx's error.
 func (l *link) report(ctx context.Context, report structs.StatusReport) error {
-	return l.tell(ctx, report.Registration, func() error {
+	return l.callUnder(ctx, report.Registration, func() error {
 		_, err := l.api.Report(ctx, report)
 		return err
 	}, func(error) bool { return true })
 }
 
-// reportQuarantine is report for what is in quarantine. It returns the error of a
-// server that will not take it.
+// reportQuarantine is report for the quarantine. It returns the error of a server that
+// refuses the report.
 func (l *link) reportQuarantine(ctx context.Context, report structs.QuarantineReport) error {
-	return l.tell(ctx, report.Registration, func() error { return l.api.ReportQuarantine(ctx, report) }, func(err error) bool {
+	return l.callUnder(ctx, report.Registration, func() error { return l.api.ReportQuarantine(ctx, report) }, func(err error) bool {
 		switch structs.CodeOf(err) {
 		case structs.CodeNotFound, structs.CodeInvalid, structs.CodeTooLarge, structs.CodeForbidden:
 			return false
@@ -373,9 +377,9 @@ func (l *link) reportQuarantine(ctx context.Context, report structs.QuarantineRe
 	})
 }
 
-// tell makes a call under a registration until a server has answered it, or with an
-// error that is not to be tried again.
-func (l *link) tell(ctx context.Context, under uint64, call func() error, again func(error) bool) error {
+// callUnder makes a call under a registration until a server has answered it. It returns
+// errors for which again is false.
+func (l *link) callUnder(ctx context.Context, under uint64, call func() error, again func(error) bool) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	for {
 		registration, _ := l.current()

@@ -10,8 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// A server that answers, but whose leader acknowledges nothing, is no contact:
-// the lease ends, and goes on with the acknowledgements.
+// TestLeaseLastsWhileTheLeaderAcknowledges: answers without an acknowledgement don't
+// renew the lease. It ends, and is held again after the next acknowledgement.
 func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	s.lease = 2 * time.Second
@@ -23,7 +23,7 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 	s.assign(a)
 	s.is("a", structs.ContainerRunning)
-	time.Sleep(2 * s.lease) // it lasts: the one thing that only time shows
+	time.Sleep(2 * s.lease) // the lease is still held: only time shows that
 	if n := fake.Seen.Stops(ref(a)); n != 0 {
 		t.Fatalf("stopped %d times under a lease", n)
 	}
@@ -54,10 +54,11 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	r.stop()
 }
 
-// A registration's number that leaves no room for the time gives no number that
-// an earlier poll may have had.
+// TestPollsAreNumberedWhileThereIsRoom: a registration whose number leaves no room for
+// the time gets no poll numbers, because an earlier poll may have had them.
 func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
-	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, pollState: func() pollState { return pollState{needsLease: true} }}
+	l := &link{startedAt: time.Now().Add(-time.Hour), lease: time.Second,
+		pollState: func() pollState { return pollState{needsLease: true} }}
 	last := uint64(0)
 	for _, registration := range []uint64{1, 1 << 20, 1 << 23, lease.MaxRegistration - 1} {
 		var req api.WorkRequest
@@ -75,9 +76,9 @@ func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
 	}
 }
 
-func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
+func TestAcknowledgementsOfOtherRegistrationsCountForNothing(t *testing.T) {
 	var until time.Time
-	l := &link{born: time.Now().Add(-time.Minute)}
+	l := &link{startedAt: time.Now().Add(-time.Minute)}
 	l.renewed = func(t time.Time, _ time.Duration) { until = t }
 	const registration = 3
 	at := func(registration uint64, ms time.Duration) uint64 {
@@ -92,7 +93,7 @@ func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 		}
 	}
 	l.extend(&structs.Work{Acknowledged: at(registration, 40_000), Lease: 7 * time.Second}, registration, sent)
-	if want := l.born.Add(47 * time.Second); !until.Equal(want) {
+	if want := l.startedAt.Add(47 * time.Second); !until.Equal(want) {
 		t.Errorf("the lease lasts until %v, not %v", until, want)
 	}
 }

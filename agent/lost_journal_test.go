@@ -18,15 +18,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// An agent that has lost its journal and gets no answer ends what needs a lease when
-// the kept lease ends, and nothing before.
+// TestLeaseEndsWithoutAJournal: an agent without a journal that gets no answer ends
+// leased containers when the kept lease ends, and nothing earlier.
 func TestLeaseEndsWithoutAJournal(t *testing.T) {
 	for name, left := range map[string]time.Duration{"no lease is kept": 0, "it ends soon": 300 * time.Millisecond, "it lasts": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 			s.lease = 2 * time.Second
 			r := runAgent(t, dir, fake, nil, s)
-			a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+			a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes,
+				structs.RestartAlways)
 			s.assign(a, b)
 			s.is("a", structs.ContainerRunning)
 			s.is("b", structs.ContainerRunning)
@@ -55,7 +56,7 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 			}
 			s.mu.Unlock()
 			r = runAgent(t, dir, fake, nil, s)
-			<-asked // it registers, and nobody answers
+			<-asked // the agent registers, and gets no answer
 			if left < time.Hour {
 				s.eventually("it has stopped", func() bool { return fake.Seen.Containers()[ref(a)].State == backend.StateExited })
 				if signals := fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
@@ -63,7 +64,7 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			s.refuse, s.told = nil, map[string]structs.ContainerReport{}
+			s.refuse, s.reported = nil, map[string]structs.ContainerReport{}
 			s.mu.Unlock()
 			answer()
 			s.is("a", structs.ContainerRunning)
@@ -83,7 +84,7 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 	}
 }
 
-// lose has the agent killed, its journal lost, and the agent started again.
+// lose kills the agent, loses its journal, and starts it again.
 func (h *host) lose() {
 	h.Helper()
 	h.stop()
@@ -93,7 +94,7 @@ func (h *host) lose() {
 	h.start()
 }
 
-// watch runs the guard of an agent's start until it has ended by itself.
+// watch runs the guard of an agent's start until the guard ends.
 func (h *host) watch(left time.Duration) {
 	h.Helper()
 	file := lease.NewFile(filepath.Join(h.TempDir(), "lease"))
@@ -104,8 +105,9 @@ func (h *host) watch(left time.Duration) {
 	newGuard(h.fake, owner, h.rec.journal, file, hclog.NewNullLogger()).Run(context.Background())
 }
 
-// The journal wins where it has a record, the label counts where it has none.
-func TestGuardHeedsJournalAndLabel(t *testing.T) {
+// TestGuardEndsLeasedByJournalOrLabel: the journal decides if it has a record, else the
+// label does.
+func TestGuardEndsLeasedByJournalOrLabel(t *testing.T) {
 	for name, c := range map[string]struct{ journal, label, ends bool }{
 		"both":                           {true, true, true},
 		"of an earlier build":            {true, false, true},
@@ -141,30 +143,34 @@ func TestGuardHeedsJournalAndLabel(t *testing.T) {
 	}
 }
 
-// Without a journal the guard leaves alone what is not the host's own.
-func TestGuardLeavesOthersAlone(t *testing.T) {
+// TestGuardLeavesOtherHostsAlone: without a journal the guard leaves other hosts'
+// containers alone.
+func TestGuardLeavesOtherHostsAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
 		h.assign(a)
 		h.lease(time.Hour)
 		h.full(true, a)
 		other := structs.ContainerRef("other", 1)
-		h.fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: h.owner.ClusterID, HostID: "h2"}, Ref: other, Spec: a.Spec})
+		h.fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: h.owner.ClusterID, HostID: "h2"}, Ref: other,
+			Spec: a.Spec})
 		h.fake.Outside.Start(other)
 		h.after(time.Second)
 		h.fake.Outside.Copy(ref(a), true)
 		h.fake.Outside.Copy(ref(a), false)
 		h.lose()
 		h.watch(time.Minute)
-		if h.runs(a) || h.fake.Seen.Containers()[other].State != backend.StateRunning || len(h.fake.Seen.Copies()) != 2 || len(h.fake.Seen.Touched()) != 0 {
-			t.Errorf("its own runs: %v; another host's is %s; of copies run %v, touched %v", h.runs(a), h.fake.Seen.Containers()[other].State, h.fake.Seen.Copies(), h.fake.Seen.Touched())
+		if h.runs(a) || h.fake.Seen.Containers()[other].State != backend.StateRunning || len(h.fake.Seen.Copies()) != 2 ||
+			len(h.fake.Seen.Touched()) != 0 {
+			t.Errorf("its own runs: %v; another host's is %s; of copies run %v, touched %v", h.runs(a),
+				h.fake.Seen.Containers()[other].State, h.fake.Seen.Copies(), h.fake.Seen.Touched())
 		}
 	})
 }
 
-// What the guard has stopped without a journal goes on as it was: what the servers
-// know to be done is not done again.
-func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
+// TestContainerStoppedByTheGuardStartsAgain: and what the servers know to be done is
+// not done again.
+func TestContainerStoppedByTheGuardStartsAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartNo)
 		h.assign(a)
@@ -183,7 +189,7 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 		a.Observed = 2
 		h.lease(time.Hour)
 		h.full(true, a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if signals := h.fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP", "SIGTERM"}) {
 			t.Errorf("it was sent %v", signals)
 		}
@@ -191,9 +197,9 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 	})
 }
 
-// A container that no answer names needs its lease all the same, and so does one that
-// is to go: its own time to end may be longer than the servers wait.
-func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
+// TestUnassignedContainerStopsWithTheLease: so does a container that is to be removed,
+// whose own stop timeout may be longer than the servers wait.
+func TestUnassignedContainerStopsWithTheLease(t *testing.T) {
 	for name, next := range map[string]func(*host, structs.Assignment){
 		"not named":           func(h *host, _ structs.Assignment) { h.full(false) },
 		"unreadable":          func(h *host, a structs.Assignment) { a.Unreadable, a.Spec = "no", nil; h.assign(a) },
@@ -208,7 +214,8 @@ func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
 			h.lease(7 * time.Second)
 			next(h, a)
 			if !h.runs(a) || !h.rec.exclusive.pollState().needsLease {
-				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.exclusive.pollState().needsLease)
+				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a),
+					h.rec.exclusive.pollState().needsLease)
 			}
 			h.after(8100 * time.Millisecond)
 			if h.runs(a) {
@@ -228,7 +235,7 @@ func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
 		h.lose()
 		gone := a
 		gone.Desired, gone.Generation = structs.DesiredAbsent, 2
-		h.assign(gone) // with no lease
+		h.assign(gone) // the host has no lease
 		if signals := h.fake.Seen.Signals(ref(a)); h.exists(a) || h.fake.Seen.Stops(ref(a)) != 1 || len(signals) != 0 {
 			t.Errorf("it is there: %v; it was sent %v", h.exists(a), signals)
 		}

@@ -14,33 +14,33 @@ import (
 	"github.com/stackforge/magnum/api"
 )
 
-// How often networks are looked at.
+// The pause between two looks at the networks.
 const (
 	networkInterval = 30 * time.Second
-	networkPause    = 2 * time.Second // while the host has no room for another one: containers wait for it
+	networkPause    = 2 * time.Second // while the host has no room for another network: containers wait for room
 )
 
-// networks removes the networks of projects that have had no container for a
-// while, all of those without one once the host leaves its bay, and tells the
-// servers when there is room for another one again.
+// networks removes the networks of projects that have had no container for a while, and
+// all unused ones when the host leaves its bay. It reports when there is room again.
 type networks struct {
 	backend backend.Networks
 	owner   backend.Owner
-	full    func() bool     // whether the host is known to have no room
-	tell    func(full bool) // tells the servers
+	full    func() bool     // reports whether the host had no room at the last look
+	report  func(full bool) // tells the servers
 	log     hclog.Logger
 	left    chan struct{} // capacity 1: the host has left its bay
 	filled  chan struct{} // capacity 1: the host has no room any more
 }
 
-func newNetworks(b backend.Networks, owner backend.Owner, full func() bool, tell func(bool), log hclog.Logger) *networks {
-	return &networks{backend: b, owner: owner, full: full, tell: tell, log: log, left: make(chan struct{}, 1), filled: make(chan struct{}, 1)}
+func newNetworks(b backend.Networks, owner backend.Owner, full func() bool, report func(bool), log hclog.Logger) *networks {
+	return &networks{backend: b, owner: owner, full: full, report: report, log: log, left: make(chan struct{}, 1),
+		filled: make(chan struct{}, 1)}
 }
 
-// leave has all networks removed that no container needs.
+// leave has all unused networks removed.
 func (n *networks) leave() { signal(n.left) }
 
-// fill has networks looked at more often.
+// fill shortens the pause between two looks.
 func (n *networks) fill() { signal(n.filled) }
 
 func signal(c chan struct{}) {
@@ -50,11 +50,11 @@ func signal(c chan struct{}) {
 	}
 }
 
-// run looks at the networks now and then until ctx ends, and returns nil.
+// run looks at the networks until ctx ends, and returns nil.
 func (n *networks) run(ctx context.Context) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
-	all := false // also those that are kept for a while
+	all := false // also networks that are kept for a while
 	for {
 		select {
 		case <-n.left:
@@ -70,9 +70,9 @@ func (n *networks) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, backend.ErrAway): // others log that
+		case errors.Is(err, backend.ErrAway): // the reconciler logs that
 		case err != nil:
-			n.log.Warn("networks not looked at", "error", err)
+			n.log.Warn("networks not tidied up", "error", err)
 		default:
 			all = false
 		}
@@ -82,15 +82,15 @@ func (n *networks) run(ctx context.Context) error {
 		}
 		if n.full() {
 			if room, err := n.backend.NetworkRoom(ctx); err == nil && room {
-				n.tell(false)
+				n.report(false)
 			}
 		}
 		t.Reset(next)
 	}
 }
 
-// serverAddrs finds the addresses of servers, which no network may have in it. A
-// name is asked for at most once a minute.
+// serverAddrs finds the addresses of the servers, which no network may contain. A name
+// is resolved at most once a minute.
 type serverAddrs struct {
 	list func() []string // addresses, host[:port] or URL
 
@@ -103,13 +103,13 @@ type resolved struct {
 	until time.Time
 }
 
-// How long a name's addresses hold, and how long they may take to be found.
+// How long a resolved name is valid, and how long resolving may take.
 const (
 	nameHolds   = time.Minute
 	nameTimeout = time.Second
 )
 
-// addrs returns the addresses that are known or found in a moment.
+// addrs returns the addresses that are known, or found within nameTimeout.
 func (s *serverAddrs) addrs() []netip.Addr {
 	var all []netip.Addr
 	for _, server := range s.list() {
@@ -137,7 +137,7 @@ func (s *serverAddrs) lookup(name string) []netip.Addr {
 	defer cancel()
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		found = s.names[name].addrs // what it was before
+		found = s.names[name].addrs // the last known ones
 	}
 	for i := range found {
 		found[i] = found[i].Unmap()

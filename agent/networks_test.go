@@ -9,8 +9,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestHostWithoutANetworkLeft: the container is refused, so that it goes elsewhere,
-// and the servers hear when there is room again.
+// TestHostWithoutANetworkLeft: the container is refused, so that it is placed
+// elsewhere, and the host reports when it has room again.
 func TestHostWithoutANetworkLeft(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	fake.Outside.LimitNetworks(1)
@@ -20,7 +20,7 @@ func TestHostWithoutANetworkLeft(t *testing.T) {
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	t.Cleanup(r.stop)
 	s.is("a", structs.ContainerRunning)
-	full := func() *bool { // as it was told last
+	full := func() *bool { // the last report
 		var last *bool
 		for _, r := range s.reports {
 			if r.NetworksFull != nil {
@@ -31,24 +31,24 @@ func TestHostWithoutANetworkLeft(t *testing.T) {
 	}
 	s.assign(b)
 	s.eventually("b is refused", func() bool {
-		told := s.told["b"]
-		return told.Refused && told.Failed && told.Reason != "" && full() != nil && *full()
+		reported := s.reported["b"]
+		return reported.Refused && reported.Failed && reported.Reason != "" && full() != nil && *full()
 	})
-	if s.told["a"].Refused {
+	if s.reported["a"].Refused {
 		t.Error("the one that runs is refused, too")
 	}
-	// The servers take b away, and a goes: its network makes room.
+	// The servers take b away and remove a, whose network makes room.
 	b.Desired, a.Desired, a.Generation = structs.DesiredAbsent, structs.DesiredAbsent, 2
 	s.assign(a, b)
-	s.eventually("b is gone", func() bool { return s.told["b"].Status == structs.ContainerGone })
+	s.eventually("b is gone", func() bool { return s.reported["b"].Status == structs.ContainerGone })
 	s.eventually("there is room again", func() bool { return !*full() })
 	b.Desired, b.Epoch = structs.DesiredRunning, 2
 	s.assign(b)
 	s.is("b", structs.ContainerRunning)
 }
 
-// TestNetworksGoWithTheBay: they stay after their last container, and go once the
-// host is in another bay or in none.
+// TestNetworksGoWithTheBay: networks stay after their last container, and are removed
+// once the host leaves its bay.
 func TestNetworksGoWithTheBay(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	bay := "b1"
@@ -62,7 +62,7 @@ func TestNetworksGoWithTheBay(t *testing.T) {
 	s.assign(a)
 	s.is("a", structs.ContainerGone)
 	r.stop()
-	// An agent that was started again knows which bay it was.
+	// The agent knows its bay after a restart.
 	r = runAgent(t, dir, fake, nil, s)
 	polls := s.polled()
 	s.eventually("the agent follows", func() bool { return len(s.polls) > polls+1 })

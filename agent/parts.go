@@ -14,24 +14,24 @@ type part struct {
 	spec *structs.ContainerSpec
 }
 
-// partsFunc returns the parts of a workload of one kind; at least one, and the same
-// ones for all assignments of an epoch.
+// partsFunc returns the parts of a workload of one kind: at least one, and the same for
+// all assignments of an epoch.
 type partsFunc func(a *structs.Assignment) []part
 
-// kinds are the kinds of workloads that the agent can run.
+// kinds returns the kinds of workloads that the agent can run.
 func kinds() map[structs.WorkloadKind]partsFunc {
 	return map[structs.WorkloadKind]partsFunc{
 		structs.WorkloadContainer: func(a *structs.Assignment) []part { return []part{{spec: a.Spec}} },
 	}
 }
 
-// keyOf is what a unit is kept under: its placements have one unit.
+// keyOf returns the key of a unit: all placements of a container share one unit.
 func keyOf(ref structs.Ref) structs.Ref {
 	ref.Epoch = 0
 	return ref
 }
 
-// keysOf returns the keys and values of a log line about a placement, and more.
+// keysOf returns the keys and values of a log line about a placement, followed by more.
 func keysOf(ref structs.Ref, more ...any) []any {
 	keys := []any{string(ref.Kind) + "_id", ref.ID}
 	if ref.Part != "" {
@@ -40,8 +40,8 @@ func keysOf(ref structs.Ref, more ...any) []any {
 	return append(keys, more...)
 }
 
-// assignLocked takes over an assignment: each part of the workload gets its own copy
-// of it, with the part's spec.
+// assignLocked takes over an assignment. Each part of the workload gets its own copy of
+// it, with the part's spec.
 func (r *reconciler) assignLocked(a structs.Assignment) {
 	whole := keyOf(a.Ref())
 	var parts []part
@@ -50,8 +50,8 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 	} else if whole.Kind == structs.WorkloadContainer || a.Unreadable == "" {
 		parts = of(&a)
 	}
-	// Parts that the workload no longer has, or of which nobody can say. Those go
-	// with the workload if it goes.
+	// strays are parts that the workload no longer has, or of which nothing is known. They
+	// are removed with the workload.
 	var strays []*unit
 	names := make([]string, 0, len(parts))
 	for _, p := range parts {
@@ -73,7 +73,7 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 		ref, mine := whole, a
 		ref.Part, mine.Spec = p.name, p.spec
 		if p.name != "" {
-			mine.EngineID = "" // the servers know of one for each part at most
+			mine.EngineID = "" // the servers know one ID for each part at most
 		}
 		r.wantLocked(r.units.ensure(ref), mine, names)
 	}
@@ -84,14 +84,15 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 	}
 }
 
-// wantLocked gives a unit its part of an assignment.
+// wantLocked gives a unit its copy of an assignment.
 func (r *reconciler) wantLocked(u *unit, a structs.Assignment, names []string) {
 	old, orphan := u.want, u.orphan
 	u.want, u.orphan, u.names = &a, false, names
-	if old != nil && !orphan && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force && old.Unreadable == a.Unreadable {
+	if old != nil && !orphan && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired &&
+		old.Force == a.Force && old.Unreadable == a.Unreadable {
 		return
 	}
-	u.calmLocked()
+	u.resetBackoffLocked()
 	if u.interrupt != nil {
 		u.interrupt(a)
 	}
@@ -108,7 +109,7 @@ func (r *reconciler) orphanLocked(u *unit) {
 	for epoch := range u.epochs() {
 		a.Epoch = max(a.Epoch, epoch)
 	}
-	r.log.Warn("container is not the cluster's any more and goes", keysOf(u.ref, "epoch", a.Epoch)...)
+	r.log.Warn("container is no longer assigned to the host and is removed", keysOf(u.ref, "epoch", a.Epoch)...)
 	u.want, u.orphan = &a, true
 	if u.interrupt != nil {
 		u.interrupt(a)
@@ -116,24 +117,24 @@ func (r *reconciler) orphanLocked(u *unit) {
 	r.kickLocked(u)
 }
 
-// report is what the agent sees of one placement of a workload.
+// report is an observation of one placement of a workload.
 type report struct {
-	structs.Ref // of the whole
+	structs.Ref // of the whole workload
 	structs.Observed
 	Refused bool // see structs.ContainerReport
-	// parts are what the report was made of, in the order of the workload's parts;
-	// nil of a container.
+	// parts are the observations that the report sums up, in the order of the workload's
+	// parts; nil for a container.
 	parts []seenPart
 }
 
-// seenPart is what the agent sees of one part of a workload.
+// seenPart is an observation of one part of a workload.
 type seenPart struct {
 	name string
 	structs.Observed
 }
 
-// reportLocked reports what was seen of a workload of several parts, unless there is
-// nothing to say of it yet.
+// reportLocked reports a workload of several parts, unless one of them has not been
+// observed yet.
 func (r *reconciler) reportLocked(u *unit) {
 	if u.want == nil || u.orphan {
 		return
@@ -146,18 +147,18 @@ func (r *reconciler) reportLocked(u *unit) {
 		seen := seenPart{name: name, Observed: structs.Observed{Status: structs.ContainerCreating}}
 		s := r.units.of(ref)
 		switch {
-		case s != nil && s.told.epoch == u.want.Epoch:
-			seen.Observed = s.told.Observed
+		case s != nil && s.reported.epoch == u.want.Epoch:
+			seen.Observed = s.reported.Observed
 			all.Refused = all.Refused && s.refused
 			if s.taken != nil {
 				taken = append(taken, s.taken)
 			}
 		case s == nil && u.want.Desired == structs.DesiredAbsent:
-			// A server knows that it is gone.
+			// A server knows that the part is gone.
 			seen.Status, seen.Generation = structs.ContainerGone, u.want.Generation
 			taken = append(taken, func() {})
 		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.journal.generation(s, u.want.Epoch) > 0:
-			return // servers may have been told of it before this life of the agent; its pass comes
+			return // an earlier instance of the agent may have reported the part; its pass comes
 		default:
 			all.Refused = false
 		}
@@ -170,7 +171,7 @@ func (r *reconciler) reportLocked(u *unit) {
 	}
 	for _, s := range r.units.siblings(u.ref) {
 		if s.epochs()[u.want.Epoch] {
-			return // a part that the workload no longer has: its end kicks the others
+			return // a part that the workload no longer has: its removal kicks the others
 		}
 	}
 	if len(taken) < len(all.parts) {
@@ -184,7 +185,7 @@ func (r *reconciler) reportLocked(u *unit) {
 	})
 }
 
-// generation returns what the journal has of a unit's placement; 0 of no unit.
+// generation returns the journal's generation of a unit's placement; 0 if u is nil.
 func (j *journal) generation(u *unit, epoch uint64) uint64 {
 	if u == nil {
 		return 0
@@ -193,9 +194,9 @@ func (j *journal) generation(u *unit, epoch uint64) uint64 {
 	return rec.Generation
 }
 
-// whole sums up what was seen of the parts of a workload. A generation is carried
-// out, and the workload gone, once that holds of each part; it runs while any part
-// does; and it is wrong with it what is wrong with any part.
+// whole sums up the observations of a workload's parts. A generation is carried out, and
+// the workload gone, once that holds for each part. The workload runs while any part runs,
+// and has the faults of all parts.
 func whole(parts []seenPart) structs.Observed {
 	all := parts[0].Observed
 	all.Status, all.Failed, all.Reason, all.EngineID, all.ExitCode = "", false, "", "", nil
@@ -231,10 +232,11 @@ func whole(parts []seenPart) structs.Observed {
 	return all
 }
 
-// The words that stand for several, the first that any part has before the others.
+// The order of precedence: a workload has the first value that any of its parts has.
 var (
-	statuses = []structs.ContainerStatus{structs.ContainerError, structs.ContainerUnknown, structs.ContainerCreating, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped, structs.ContainerGone}
-	healths  = []string{"unhealthy", "starting", "healthy"}
+	statuses = []structs.ContainerStatus{structs.ContainerError, structs.ContainerUnknown, structs.ContainerCreating,
+		structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped, structs.ContainerGone}
+	healths = []string{"unhealthy", "starting", "healthy"}
 )
 
 func rankOf[T comparable](words []T, w T) int {

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestWholeSumsUpItsParts(t *testing.T) {
+func TestReportSumsUpParts(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	of := func(status structs.ContainerStatus, generation uint64) structs.Observed {
 		return structs.Observed{Status: status, Generation: generation}
@@ -38,7 +38,8 @@ func TestWholeSumsUpItsParts(t *testing.T) {
 		}
 	}
 	left, right := of(structs.ContainerRunning, 1), of(structs.ContainerError, 1)
-	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt = 10, 1, 2, "healthy", []string{"a"}, "e1", at
+	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt =
+		10, 1, 2, "healthy", []string{"a"}, "e1", at
 	right.Memory, right.MilliCPU, right.RestartCount, right.Health, right.Failed, right.Reason = 20, 2, 3, "unhealthy", true, "no image"
 	got := whole([]seenPart{{"left", left}, {"right", right}})
 	if got.Memory != 30 || got.MilliCPU != 3 || got.RestartCount != 5 || got.Health != "unhealthy" || !got.Failed ||
@@ -47,9 +48,9 @@ func TestWholeSumsUpItsParts(t *testing.T) {
 	}
 }
 
-// TestPartIsReachedByItsName opens what a session needs of each part, and of none by
-// the name of the whole.
-func TestPartIsReachedByItsName(t *testing.T) {
+// TestSessionOfAPart: a session reaches each part by its reference, and none by the
+// whole's.
+func TestSessionOfAPart(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
 		seen := map[string]bool{}
@@ -66,10 +67,10 @@ func TestPartIsReachedByItsName(t *testing.T) {
 	})
 }
 
-// TestPartsThatNobodyNamesGo has parts on the engine that no assignment names: of a
-// workload that has others, of one that is deleted, and of one that is not the
-// cluster's. They go, and nothing else does.
-func TestPartsThatNobodyNamesGo(t *testing.T) {
+// TestUnnamedPartsAreRemoved: the engine has parts that no assignment names: of a
+// workload that has others, of a deleted one, and of one that is not the cluster's.
+// Only these are removed.
+func TestUnnamedPartsAreRemoved(t *testing.T) {
 	inHost(t, func(h *host) {
 		stray := func(id, name string) structs.Ref {
 			ref := structs.Ref{Kind: kindPair, ID: id, Epoch: 1, Part: name}
@@ -91,7 +92,7 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 				t.Errorf("%s is %+v", ref, c)
 			}
 		}
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		stray("a", "third")
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
@@ -101,12 +102,12 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 	})
 }
 
-// TestPartsAreKeptInQuarantine has a workload of another history: all its parts are
-// left alone until an operator has decided, and then all go.
+// TestPartsAreKeptInQuarantine: all parts of a workload of another history are left
+// alone until an operator decides, and then all are removed.
 func TestPartsAreKeptInQuarantine(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
-		h.parted = true
+		h.diverged = true
 		h.full(true)
 		h.full(true)
 		h.restart()
@@ -125,18 +126,19 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 			report = structs.QuarantineReport{}
 			err = json.Unmarshal(b, &report)
 		}
-		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) || report.Kept[0].SpecHash != "" {
-			t.Errorf("the servers are told %s, %v", b, err)
+		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) ||
+			report.Kept[0].SpecHash != "" {
+			t.Errorf("the servers got %s, %v", b, err)
 		}
 		h.rec.quarantine.end(a.Ref(), "a test wants it")
 		if report, _ := h.rec.quarantine.reporter.next(); len(report.Ended) != 1 || report.Ended[0].Ref() != a.Ref() {
-			t.Errorf("at its end the servers are told %+v", report)
+			t.Errorf("at its end the servers got %+v", report)
 		}
 	})
 }
 
-// TestUnknownKindIsLeftAlone has an assignment of a kind that the agent can't run:
-// nothing is made of it, and what an agent of another version has made of it stays.
+// TestUnknownKindIsLeftAlone: an assignment of an unknown kind creates nothing, and
+// containers that an agent of another version has created for it stay.
 func TestUnknownKindIsLeftAlone(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantKind("swarm", "a", 1, structs.DesiredRunning)

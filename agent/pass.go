@@ -10,25 +10,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// errInterrupted ends a pass whose assignment has been overtaken.
+// errInterrupted ends a pass that a newer assignment has overtaken.
 var errInterrupted = errors.New("overtaken by a newer assignment")
 
-// removingWait is the pause before looking again at what somebody else is
-// removing.
+// removingWait is the pause before a container that somebody else is removing is
+// inspected again.
 const removingWait = time.Second
 
-// pass is one look at a unit and what it leads to. It runs without the
+// pass is one look at a unit, and the actions that follow. It runs without the
 // reconciler's lock and belongs to one goroutine.
 type pass struct {
 	r       *reconciler
 	u       *unit
-	task    task // the unit's placement that is wanted
+	task    task // the unit's desired placement
 	fetched bool // the image has been fetched in this pass
-	refuses bool // the host can't take it: see structs.ContainerReport
+	refuses bool // the host can't run the container: see structs.ContainerReport
 }
 
-// run looks and acts. again says when to look once more although nothing
-// changes; an error, that the pass could not be finished.
+// run looks and acts. again is when the next pass is due although nothing changes; 0 for
+// never. An error says that the pass could not be finished.
 func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	all, err := p.inspect(ctx)
 	if err != nil {
@@ -38,19 +38,20 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case held && !p.task.wanted:
+	case held && !p.task.assigned:
 		return 0, nil
 	case held:
 		p.task.cur = all[p.task.want.Epoch]
 		p.task.rec, p.task.known = p.r.journal.record(p.task.ref())
-		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
+		return p.fail(failLimit, failLimit, "the host has a container with this uuid, of another history of the cluster, in quarantine "+
+			"and leaves it alone until an operator decides with host-adopt")
 	}
 	if again, err := p.r.exclusive.endLapsed(ctx, p.u, &p.task.want, all, func(c *backend.Container) bool {
-		return p.task.wanted && c.Epoch == p.task.want.Epoch && p.task.keeps()
+		return p.task.assigned && c.Epoch == p.task.want.Epoch && p.task.keeps()
 	}); again > 0 || err != nil {
 		return again, err
 	}
-	if !p.task.wanted {
+	if !p.task.assigned {
 		if len(all) > 0 {
 			p.r.needFull()
 		}
@@ -105,8 +106,8 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	return p.act(ctx)
 }
 
-// inspect looks at all placements that are known to be on the engine, and
-// forgets those that aren't. Of several containers of one placement it chooses.
+// inspect inspects all placements that the unit has on the engine, and drops those that
+// the engine doesn't have. It chooses one of several containers of a placement.
 func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, error) {
 	p.r.mu.Lock()
 	ids := maps.Clone(p.u.claims)
@@ -144,7 +145,7 @@ func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, erro
 	return all, nil
 }
 
-// drop notes that the engine no longer has a placement.
+// drop notes that the engine no longer has a container.
 func (p *pass) drop(epoch uint64, engineID string) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
@@ -160,11 +161,11 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	}
 }
 
-// look looks at the container again, after an action.
+// look inspects the container again after an action.
 func (p *pass) look(ctx context.Context) error {
 	c, err := p.r.backend.Inspect(ctx, p.task.cur.EngineID)
 	if errors.Is(err, backend.ErrNotFound) {
-		// Removed a moment ago: the next pass tells of it.
+		// It was removed a moment ago: the next pass reports that.
 		p.r.mu.Lock()
 		p.u.dirty = true
 		p.r.mu.Unlock()
@@ -176,8 +177,8 @@ func (p *pass) look(ctx context.Context) error {
 	return err
 }
 
-// interruptible makes a call that may take long, and gives it up when an
-// assignment comes for which overtakes holds.
+// interruptible makes a call that may take long. It cancels the call when an assignment
+// comes for which overtakes holds.
 func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignment) bool, call func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -188,7 +189,7 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 		}
 	}
 	if p.u.overtakes(&p.task.want) {
-		p.u.interrupt(*p.u.want) // it came between the beginning of the pass and now
+		p.u.interrupt(*p.u.want) // the assignment came after the pass had begun
 	}
 	p.r.mu.Unlock()
 	err := call(ctx)
@@ -201,7 +202,7 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 	return err
 }
 
-// unreadable gives up an assignment that could not be read, but ends what may
+// unreadable fails an assignment that could not be read, but ends a container that may
 // not run without a lease.
 func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
 	if p.task.cur != nil && p.task.cur.Live() && p.r.journal.needsLease(p.task.cur.Entry) {
@@ -209,14 +210,15 @@ func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
 			return p.expire(ctx)
 		}
 	}
-	return p.fail(failLimit, failLimit, "the agent can't read what is wanted of it, and leaves it as it is: "+p.task.want.Unreadable+"; upgrade the agent, or delete the container")
+	return p.fail(failLimit, failLimit, "the agent can't read the container's assignment, and leaves the container alone: "+
+		p.task.want.Unreadable+"; upgrade the agent, or delete the container")
 }
 
-// act brings the container from what it is to what is wanted.
+// act makes the container what the assignment says.
 func (p *pass) act(ctx context.Context) (time.Duration, error) {
 	if p.task.rec.Failed && p.task.rec.Generation == p.task.want.Generation {
-		if left := p.r.held(p.u); left > 0 {
-			p.tell()
+		if left := p.r.backoffLeft(p.u); left > 0 {
+			p.reportStatus()
 			return left, nil
 		}
 	}
@@ -233,7 +235,7 @@ func (p *pass) act(ctx context.Context) (time.Duration, error) {
 	return again, err
 }
 
-// reach brings the process into the state that is wanted.
+// reach brings the process into the desired state.
 func (p *pass) reach(ctx context.Context) (time.Duration, error) {
 	if held, again, err := p.guard(ctx); held {
 		return again, err
@@ -246,5 +248,5 @@ func (p *pass) reach(ctx context.Context) (time.Duration, error) {
 	case structs.DesiredPaused:
 		return p.pause(ctx)
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }

@@ -10,16 +10,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// replace makes ready for a container that the cluster has placed anew here: what
-// is left of the old placement goes before the new one comes, for both have the
-// same ports and volumes, but only once the new one's image is there. ready is
-// false as long as the old one stays.
+// replace prepares a new placement of a container on this host. The old container is
+// removed before the new one is created, because both have the same ports and volumes,
+// but not before the new one's image is there. ready is false while the old one stays.
 func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, err error) {
 	switch {
 	case p.task.want.Desired == structs.DesiredAbsent, p.task.cur != nil, p.task.rec.Created, p.task.want.Spec == nil:
-		return true, 0, nil // the new one was there already, or is not wanted
+		return true, 0, nil // the new one existed already, or is not desired
 	case p.task.want.Spec.Exclusive == structs.ExclusiveLease:
-		return true, 0, nil // nobody would watch over the old one's lease
+		return true, 0, nil // nothing would guard the old container's lease meanwhile
 	}
 	if p.task.want.Desired != structs.DesiredRunning && p.task.want.Desired != structs.DesiredPaused && p.task.old.Live() {
 		if err := p.stop(ctx, p.task.old); err != nil {
@@ -29,8 +28,8 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 			return false, 0, err
 		}
 	}
-	if left := p.r.held(p.u); left > 0 {
-		p.tell()
+	if left := p.r.backoffLeft(p.u); left > 0 {
+		p.reportStatus()
 		return false, left, nil
 	}
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
@@ -46,7 +45,7 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 	return false, again, err
 }
 
-// create makes the container unless it was there before: what somebody has
+// create creates the container unless it existed before. A container that somebody has
 // removed comes back only under a new epoch, which the cluster decides.
 func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	if err := p.r.trusted(); err != nil {
@@ -55,7 +54,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	if p.task.rec.Created || !p.task.known && p.task.want.Observed > 0 {
 		return 0, p.vanished()
 	}
-	if left := p.r.held(p.u); left > 0 {
+	if left := p.r.backoffLeft(p.u); left > 0 {
 		return left, nil
 	}
 	if p.task.want.Spec == nil {
@@ -64,7 +63,8 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	for _, ref := range p.task.older() {
 		p.r.forget(ref)
 	}
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.task.ref(), ProjectID: p.task.want.ProjectID, Name: p.task.want.Name, Spec: p.task.want.Spec, Registry: p.task.want.Registry, Fetched: p.fetched}
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.task.ref(), ProjectID: p.task.want.ProjectID, Name: p.task.want.Name,
+		Spec: p.task.want.Spec, Registry: p.task.want.Registry, Fetched: p.fetched}
 	req.Avoid = p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.task.want.Epoch
@@ -85,28 +85,28 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	overtaken := p.u.overtakes(&p.task.want)
 	p.r.mu.Unlock()
 	if overtaken {
-		return 0, errInterrupted // a pull takes long: it may not be wanted running any more
+		return 0, errInterrupted // after a long pull the container may not be desired running any more
 	}
 	return 0, nil
 }
 
-// notCreated sorts an error of a fetch or a create: what is no answer ends the
-// pass, the rest gives the generation up.
+// notCreated handles the error of a fetch or a create. An error without an answer of the
+// engine ends the pass, any other fails the generation.
 func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, _ error) {
 	kept := ""
 	if p.task.old != nil {
-		kept = "; what it was before is kept until then"
+		kept = "; the old container is kept until then"
 		if p.task.old.Live() {
-			kept = "; what it was before runs on until then"
+			kept = "; the old container runs on until then"
 		}
 	}
 	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
 		return 0, err
 	case errors.Is(err, backend.ErrNoImage):
-		return p.lack(p.task.want.Spec.Image, err, kept)
+		return p.failMissingImage(p.task.want.Spec.Image, err, kept)
 	case errors.Is(err, backend.ErrNoNetwork):
-		p.r.observer.networks(true)
+		p.r.observer.setNetworksFull(true)
 		p.refuses = p.task.old == nil
 		return p.fail(failRetry, failLimit, err.Error())
 	case errors.Is(err, backend.ErrNameTaken):
@@ -117,11 +117,11 @@ func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, 
 	return p.fail(failRetry, failLimit, "creating it failed: "+err.Error()+kept)
 }
 
-// quietRetry is how long a try of what was given up stays untold: the reason
-// is to be read, and most such tries fail like the last one.
+// quietRetry is how long a retry runs before its progress is reported. Until then the
+// status keeps the reason of the failure: most retries fail like the try before.
 const quietRetry = 10 * time.Second
 
-// progress returns what tells of a pull.
+// progress returns a function that reports the progress of a pull.
 func (p *pass) progress() func(sentence string) {
 	began := time.Now()
 	return func(sentence string) {
@@ -138,7 +138,7 @@ func (p *pass) progress() func(sentence string) {
 	}
 }
 
-// vanished tells that somebody has removed the container.
+// vanished reports that somebody has removed the container.
 func (p *pass) vanished() error {
 	const reason = "its container was removed from the host, not by magnum"
 	if !p.task.known {
@@ -152,6 +152,7 @@ func (p *pass) vanished() error {
 			return err
 		}
 	}
-	p.report(structs.Observed{Status: structs.ContainerGone, Reason: reason, Generation: p.task.rec.Generation, Failed: p.task.rec.Failed, RestartCount: p.task.rec.Restarts}, nil)
+	p.report(structs.Observed{Status: structs.ContainerGone, Reason: reason, Generation: p.task.rec.Generation, Failed: p.task.rec.Failed,
+		RestartCount: p.task.rec.Restarts}, nil)
 	return nil
 }

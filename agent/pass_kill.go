@@ -8,13 +8,13 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// defaultSignal is sent by a kill that names none.
+// defaultSignal is the signal of a kill that names none.
 const defaultSignal = "SIGKILL"
 
-// kill sends the signal of the last kill, unless it was dealt with before. It
-// is sent at most once: the journal hears of it first, and what is found there
-// is taken for sent. No process that starts later gets it, also not when the
-// start was asked for before the kill.
+// kill sends the signal of the last kill, unless that was done before. It is sent at most
+// once: the journal gets its record first, and a recorded signal counts as sent. A
+// process that starts later doesn't get it, even if its start was asked for before the
+// kill.
 func (p *pass) kill(ctx context.Context) error {
 	gen := p.task.want.KillGeneration
 	if gen > p.task.rec.Generation && (p.task.rec.Kill == nil || p.task.rec.Kill.Generation < gen) {
@@ -23,12 +23,12 @@ func (p *pass) kill(ctx context.Context) error {
 		}
 	}
 	if gen == p.task.want.Generation && p.task.rec.Generation < gen && !p.task.pending() {
-		return p.done()
+		return p.recordSuccess()
 	}
 	return nil
 }
 
-// signal sends the signal, or notes why it can't be sent.
+// signal sends the signal, or records why it can't be sent.
 func (p *pass) signal(ctx context.Context) error {
 	signal := cmp.Or(p.task.want.Signal, defaultSignal)
 	p.task.rec.Kill = &kill{Generation: p.task.want.KillGeneration, Signal: signal, StartedAt: p.task.cur.StartedAt}
@@ -44,7 +44,7 @@ func (p *pass) signal(ctx context.Context) error {
 	case err == nil:
 		return p.look(ctx)
 	case errors.Is(err, backend.ErrNotFound), ctx.Err() != nil:
-		_, err = p.failed(err, "")
+		_, err = p.actionFailed(err, "")
 		return err
 	case errors.Is(err, backend.ErrAway):
 		p.task.rec.Kill.Refused = "whether signal " + signal + " has arrived is not known: the engine went away meanwhile"

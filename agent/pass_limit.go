@@ -9,12 +9,12 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// limitRetry is the pause before limits that the engine has refused are tried
-// again: a process may need less memory by then.
+// limitRetry is the pause before limits that the engine has refused are tried again: the
+// process may need less memory by then.
 const limitRetry = time.Minute
 
-// limit gives the container the limits of its spec, without a restart. If the
-// engine refuses, the generation has failed, but the rest of it is done.
+// limit gives the container the limits of its spec, without a restart. If the engine
+// refuses, the generation has failed, but the rest of it is carried out.
 func (p *pass) limit(ctx context.Context) error {
 	if p.task.want.Spec == nil {
 		return nil
@@ -31,13 +31,14 @@ func (p *pass) limit(ctx context.Context) error {
 		}
 		return p.look(ctx)
 	case errors.Is(err, backend.ErrNotFound), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
-		_, err = p.failed(err, "")
+		_, err = p.actionFailed(err, "")
 		return err
 	}
-	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s", limitsText(p.task.cur.Limits), err))
+	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s",
+		limitsText(p.task.cur.Limits), err))
 }
 
-// limitsText names limits for people.
+// limitsText describes limits for users.
 func limitsText(l backend.Limits) string {
 	memory, cores := "no memory limit", "no cpu limit"
 	if l.Memory > 0 {

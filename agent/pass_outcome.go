@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Pauses between tries of what has failed and may heal, doubled up to a limit.
+// Pauses before another try of what has failed, doubled up to a limit.
 const (
 	imageRetry = 30 * time.Second // an image that can't be fetched
 	failRetry  = 5 * time.Second  // a taken port or name, a refused start
@@ -17,33 +17,34 @@ const (
 	nameLimit  = time.Minute
 )
 
-// done notes that the generation has been carried out, but for what was
+// recordSuccess records that the generation has been carried out, except for what was
 // refused.
-func (p *pass) done() error {
-	p.r.calm(p.u)
+func (p *pass) recordSuccess() error {
+	p.r.resetBackoff(p.u)
 	refused := p.task.refused()
 	failed := refused != ""
-	if p.task.rec.Generation == p.task.want.Generation && p.task.rec.Failed == failed && p.task.rec.Reason == refused && p.task.rec.Intent == nil {
+	if p.task.rec.Generation == p.task.want.Generation && p.task.rec.Failed == failed && p.task.rec.Reason == refused &&
+		p.task.rec.Intent == nil {
 		return nil
 	}
 	p.task.rec.Generation, p.task.rec.Failed, p.task.rec.Reason, p.task.rec.Intent = p.task.want.Generation, failed, refused, nil
 	return p.task.save()
 }
 
-// settle notes that all is as it was asked for, and tells what is seen.
-func (p *pass) settle() error {
-	if err := p.done(); err != nil {
+// complete records that the assignment is carried out, and reports the status.
+func (p *pass) complete() error {
+	if err := p.recordSuccess(); err != nil {
 		return err
 	}
-	p.tell()
+	p.reportStatus()
 	return nil
 }
 
-// fail notes that the generation has been given up, which users hear at once;
-// it is tried again after the pause that is returned, in case it heals.
+// fail records that the generation has failed, and reports that at once. It returns the
+// pause before the next try.
 func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, error) {
-	again := p.holdFor(base, limit, reason)
-	// What was never made has nothing to stop: that is done, whatever else fails.
+	again := p.delayRetry(base, limit, reason)
+	// A container that was never created is stopped, whatever else fails.
 	failed := p.task.cur != nil || p.task.want.Desired != structs.DesiredStopped
 	if p.task.rec.Generation != p.task.want.Generation || p.task.rec.Failed != failed || p.task.rec.Reason != reason {
 		p.task.rec.Generation, p.task.rec.Failed, p.task.rec.Reason = p.task.want.Generation, failed, reason
@@ -51,23 +52,23 @@ func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, er
 			return 0, err
 		}
 	}
-	p.tell()
+	p.reportStatus()
 	return again, nil
 }
 
-// lack is fail for an image that can't be had. When one of its name comes to
-// the engine, it is tried again at once.
-func (p *pass) lack(image string, err error, kept string) (time.Duration, error) {
+// failMissingImage fails the generation because its image could not be had. An image
+// event with the same name starts the next try at once.
+func (p *pass) failMissingImage(image string, err error, kept string) (time.Duration, error) {
 	p.r.mu.Lock()
-	p.u.lacks = image
+	p.u.missingImage = image
 	next := doubled(imageRetry, failLimit, p.u.tries)
 	p.r.mu.Unlock()
 	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once%s", err, next, kept))
 }
 
-// failed sorts an error of an action: what is no answer ends the pass, the
-// rest gives the generation up.
-func (p *pass) failed(err error, doing string) (time.Duration, error) {
+// actionFailed handles the error of an action. An error without an answer of the engine
+// ends the pass, any other fails the generation.
+func (p *pass) actionFailed(err error, doing string) (time.Duration, error) {
 	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), p.r.ctx.Err() != nil:
 		return 0, err
@@ -80,15 +81,15 @@ func (p *pass) failed(err error, doing string) (time.Duration, error) {
 	return p.fail(failRetry, failLimit, doing+err.Error())
 }
 
-// holdFor leaves alone what has failed, longer each time.
-func (p *pass) holdFor(base, limit time.Duration, reason string) time.Duration {
+// delayRetry leaves a failed unit alone, longer after each failure.
+func (p *pass) delayRetry(base, limit time.Duration, reason string) time.Duration {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	d := doubled(base, limit, p.u.tries)
 	if p.u.overtakes(&p.task.want) {
-		return d // what has been asked for meanwhile is tried at once
+		return d // a newer assignment is tried at once
 	}
 	p.u.tries++
-	p.u.hold, p.u.reason = time.Now().Add(d), reason
+	p.u.retryAt, p.u.reason = time.Now().Add(d), reason
 	return d
 }

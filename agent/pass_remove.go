@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// absent removes the container, and says so until a server has heard it.
+// absent removes the container, and reports that until a server has taken it.
 func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 	if p.task.cur != nil {
 		err := p.remove(ctx, p.task.cur, p.task.want.Force)
@@ -33,7 +33,7 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// remove ends the process and deletes the container.
+// remove ends the process and removes the container.
 func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) error {
 	var err error
 	switch {
@@ -52,9 +52,9 @@ func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) err
 	return err
 }
 
-// stop ends the process in its own time. A stop or delete that comes meanwhile
-// overtakes it: its timeout may be shorter. Anything else waits, because the
-// engine would still kill the process at the end of this one.
+// stop asks the process to end and waits. A later stop or delete interrupts the call,
+// because its timeout may be shorter. Any other assignment waits: the engine would still
+// kill the process at the end of this stop.
 func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 	if c.State == backend.StatePaused {
 		if err := p.r.backend.Unpause(ctx, c.EngineID); err != nil {
@@ -70,16 +70,16 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 	})
 }
 
-// keepStopped stops what runs, also what somebody else has started: a user has
-// said stop, and a start of an agent that was killed may come late.
+// keepStopped stops a running process, even if somebody else has started it: the user
+// asked for a stop, and the start may be the late call of an agent that was killed.
 func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
 	if p.task.cur.Live() {
 		if err := p.stop(ctx, p.task.cur); err != nil {
-			return p.failed(err, "stopping it failed: ")
+			return p.actionFailed(err, "stopping it failed: ")
 		}
 		if err := p.look(ctx); err != nil {
 			return 0, err
 		}
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }

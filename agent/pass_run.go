@@ -8,14 +8,14 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// Pauses before an ended process is started by its restart policy.
+// Pauses before the restart policy starts an ended process.
 const (
 	restartPause = 500 * time.Millisecond // doubled for each quick end
 	restartLimit = time.Minute
-	restartCalm  = 10 * time.Second // a process that ran so long has not failed at once
+	restartReset = 10 * time.Second // a process that ran this long has not ended quickly
 )
 
-// keepRunning starts, restarts and unpauses.
+// keepRunning starts, reboots or unpauses the process.
 func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 	reboot := p.task.rec.Generation < p.task.want.RebootGeneration && p.task.cur.Live()
 	switch {
@@ -23,23 +23,23 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 		if err := p.task.intend(); err != nil {
 			return 0, err
 		}
-		// Two calls and no restart of the engine's: each half may be
-		// repeated after a crash without harm.
+		// A stop and a start, not the engine's restart call: each may be repeated after a
+		// crash without harm.
 		if err := p.stop(ctx, p.task.cur); err != nil {
-			return p.failed(err, "stopping it failed: ")
+			return p.actionFailed(err, "stopping it failed: ")
 		}
 		return p.start(ctx)
 	case p.task.cur.State == backend.StatePaused && p.task.starting():
 		if err := p.r.backend.Unpause(ctx, p.task.cur.EngineID); err != nil {
-			return p.failed(err, "unpausing it failed: ")
+			return p.actionFailed(err, "unpausing it failed: ")
 		}
 		if err := p.look(ctx); err != nil {
 			return 0, err
 		}
-		return 0, p.settle()
+		return 0, p.complete()
 	case p.task.cur.Live():
-		// Also what somebody else has paused: that is told, not fought.
-		return 0, p.settle()
+		// This includes a container that somebody else has paused: it stays paused.
+		return 0, p.complete()
 	case p.task.starting():
 		if err := p.task.intend(); err != nil {
 			return 0, err
@@ -49,37 +49,37 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 		return p.resume(ctx)
 	case p.task.restarts():
 		if p.task.rec.Generation < p.task.want.Generation {
-			if err := p.done(); err != nil { // it asked for no start: the policy's pause is nothing to wait for
+			if err := p.recordSuccess(); err != nil { // no start was asked for, so the action is done before the policy's pause ends
 				return 0, err
 			}
 		}
 		return p.restart(ctx)
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }
 
-// start starts the process for the generation under way.
+// start starts the process for the generation in progress.
 func (p *pass) start(ctx context.Context) (time.Duration, error) {
 	p.task.rec.Tries, p.task.rec.Lapsed = 0, nil
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "starting it failed: ")
+		return p.actionFailed(err, "starting it failed: ")
 	}
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }
 
-// restart starts a process that has ended although its restart policy says
-// otherwise. The engine does that itself unless somebody has stopped or killed the
-// container by hand, or the engine was killed.
+// restart starts an ended process because its restart policy says so. The engine does
+// that itself, unless somebody has stopped or killed the container by hand or the engine
+// was killed.
 func (p *pass) restart(ctx context.Context) (time.Duration, error) {
-	if left := p.r.held(p.u); left > 0 {
-		p.tell()
+	if left := p.r.backoffLeft(p.u); left > 0 {
+		p.reportStatus()
 		return left, nil
 	}
 	p.r.mu.Lock()
-	if p.task.cur.FinishedAt.Sub(p.task.cur.StartedAt) >= restartCalm {
+	if p.task.cur.FinishedAt.Sub(p.task.cur.StartedAt) >= restartReset {
 		p.u.deaths = 0
 	}
 	due := p.task.cur.FinishedAt.Add(doubled(restartPause, restartLimit, p.u.deaths))
@@ -91,13 +91,13 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	restarts := p.task.cur.RestartCount + 1
 	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
 		if errors.Is(err, backend.ErrAway) || errors.Is(err, backend.ErrNotFound) || ctx.Err() != nil {
-			return p.failed(err, "")
+			return p.actionFailed(err, "")
 		}
-		again := p.holdFor(failRetry, failLimit, "starting it again failed: "+err.Error())
-		p.tell()
+		again := p.delayRetry(failRetry, failLimit, "starting it again failed: "+err.Error())
+		p.reportStatus()
 		return again, nil
 	}
-	p.r.calm(p.u)
+	p.r.resetBackoff(p.u)
 	p.r.mu.Lock()
 	p.u.deaths++
 	p.r.mu.Unlock()
@@ -109,7 +109,7 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
-	p.tell()
+	p.reportStatus()
 	return 0, nil
 }
 
@@ -117,26 +117,26 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 func (p *pass) pause(ctx context.Context) (time.Duration, error) {
 	switch {
 	case p.task.cur.State == backend.StatePaused:
-		return 0, p.settle()
+		return 0, p.complete()
 	case !p.task.pending():
-		p.tell() // somebody else has unpaused it: that is told, not fought
+		p.reportStatus() // somebody else has unpaused it: it stays unpaused
 		return 0, nil
 	case p.task.cur.State == backend.StateCreated:
-		// A new placement of a container that is to be paused.
+		// This is a new placement of a container that is to be paused.
 		if err := p.task.intend(); err != nil {
 			return 0, err
 		}
 		if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
-			return p.failed(err, "starting it failed: ")
+			return p.actionFailed(err, "starting it failed: ")
 		}
 	case p.task.cur.State == backend.StateExited:
 		return p.fail(failLimit, failLimit, "it can't be paused: its process does not run; start it first")
 	}
 	if err := p.r.backend.Pause(ctx, p.task.cur.EngineID); err != nil {
-		return p.failed(err, "pausing it failed: ")
+		return p.actionFailed(err, "pausing it failed: ")
 	}
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
-	return 0, p.settle()
+	return 0, p.complete()
 }

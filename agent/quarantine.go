@@ -13,52 +13,51 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// kept is a placement in quarantine, as the journal has it: a workload of another
-// history of the cluster, which the agent leaves alone with all its parts until an
-// operator has decided what becomes of it.
+// kept is the journal's entry of a placement in quarantine: a workload of another history
+// of the cluster. The agent leaves it and all its parts alone until an operator decides.
 type kept struct {
 	structs.Ref        // Part is ""
 	Name        string `json:"name,omitempty"`
 	ProjectID   string `json:"project,omitempty"`
-	Remove      bool   `json:"remove,omitempty"` // an operator has decided that it goes
+	Remove      bool   `json:"remove,omitempty"` // an operator has decided to remove it
 	Over        bool   `json:"over,omitempty"`   // it is no longer in quarantine
 }
 
-// quarantineReporter tells the servers what is in quarantine. One goroutine sends,
-// any number tell.
+// quarantineReporter reports the quarantine to the servers. One goroutine sends; any
+// number may call the other methods.
 type quarantineReporter struct {
-	send func(context.Context, structs.QuarantineReport) error // tries until it is answered; errStale if the registration is over
-	all  func() []kept                                         // all that is in quarantine
+	send func(context.Context, structs.QuarantineReport) error // tries until a server answers; errStale if the registration has ended
+	all  func() []kept                                         // everything in quarantine
 	log  hclog.Logger
 	wake chan struct{}
 
 	mu           sync.Mutex
 	registration uint64
-	kept         map[structs.Ref]structs.Quarantined // to be told of
-	ended        map[structs.Ref]bool                // likewise
-	settled      bool                                // likewise, when nothing else is
+	kept         map[structs.Ref]structs.Quarantined // to be reported
+	ended        map[structs.Ref]bool                // to be reported as ended
+	judged       bool                                // to be reported once kept is empty
 }
 
-func newQuarantineReporter(log hclog.Logger, all func() []kept, send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
+func newQuarantineReporter(log hclog.Logger, all func() []kept,
+	send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
 	return &quarantineReporter{
 		send: send, all: all, log: log, wake: make(chan struct{}, 1),
 		kept: make(map[structs.Ref]structs.Quarantined), ended: make(map[structs.Ref]bool),
 	}
 }
 
-// register begins a new registration: all is told again, whatever the servers have
-// lost.
+// register begins a new registration: everything is reported again, because the servers
+// may have lost it.
 func (q *quarantineReporter) register(registration uint64) {
 	q.mu.Lock()
-	q.registration, q.settled = registration, false // the next full answer says whether anything is to be judged
+	q.registration, q.judged = registration, false // the next full answer says whether anything is to be judged
 	q.mu.Unlock()
 	for _, k := range q.all() {
 		q.keep(k, "", "")
 	}
 }
 
-// keep tells that a placement is in quarantine, and how it is: "" for what is not
-// known.
+// keep reports that a placement is in quarantine. specHash and state are "" if unknown.
 func (q *quarantineReporter) keep(of kept, specHash, state string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,7 +73,7 @@ func (q *quarantineReporter) keep(of kept, specHash, state string) {
 	q.wakeUp()
 }
 
-// end tells that a placement is no longer in quarantine.
+// end reports that a placement is no longer in quarantine.
 func (q *quarantineReporter) end(ref structs.Ref) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -83,11 +82,11 @@ func (q *quarantineReporter) end(ref structs.Ref) {
 	q.wakeUp()
 }
 
-// settle tells that all is judged, once all that is kept is told of.
-func (q *quarantineReporter) settle() {
+// reportJudged reports that everything is judged, after everything in quarantine.
+func (q *quarantineReporter) reportJudged() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.settled = true
+	q.judged = true
 	q.wakeUp()
 }
 
@@ -98,7 +97,7 @@ func (q *quarantineReporter) wakeUp() {
 	}
 }
 
-// next takes the next report; ok is false if there is nothing to tell.
+// next takes the next report off the queue; ok is false if there is none.
 func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -111,13 +110,13 @@ func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 		delete(q.ended, ref)
 	}
 	if len(q.kept) == 0 {
-		report.Settled, q.settled = q.settled, false
+		report.Settled, q.judged = q.judged, false
 	}
 	report.Registration = q.registration
 	return report, len(report.Kept) > 0 || len(report.Ended) > 0 || report.Settled
 }
 
-// firstRefs returns as many of the map's keys as one report holds, in their order.
+// firstRefs returns the first keys of the map in order, as many as one report holds.
 func firstRefs[V any](m map[structs.Ref]V) []structs.Ref {
 	refs := slices.SortedFunc(maps.Keys(m), func(a, b structs.Ref) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Epoch, b.Epoch))
@@ -125,8 +124,8 @@ func firstRefs[V any](m map[structs.Ref]V) []structs.Ref {
 	return refs[:min(len(refs), structs.QuarantinePage)]
 }
 
-// restore puts back what a report of an ended registration said, unless something
-// newer is known.
+// restore queues the content of a report of an ended registration again, unless something
+// newer is queued.
 func (q *quarantineReporter) restore(report structs.QuarantineReport) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -164,15 +163,16 @@ func (q *quarantineReporter) run(ctx context.Context) error {
 			return nil
 		case err == errStale:
 			q.restore(report)
-		default: // servers of an earlier version, or pages that are full: the journal has it
-			q.log.Error("the servers do not note what is in quarantine; the agent's journal does", "containers", len(report.Kept), "error", err)
+		default: // a server of an earlier version, or the quarantine is full: the journal keeps the entries
+			q.log.Error("the servers do not record the quarantine; it is kept in the journal", "containers", len(report.Kept), "error",
+				err)
 		}
 	}
 }
 
-// quarantine is the placements of another history of the cluster. The journal has
-// them, and the reporter tells the servers of them. The caller holds the reconciler's mu,
-// but to end one.
+// quarantine holds the placements of another history of the cluster. The journal has
+// them, and the reporter reports them. The caller holds the reconciler's mu, except for
+// end.
 type quarantine struct {
 	journal  *journal
 	units    *units
@@ -180,12 +180,12 @@ type quarantine struct {
 	log      hclog.Logger
 }
 
-// keeps reports whether any placement of the unit's workload is in quarantine: then
-// the agent touches none of them.
+// keeps reports whether any placement of the unit's workload is in quarantine. If so, the
+// agent touches none of them.
 func (q *quarantine) keeps(u *unit) bool {
 	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
-			if _, ok := q.journal.keeping(part.at(epoch)); ok {
+			if _, ok := q.journal.quarantined(part.at(epoch)); ok {
 				return true
 			}
 		}
@@ -193,12 +193,12 @@ func (q *quarantine) keeps(u *unit) bool {
 	return false
 }
 
-// keepsOther reports whether another part of the unit's workload is left alone because it
-// is in quarantine.
+// keepsOther reports whether another part of the unit's workload is in quarantine and not
+// to be removed.
 func (q *quarantine) keepsOther(u *unit) bool {
 	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
-			if k, ok := q.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
+			if k, ok := q.journal.quarantined(part.at(epoch)); part != u && ok && !k.Remove {
 				return true
 			}
 		}
@@ -206,7 +206,7 @@ func (q *quarantine) keepsOther(u *unit) bool {
 	return false
 }
 
-// addPlacement has a placement of the unit's workload kept in quarantine.
+// addPlacement puts a placement of the unit's workload into quarantine.
 func (q *quarantine) addPlacement(u *unit, epoch uint64) {
 	k := kept{Ref: u.at(epoch).Whole()}
 	if u.want != nil {
@@ -215,10 +215,11 @@ func (q *quarantine) addPlacement(u *unit, epoch uint64) {
 	q.add(k)
 }
 
-// add writes down and tells that a placement is in quarantine.
+// add records and reports that a placement is in quarantine.
 func (q *quarantine) add(k kept) {
-	if _, ok := q.journal.keeping(k.Ref); !ok {
-		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
+	if _, ok := q.journal.quarantined(k.Ref); !ok {
+		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt",
+			keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
 	if err := q.journal.keep(k); err != nil {
 		q.log.Error("journal not written", "error", err)
@@ -228,7 +229,7 @@ func (q *quarantine) add(k kept) {
 
 // end takes a placement out of quarantine.
 func (q *quarantine) end(ref structs.Ref, why string) {
-	k, ok := q.journal.keeping(ref)
+	k, ok := q.journal.quarantined(ref)
 	if !ok {
 		return
 	}
@@ -241,7 +242,7 @@ func (q *quarantine) end(ref structs.Ref, why string) {
 	q.reporter.end(k.Ref)
 }
 
-// sweep takes out of quarantine what the engine no longer has.
+// sweep takes placements out of quarantine that the engine no longer has.
 func (q *quarantine) sweep() {
 	for _, k := range q.journal.allKept() {
 		there := slices.ContainsFunc(q.units.siblings(k.Ref), func(u *unit) bool { return u.epochs()[k.Epoch] })
@@ -251,18 +252,18 @@ func (q *quarantine) sweep() {
 	}
 }
 
-// adoptLocked takes over what the servers say of the quarantine: what the journal
-// has lost is in it again, and what operators have decided is carried out.
+// adoptLocked takes over the quarantine of an answer. It restores entries that the journal
+// has lost, and carries out the operators' decisions.
 func (r *reconciler) adoptLocked(w *structs.Work) {
 	for _, said := range w.Quarantine {
 		ref := said.Ref()
-		k, ok := r.journal.keeping(ref)
+		k, ok := r.journal.quarantined(ref)
 		switch {
 		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
 			k = kept{Ref: ref, Name: said.Name, ProjectID: said.ProjectID}
 			r.quarantine.add(k)
 		case !ok:
-			r.quarantine.reporter.end(ref) // the servers have missed it
+			r.quarantine.reporter.end(ref) // the servers have missed the end
 			continue
 		}
 		switch said.Adoption {
@@ -280,7 +281,7 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 			continue
 		}
 		for _, u := range r.units.siblings(ref) {
-			u.calmLocked()
+			u.resetBackoffLocked()
 			r.kickLocked(u)
 		}
 	}
@@ -289,7 +290,7 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 	}
 }
 
-// lookedLocked reports whether the engine has told what it has.
+// lookedLocked reports whether the engine has been listed.
 func (r *reconciler) lookedLocked() bool {
 	select {
 	case <-r.looked:
@@ -299,13 +300,12 @@ func (r *reconciler) lookedLocked() bool {
 	}
 }
 
-// partLocked judges by the first confirmed full answer of another history than the
-// agent has followed: all that it doesn't name goes into quarantine, and so does a
-// newer placement than it names. It reports whether that is done, which takes the
-// engine's list.
-func (r *reconciler) partLocked(w *structs.Work) (done bool) {
+// quarantineUnnamedLocked judges by the first confirmed full answer after the agent has
+// followed another history. What the answer doesn't name goes into quarantine, and so does
+// a newer placement than it names. done is false if the engine has not been listed yet.
+func (r *reconciler) quarantineUnnamedLocked(w *structs.Work) (done bool) {
 	if !r.lookedLocked() {
-		r.unsettled = true
+		r.unjudged = true
 		return false
 	}
 	named := make(map[structs.Ref]uint64, len(w.Assignments))
@@ -329,18 +329,18 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 		}
 		r.kickLocked(u)
 	}
-	r.unsettled = false
+	r.unjudged = false
 	return true
 }
 
-// inQuarantine is the pass over a unit of which some placement is in quarantine:
-// what an operator has decided is carried out, and nothing else.
+// inQuarantine handles the placements of a unit that are in quarantine. It carries out an
+// operator's decision, and nothing else. held says that some stay.
 func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Container) (held bool, err error) {
-	if !p.task.wanted {
+	if !p.task.assigned {
 		p.task.want.StopTimeout = structs.DefaultStopTimeout
 	}
 	for epoch, c := range all {
-		k, ok := p.r.journal.keeping(c.Ref)
+		k, ok := p.r.journal.quarantined(c.Ref)
 		if !ok {
 			continue
 		}
@@ -353,7 +353,7 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 			continue
 		}
 		held = true
-		// A process with a lease has no right to run where nobody has placed it.
+		// A process that needs a lease has no right to run without a placement.
 		if c.Live() && p.r.journal.needsLease(c.Entry) {
 			if err := p.stop(ctx, c); err != nil {
 				return true, err
@@ -361,7 +361,7 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 		}
 		if c.Ref.Part == "" {
 			p.r.quarantine.reporter.keep(k, c.SpecHash, string(c.State))
-		} else { // what one part is made from says little of the whole
+		} else { // the spec of one part doesn't identify the whole
 			p.r.quarantine.reporter.keep(k, "", string(c.State))
 		}
 	}

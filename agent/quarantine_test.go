@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// theirs is an assignment of a container with a uuid, for servers that check it.
+// theirs returns an assignment of a container with a UUID, for servers that check it.
 func theirs(name string) structs.Assignment {
 	a := want(structs.NewID(), 1, structs.DesiredRunning)
 	a.Name = name
@@ -22,8 +22,8 @@ func refOf(a structs.Assignment) structs.QuarantineRef {
 	return structs.QuarantineRefOf(a.Ref())
 }
 
-// otherHistory has the server be one whose older data was put back: it knows nothing
-// of the lineage that it had, and is behind what its agents have seen.
+// otherHistory makes the server one whose older data was restored: it doesn't know its
+// agents' lineage, and is behind their position.
 func (s *fakeServer) otherHistory(known ...structs.Assignment) {
 	s.change(func() {
 		old := s.lineage
@@ -37,10 +37,10 @@ func (s *fakeServer) otherHistory(known ...structs.Assignment) {
 	})
 }
 
-// TestOlderDataOfTheServersRemovesNothing: an agent that has followed another history
-// puts into quarantine what the servers don't know, says so, and is normal otherwise:
-// what the servers forget later is removed.
-func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
+// TestServersWithOlderDataRemoveNothing: an agent that has followed another history
+// puts unknown containers into quarantine and reports them. After that, containers that
+// the servers no longer name are removed as usual.
+func TestServersWithOlderDataRemoveNothing(t *testing.T) {
 	for name, restart := range map[string]bool{"while the agent runs": false, "while the agent is down": true} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
@@ -79,7 +79,8 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 			}
 
 			s.decide(refOf(b), structs.AdoptionRemove)
-			s.eventually("it is removed, and the quarantine is empty", func() bool { return len(fake.Seen.Containers()) == 1 && len(s.quarantine) == 0 })
+			s.eventually("it is removed, and the quarantine is empty",
+				func() bool { return len(fake.Seen.Containers()) == 1 && len(s.quarantine) == 0 })
 			if fake.Seen.Stops(ref(a)) != 0 {
 				t.Error("a was stopped")
 			}
@@ -88,9 +89,9 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 	}
 }
 
-// TestGenerationsOfAnotherHistory: what was done in the other history is no reason
-// to leave out what is asked for in this one, under the same numbers.
-func TestGenerationsOfAnotherHistory(t *testing.T) {
+// TestGenerationsOfAnotherHistoryAreNotDone: generations that were carried out in the
+// other history don't count in this one, although the numbers are the same.
+func TestGenerationsOfAnotherHistoryAreNotDone(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	saved := theirs("a")
@@ -102,9 +103,9 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 		a = next(a, structs.DesiredRunning)
 	}
 	s.assign(a)
-	s.eventually("the last generation is told", func() bool { return s.told[a.ContainerID].Generation == a.Generation })
+	s.eventually("the last generation is reported", func() bool { return s.reported[a.ContainerID].Generation == a.Generation })
 	s.otherHistory(saved)
-	s.eventually("all is settled", func() bool { return !s.pending && s.told[a.ContainerID].Generation == saved.Generation })
+	s.eventually("all is settled", func() bool { return !s.pending && s.reported[a.ContainerID].Generation == saved.Generation })
 	starts := fake.Seen.Starts(ref(saved))
 	stopped := next(saved, structs.DesiredStopped)
 	s.assign(stopped)
@@ -112,8 +113,8 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 	again := next(stopped, structs.DesiredRunning)
 	s.assign(again)
 	s.eventually("it is started", func() bool {
-		told := s.told[a.ContainerID]
-		return told.Status == structs.ContainerRunning && told.Generation == again.Generation
+		reported := s.reported[a.ContainerID]
+		return reported.Status == structs.ContainerRunning && reported.Generation == again.Generation
 	})
 	if n := fake.Seen.Starts(ref(saved)); n != starts+1 {
 		t.Errorf("started %d times, and %d before", n, starts)
@@ -121,8 +122,8 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 	r.stop()
 }
 
-// TestQuarantineIsKept: an operator's word makes a container the cluster's again,
-// without a restart of its process; until then the agent leaves it alone, although the
+// TestQuarantineIsKept: an operator's decision takes a container out of quarantine
+// without a restart of its process. Until then the agent leaves it alone, although the
 // servers name it.
 func TestQuarantineIsKept(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
@@ -132,18 +133,19 @@ func TestQuarantineIsKept(t *testing.T) {
 	s.is(a.ContainerID, structs.ContainerRunning)
 	s.otherHistory()
 	s.eventually("it is in quarantine", func() bool { return s.quarantine[refOf(a)].SpecHash != "" })
-	s.change(func() { clear(s.told) })
+	s.change(func() { clear(s.reported) })
 	stopped := next(a, structs.DesiredStopped)
 	s.assign(stopped)
-	s.eventually("the servers hear why nothing is done", func() bool { return s.told[a.ContainerID].Failed && s.told[a.ContainerID].Reason != "" })
+	s.eventually("the servers hear why nothing is done",
+		func() bool { return s.reported[a.ContainerID].Failed && s.reported[a.ContainerID].Reason != "" })
 	if fake.Seen.Stops(ref(a)) != 0 {
 		t.Fatal("what is in quarantine was stopped")
 	}
 	s.assign(next(stopped, structs.DesiredRunning))
 	s.decide(refOf(a), structs.AdoptionKeep)
 	s.eventually("it is the cluster's again", func() bool {
-		told := s.told[a.ContainerID]
-		return len(s.quarantine) == 0 && told.Status == structs.ContainerRunning && !told.Failed
+		reported := s.reported[a.ContainerID]
+		return len(s.quarantine) == 0 && reported.Status == structs.ContainerRunning && !reported.Failed
 	})
 	if fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 {
 		t.Errorf("started %d and stopped %d times", fake.Seen.Starts(ref(a)), fake.Seen.Stops(ref(a)))
@@ -151,9 +153,9 @@ func TestQuarantineIsKept(t *testing.T) {
 	r.stop()
 }
 
-// TestLostJournalTakesTheQuarantineFromTheServers: whether the journal is gone or
-// damaged, nothing of what is in quarantine is removed. Nor is anything if it was
-// lost before it had all.
+// TestLostJournalTakesTheQuarantineFromTheServers: no container in quarantine is
+// removed, whether the journal is lost or damaged, or was lost before it had the whole
+// quarantine.
 func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 	for name, lose := range map[string]func(path string) error{
 		"gone":  os.Remove,
@@ -162,12 +164,12 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			b, err := os.ReadFile(path)
 			for i := range b {
 				if i == 0 || b[i-1] == '\n' {
-					b[i] = 'x' // each line in turn would do; all of them is the worst
+					b[i] = 'x' // damage in all lines is the worst case
 				}
 			}
 			return firstError(err, os.WriteFile(path, b, 0o600))
 		},
-		"gone before it was told": os.Remove,
+		"gone before it was reported": os.Remove,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
@@ -181,7 +183,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			if err := lose(filepath.Join(dir, fileJournal)); err != nil {
 				t.Fatal(err)
 			}
-			if name == "gone before it was told" {
+			if name == "gone before it was reported" {
 				s.change(func() { clear(s.quarantine); s.pending = true })
 			}
 			s.mu.Lock()
@@ -193,7 +195,7 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			if fake.Seen.Stops(ref(a)) != 0 || len(fake.Seen.Containers()) != 1 {
 				t.Errorf("touched: %v", fake.Seen.Containers())
 			}
-			// What somebody removes by hand is in quarantine no more.
+			// A container that somebody removes by hand leaves the quarantine.
 			fake.Outside.Remove(ref(a))
 			s.eventually("the quarantine is empty", func() bool { return len(s.quarantine) == 0 })
 			r.stop()
@@ -210,9 +212,9 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// TestAgentOfNoLineage: one that has seen no lineage, of servers of an earlier
-// version, behaves as ever.
-func TestAgentOfNoLineage(t *testing.T) {
+// TestAgentWithoutALineage: an agent that has followed only servers without lineages
+// removes unknown containers as usual.
+func TestAgentWithoutALineage(t *testing.T) {
 	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
 	s.lineage = ""
 	r := runAgent(t, dir, fake, nil, s)
@@ -226,13 +228,14 @@ func TestAgentOfNoLineage(t *testing.T) {
 	r.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if first, last := s.registers[0].Follows, s.registers[len(s.registers)-1].Follows; first.Lineage != "" || last.Lineage != "" || last.Index == 0 {
+	if first, last := s.registers[0].Follows, s.registers[len(s.registers)-1].Follows; first.Lineage != "" || last.Lineage != "" ||
+		last.Index == 0 {
 		t.Errorf("it has shown %+v and then %+v", first, last)
 	}
 }
 
-// TestQuarantineWaitsForTheEngine: what the engine has not told of yet isn't judged,
-// and is judged by a later answer as one of another history, too.
+// TestQuarantineWaitsForTheEngine: nothing is judged before the engine is listed. A
+// later answer then judges as one of another history.
 func TestQuarantineWaitsForTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
@@ -241,16 +244,16 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		h.stop()
 		h.fake.Outside.Down()
 		h.start()
-		h.parted = true
+		h.diverged = true
 		h.full(true)
-		if !h.parted {
-			t.Fatal("it was judged before the engine had told what it has")
+		if !h.diverged {
+			t.Fatal("it was judged before the engine had reported what it has")
 		}
 		h.fake.Outside.Up()
 		h.after(10 * time.Second)
 		h.full(true)
-		if h.parted || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
-			t.Fatalf("parted %v, kept %v", h.parted, h.rec.journal.allKept())
+		if h.diverged || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
+			t.Fatalf("diverged %v, kept %v", h.diverged, h.rec.journal.allKept())
 		}
 		h.restart()
 		h.full(true)
@@ -258,16 +261,15 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		if h.counts(a, 1, 0); !h.exists(a) {
 			t.Fatal("what is in quarantine was removed after a restart")
 		}
-		// A placement that is newer than the one that the servers name is of the other
-		// history, too.
+		// A newer placement than the servers name is of the other history, too.
 		b := want("b", 1, structs.DesiredRunning)
 		b.Epoch = 3
 		h.assign(b)
-		h.parted = true
+		h.diverged = true
 		older := b
 		older.Epoch = 2
 		h.full(true, older)
-		if _, ok := h.rec.journal.keeping(ref(b)); !ok || !h.exists(b) || h.exists(older) {
+		if _, ok := h.rec.journal.quarantined(ref(b)); !ok || !h.exists(b) || h.exists(older) {
 			t.Fatalf("kept %v, containers %v", h.rec.journal.allKept(), h.fake.Seen.Containers())
 		}
 	})

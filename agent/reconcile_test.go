@@ -24,7 +24,7 @@ func command(a structs.Assignment, script string) structs.Assignment {
 	return a
 }
 
-// next is the assignment after another action.
+// next returns the assignment after another action.
 func next(a structs.Assignment, d structs.Desired) structs.Assignment {
 	a.Observed = a.Generation
 	a.Generation++
@@ -35,7 +35,7 @@ func next(a structs.Assignment, d structs.Desired) structs.Assignment {
 	return a
 }
 
-// same is the assignment after something that starts and stops nothing.
+// same returns the assignment after an action that starts and stops nothing.
 func same(a structs.Assignment) structs.Assignment {
 	start := a.StartGeneration
 	a = next(a, a.Desired)
@@ -49,7 +49,7 @@ func reboot(a structs.Assignment) structs.Assignment {
 	return a
 }
 
-func TestTransitions(t *testing.T) {
+func TestEveryActionFromEveryState(t *testing.T) {
 	word := map[structs.Desired]structs.ContainerStatus{
 		structs.DesiredCreated: structs.ContainerStopped, structs.DesiredRunning: structs.ContainerRunning,
 		structs.DesiredStopped: structs.ContainerStopped, structs.DesiredPaused: structs.ContainerPaused,
@@ -77,17 +77,17 @@ func TestTransitions(t *testing.T) {
 				for _, d := range c.steps {
 					a = next(a, d)
 					h.assign(a)
-					h.settled(a, word[d])
+					h.completed(a, word[d])
 				}
 				h.counts(a, c.starts, c.stops)
 				h.after(time.Hour)
 				h.restart()
 				h.full(true, a)
-				h.settled(a, word[a.Desired])
+				h.completed(a, word[a.Desired])
 				h.counts(a, c.starts, c.stops)
 				a = next(a, structs.DesiredAbsent)
 				h.assign(a)
-				h.settled(a, structs.ContainerGone)
+				h.completed(a, structs.ContainerGone)
 				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units.all) != 0 {
 					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units.all))
 				}
@@ -100,37 +100,37 @@ func TestReboot(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		before := h.settled(a, structs.ContainerRunning).StartedAt
+		before := h.completed(a, structs.ContainerRunning).StartedAt
 		h.after(time.Minute)
 		a = reboot(a)
 		h.assign(a)
-		if r := h.settled(a, structs.ContainerRunning); !r.StartedAt.After(before) {
+		if r := h.completed(a, structs.ContainerRunning); !r.StartedAt.After(before) {
 			h.Fatalf("started at %s, before the reboot at %s", r.StartedAt, before)
 		}
 		h.counts(a, 2, 1)
-		// The same again, with the answer repeated and a restart.
+		// The same once more, with the answer repeated and a restart of the agent.
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
 		h.counts(a, 2, 1)
-		// Of a stopped one: only a start.
+		// The reboot of a stopped container only starts it.
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
 		a = reboot(a)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 3, 2)
-		// Of a paused one.
+		// The reboot of a paused container.
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
 		a = reboot(a)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 4, 3)
-		// Overtaken by a stop before the agent hears of it.
+		// A stop overtakes the reboot before the agent gets it.
 		a = next(reboot(a), structs.DesiredStopped)
 		h.assign(a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 4, 4)
 	})
 }
@@ -139,14 +139,14 @@ func TestProcessEndsByItself(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := command(want("a", 1, structs.DesiredRunning), "exit 3")
 		h.assign(a)
-		r := h.settled(a, structs.ContainerStopped)
+		r := h.completed(a, structs.ContainerStopped)
 		if r.ExitCode == nil || *r.ExitCode != 3 || !strings.Contains(r.Reason, "3") || r.FinishedAt.IsZero() {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(time.Hour)
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
 	})
 }
@@ -158,8 +158,8 @@ func TestKilledOutside(t *testing.T) {
 			h.assign(a)
 			h.fake.Outside.Kill(ref(a))
 			h.after(time.Hour)
-			if r := h.settled(a, structs.ContainerStopped); r.ExitCode == nil || *r.ExitCode != 137 || r.Reason == "" {
-				h.Fatalf("told %+v", r)
+			if r := h.completed(a, structs.ContainerStopped); r.ExitCode == nil || *r.ExitCode != 137 || r.Reason == "" {
+				h.Fatalf("reported %+v", r)
 			}
 			h.counts(a, 1, 1)
 		})
@@ -170,14 +170,14 @@ func TestKilledOutside(t *testing.T) {
 			h.assign(a)
 			h.fake.Outside.Kill(ref(a))
 			synctest.Wait()
-			if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "again") {
+			if r := h.completed(a, structs.ContainerStopped); !strings.Contains(r.Reason, "again") {
 				h.Fatalf("reason is %q", r.Reason)
 			}
 			h.after(time.Second)
-			if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 1 {
+			if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 1 {
 				h.Fatalf("restart count is %d, want 1", r.RestartCount)
 			}
-			// Again and again: slower each time.
+			// Each quick end makes the next restart slower.
 			begin := time.Now()
 			for range 5 {
 				h.fake.Outside.Kill(ref(a))
@@ -189,14 +189,14 @@ func TestKilledOutside(t *testing.T) {
 			if d := time.Since(begin); d < 25*time.Second {
 				h.Fatalf("five restarts within %s", d)
 			}
-			// It has run for a while: at once again.
+			// After a long run the restart is quick again.
 			h.after(time.Minute)
 			h.fake.Outside.Kill(ref(a))
 			h.after(time.Second)
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 			h.restart()
 			h.full(true, a)
-			if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 7 {
+			if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 7 {
 				h.Fatalf("restart count is %d, want 7", r.RestartCount)
 			}
 		})
@@ -209,18 +209,18 @@ func TestRemovedOutside(t *testing.T) {
 		h.assign(a)
 		h.fake.Outside.Remove(ref(a))
 		h.after(time.Hour)
-		if r := h.settled(a, structs.ContainerGone); r.Reason == "" {
+		if r := h.completed(a, structs.ContainerGone); r.Reason == "" {
 			h.Fatal("no reason")
 		}
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerGone)
+		h.completed(a, structs.ContainerGone)
 		if h.fake.Seen.Creates(ref(a)) != 1 {
 			h.Fatal("the same epoch was created again")
 		}
 		a.Epoch, a.Observed = 2, 0
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if refs := h.rec.journal.refs(); len(refs) != 1 || refs[0] != ref(a) {
 			h.Fatalf("journal has %v", refs)
 		}
@@ -235,16 +235,16 @@ func TestRemovedWhileTheAgentAndItsJournalAreAway(t *testing.T) {
 		h.stop()
 		h.path += ".lost"
 		h.start()
-		a.Observed = 1 // the servers remember
+		a.Observed = 1 // the servers know that it existed
 		h.full(true, a)
-		h.settled(a, structs.ContainerGone)
+		h.completed(a, structs.ContainerGone)
 		if h.exists(a) {
 			h.Fatal("the same epoch was created again")
 		}
 	})
 }
 
-func TestStartOfARemovedOneFails(t *testing.T) {
+func TestStartOfARemovedContainerFails(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredCreated)
 		h.assign(a)
@@ -254,7 +254,7 @@ func TestStartOfARemovedOneFails(t *testing.T) {
 		a = next(a, structs.DesiredRunning)
 		h.full(true, a)
 		if r := h.expect(a, structs.ContainerGone, true); r.Generation != 2 {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 	})
 }
@@ -266,11 +266,11 @@ func TestNewEpochReplacesTheOld(t *testing.T) {
 		a := old
 		a.Epoch = 3
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		if h.exists(old) || !h.exists(a) {
 			h.Fatalf("containers are %v", h.fake.Seen.Containers())
 		}
-		// An answer from before doesn't bring the old one back.
+		// An earlier answer doesn't bring the old container back.
 		h.assign(old)
 		if h.exists(old) || !h.exists(a) {
 			h.Fatalf("containers are %v", h.fake.Seen.Containers())
@@ -278,23 +278,23 @@ func TestNewEpochReplacesTheOld(t *testing.T) {
 	})
 }
 
-func TestOutsidePauseIsToldNotFought(t *testing.T) {
+func TestPauseByOthersIsReportedAndKept(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		h.fake.Outside.Pause(ref(a), true)
 		h.after(time.Hour)
-		if r := h.settled(a, structs.ContainerPaused); r.Reason == "" {
+		if r := h.completed(a, structs.ContainerPaused); r.Reason == "" {
 			h.Fatal("no reason")
 		}
 		a = next(a, structs.DesiredRunning) // unpause
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
 		h.fake.Outside.Pause(ref(a), false)
 		h.after(time.Hour)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
@@ -307,39 +307,39 @@ func TestStoppedStaysStopped(t *testing.T) {
 		h.assign(a)
 		h.fake.Outside.Start(ref(a))
 		h.after(time.Second)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 	})
 }
 
-func TestPauseOfAnEndedOneFails(t *testing.T) {
+func TestPauseOfAnEndedContainerFails(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := command(want("a", 1, structs.DesiredRunning), "exit 0")
 		h.assign(a)
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerStopped, true); r.Generation != 2 || !strings.Contains(r.Reason, "paused") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.counts(a, 1, 0)
 	})
 }
 
-func TestImageThatDoesNotExist(t *testing.T) {
+func TestMissingImageFailsTheGeneration(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerError, true); r.Generation != 1 || !strings.Contains(r.Reason, "none:1") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
-		a.Observed = 1 // does not mean that it has existed
+		a.Observed = 1 // a failed create is observed, too
 		h.assign(a)
 		h.restart()
 		h.full(true, a)
 		h.expect(a, structs.ContainerError, true)
 		h.fake.Outside.AddImage("none:1")
 		h.after(10 * time.Minute)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 
 		b := want("b", 1, structs.DesiredRunning)
 		b.Spec.Image = "none:2"
@@ -347,21 +347,22 @@ func TestImageThatDoesNotExist(t *testing.T) {
 		h.after(time.Hour)
 		h.fake.Outside.AddImage("none:2")
 		b = next(b, structs.DesiredRunning)
-		h.assign(b) // a new action is tried at once
-		h.settled(b, structs.ContainerRunning)
+		h.assign(b) // a new generation is tried at once
+		h.completed(b, structs.ContainerRunning)
 	})
 }
 
-// TestImageThatCannotBeHad: it is tried again slower and slower, and nothing
-// but the failure is told meanwhile.
-func TestImageThatCannotBeHad(t *testing.T) {
+// TestMissingImageIsTriedAgain: the retries are slower each time, and nothing but the
+// failure is reported meanwhile.
+func TestMissingImageIsTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
 		h.assign(a)
-		for i, again := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
+		for i, again := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute,
+			5 * time.Minute} {
 			if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again in "+again.String()) {
-				h.Fatalf("told %+v, want the next try in %s", r, again)
+				h.Fatalf("reported %+v, want the next try in %s", r, again)
 			}
 			if n := h.fake.Seen.Pulls(); n != i+1 {
 				h.Fatalf("%d pulls, want %d", n, i+1)
@@ -375,21 +376,21 @@ func TestImageThatCannotBeHad(t *testing.T) {
 			h.after(time.Second)
 		}
 		if h.said(func(r structs.ContainerReport) bool { return r.Status != structs.ContainerError }) {
-			h.Fatal("a try in the background was told")
+			h.Fatal("a try in the background was reported")
 		}
 	})
 }
 
-// TestImageThatComes: whoever waits for it is served at once.
-func TestImageThatComes(t *testing.T) {
+// TestImageEventEndsTheBackoff: all containers that wait for the image are created at once.
+func TestImageEventEndsTheBackoff(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, b, c := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated), want("c", 1, structs.DesiredRunning)
 		a.Spec.Image, b.Spec.Image, c.Spec.Image = "none", "docker.io/library/none:latest", "none:2"
 		h.assign(a, b, c)
 		h.fake.Outside.ImportImage("none:latest")
 		h.after(0)
-		h.settled(a, structs.ContainerRunning)
-		h.settled(b, structs.ContainerStopped)
+		h.completed(a, structs.ContainerRunning)
+		h.completed(b, structs.ContainerStopped)
 		h.expect(c, structs.ContainerError, true)
 		if n := h.fake.Seen.Pulls(); n != 3 {
 			h.Fatalf("%d pulls, want one for each container", n)
@@ -397,8 +398,8 @@ func TestImageThatComes(t *testing.T) {
 	})
 }
 
-// TestPullThatLasts: a slow try in the background is told, but is no success.
-func TestPullThatLasts(t *testing.T) {
+// TestLongPullIsReported: a slow retry is reported, and doesn't count as success.
+func TestLongPullIsReported(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
@@ -408,23 +409,23 @@ func TestPullThatLasts(t *testing.T) {
 		h.fake.Outside.Say("pulling none:1: hardly begun")
 		h.after(0)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.after(quietRetry + time.Second)
 		h.fake.Outside.Say("pulling none:1: half of it")
 		h.after(0)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "half of it") || r.Generation != 1 {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.fake.Outside.AddImage("none:1")
 		release()
 		h.after(0)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 	})
 }
 
-// TestActionDuringAPull: what is asked for while a pull fails is tried at once,
-// not after the pause of that failure.
+// TestActionDuringAPull: an action that comes while a pull fails is carried out at
+// once, not after the backoff.
 func TestActionDuringAPull(t *testing.T) {
 	inHost(t, func(h *host) {
 		release := h.fake.Outside.HoldPulls()
@@ -437,14 +438,14 @@ func TestActionDuringAPull(t *testing.T) {
 		release()
 		h.after(0)
 		if r := h.expect(a, structs.ContainerError, true); r.Generation != 2 || h.fake.Seen.Pulls() != 2 {
-			h.Fatalf("told %+v after %d pulls", r, h.fake.Seen.Pulls())
+			h.Fatalf("reported %+v after %d pulls", r, h.fake.Seen.Pulls())
 		}
 	})
 }
 
-// TestStopOfWhatWasNeverMade: nothing runs, so the stop is done; what is wanted
-// then is made when it can be, and not started.
-func TestStopOfWhatWasNeverMade(t *testing.T) {
+// TestStopOfAContainerThatWasNeverCreated: no process runs, so the stop is done. The
+// container is created when that is possible, and not started.
+func TestStopOfAContainerThatWasNeverCreated(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
@@ -452,34 +453,34 @@ func TestStopOfWhatWasNeverMade(t *testing.T) {
 		h.expect(a, structs.ContainerError, true)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
-		if r := h.settled(a, structs.ContainerError); !strings.Contains(r.Reason, "none:1") {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerError); !strings.Contains(r.Reason, "none:1") {
+			h.Fatalf("reported %+v", r)
 		}
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerError)
+		h.completed(a, structs.ContainerError)
 		h.fake.Outside.ImportImage("none:1")
 		h.after(0)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 0, 0)
 	})
 }
 
-func TestPullIsToldAndCanBeLeft(t *testing.T) {
+func TestPullIsReportedAndCanBeInterrupted(t *testing.T) {
 	inHost(t, func(h *host) {
 		release := h.fake.Outside.HoldPulls()
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.PullPolicy = structs.PullAlways
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerCreating, false); !strings.Contains(r.Reason, "pulling") || r.Generation != 0 {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		a = next(a, structs.DesiredStopped) // waits for the pull
 		h.assign(a)
 		h.expect(a, structs.ContainerCreating, false)
 		release()
 		synctest.Wait()
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 0, 0)
 
 		h.fake.Outside.HoldPulls()
@@ -488,18 +489,18 @@ func TestPullIsToldAndCanBeLeft(t *testing.T) {
 		h.assign(b)
 		b = next(b, structs.DesiredAbsent)
 		h.assign(b)
-		h.settled(b, structs.ContainerGone)
+		h.completed(b, structs.ContainerGone)
 	})
 }
 
-func TestTakenPortHeals(t *testing.T) {
+func TestTakenPortIsTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.fake.Outside.TakePort(80, true)
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Ports = []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerError, true); r.Generation != 1 || !strings.Contains(r.Reason, "80") {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.restart()
 		h.full(true, a)
@@ -507,7 +508,7 @@ func TestTakenPortHeals(t *testing.T) {
 		h.counts(a, 0, 0)
 		h.fake.Outside.TakePort(80, false)
 		h.after(10 * time.Minute)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
@@ -520,28 +521,28 @@ func TestTakenPortOfARestart(t *testing.T) {
 		h.fake.Outside.TakePort(80, true)
 		h.fake.Outside.Kill(ref(a))
 		h.after(time.Second)
-		if r := h.settled(a, structs.ContainerError); !strings.Contains(r.Reason, "80") {
-			h.Fatalf("told %+v", r)
+		if r := h.completed(a, structs.ContainerError); !strings.Contains(r.Reason, "80") {
+			h.Fatalf("reported %+v", r)
 		}
 		h.fake.Outside.TakePort(80, false)
 		h.after(10 * time.Minute)
-		if r := h.settled(a, structs.ContainerRunning); r.Reason != "" {
+		if r := h.completed(a, structs.ContainerRunning); r.Reason != "" {
 			h.Fatalf("reason is left: %q", r.Reason)
 		}
 	})
 }
 
-func TestNameClashHeals(t *testing.T) {
+func TestTakenNameIsTriedAgain(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.fake.Outside.TakeName(ref(a), true)
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, backend.NameOf(ref(a))) {
-			h.Fatalf("told %+v", r)
+			h.Fatalf("reported %+v", r)
 		}
 		h.fake.Outside.TakeName(ref(a), false)
 		h.after(2 * time.Minute)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 	})
 }
 
@@ -550,32 +551,32 @@ func TestEngineAway(t *testing.T) {
 		a, b := want("a", 1, structs.DesiredRunning), always(want("b", 1, structs.DesiredRunning))
 		h.assign(a, b)
 		h.fake.Outside.Down()
-		told := h.tellings()
+		reported := h.reportCount()
 		h.after(time.Minute)
-		if h.tellings() != told {
-			h.Fatalf("told %+v while the engine was away, and nothing was asked for", h.history[told:])
+		if h.reportCount() != reported {
+			h.Fatalf("reported %+v while the engine was away, and nothing was asked for", h.history[reported:])
 		}
 		c := want("c", 1, structs.DesiredRunning)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a, c)
 		h.after(time.Minute)
-		// What waits says so, once, and is what it was.
+		// A waiting action is reported once, and the status stays.
 		was := map[string]structs.ContainerStatus{"a": structs.ContainerRunning, "c": structs.ContainerCreating}
-		for _, r := range h.history[told:] {
+		for _, r := range h.history[reported:] {
 			if r.Status != was[r.ContainerID] || r.Failed || r.Generation != map[string]uint64{"a": a.Generation - 1}[r.ContainerID] ||
 				!strings.Contains(r.Reason, "what was asked for is done once it does") {
-				h.Errorf("told %+v while the engine was away", r)
+				h.Errorf("reported %+v while the engine was away", r)
 			}
 			delete(was, r.ContainerID)
 		}
-		if len(was) != 0 || h.tellings() != told+2 {
-			h.Fatalf("told %+v while the engine was away", h.history[told:])
+		if len(was) != 0 || h.reportCount() != reported+2 {
+			h.Fatalf("reported %+v while the engine was away", h.history[reported:])
 		}
 		h.fake.Outside.Up()
 		h.after(10 * time.Second)
-		h.settled(a, structs.ContainerStopped)
-		h.settled(b, structs.ContainerRunning)
-		h.settled(c, structs.ContainerRunning)
+		h.completed(a, structs.ContainerStopped)
+		h.completed(b, structs.ContainerRunning)
+		h.completed(c, structs.ContainerRunning)
 		h.counts(b, 2, 0)
 	})
 }
@@ -587,12 +588,12 @@ func TestEngineTakesProcessesWithIt(t *testing.T) {
 		h.fake.Outside.Down()
 		h.fake.Outside.Up()
 		h.after(10 * time.Second)
-		h.settled(a, structs.ContainerStopped)
+		h.completed(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
 	})
 }
 
-// foreignRequest is a container of the host that no answer names.
+// foreignRequest returns a container of the host that no answer names.
 func (h *host) unknown(id string) structs.Assignment {
 	a := want(id, 1, structs.DesiredRunning)
 	h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: ref(a), ProjectID: "p", Spec: a.Spec})
@@ -631,9 +632,9 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		}
 		h.counts(a, 1, 0)
 		if h.said(func(r structs.ContainerReport) bool { return r.ContainerID == "x" }) {
-			h.Fatal("servers were told of a container that isn't theirs")
+			h.Fatal("a container of another host was reported")
 		}
-		// One that was assigned and no longer is.
+		// This container was assigned once and no longer is.
 		h.full(true)
 		if h.exists(a) || len(h.rec.journal.refs()) != 0 {
 			h.Fatalf("containers are %v, journal %v", h.fake.Seen.Containers(), h.rec.journal.refs())
@@ -648,28 +649,28 @@ func TestForcedDelete(t *testing.T) {
 		a = next(a, structs.DesiredAbsent)
 		a.Force = true
 		h.assign(a)
-		h.settled(a, structs.ContainerGone)
+		h.completed(a, structs.ContainerGone)
 		if h.exists(a) {
 			h.Fatal("it is still there")
 		}
 	})
 }
 
-func TestGoneIsToldUntilItIsTaken(t *testing.T) {
+func TestGoneIsReportedUntilItIsTaken(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		h.mu.Lock()
-		h.deaf = true
+		h.rejectsReports = true
 		h.mu.Unlock()
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
 		h.mu.Lock()
-		h.deaf = false
+		h.rejectsReports = false
 		h.mu.Unlock()
 		h.restart()
 		h.full(true, a)
-		h.settled(a, structs.ContainerGone)
+		h.completed(a, structs.ContainerGone)
 	})
 }
 
@@ -677,14 +678,14 @@ func TestJournalLost(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := reboot(want("a", 0, structs.DesiredRunning))
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 		h.stop()
 		h.path += ".lost"
 		h.start()
 		a.Observed = a.Generation
 		h.full(true, a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})
 }
@@ -697,7 +698,7 @@ func TestManyAtOnce(t *testing.T) {
 		}
 		h.full(true, as...)
 		for _, a := range as {
-			h.settled(a, structs.ContainerRunning)
+			h.completed(a, structs.ContainerRunning)
 		}
 		h.full(true)
 		if n := len(h.fake.Seen.Containers()); n != 0 {

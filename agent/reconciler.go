@@ -15,59 +15,59 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// observer hears what the reconciler sees. *reporter is one.
+// observer receives what the reconciler observes. *reporter is one.
 type observer interface {
 	observe(report report, taken func())
 	forget(whole structs.Ref) // with no epoch
-	networks(full bool)
+	setNetworksFull(full bool)
 }
 
-// reconciler makes the engine's containers what their assignments say. Each
-// container has a unit, be it a workload or a part of one; units are worked on at
-// the same time, but one unit by one goroutine at a time, and only while it has
-// something to do.
+// reconciler makes the engine's containers match their assignments. Each container, be
+// it a workload or a part of one, has a unit. Units are worked on concurrently, each by
+// one goroutine at a time and only while it has work.
 type reconciler struct {
 	backend  backend.Runtime
 	owner    backend.Owner
 	journal  *journal
 	observer observer
-	needFull func() // asks for a full answer: there are containers that nobody has asked for
+	needFull func() // asks for a full answer, because the engine has containers without an assignment
 	log      hclog.Logger
 	kinds    map[structs.WorkloadKind]partsFunc
-	avoid    func() []netip.Addr // what no network may have in it; nil for nothing
-	// sameEngine fails unless the engine that answers is the host's; nil for any is.
+	avoid    func() []netip.Addr // addresses that no network may contain; nil for none
+	// sameEngine fails unless the engine that answers is the host's; nil if any engine is.
 	sameEngine func(context.Context) error
-	// tellCopies tells which containers are copies; it must not block. nil for nobody.
-	tellCopies func(structs.Copies)
+	// reportCopies reports which containers are copies. It must not block; may be nil.
+	reportCopies func(structs.Copies)
 
 	quarantine *quarantine
-	settled    func() // called once all is judged after the agent has followed another history
+	onJudged   func() // called once all is judged after the agent has followed another history
 	exclusive  *exclusives
 
-	mu        sync.Mutex
-	met       bool // since the stream is open, the engine was asked who it is: what it doesn't have is gone
-	unsettled bool // a full answer could not be judged, because the engine had not told yet what it has
-	units     *units
-	running   bool            // between the first list of a run and its end
-	ctx       context.Context // of the run
-	work      sync.WaitGroup  // the units' goroutines
+	mu       sync.Mutex
+	verified bool // the engine was verified since the event stream opened: what it doesn't have is gone
+	unjudged bool // a full answer could not be judged, because the engine had not been listed yet
+	units    *units
+	running  bool            // between the first list of a run and its end
+	ctx      context.Context // of the run
+	work     sync.WaitGroup  // the units' goroutines
 
-	looked chan struct{} // closed once the engine has first told what it has
+	looked chan struct{} // closed once the engine has been listed for the first time
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(), looked: make(chan struct{}), settled: func() {}}
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(),
+		looked: make(chan struct{}), onJudged: func() {}}
 	r.quarantine = &quarantine{journal: j, units: r.units, reporter: newQuarantineReporter(log, j.allKept, nil), log: log}
 	r.exclusive = &exclusives{lease: lease.New(r.kickExclusive, log), engine: b, journal: j, mu: &r.mu, units: r.units}
 	return r
 }
 
-// trusted fails while nobody knows whether the engine that answers is the host's:
-// what it doesn't have may be on the one that was there before. ErrAway.
+// trusted fails until the engine that answers is known to be the host's: what it
+// doesn't have may be on the engine before it. ErrAway.
 func (r *reconciler) trusted() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.met {
+	if r.verified {
 		return nil
 	}
 	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
@@ -83,8 +83,8 @@ func (r *reconciler) checkEngine(ctx context.Context) error {
 	return r.sameEngine(ctx)
 }
 
-// run follows the engine until ctx ends: lists what there is whenever the
-// event stream (re)opens, and looks again at what an event names.
+// run follows the engine until ctx ends. It lists the engine whenever the event stream
+// opens, and kicks the units that events name.
 func (r *reconciler) run(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
@@ -103,8 +103,8 @@ func (r *reconciler) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// What the engine will have when it is back did not run meanwhile:
-		// another host may run it by then.
+		// What the engine has when it is back did not run meanwhile: another host may
+		// run it by then.
 		r.unconfirm()
 		if !away {
 			away = true
@@ -116,7 +116,7 @@ func (r *reconciler) run(ctx context.Context) error {
 	}
 }
 
-// follow lives with one event stream.
+// follow reads one event stream until it ends.
 func (r *reconciler) follow(ctx context.Context, opened func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var listing sync.WaitGroup
@@ -124,13 +124,13 @@ func (r *reconciler) follow(ctx context.Context, opened func()) error {
 	defer cancel()
 	return r.backend.Events(ctx, r.owner, func() {
 		opened()
-		// Beside the stream, which must be read meanwhile.
+		// The stream must be read while the engine is listed.
 		listing.Go(func() { r.list(ctx) })
 	}, r.event)
 }
 
-// list takes in what the engine has, and looks at every container anew. It
-// comes after the stream's opening, so that nothing falls in between.
+// list takes over the engine's list and kicks every unit. The list is taken after the
+// stream has opened, so that no change falls in between.
 func (r *reconciler) list(ctx context.Context) {
 	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
 	for {
@@ -139,7 +139,7 @@ func (r *reconciler) list(ctx context.Context) {
 			err = r.checkEngine(ctx) // after the list: an engine that is exchanged before it is found out
 		}
 		if err == nil {
-			r.listed(entries)
+			r.takeList(entries)
 			return
 		}
 		if ctx.Err() != nil {
@@ -152,21 +152,21 @@ func (r *reconciler) list(ctx context.Context) {
 	}
 }
 
-func (r *reconciler) listed(entries []backend.Entry) {
+func (r *reconciler) takeList(entries []backend.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = r.ctx.Err() == nil
-	r.met = true
+	r.verified = true
 	slices.SortFunc(entries, func(a, b backend.Entry) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	for _, e := range entries {
 		r.claimLocked(e)
 	}
 	r.forgetCopiesLocked(entries)
 	r.quarantine.sweep()
-	if r.unsettled {
+	if r.unjudged {
 		r.needFull()
 	}
-	// What is no longer there is found out by the pass over its unit.
+	// A unit's pass finds out whether its container is gone.
 	for _, u := range r.units.all {
 		r.kickLocked(u)
 	}
@@ -175,7 +175,7 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	}
 }
 
-// event takes in one event of the engine.
+// event takes over one event of the engine.
 func (r *reconciler) event(e backend.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,18 +196,18 @@ func (r *reconciler) event(e backend.Event) {
 	r.kickLocked(u)
 }
 
-// imageCameLocked has those tried at once that have failed for want of the
-// image; "" stands for any.
+// imageCameLocked kicks the units that have failed because the image was missing; ""
+// stands for any image.
 func (r *reconciler) imageCameLocked(image string) {
 	for _, u := range r.units.all {
-		if u.lacks != "" && (image == "" || backend.SameImage(u.lacks, image)) {
-			u.hold, u.lacks = time.Time{}, ""
+		if u.missingImage != "" && (image == "" || backend.SameImage(u.missingImage, image)) {
+			u.retryAt, u.missingImage = time.Time{}, ""
 			r.kickLocked(u)
 		}
 	}
 }
 
-// stop ends the run: no goroutine and no timer is left.
+// stop ends the run. It returns when no goroutine and no timer is left.
 func (r *reconciler) stop() {
 	r.mu.Lock()
 	r.running = false
@@ -221,7 +221,7 @@ func (r *reconciler) stop() {
 	r.work.Wait()
 }
 
-// kickLocked has the unit looked at, soon and once.
+// kickLocked starts a pass over the unit soon. Several kicks may start one pass.
 func (r *reconciler) kickLocked(u *unit) {
 	u.dirty = true
 	if u.busy || !r.running {
@@ -231,7 +231,7 @@ func (r *reconciler) kickLocked(u *unit) {
 	r.work.Go(func() { r.attend(u) })
 }
 
-// attend passes over a unit until there is nothing to do.
+// attend passes over a unit until it is no longer dirty.
 func (r *reconciler) attend(u *unit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -242,12 +242,12 @@ func (r *reconciler) attend(u *unit) {
 		}
 		p := &pass{r: r, u: u, task: task{journal: r.journal, unit: u}}
 		if u.want != nil {
-			p.task.want, p.task.wanted = *u.want, true
+			p.task.want, p.task.assigned = *u.want, true
 		}
 		r.mu.Unlock()
 		again, err := p.run(r.ctx)
 		if errors.Is(err, backend.ErrAway) && r.ctx.Err() == nil {
-			p.tellAway(err)
+			p.reportAway(err)
 		}
 		r.mu.Lock()
 		u.interrupt, u.unlease = nil, nil
@@ -266,12 +266,12 @@ func (r *reconciler) attend(u *unit) {
 	r.units.tidy(u)
 }
 
-// failedLocked paces a unit whose pass could not be finished.
+// failedLocked returns the pause before the next pass after a pass that has failed.
 func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 	retry := backoff{min: 200 * time.Millisecond, max: 30 * time.Second, tries: u.tries}
 	u.tries++
 	if errors.Is(err, backend.ErrAway) {
-		// The engine's return brings a new list, and every unit a new pass.
+		// When the engine is back, it is listed again and every unit is kicked.
 		retry.max = 5 * time.Second
 		r.log.Debug("engine away", keysOf(u.ref, "error", err)...)
 	} else {
@@ -280,27 +280,27 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 	return retry.next()
 }
 
-// apply takes over an answer that the agent follows, to a poll that was
-// sent in a state. parted says that the agent has followed another history: containers
-// that a full and confirmed answer doesn't name go into quarantine.
-func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
+// apply takes over an answer that the agent follows. sent is the state in which its
+// poll was sent. diverged says that the agent has followed another history: containers
+// that a full, confirmed answer doesn't name go into quarantine.
+func (r *reconciler) apply(w *structs.Work, diverged bool, sent pollState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.exclusive.answered {
 		r.exclusive.answered = true
 		r.kickExclusiveLocked() // the guard has ended
 	}
-	r.adoptLocked(w) // before anything is judged
+	r.adoptLocked(w) // before anything is judged by the answer
 	for _, a := range w.Assignments {
 		r.assignLocked(a)
 	}
 	switch {
 	case !w.Full || !w.Confirmed:
-	case !parted && !w.Pending:
+	case !diverged && !w.Pending:
 		r.judgeLocked(w)
-	case r.partLocked(w):
-		r.settled()
-		r.quarantine.reporter.settle()
+	case r.quarantineUnnamedLocked(w):
+		r.onJudged()
+		r.quarantine.reporter.reportJudged()
 	}
 	if w.Full && w.Confirmed {
 		if r.exclusive.lease.Confirm(sent.State) {
@@ -309,7 +309,7 @@ func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 	}
 }
 
-// judgeLocked removes what a confirmed full answer does not name.
+// judgeLocked orphans the units that a confirmed full answer does not name.
 func (r *reconciler) judgeLocked(w *structs.Work) {
 	named := make(map[structs.Ref]bool, len(w.Assignments))
 	for _, a := range w.Assignments {
@@ -328,33 +328,33 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 	}
 }
 
-// held returns how long what has failed of a unit is left alone.
-func (r *reconciler) held(u *unit) time.Duration {
+// backoffLeft returns how long a failed unit is still left alone; 0 if it isn't.
+func (r *reconciler) backoffLeft(u *unit) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u.hold.IsZero() {
+	if u.retryAt.IsZero() {
 		return 0
 	}
-	return max(0, time.Until(u.hold))
+	return max(0, time.Until(u.retryAt))
 }
 
-// calm ends all holding of a unit: something has succeeded.
-func (r *reconciler) calm(u *unit) {
+// resetBackoff resets a unit's backoff after a success.
+func (r *reconciler) resetBackoff(u *unit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	u.calmLocked()
+	u.resetBackoffLocked()
 }
 
-// forget drops what the journal has on a placement. An entry too many is no
-// harm, so a failure is only logged.
+// forget drops the journal's record of a placement. A record too many does no harm, so
+// a failure is only logged.
 func (r *reconciler) forget(ref structs.Ref) {
 	if err := r.journal.forget(ref); err != nil {
 		r.log.Warn("journal not written", "error", err)
 	}
 }
 
-// removed is called when a server knows that the container is gone for good, or
-// nobody has to be told.
+// removed is called when a server knows that the container is gone for good, or when
+// no server needs to know.
 func (r *reconciler) removed(ref structs.Ref) {
 	r.mu.Lock()
 	u, orphan := r.units.of(ref), false
@@ -367,7 +367,7 @@ func (r *reconciler) removed(ref structs.Ref) {
 		u.want, u.orphan = nil, false
 		r.units.tidy(u)
 	}
-	// The workload's parts may have waited for one that it no longer has.
+	// The workload's other parts may have waited for one that it no longer has.
 	left := r.units.siblings(ref)
 	for _, sibling := range left {
 		if orphan && sibling != u {
@@ -381,11 +381,11 @@ func (r *reconciler) removed(ref structs.Ref) {
 	r.forget(ref)
 }
 
-// firstLook is how long a session waits for an agent that has just begun to know
-// what its engine has.
+// firstLook is how long a session waits until an agent that has just started has
+// listed its engine.
 const firstLook = 5 * time.Second
 
-// engineID returns the engine's id of a placement; "" if there is none.
+// engineID returns the engine's ID of a placement; "" if the engine doesn't have it.
 func (r *reconciler) engineID(ctx context.Context, ref structs.Ref) string {
 	select {
 	case <-r.looked:

@@ -6,62 +6,63 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// record is what the journal keeps of one placement of a container, which is a
-// workload or a part of one: what labels and the engine can't tell. Written by the
-// reconciler.
+// record is the journal's record of one placement of a workload or part. It holds what
+// neither labels nor the engine can tell. The reconciler writes it.
 type record struct {
 	structs.Ref
-	Generation uint64  `json:"gen,omitempty"`      // newest generation carried out or given up
-	Failed     bool    `json:"failed,omitempty"`   // it was given up; Reason says why
-	Reason     string  `json:"reason,omitempty"`   // of Failed
-	Created    bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
-	Intent     *intent `json:"intent,omitempty"`   // a start that is under way
+	Generation uint64  `json:"gen,omitempty"`      // the newest generation that was carried out or has failed
+	Failed     bool    `json:"failed,omitempty"`   // Generation has failed
+	Reason     string  `json:"reason,omitempty"`   // why it has failed
+	Created    bool    `json:"created,omitempty"`  // the engine had the container once: it is never created again
+	Intent     *intent `json:"intent,omitempty"`   // a start in progress
 	Kill       *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
-	Denied     string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
-	Restarts   int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
-	Tries      int     `json:"tries,omitempty"`    // of them by the agent since a user last started it; of exclusive ones
-	Lease      bool    `json:"lease,omitempty"`    // it runs only while the host has a lease
-	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent has ended because the lease did: it goes on when there is one again
-	EngineID   string  `json:"engine,omitempty"`   // the engine's own id of the container: proves which one it is
-	Copied     bool    `json:"copied,omitempty"`   // others carry its labels: EngineID outlives the rest of the record
+	Denied     string  `json:"denied,omitempty"`   // why the engine refuses the limits; "" if it doesn't
+	Restarts   int     `json:"restarts,omitempty"` // by restart policy, up to the agent's last start
+	Tries      int     `json:"tries,omitempty"`    // of an exclusive container: restarts by the agent since a user's last start
+	Lease      bool    `json:"lease,omitempty"`    // the container runs only under a lease
+	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent ended with its lease: it is started again under the next one
+	EngineID   string  `json:"engine,omitempty"`   // the engine's ID of the container, which proves which one it is
+	Copied     bool    `json:"copied,omitempty"`   // copies carry its labels: EngineID stays when the record is forgotten
 	Forgotten  bool    `json:"forget,omitempty"`   // the record is no longer needed
 }
 
-// proof returns the part of the record that stays while there are copies.
+// proof returns the part of the record that stays while copies exist.
 func (r record) proof() record {
 	return record{Ref: r.Ref, EngineID: r.EngineID, Copied: r.Copied}
 }
 
-// bare reports whether the record says nothing but that.
+// bare reports whether the record holds only its proof.
 func (r record) bare() bool { return r == r.proof() }
 
-// lost reports whether the record says nothing of what was carried out: the journal
-// has lost that, if there was anything.
+// lost reports whether the record says nothing about what was carried out. Then either
+// nothing was, or the journal was lost.
 func (r record) lost() bool { return !r.Created && r.Generation == 0 }
 
-// intent is written before a start, so that an agent that was killed in
-// between can tell whether it happened: then StartedAt has changed.
+// intent is written before a start. An agent that was killed in between finds a changed
+// StartedAt if the start has happened.
 type intent struct {
 	Generation uint64    `json:"gen"`
-	StartedAt  time.Time `json:"started_at,omitzero"` // as it was before
+	StartedAt  time.Time `json:"started_at,omitzero"` // before the start
 }
 
-// kill is written before a signal is sent: an agent that finds it has sent the
-// signal, or was killed in between and does not send it again.
+// kill is written before a signal is sent. An agent that finds it doesn't send the
+// signal again.
 type kill struct {
 	Generation uint64    `json:"gen"`
 	Signal     string    `json:"signal"`
-	StartedAt  time.Time `json:"started_at,omitzero"` // of the process that was to get it
-	Refused    string    `json:"refused,omitempty"`   // why it was not sent; "" if it was
+	StartedAt  time.Time `json:"started_at,omitzero"` // of the process that the signal is for
+	Refused    string    `json:"refused,omitempty"`   // why the signal was not sent; "" if it was
 }
 
-// seen is how far the agent has followed its cluster. It goes back only with a
-// leader's word that it has followed another history.
-type seen struct {
+// position is how far the agent has followed its cluster. It goes back only if the
+// leader says that the agent has followed another history.
+type position struct {
 	ClusterID   string `json:"cluster_id"`
 	Incarnation uint64 `json:"incarnation"`
 	Index       uint64 `json:"index"`
-	Lineage     string `json:"lineage,omitempty"`    // the newest one in the state of Index; "" if the servers tell of none
-	BayID       string `json:"bay_id,omitempty"`     // the bay that had the host then
-	Quarantine  bool   `json:"quarantine,omitempty"` // it has followed another history: what the next confirmed full answer doesn't name goes into quarantine
+	Lineage     string `json:"lineage,omitempty"` // the newest in the state at Index; "" if the servers name none
+	BayID       string `json:"bay_id,omitempty"`  // the host's bay at Index
+	// Quarantine: the agent has followed another history. What the next confirmed full
+	// answer doesn't name goes into quarantine.
+	Quarantine bool `json:"quarantine,omitempty"`
 }

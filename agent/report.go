@@ -10,36 +10,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// reporter gathers what the reconciler sees and sends it in batches. The first
-// change goes at once; those that come while a report is under way go with the
-// next one. One goroutine sends, any number observe.
+// reporter collects what the reconciler observes and sends it in batches. The first change
+// is sent at once; changes during a report go with the next one. One goroutine sends; any
+// number may call observe.
 type reporter struct {
-	send func(context.Context, structs.StatusReport) error // tries until it is answered; errStale if the registration is over
+	send func(context.Context, structs.StatusReport) error // tries until a server answers; errStale if the registration has ended
 	log  hclog.Logger
 	wake chan struct{}
 	// filled is called when the host has no room for another project's network any
-	// more; nil for nobody. It must not block.
+	// more; may be nil. It must not block.
 	filled func()
 
 	mu           sync.Mutex
 	registration uint64
 	seq          uint64
-	latest       map[structs.Ref]*observation // by workload: with no epoch
-	queue        []structs.Ref                // workloads with something to tell, in the order of the first change
+	latest       map[structs.Ref]*observation // by workload, without epoch
+	queue        []structs.Ref                // workloads to report, in the order of their first change
 	full         bool                         // the host has no room for another project's network
-	fullUntold   bool                         // that has changed since it was last told
+	fullUnsent   bool                         // full has changed since it was last sent
 	copies       structs.Copies               // on the engine
-	copiesUntold bool                         // that has changed since it was last told
+	copiesUnsent bool                         // copies has changed since it was last sent
 }
 
-// observation is the last that was seen of a workload.
+// observation is the last observation of a workload.
 type observation struct {
 	report report
 	queued bool
-	taken  func() // called when a server has taken this very observation; may be nil
+	taken  func() // called when a server has taken exactly this observation; may be nil
 }
 
-// wire is the report as servers take it.
+// wire returns the report in the form that servers take.
 func (r *report) wire() structs.ContainerReport {
 	out := structs.ReportOf(r.Ref)
 	out.Observed, out.Refused = r.Observed, r.Refused
@@ -53,19 +53,19 @@ func newReporter(log hclog.Logger, send func(context.Context, structs.StatusRepo
 	return &reporter{send: send, log: log, wake: make(chan struct{}, 1), latest: make(map[structs.Ref]*observation)}
 }
 
-// register begins a new registration: everything is told again, so that the
-// servers see the truth whatever they have lost. The sequence begins anew; it
-// needs no journal because each start of an agent registers.
+// register begins a new registration: everything is reported again, because the servers may
+// have lost it. Seq begins at 1 again. It needs no journal, because each start of an agent
+// registers.
 func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
-	r.registration, r.seq, r.fullUntold = registration, 0, r.full
-	r.copiesUntold = r.copies.Count > 0
+	r.registration, r.seq, r.fullUnsent = registration, 0, r.full
+	r.copiesUnsent = r.copies.Count > 0
 	r.mu.Unlock()
 	r.repeat()
 }
 
-// repeat tells everything again. Servers that send all of a host's assignments
-// may have given it up meanwhile, and no longer believe what they were told.
+// repeat reports everything again. Servers that send a full answer may have taken the host
+// for lost meanwhile, and then no longer trust earlier reports.
 func (r *reporter) repeat() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,8 +75,8 @@ func (r *reporter) repeat() {
 	r.wakeUp()
 }
 
-// observe tells of a workload. What was told already isn't told again, unless
-// the caller wants to know when it is taken.
+// observe reports a workload. An unchanged observation is reported again only if taken is
+// not nil.
 func (r *reporter) observe(report report, taken func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,36 +94,36 @@ func (r *reporter) observe(report report, taken func()) {
 	r.wakeUp()
 }
 
-// networks tells whether the host has no room for another project's network.
-func (r *reporter) networks(full bool) {
+// setNetworksFull reports whether the host has no room for another project's network.
+func (r *reporter) setNetworksFull(full bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full == full {
 		return
 	}
-	r.full, r.fullUntold = full, true
+	r.full, r.fullUnsent = full, true
 	r.wakeUp()
 	if full && r.filled != nil {
 		r.filled()
 	}
 }
 
-// networksFull reports what networks has told last.
+// networksFull returns the last value of setNetworksFull.
 func (r *reporter) networksFull() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.full
 }
 
-// copied tells which containers are copies.
-func (r *reporter) copied(now structs.Copies) {
+// setCopies reports which containers are copies.
+func (r *reporter) setCopies(now structs.Copies) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.copies, r.copiesUntold = now, true
+	r.copies, r.copiesUnsent = now, true
 	r.wakeUp()
 }
 
-// forget stops telling of a workload.
+// forget stops reporting a workload.
 func (r *reporter) forget(whole structs.Ref) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,8 +144,8 @@ func (r *reporter) wakeUp() {
 	}
 }
 
-// next takes the next report off the queue, with what to call, by workload,
-// when it is taken.
+// next takes the next report off the queue. taken has, by workload, the functions to call
+// when a server has taken the report.
 func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]func(), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,16 +170,16 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.fullUntold && !r.copiesUntold {
+	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent {
 		return report, nil, false
 	}
-	if r.fullUntold {
+	if r.fullUnsent {
 		full := r.full
-		report.NetworksFull, r.fullUntold = &full, false
+		report.NetworksFull, r.fullUnsent = &full, false
 	}
-	if r.copiesUntold {
+	if r.copiesUnsent {
 		copies := r.copies
-		report.Copies, r.copiesUntold = &copies, false
+		report.Copies, r.copiesUnsent = &copies, false
 		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
@@ -187,12 +187,12 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 	return report, taken, true
 }
 
-// restore puts back what a report of an ended registration said, unless
-// something newer is known.
+// restore queues the content of a report of an ended registration again, unless something
+// newer is known.
 func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.copiesUntold = r.copiesUntold || report.Copies != nil
+	r.copiesUnsent = r.copiesUnsent || report.Copies != nil
 	for _, c := range report.Containers {
 		key := keyOf(c.Ref())
 		o := r.latest[key]

@@ -17,7 +17,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeServer is the servers' side of an agent: enough of it to lie well.
+// fakeServer is the servers' side of an agent, with faults that tests choose.
 type fakeServer struct {
 	*httptest.Server
 	t testing.TB
@@ -30,24 +30,24 @@ type fakeServer struct {
 	registration uint64
 	secret       string
 	registers    []structs.HostRegister
-	noGossip     bool // there are too many hosts for it
+	noGossip     bool // the servers advise against gossip
 	polls        []poll
 	reports      []structs.StatusReport
-	told         map[string]structs.ContainerReport
+	reported     map[string]structs.ContainerReport
 	want         map[string]structs.Assignment
-	at           map[string]uint64 // index at which want changed
+	at           map[string]uint64 // the index at which want changed
 	offers       []structs.SessionOffer
 	unconfirmed  bool
 	lease        time.Duration
-	bay          *string        // that has the host; nil: it isn't told
+	bay          *string        // the host's bay; nil: the answers don't name it
 	mute         bool           // polls are not acknowledged
-	deny         *structs.Error // answers registrations; nil for none
+	deny         *structs.Error // the answer to registrations; nil for none
 	lineage      string
 	diverged     func(structs.Following) bool // nil: no agent has followed another history
 	pending      bool
 	quarantine   map[structs.QuarantineRef]structs.Quarantined
 	decidedAt    map[structs.QuarantineRef]uint64
-	refuse       func(path string) int // status to answer instead, 0 for none
+	refuse       func(path string) int // the status to answer instead; 0 for none
 	garble       func([]byte) []byte   // changes the answers to polls; nil for none
 	dialed       chan *websocket.Conn
 }
@@ -62,7 +62,7 @@ type poll struct {
 func newFakeServer(t testing.TB) *fakeServer {
 	s := &fakeServer{
 		t: t, changed: make(chan struct{}), cluster: "c1", index: 10,
-		told: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
+		reported: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
 		dialed: make(chan *websocket.Conn, 10), lineage: structs.NewID(),
 		quarantine: map[structs.QuarantineRef]structs.Quarantined{}, decidedAt: map[structs.QuarantineRef]uint64{},
 	}
@@ -89,7 +89,7 @@ func newFakeServer(t testing.TB) *fakeServer {
 	return s
 }
 
-// change changes the server's state under its lock, and wakes polls.
+// change calls f under the server's lock, and wakes polls.
 func (s *fakeServer) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *fakeServer) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// polled returns how many polls have come.
+// polled returns the number of polls so far.
 func (s *fakeServer) polled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,8 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	s.registers = append(s.registers, req)
 	if s.deny != nil {
 		w.WriteHeader(http.StatusConflict)
-		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []structs.ErrorItem{{Code: s.deny.Kind + "." + string(s.deny.Code), Detail: s.deny.Msg}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []structs.ErrorItem{{Code: s.deny.Kind + "." + string(s.deny.Code),
+			Detail: s.deny.Msg}}})
 		return
 	}
 	if s.secret == "" && req.JoinToken != "token" || s.secret != "" && s.secret != req.Secret {
@@ -134,7 +135,8 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	s.secret = req.Secret
 	s.registration++
 	answer := structs.HostRegistered{
-		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second, Lease: s.lease, NoGossip: s.noGossip,
+		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second,
+		Lease: s.lease, NoGossip: s.noGossip,
 	}
 	if s.diverged != nil && s.diverged(req.Follows) {
 		s.pending = true
@@ -143,7 +145,7 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// decide is an operator's decision of what is in quarantine.
+// decide sets an operator's decision about a placement in quarantine.
 func (s *fakeServer) decide(ref structs.QuarantineRef, a structs.Adoption) {
 	s.change(func() {
 		k := s.quarantine[ref]
@@ -174,7 +176,7 @@ func (s *fakeServer) quarantined(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(structs.QuarantineReported{Index: s.index})
 }
 
-// known checks an agent's identity.
+// known checks an agent's credentials.
 func (s *fakeServer) known(w http.ResponseWriter, r *http.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,26 +210,28 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("sent") != "" {
 		sent = number("sent")
 	}
-	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait, sent: sent, registration: r.Header.Get("X-Magnum-Registration")}
+	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait, sent: sent,
+		registration: r.Header.Get("X-Magnum-Registration")}
 	s.mu.Lock()
 	s.polls = append(s.polls, p)
 	at := structs.Following{ClusterID: s.cluster, Incarnation: p.incarnation, Lineage: r.FormValue("lineage")}
 	if at.Lineage != "" {
 		at.Index = number("seen")
 	}
-	parted := s.diverged != nil && s.diverged(at)
+	diverged := s.diverged != nil && s.diverged(at)
 	s.mu.Unlock()
-	if parted {
+	if diverged {
 		http.Error(w, "another history", http.StatusConflict)
 		return
 	}
 	for timeout := time.After(wait); ; {
 		s.mu.Lock()
-		if r.Context().Err() != nil { // offers are for one who listens
+		if r.Context().Err() != nil { // an offer is sent only to a poll that still waits
 			s.mu.Unlock()
 			return
 		}
-		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay}
+		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0,
+			Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay}
 		for id, a := range s.want {
 			if p.index == 0 || s.at[id] > p.index {
 				answer.Assignments = append(answer.Assignments, a)
@@ -275,7 +279,7 @@ func (s *fakeServer) status(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.reports = append(s.reports, report)
 	for _, c := range report.Containers {
-		s.told[c.ContainerID] = c
+		s.reported[c.ContainerID] = c
 		if a := s.want[c.ContainerID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
 			delete(s.want, c.ContainerID)
 		}
@@ -309,10 +313,10 @@ func (s *fakeServer) offer(o structs.SessionOffer) *websocket.Conn {
 	}
 }
 
-// patience is how long a condition may take to become true.
+// patience is the longest wait for a condition.
 const patience = 20 * time.Second
 
-// eventually waits for ok, which runs under the server's lock.
+// eventually waits until ok is true. ok is called under the server's lock.
 func (s *fakeServer) eventually(what string, ok func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
@@ -325,18 +329,18 @@ func (s *fakeServer) eventually(what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.t.Fatalf("not within %s: %s; told %+v", patience, what, s.told)
+			s.t.Fatalf("not within %s: %s; reported %+v", patience, what, s.reported)
 		}
 	}
 }
 
-// is waits until the server was told of the status.
+// is waits until the last report of the container has the status.
 func (s *fakeServer) is(id string, status structs.ContainerStatus) {
 	s.t.Helper()
-	s.eventually(id+" is "+string(status), func() bool { return s.told[id].Status == status })
+	s.eventually(id+" is "+string(status), func() bool { return s.reported[id].Status == status })
 }
 
-// running is an agent that runs, and its end.
+// running is a running agent.
 type running struct {
 	t      testing.TB
 	cancel context.CancelFunc
@@ -356,10 +360,11 @@ func (r *running) stop() {
 	}
 }
 
-// runAgent runs an agent of the servers in dir until it is stopped.
+// runAgent runs an agent of the servers in dir until stop is called.
 func runAgent(t testing.TB, dir string, b backend.Backend, adapt func(*Config), servers ...*fakeServer) *running {
 	t.Helper()
-	conf := Config{DataDir: dir, Name: "h", JoinToken: "token", Backend: b, Backoff: 20 * time.Millisecond, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off})}
+	conf := Config{DataDir: dir, Name: "h", JoinToken: "token", Backend: b, Backoff: 20 * time.Millisecond,
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off})}
 	for _, s := range servers {
 		conf.Servers = append(conf.Servers, s.URL)
 	}

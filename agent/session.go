@@ -19,12 +19,12 @@ type dialer interface {
 	DialSession(ctx context.Context, server string, offer structs.SessionOffer) (*websocket.Conn, error)
 }
 
-// sessions are the logs, commands and copies that users have open on this host,
-// and what they ask of its images and volumes. Each is a WebSocket to the server
-// that has offered it, and ends with it.
+// sessions are the logs, commands, copies and requests about images and volumes that
+// users have open on this host. Each is a WebSocket to the server that has offered it,
+// and ends with it.
 type sessions struct {
 	features
-	clusterID string // of the host; set before the first is opened
+	clusterID string // of the host; set before the first session opens
 	dialer    dialer
 	engineID  func(context.Context, structs.Ref) string
 	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
@@ -36,8 +36,10 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string, again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string,
+	again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
+	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most),
+		live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.
@@ -70,22 +72,21 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 		}
 		return
 	}
-	// What a user has left ends with the connection. One goroutine reads it,
-	// and its end ends the work. While too much input is unread, that goroutine
-	// waits, and another one probes whether the user is still there. Only the
-	// connection's own end ends the reading, because a read that is given up
-	// breaks the connection.
+	// The work ends when the user leaves, which the end of the connection shows. One
+	// goroutine reads the connection. While too much input is unread, that goroutine waits,
+	// and a second one probes whether the user is still there. The reading is never
+	// cancelled, because that breaks the connection.
 	work, leave := context.WithCancel(ctx)
 	defer leave()
 	in := newInput()
 	c := &channel{conn: conn, ctx: ctx}
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	var readers sync.WaitGroup
+	readers.Go(func() {
 		defer leave()
 		in.read(ctx, conn)
 	})
-	watching.Go(func() {
-		// Output of no bytes: servers pass it on, so that it reaches the user.
+	readers.Go(func() {
+		// Servers relay empty output, so that it reaches the user.
 		if in.probe(work, func() error { return c.send(structs.ChannelStdout, nil) }) != nil {
 			leave()
 		}
@@ -93,8 +94,8 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 	defer func() {
 		in.close()
 		leave()
-		_ = conn.CloseNow() // the other side may be gone: there is nobody to tell
-		watching.Wait()
+		_ = conn.CloseNow() // the other side may be gone
+		readers.Wait()
 	}()
 	last, err := s.run(work, c, in, offer)
 	if work.Err() != nil {
@@ -112,13 +113,14 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 	}
 }
 
-// run does what the session is for, and returns its last message.
+// run serves the session, and returns its last message.
 func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
+		return structs.Control{}, structs.Errorf(structs.CodeUnavailable,
+			"the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
 	}
 	ref := offer.Ref()
 	if ref.ID == "" {
@@ -126,12 +128,13 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	}
 	engineID := s.engineID(ctx, ref)
 	if engineID == "" {
-		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more", ref.Kind, ref.ID)
+		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more",
+			ref.Kind, ref.ID)
 	}
 	return s.serveKind(ctx, c, in, engineID, offer)
 }
 
-// channel writes to a session's connection.
+// channel writes messages to a session's connection.
 type channel struct {
 	conn *websocket.Conn
 	ctx  context.Context
@@ -139,7 +142,7 @@ type channel struct {
 	mu sync.Mutex
 }
 
-// maxChunk is how much output one message carries.
+// maxChunk is the most output in one message, in bytes.
 const maxChunk = 32 << 10
 
 // send writes one message.

@@ -7,8 +7,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// serveHost does what a session about the host is for, and returns its last
-// message.
+// serveHost serves a session about the host, and returns its last message.
 func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
@@ -50,14 +49,14 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 	return structs.Control{}, errKind(offer.Kind)
 }
 
-// pullImage tells of the pull as fast as its user listens: containers may wait
-// for the same one.
+// pullImage sends the progress as fast as the user reads it. The pull doesn't wait for
+// the user, because containers may wait for the same pull.
 func (s *sessions) pullImage(ctx context.Context, w io.Writer, offer structs.SessionOffer) error {
-	newest, told := make(chan string, 1), make(chan struct{})
+	newest, written := make(chan string, 1), make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(written)
 		for sentence := range newest {
-			_, _ = io.WriteString(w, sentence) // one who has left ends ctx
+			_, _ = io.WriteString(w, sentence) // the user's leaving ends ctx
 		}
 	}()
 	err := s.images.PullImage(ctx, offer.Image, offer.Registry, func(sentence string) {
@@ -68,19 +67,20 @@ func (s *sessions) pullImage(ctx context.Context, w io.Writer, offer structs.Ses
 			default:
 			}
 			select {
-			case <-newest: // an older one that nobody has taken
+			case <-newest: // drop an older sentence
 			default:
 			}
 		}
 	})
 	close(newest)
-	<-told
+	<-written
 	return err
 }
 
-var errImageFile = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that a load takes; save fewer images into it", int64(structs.MaxImageFile))
+var errImageFile = structs.Errorf(structs.CodeTooLarge,
+	"the archive has more than %d bytes, the most that a load takes; save fewer images into it", int64(structs.MaxImageFile))
 
-// answer writes one document unless there is an error.
+// answer writes v as one document, or returns err.
 func answer(w io.Writer, v any, err error) error {
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func hostKind(k structs.SessionKind, adapt func(*structs.SessionOffer)) structs.
 	return o
 }
 
-// document reads the document that a session has answered with.
+// document decodes the document of a session.
 func document[T any](t *testing.T, got said) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil || !got.last.Done {
@@ -42,7 +42,7 @@ func imageNamesOf(t *testing.T, s *fakeServer) []string {
 }
 
 func TestImageSessions(t *testing.T) {
-	s, fake, _ := catHost(t, false) // whose container uses the fake's own image
+	s, fake, _ := catHost(t, false) // its container uses the fake's own image
 	want := func(names ...string) {
 		t.Helper()
 		slices.Sort(names)
@@ -86,7 +86,7 @@ func TestImageSessions(t *testing.T) {
 	}
 	want(backendtest.Image, "loaded:1", "pushed:1")
 
-	// One that is left half-way is not loaded.
+	// An archive that breaks off is not loaded.
 	half, err := backendtest.ImageArchive("half:1", 100_000)
 	if err != nil {
 		t.Fatal(err)
@@ -122,11 +122,13 @@ func TestVolumeSessions(t *testing.T) {
 	s.is("a", structs.ContainerRunning)
 	list := func(project string) []structs.Volume {
 		t.Helper()
-		return document[[]structs.Volume](t, listen(t, s.offer(hostKind(structs.SessionVolumeList, func(o *structs.SessionOffer) { o.ProjectID = project }))))
+		return document[[]structs.Volume](t, listen(t,
+			s.offer(hostKind(structs.SessionVolumeList, func(o *structs.SessionOffer) { o.ProjectID = project }))))
 	}
 	remove := func(project, name string) structs.Control {
 		t.Helper()
-		return listen(t, s.offer(hostKind(structs.SessionVolumeDelete, func(o *structs.SessionOffer) { o.ProjectID, o.Volume = project, name }))).last
+		return listen(t, s.offer(hostKind(structs.SessionVolumeDelete,
+			func(o *structs.SessionOffer) { o.ProjectID, o.Volume = project, name }))).last
 	}
 	if all := list("p"); len(all) != 1 || all[0].Name != "data" || !slices.Equal(all[0].UsedBy, []string{"a"}) {
 		t.Fatalf("volumes are %+v", all)
@@ -137,7 +139,8 @@ func TestVolumeSessions(t *testing.T) {
 	for _, c := range []struct {
 		project, name string
 		want          structs.Code
-	}{{"p", "data", structs.CodeConflict}, {"p", "none", structs.CodeNotFound}, {"other", "data", structs.CodeNotFound}, {"", "data", structs.CodeInvalid}, {"p", "", structs.CodeInvalid}} {
+	}{{"p", "data", structs.CodeConflict}, {"p", "none", structs.CodeNotFound}, {"other", "data", structs.CodeNotFound}, {"", "data",
+		structs.CodeInvalid}, {"p", "", structs.CodeInvalid}} {
 		if got := remove(c.project, c.name); got.Code != c.want {
 			t.Errorf("deletion of %q of project %q gives %+v, want %s", c.name, c.project, got, c.want)
 		}
@@ -151,10 +154,11 @@ func TestVolumeSessions(t *testing.T) {
 	}
 }
 
-func TestHostSessionsRefuseWhatTheyDontKnow(t *testing.T) {
+func TestHostSessionsRefuseUnknownKinds(t *testing.T) {
 	s, _, _ := catHost(t, false)
 	for _, k := range []structs.SessionKind{"image_paint", structs.SessionImagePull, structs.SessionLogs} {
-		if got := listen(t, s.offer(hostKind(k, nil))); got.last.Code != structs.CodeInvalid || !strings.Contains(got.last.Error, string(k)) {
+		if got := listen(t, s.offer(hostKind(k, nil))); got.last.Code != structs.CodeInvalid ||
+			!strings.Contains(got.last.Error, string(k)) {
 			t.Errorf("%s gives %+v", k, got.last)
 		}
 	}

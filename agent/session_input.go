@@ -12,16 +12,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxInput is how much standard input is kept for a process that doesn't read
-// it yet. Beyond it the session's connection isn't read: the sender waits, and
-// the end of the connection has to be probed for.
+// maxInput is how much unread standard input is kept, in bytes. Beyond it the session's
+// connection isn't read: the sender waits, and the user's leaving has to be probed for.
 const maxInput = 256 << 10
 
 // probeEvery is the pause between two probes of a connection that isn't read.
 const probeEvery = 250 * time.Millisecond
 
-// input is what comes from a session's user: standard input, to be read like a
-// file, and sizes of the terminal. One goroutine feeds it, one reads it.
+// input is what a session's user sends: standard input, to be read like a file, and sizes
+// of the terminal. One goroutine feeds it, one reads it.
 type input struct {
 	resize chan structs.Resize // the newest size
 
@@ -29,10 +28,10 @@ type input struct {
 	changed *sync.Cond
 	buf     []byte
 	ended   bool // there will be no more
-	told    bool // that it has ended: the user has said so
+	eof     bool // the user has sent the end of input
 	closed  bool // nobody reads any more
 
-	stalled chan bool // whether feed waits: the newest word, for probe
+	stalled chan bool // whether feed waits: the newest value, for probe
 }
 
 func newInput() *input {
@@ -41,7 +40,7 @@ func newInput() *input {
 	return in
 }
 
-// read takes in messages until the connection ends.
+// read takes messages until the connection ends.
 func (in *input) read(ctx context.Context, conn *websocket.Conn) {
 	defer in.end()
 	for {
@@ -55,8 +54,8 @@ func (in *input) read(ctx context.Context, conn *websocket.Conn) {
 	}
 }
 
-// take takes in one message. One that makes no sense is ignored: a newer
-// client may send more.
+// take takes one message. Unknown messages are ignored, because a newer client may send
+// more.
 func (in *input) take(channel byte, body []byte) {
 	switch channel {
 	case structs.ChannelStdin:
@@ -68,13 +67,13 @@ func (in *input) take(channel byte, body []byte) {
 		}
 		if c.EOF {
 			in.mu.Lock()
-			in.told = true
+			in.eof = true
 			in.mu.Unlock()
 			in.end()
 		}
 		if c.Resize != nil {
 			select {
-			case <-in.resize: // an older one that nobody has taken
+			case <-in.resize: // drop an older size
 			default:
 			}
 			in.resize <- *c.Resize
@@ -87,11 +86,11 @@ func (in *input) feed(b []byte) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(in.buf) >= maxInput && !in.closed {
-		in.tellStalled(true)
+		in.setStalled(true)
 		for len(in.buf) >= maxInput && !in.closed {
 			in.changed.Wait()
 		}
-		in.tellStalled(false)
+		in.setStalled(false)
 	}
 	if in.closed || in.ended {
 		return
@@ -100,18 +99,18 @@ func (in *input) feed(b []byte) {
 	in.changed.Broadcast()
 }
 
-// tellStalled tells probe whether the connection is read.
-func (in *input) tellStalled(stalled bool) {
+// setStalled says to probe whether feed waits.
+func (in *input) setStalled(stalled bool) {
 	select {
-	case <-in.stalled: // an older word that nobody has taken
+	case <-in.stalled: // drop an older value
 	default:
 	}
 	in.stalled <- stalled
 }
 
-// probe calls send again and again while the connection isn't read, until ctx
-// ends or send fails. What is sent to a peer that has left is refused, while its
-// leaving stands behind the unread input and may never be seen.
+// probe calls send repeatedly while the connection isn't read, until ctx ends or send
+// fails. A peer that has left refuses what is sent, while the end of the connection is
+// behind the unread input and can't be seen.
 func (in *input) probe(ctx context.Context, send func() error) error {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -142,7 +141,7 @@ func (in *input) end() {
 	in.changed.Broadcast()
 }
 
-// close drops what is unread and lets nobody wait any more.
+// close drops unread input and ends all waiting.
 func (in *input) close() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -163,20 +162,20 @@ func (in *input) Read(p []byte) (int, error) {
 	n := copy(p, in.buf)
 	in.buf = in.buf[n:]
 	if len(in.buf) == 0 {
-		in.buf = nil // its room is free again
+		in.buf = nil // free the memory
 	}
 	in.changed.Broadcast()
 	return n, nil
 }
 
-// whole returns a reader of standard input for which an end that the user did
-// not tell is an error: half an archive is none.
+// whole returns a reader of standard input. It fails if input ends without the user's
+// word: half an archive is none.
 func (in *input) whole() io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		n, err := in.Read(p)
 		in.mu.Lock()
 		defer in.mu.Unlock()
-		if err != nil && !in.told {
+		if err != nil && !in.eof {
 			err = structs.Errorf(structs.CodeInvalid, "the archive was cut short: %w", io.ErrUnexpectedEOF)
 		}
 		return n, err

@@ -9,9 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// serveKind does what a session of the offer's kind is for, and returns its
-// last message.
-func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) (structs.Control, error) {
+// serveKind serves a session about a container, and returns its last message.
+func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) (structs.Control,
+	error) {
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
@@ -29,7 +29,7 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 		size := structs.Resize{Width: offer.Exec.Width, Height: offer.Exec.Height}
 		ends := streams(c, in, offer.Exec)
 		ends.Unstarted = offer.Unstarted
-		// Servers that don't know the message drop it, and who has left ends ctx.
+		// Servers that don't know the message drop it. The user's leaving ends ctx.
 		ends.Attached = func() { _ = c.control(structs.Control{Attached: true}) }
 		code, err := s.consoles.Attach(ctx, engineID, size, ends)
 		if code == nil {
@@ -58,7 +58,7 @@ func errKind(kind structs.SessionKind) error {
 	return structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q, or the offer lacks its request; upgrade it", kind)
 }
 
-// streams are the ends of a session's process.
+// streams returns the ends of a session's process.
 func streams(c *channel, in *input, req *structs.ExecRequest) backend.ExecStreams {
 	s := backend.ExecStreams{Stdout: c.writer(structs.ChannelStdout), Stderr: c.writer(structs.ChannelStderr), Resize: in.resize}
 	if req.Stdin {
@@ -67,7 +67,7 @@ func streams(c *channel, in *input, req *structs.ExecRequest) backend.ExecStream
 	return s
 }
 
-// writeJSON writes one document.
+// writeJSON writes v as one document.
 func writeJSON(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -77,16 +77,17 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// capped is one end of an archive's copy, and fails beyond what is copied at a
-// time: an archive in full is never in memory, nor its size known before.
+// capped copies an archive and fails beyond left bytes. An archive is never in memory as a
+// whole, and its size isn't known before.
 type capped struct {
 	r    io.Reader
 	w    io.Writer
 	left int64 // bytes
-	over error // what it fails with
+	over error // the error beyond left
 }
 
-var errArchive = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
+var errArchive = structs.Errorf(structs.CodeTooLarge,
+	"the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
 
 func (c *capped) take(n int) error {
 	if c.left -= int64(n); c.left < 0 {

@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// catHost runs an agent with container a, whose process answers what it reads.
-// tty says whether it has a terminal.
+// catHost runs an agent with container a, whose process echoes its input. tty says
+// whether it has a terminal.
 func catHost(t *testing.T, tty bool) (*fakeServer, *backendtest.Fake, structs.Assignment) {
 	t.Helper()
 	s, fake := newFakeServer(t), backendtest.NewFake()
@@ -39,8 +39,8 @@ func kind(k structs.SessionKind, adapt func(*structs.SessionOffer)) structs.Sess
 	return o
 }
 
-// echo waits until the process answers; what is said before the agent has
-// joined its streams is lost.
+// echo writes until the process answers, because input before the streams are attached
+// is lost.
 func echo(t *testing.T, conn *websocket.Conn) {
 	t.Helper()
 	answers := make(chan error, 1)
@@ -89,8 +89,7 @@ func TestAttachSession(t *testing.T) {
 	}
 }
 
-// TestAttachBeforeTheStart: who is joined to a container before it is started has
-// all of its output.
+// TestAttachBeforeTheStart: an attachment before the start gets all output.
 func TestAttachBeforeTheStart(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	a := command(want("a", 1, structs.DesiredStopped), "echo one; echo bad >&2; exit 3")
@@ -114,7 +113,7 @@ func TestAttachBeforeTheStart(t *testing.T) {
 	}
 }
 
-// Without a terminal the end of the input ends a filter.
+// TestAttachSessionInputEnds: without a terminal the end of the input ends cat.
 func TestAttachSessionInputEnds(t *testing.T) {
 	s, _, _ := catHost(t, false)
 	conn := s.offer(kind(structs.SessionAttach, func(o *structs.SessionOffer) { o.Exec = &structs.ExecRequest{Stdin: true} }))
@@ -137,7 +136,8 @@ func TestStatsAndTopSessions(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &top); err != nil || len(top.Processes) != 1 || !got.last.Done {
 		t.Fatalf("top is %+v: %v", got, err)
 	}
-	if got = listen(t, s.offer(kind(structs.SessionTop, func(o *structs.SessionOffer) { o.Args = "--none" }))); got.last.Code != structs.CodeInvalid {
+	if got = listen(t, s.offer(kind(structs.SessionTop,
+		func(o *structs.SessionOffer) { o.Args = "--none" }))); got.last.Code != structs.CodeInvalid {
 		t.Fatalf("top with unknown arguments gives %+v", got.last)
 	}
 	conn := s.offer(kind(structs.SessionStats, func(o *structs.SessionOffer) { o.Stream = true }))
@@ -158,8 +158,8 @@ func TestStatsAndTopSessions(t *testing.T) {
 	}
 }
 
-// fileArchive is a tar stream of one file of x's. It is made as it is read: the
-// largest would be a burden in memory.
+// fileArchive returns a tar stream of one file of x's. It is generated while it is
+// read, because the largest would need too much memory.
 func fileArchive(t *testing.T, name string, size int) io.Reader {
 	t.Helper()
 	var header bytes.Buffer
@@ -182,8 +182,8 @@ func (xs) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// upload sends an archive as far as the agent takes it; one refused early ends
-// the connection.
+// upload sends an archive as far as the agent takes it. An early refusal ends the
+// connection.
 func upload(t *testing.T, conn *websocket.Conn, archive io.Reader) {
 	t.Helper()
 	chunk := make([]byte, 1+128<<10)
@@ -224,7 +224,8 @@ func TestArchiveSessions(t *testing.T) {
 	if n, err := io.Copy(io.Discard, r); n != size || err != nil {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
-	if got := listen(t, s.offer(at(structs.SessionArchiveGet, "/none"))); got.last.Code != structs.CodeNotFound || !strings.Contains(got.last.Error, "/none") {
+	if got := listen(t, s.offer(at(structs.SessionArchiveGet, "/none"))); got.last.Code != structs.CodeNotFound ||
+		!strings.Contains(got.last.Error, "/none") {
 		t.Errorf("a path that is not there gives %+v", got.last)
 	}
 	if got := put("/none", fileArchive(t, "x", 1)); got.last.Code != structs.CodeNotFound {
@@ -236,7 +237,7 @@ func TestArchiveSessions(t *testing.T) {
 	if got := listen(t, s.offer(kind(structs.SessionArchiveGet, nil))); got.last.Code != structs.CodeInvalid {
 		t.Errorf("an offer without a path gives %+v", got.last)
 	}
-	// One that is left half-way is not unpacked.
+	// An archive that breaks off is not unpacked.
 	conn := s.offer(at(structs.SessionArchivePut, "/tmp"))
 	whole, err := io.ReadAll(fileArchive(t, "half", size))
 	if err != nil {
@@ -257,8 +258,8 @@ func TestArchiveSessions(t *testing.T) {
 	}
 }
 
-// Without a connection in between, which takes the race detector many seconds for
-// so much; TestSessionsOnDocker has one.
+// TestTooLargeAnArchiveIsRefused uses no connection, which would take the race detector
+// too long for so much data; TestSessionsOnDocker has one.
 func TestTooLargeAnArchiveIsRefused(t *testing.T) {
 	_, fake, a := catHost(t, false)
 	engineID := fake.Seen.Containers()[ref(a)].EngineID

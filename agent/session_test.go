@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// said is what came over a session's connection until it ended.
+// said is what a session has sent until its end.
 type said struct {
 	stdout, stderr string
 	last           structs.Control
@@ -57,7 +57,7 @@ func say(t *testing.T, conn *websocket.Conn, channel byte, text string) {
 	}
 }
 
-// sessionHost runs an agent with container a, whose process has written.
+// sessionHost runs an agent with container a, whose process has written output.
 func sessionHost(t *testing.T, adapt func(*Config)) (*fakeServer, *backendtest.Fake, structs.Assignment) {
 	t.Helper()
 	s, fake := newFakeServer(t), backendtest.NewFake()
@@ -70,14 +70,16 @@ func sessionHost(t *testing.T, adapt func(*Config)) (*fakeServer, *backendtest.F
 }
 
 func exec(sid string, stdin bool, script ...string) structs.SessionOffer {
-	return structs.SessionOffer{SID: sid, Kind: structs.SessionExec, ContainerID: "a", Epoch: 1, Exec: &structs.ExecRequest{Command: script, Stdin: stdin}}
+	return structs.SessionOffer{SID: sid, Kind: structs.SessionExec, ContainerID: "a", Epoch: 1,
+		Exec: &structs.ExecRequest{Command: script, Stdin: stdin}}
 }
 
 func logs(sid string, follow bool) structs.SessionOffer {
-	return structs.SessionOffer{SID: sid, Kind: structs.SessionLogs, ContainerID: "a", Epoch: 1, Logs: &structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1, Follow: follow}}
+	return structs.SessionOffer{SID: sid, Kind: structs.SessionLogs, ContainerID: "a", Epoch: 1,
+		Logs: &structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1, Follow: follow}}
 }
 
-func TestSessions(t *testing.T) {
+func TestLogsAndExecSessions(t *testing.T) {
 	s, fake, a := sessionHost(t, nil)
 	got := listen(t, s.offer(logs("1", false)))
 	if got.stdout != "one\n" || got.stderr != "bad\n" || !got.last.Done {
@@ -114,12 +116,13 @@ func TestSessions(t *testing.T) {
 	if got = listen(t, s.offer(missing)); got.last.Code != structs.CodeConflict {
 		t.Errorf("logs of an epoch that is not there gave %+v", got.last)
 	}
-	if got = listen(t, s.offer(structs.SessionOffer{SID: "7", Kind: "other", ContainerID: "a", Epoch: 1})); got.last.Code != structs.CodeInvalid {
+	if got = listen(t, s.offer(structs.SessionOffer{SID: "7", Kind: "other", ContainerID: "a",
+		Epoch: 1})); got.last.Code != structs.CodeInvalid {
 		t.Errorf("an unknown kind gave %+v", got.last)
 	}
 }
 
-// TestFollowGoesOnOverAReboot, and ends when the container is stopped.
+// TestFollowGoesOnOverAReboot: and ends when the container is stopped.
 func TestFollowGoesOnOverAReboot(t *testing.T) {
 	s, _, a := sessionHost(t, nil)
 	conn := s.offer(logs("1", true))
@@ -191,8 +194,8 @@ func TestTooManySessions(t *testing.T) {
 	}
 }
 
-// TestLeftSessionsLeaveNothing opens sessions whose users go, in every way,
-// and counts what stays.
+// TestLeftSessionsLeaveNothing: users leave sessions in every way, and nothing stays
+// behind.
 func TestLeftSessionsLeaveNothing(t *testing.T) {
 	s, _, _ := sessionHost(t, nil)
 	count := func() int { runtime.GC(); return runtime.NumGoroutine() }

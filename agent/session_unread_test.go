@@ -11,9 +11,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestUnreadInputDoesNotHideThatTheUserLeft opens sessions whose input nobody
-// reads, one after the other on a host that has room for one, and leaves each
-// while input is in flight.
+// TestUnreadInputDoesNotHideThatTheUserLeft opens sessions that don't read their input,
+// one after another on a host with room for one, and leaves each while input is in
+// flight.
 func TestUnreadInputDoesNotHideThatTheUserLeft(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	defer fake.Outside.HoldArchives()()
@@ -43,7 +43,7 @@ func TestUnreadInputDoesNotHideThatTheUserLeft(t *testing.T) {
 	}
 }
 
-// flood sends input until the agent reads no more of it, which a probe tells.
+// flood sends input until the agent stops reading it, which a probe shows.
 func flood(t *testing.T, conn *websocket.Conn) {
 	t.Helper()
 	sending := make(chan struct{})

@@ -4,8 +4,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// tell reports the container as it was last looked at.
-func (p *pass) tell() {
+// reportStatus reports the container as the last look saw it.
+func (p *pass) reportStatus() {
 	reason := p.task.rec.Reason
 	if !p.task.rec.Failed {
 		p.r.mu.Lock()
@@ -15,17 +15,17 @@ func (p *pass) tell() {
 	p.report(p.status(reason), nil)
 }
 
-// told is an observation of one epoch that was reported.
-type told struct {
+// reported is an observation of one epoch that was reported.
+type reported struct {
 	epoch uint64
 	structs.Observed
 }
 
-// tellAway says why nothing is done that was asked for: the engine can't be
-// asked. What was last seen of the container stands; how it is, nobody knows.
-func (p *pass) tellAway(err error) {
+// reportAway reports that the assignment waits for the engine. The last observation is
+// kept, marked as unconfirmed.
+func (p *pass) reportAway(err error) {
 	p.r.mu.Lock()
-	last, wanted := p.u.told, p.u.want != nil
+	last, wanted := p.u.reported, p.u.want != nil
 	p.r.mu.Unlock()
 	if !wanted {
 		return
@@ -35,7 +35,7 @@ func (p *pass) tellAway(err error) {
 		o = structs.Observed{Status: structs.ContainerCreating}
 	}
 	if o.Generation >= p.task.want.Generation {
-		return // nothing is owed
+		return // nothing waits for the engine
 	}
 	o.Failed, o.Reason = false, err.Error()+"; what was asked for is done once it does"
 	if o.Reason != last.Reason {
@@ -43,14 +43,14 @@ func (p *pass) tellAway(err error) {
 	}
 }
 
-// report sends an observation of the pass's container, or of the workload that it is
-// a part of. taken is called once a server has taken that very observation; nil for
-// nobody.
+// report sends an observation of the pass's container, or of the workload that the
+// container is a part of. taken is called once a server has taken exactly this
+// observation; may be nil.
 func (p *pass) report(o structs.Observed, taken func()) {
 	p.r.mu.Lock()
-	p.u.told, p.u.taken, p.u.refused = told{p.task.want.Epoch, o}, taken, p.refuses
+	p.u.reported, p.u.taken, p.u.refused = reported{p.task.want.Epoch, o}, taken, p.refuses
 	if p.u.ref.Part != "" {
-		p.r.reportLocked(p.u) // under the lock: two parts may have something to say at once
+		p.r.reportLocked(p.u) // under the lock: two parts may report at once
 		p.r.mu.Unlock()
 		return
 	}
@@ -58,7 +58,7 @@ func (p *pass) report(o structs.Observed, taken func()) {
 	p.r.observer.observe(report{Ref: p.task.ref(), Observed: o, Refused: p.refuses}, taken)
 }
 
-// status describes the container. A reason given goes before what can be seen.
+// status describes the container. A given reason takes precedence over an observed one.
 func (p *pass) status(reason string) structs.Observed {
 	p.r.mu.Lock()
 	held := p.u.reason

@@ -9,10 +9,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestJournalOfEarlierBuilds takes over an engine and a journal that a build has left
-// which knew of containers only, killed between an intent and its start: nothing is
-// made, started or stopped again but what was under way.
-func TestJournalOfEarlierBuilds(t *testing.T) {
+// TestJournalOfBuildsWithoutKindsIsRead takes over the engine and journal of a build
+// that knew only containers, killed between an intent and its start. Only the action in
+// progress is carried out.
+func TestJournalOfBuildsWithoutKindsIsRead(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.stop()
 		b, err := os.ReadFile("testdata/containers.journal")
@@ -28,7 +28,8 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			if id == "always" {
 				a.Spec.RestartPolicy.Name = structs.RestartAlways
 			}
-			c := backend.Container{Entry: backend.Entry{Ref: ref(a), EngineID: engineID, Name: backend.NameOf(ref(a)), CreatedAt: born}, SpecHash: backend.Hash(a.Spec), State: state}
+			c := backend.Container{Entry: backend.Entry{Ref: ref(a), EngineID: engineID, Name: backend.NameOf(ref(a)), CreatedAt: born},
+				SpecHash: backend.Hash(a.Spec), State: state}
 			if state != backend.StateCreated {
 				c.StartedAt = born
 			}
@@ -44,17 +45,17 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 		dying := put("dying", "e8", backend.StateCreated)
 		dying.Generation, dying.StartGeneration = 2, 2
 		h.start()
-		if at := h.rec.journal.position(); at != (seen{ClusterID: "c1", Incarnation: 1, Index: 42, Lineage: "l1", BayID: "b1"}) {
+		if at := h.rec.journal.position(); at != (position{ClusterID: "c1", Incarnation: 1, Index: 42, Lineage: "l1", BayID: "b1"}) {
 			t.Errorf("it has followed %+v", at)
 		}
 		all := []structs.Assignment{running, stopped, killed, always, dying}
-		h.full(true, all...) // without what is in quarantine
+		h.full(true, all...) // the answer doesn't name the quarantine
 		for _, a := range all {
 			status := structs.ContainerRunning
 			if a.Desired == structs.DesiredStopped {
 				status = structs.ContainerStopped
 			}
-			h.settled(a, status)
+			h.completed(a, status)
 			starts := 0
 			if a.ContainerID == "dying" {
 				starts = 1
@@ -65,7 +66,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			t.Errorf("%q was sent again", sent)
 		}
 		if got := h.last("always").RestartCount; got != 1 {
-			t.Errorf("%d restarts are told, want that of the journal", got)
+			t.Errorf("%d restarts are reported, want that of the journal", got)
 		}
 		h.counts(kept, 0, 0)
 		if c := h.fake.Seen.Containers()[ref(kept)]; c.State != backend.StateRunning {
@@ -74,7 +75,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 		if n := len(h.fake.Seen.Containers()); n != 6 {
 			t.Errorf("%d containers are there", n)
 		}
-		// The journal that is written now says the same.
+		// The rewritten journal says the same.
 		h.restart()
 		h.full(true, all...)
 		h.counts(dying, 1, 0)

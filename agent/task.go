@@ -7,25 +7,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// task is what is known of one placement of a unit: what is wanted of it, what the
-// journal has, and what the engine has. It writes the journal, and calls no engine. It
-// belongs to one goroutine.
+// task is what is known of one placement of a unit: the assignment, the journal's record,
+// and the engine's container. It writes the journal and calls no engine. It belongs to
+// one goroutine.
 type task struct {
-	journal *journal
-	unit    *unit              // only what never changes of it is read here
-	want    structs.Assignment // zero unless wanted
-	wanted  bool               // somebody has asked for the container
+	journal  *journal
+	unit     *unit              // only its constant fields are read here
+	want     structs.Assignment // zero unless wanted
+	assigned bool               // the unit has an assignment
 
 	rec   record // of want's placement
 	known bool   // rec was in the journal, and says what was carried out
 	cur   *backend.Container
-	old   *backend.Container // what it replaces, while that is there: the newest of them
+	old   *backend.Container // the newest earlier placement that is still there
 }
 
 // ref returns the placement.
 func (t *task) ref() structs.Ref { return t.unit.at(t.want.Epoch) }
 
-// keeps reports whether the process is wanted, or nobody can say so.
+// keeps reports whether the process is to stay alive, or nobody can say.
 func (t *task) keeps() bool {
 	if t.want.Unreadable != "" {
 		return t.want.Desired != structs.DesiredAbsent
@@ -33,8 +33,8 @@ func (t *task) keeps() bool {
 	return t.want.Desired == structs.DesiredRunning || t.want.Desired == structs.DesiredPaused
 }
 
-// pending reports whether an action asked for is still to be done, other than
-// a kill that was dealt with and what was refused for good.
+// pending reports whether an action is still to be carried out. A kill that was recorded
+// and a refusal for good don't count.
 func (t *task) pending() bool {
 	gen := t.want.Generation
 	if k := t.rec.Kill; k != nil && k.Generation == gen && gen == t.want.KillGeneration {
@@ -43,63 +43,62 @@ func (t *task) pending() bool {
 	return t.rec.Generation < gen || t.rec.Failed && !t.partly()
 }
 
-// starting reports whether a process that doesn't run, or is paused, is to be
-// started or woken: an action since the last one carried out asks for it, or
-// the last such try has failed. What a signal or limits came to is no reason.
+// starting reports whether a process that doesn't run, or is paused, is to be started or
+// unpaused. It is, if an action since the last completed generation asks for it, or if
+// the last such try has failed. The outcome of a signal or of limits is no reason.
 func (t *task) starting() bool {
 	gen := t.want.StartGeneration
-	if gen == 0 { // from servers that don't tell
+	if gen == 0 { // from servers that don't send it
 		return t.pending()
 	}
 	return t.rec.Generation < gen || t.rec.Failed && !t.partly()
 }
 
-// restarts reports whether the agent starts the process again that has ended by
-// itself.
+// restarts reports whether the agent itself restarts a process that has ended.
 func (t *task) restarts() bool {
 	if t.want.Spec == nil {
 		return false
 	}
 	policy := t.want.Spec.RestartPolicy
 	if policy.Always() || t.want.Spec.Exclusive == structs.ExclusiveNo {
-		return policy.Always() // on-failure is the engine's
+		return policy.Always() // the engine carries out on-failure
 	}
 	return policy.Name == structs.RestartOnFailure && t.cur.State == backend.StateExited && t.cur.ExitCode != 0 && !t.killed() &&
 		(policy.MaxRetries == 0 || t.rec.Tries < policy.MaxRetries)
 }
 
-// interrupted reports whether the process was ended by the agent because the
-// lease had ended, and has not run since.
+// interrupted reports whether the agent ended the process with its lease, and it has not
+// run since.
 func (t *task) interrupted() bool {
 	return t.rec.Lapsed != nil && t.rec.Lapsed.StartedAt.Equal(t.cur.StartedAt) && !t.cur.Live()
 }
 
-// refused says why the generation under way can't be carried out in full, and
-// what else it asks for is done all the same: a signal was not sent, or the
-// engine does not give the limits. "" if there is nothing of the kind.
+// refused says why the generation can't be carried out in full, although the rest of it
+// is: the signal was not sent, or the engine refuses the limits. "" if nothing was
+// refused.
 func (t *task) refused() string {
 	if k := t.rec.Kill; k != nil && k.Refused != "" && k.Generation == t.want.Generation && k.Generation == t.want.KillGeneration {
 		return k.Refused
 	}
 	if gen := t.want.LimitGeneration; gen != 0 && gen != t.want.Generation {
-		return "" // it was about something else, which is done
+		return "" // the generation was about something else, which is carried out
 	}
-	return t.rec.Denied // also from servers that don't tell
+	return t.rec.Denied // also from servers that don't send LimitGeneration
 }
 
-// partly reports whether the last generation has failed only as far as refused
-// says: the rest of it was done.
+// partly reports whether the last generation has failed only by what refused names: the
+// rest of it was carried out.
 func (t *task) partly() bool {
 	return t.rec.Reason == t.rec.Denied || t.rec.Kill != nil && t.rec.Reason == t.rec.Kill.Refused
 }
 
-// killed reports whether the last run of the process was sent a user's signal.
+// killed reports whether a user's signal was sent to the last run of the process.
 func (t *task) killed() bool {
 	k := t.rec.Kill
 	return k != nil && k.Refused == "" && t.cur != nil && k.StartedAt.Equal(t.cur.StartedAt)
 }
 
-// adopt takes the container that is there for the one that is wanted.
+// adopt takes over an existing container as the desired one.
 func (t *task) adopt() error {
 	changed := false
 	if !t.rec.Created {
@@ -112,11 +111,11 @@ func (t *task) adopt() error {
 		t.rec.Lease, changed = lease, true
 	}
 	if !t.known && t.want.Observed > t.rec.Generation {
-		// The journal is lost; what the servers have heard is still true.
+		// The journal was lost; what was reported to the servers is still true.
 		t.rec.Generation, changed = min(t.want.Observed, t.want.Generation), true
 	}
 	if in := t.rec.Intent; in != nil && !t.cur.StartedAt.Equal(in.StartedAt) {
-		// The start has happened, and the agent was gone before it could say so.
+		// The start has happened, and the agent was killed before it could record that.
 		if in.Generation < t.want.Generation || t.want.Desired == structs.DesiredRunning {
 			t.rec.Generation = max(t.rec.Generation, in.Generation)
 			t.rec.Reason = t.refused()
@@ -130,19 +129,19 @@ func (t *task) adopt() error {
 	return t.save()
 }
 
-// intend writes down that a start is about to come.
+// intend records that a start is about to happen.
 func (t *task) intend() error {
 	if in := t.rec.Intent; in != nil && in.Generation == t.want.Generation {
 		return nil
 	}
 	if t.rec.Intent == nil {
-		t.rec.Restarts += t.cur.RestartCount // the engine counts anew after a start
+		t.rec.Restarts += t.cur.RestartCount // the engine counts from 0 again after a start
 	}
 	t.rec.Intent = &intent{Generation: t.want.Generation, StartedAt: t.cur.StartedAt}
 	return t.save()
 }
 
-// deny notes why the engine does not give the limits, "" if it does.
+// deny records why the engine refuses the limits, "" if it doesn't.
 func (t *task) deny(reason string) error {
 	if t.rec.Denied == reason {
 		return nil
@@ -160,8 +159,8 @@ func (t *task) save() error {
 	return t.journal.put(t.rec)
 }
 
-// status describes the container. A reason given goes before what can be seen; held is
-// why what has failed is left alone, "" if it is not.
+// status describes the container. A given reason takes precedence over an observed one.
+// held is the reason of the current backoff, "" if there is none.
 func (t *task) status(reason, held string) structs.Observed {
 	o := structs.Observed{
 		Status: structs.ContainerError, Reason: reason,
@@ -179,7 +178,7 @@ func (t *task) status(reason, held string) structs.Observed {
 	o.Memory, o.MilliCPU, o.EngineID = c.Memory, c.MilliCPU, c.EngineID
 	o.RestartCount += c.RestartCount
 	if t.rec.Intent != nil {
-		o.RestartCount = t.rec.Restarts // the engine's count is in it already
+		o.RestartCount = t.rec.Restarts // it has the engine's count already
 	}
 	if !c.Live() && !c.FinishedAt.IsZero() {
 		code := c.ExitCode
@@ -216,8 +215,7 @@ func (t *task) status(reason, held string) structs.Observed {
 	return o
 }
 
-// startFailed reports whether a process that doesn't run should, but can't be
-// started.
+// startFailed reports whether a process that is desired running could not be started.
 func (t *task) startFailed(reason, held string) bool {
 	if t.want.Desired != structs.DesiredRunning {
 		return false
@@ -225,7 +223,7 @@ func (t *task) startFailed(reason, held string) bool {
 	return t.rec.Failed && !t.partly() || reason != "" && held == reason
 }
 
-// ended says how the process ended, which magnum did not do on its own.
+// ended says how the process has ended.
 func (t *task) ended() string {
 	c := t.cur
 	switch {
@@ -241,7 +239,7 @@ func (t *task) ended() string {
 	return fmt.Sprintf("its process has ended with exit code %d; its logs may say why", c.ExitCode)
 }
 
-// older returns the records of the container's earlier placements.
+// older returns the references of the earlier placements in the journal.
 func (t *task) older() []structs.Ref {
 	var refs []structs.Ref
 	for _, ref := range t.journal.refs() {

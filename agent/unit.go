@@ -8,45 +8,45 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// unit is one container on this host: a workload, or a part of one. The
+// unit is one container on this host: a workload without parts, or a part of one. The
 // reconciler's mu guards it.
 type unit struct {
-	ref    structs.Ref         // with no epoch
-	want   *structs.Assignment // with the part's spec; nil: no answer has named it
-	names  []string            // of all parts of the workload, of want
-	orphan bool                // want is the agent's own: a confirmed answer has not named it
-	have   map[uint64]string   // engine ids by epoch
-	// Others that carry the container's labels: by engine id, those of which the
-	// next pass finds out whose they are, with their epochs, and those that are
-	// copies; see copies.go.
+	ref    structs.Ref         // without epoch
+	want   *structs.Assignment // with the part's spec; nil if no answer has named the unit
+	names  []string            // the names of all parts of the workload in want
+	orphan bool                // want is the agent's own, because a confirmed answer did not name the unit
+	have   map[uint64]string   // the engine's IDs by epoch
+	// Other containers with the unit's labels, by the engine's ID: claims have epochs, and
+	// the next pass decides which of them are magnum's; copies aren't. See copies.go.
 	claims map[string]uint64
 	copies map[string]backend.Entry
 
 	busy  bool // a goroutine works on it
-	dirty bool // there may be something to do
+	dirty bool // a pass is due
 	timer *time.Timer
-	// interrupt, if not nil, ends the engine call under way if the new
-	// assignment makes its wait pointless.
+	// interrupt ends the engine call in progress if the new assignment makes its wait
+	// pointless; nil if there is none.
 	interrupt func(next structs.Assignment)
-	// unlease, if not nil, ends the stop under way if what is stopped has no lease any
-	// more: it has less time than its own timeout then.
+	// unlease ends the stop in progress if the container has no lease any more, because
+	// less time than its own stop timeout is left then; nil if there is none.
 	unlease func()
 
-	tries   int       // failures since the assignment last changed
-	hold    time.Time // what has failed isn't tried again before
-	reason  string    // of what has failed, while it is held
-	lacks   string    // the image for want of which it has failed
-	deaths  int       // quick ends in a row of a container that is restarted always
-	told    told      // what was last reported
-	taken   func()    // of a part: called when a server has taken that; nil for nobody
-	refused bool      // of a part: the host can't take it
-	leased  bool      // as of the last pass: something of it runs that needs a lease
-	ending  time.Time // when a process that was asked to end because the lease did is killed
+	tries        int       // failures since the assignment last changed
+	retryAt      time.Time // a failed action isn't tried again before
+	reason       string    // why it has failed, until the backoff is reset
+	missingImage string    // the image that could not be had; "" if nothing waits for an image
+	deaths       int       // quick ends in a row of a container with the restart policy always
+	reported     reported  // the last report
+	taken        func()    // of a part: called when a server has taken the last report; may be nil
+	refused      bool      // of a part: the host can't run it
+	leased       bool      // as of the last pass: a container of it runs that needs a lease
+	ending       time.Time // when a process that was asked to end because its lease ended is killed
 }
 
-// calmLocked ends all holding: something has succeeded, or something else is
-// asked for.
-func (u *unit) calmLocked() { u.tries, u.hold, u.reason, u.lacks = 0, time.Time{}, "", "" }
+// resetBackoffLocked resets the backoff after a success or a new assignment.
+func (u *unit) resetBackoffLocked() {
+	u.tries, u.retryAt, u.reason, u.missingImage = 0, time.Time{}, "", ""
+}
 
 // at returns the reference of one of the unit's placements.
 func (u *unit) at(epoch uint64) structs.Ref {
@@ -55,7 +55,7 @@ func (u *unit) at(epoch uint64) structs.Ref {
 	return ref
 }
 
-// epochs returns the epochs of what the engine has of the unit, be it proven or not.
+// epochs returns the epochs of all containers with the unit's labels, copies excepted.
 func (u *unit) epochs() map[uint64]bool {
 	epochs := make(map[uint64]bool, len(u.have)+len(u.claims))
 	for epoch := range u.have {
@@ -67,14 +67,14 @@ func (u *unit) epochs() map[uint64]bool {
 	return epochs
 }
 
-// exclusive reports whether the unit is wanted as an exclusive container, or may
-// be.
+// exclusive reports whether the unit is desired as an exclusive container. An
+// unreadable assignment counts as one.
 func (u *unit) exclusive() bool {
 	return u.want != nil && (u.want.Unreadable != "" || u.want.Spec != nil && u.want.Spec.Exclusive != structs.ExclusiveNo)
 }
 
-// overtakes reports whether another assignment has come than the one given. The next
-// pass follows it. The caller holds the reconciler's mu.
+// overtakes reports whether a newer assignment than a has come. The next pass follows
+// it. The caller holds the reconciler's mu.
 func (u *unit) overtakes(a *structs.Assignment) bool {
 	return u.want != nil && (u.want.Generation != a.Generation || u.want.Epoch != a.Epoch || u.want.Desired != a.Desired)
 }
@@ -82,7 +82,7 @@ func (u *unit) overtakes(a *structs.Assignment) bool {
 // units are the units of a host. The reconciler's mu guards them.
 type units struct {
 	all   map[structs.Ref]*unit   // by keyOf
-	parts map[structs.Ref][]*unit // those of a workload that has parts, by keyOf the whole
+	parts map[structs.Ref][]*unit // the parts of a workload with parts, by keyOf the whole
 }
 
 func newUnits() *units {
@@ -92,7 +92,7 @@ func newUnits() *units {
 // of returns the unit of a placement, nil if there is none.
 func (us *units) of(ref structs.Ref) *unit { return us.all[keyOf(ref)] }
 
-// ensure returns the unit of a placement, which is made if there is none.
+// ensure returns the unit of a placement. It makes one if there is none.
 func (us *units) ensure(ref structs.Ref) *unit {
 	key := keyOf(ref)
 	u := us.all[key]
@@ -106,7 +106,8 @@ func (us *units) ensure(ref structs.Ref) *unit {
 	return u
 }
 
-// siblings returns the units of all parts of a workload.
+// siblings returns the units of all parts of a workload, or that of the workload
+// itself.
 func (us *units) siblings(of structs.Ref) []*unit {
 	whole := keyOf(of.Whole())
 	if u := us.all[whole]; u != nil {
@@ -115,7 +116,7 @@ func (us *units) siblings(of structs.Ref) []*unit {
 	return us.parts[whole]
 }
 
-// tidy drops a unit that stands for nothing any more.
+// tidy drops a unit that has neither an assignment nor a container.
 func (us *units) tidy(u *unit) {
 	if u.busy || u.want != nil || len(u.have)+len(u.claims)+len(u.copies) > 0 || us.all[u.ref] != u {
 		return

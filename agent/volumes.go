@@ -14,11 +14,11 @@ import (
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
-// claimVolumes claims, once in the life of a data dir, the volumes that agents have
-// left on the engine which gave volumes no cluster. Only a host that was one of the
-// cluster's before is entitled to them: they may be another cluster's. It waits for the
-// engine, since a container must not get an empty volume in the place of one of these.
-// A backend without volumes, nil, has none to claim.
+// claimVolumes claims, once for a data directory, the volumes that earlier agents made
+// without a cluster's label. Only a host that was in the cluster before is entitled to
+// them, because they may belong to another cluster. It waits for the engine: without the
+// claim a container would get an empty volume instead. b is nil if the backend has no
+// volumes.
 func claimVolumes(ctx context.Context, dir *dataDir, b backend.Volumes, owner backend.Owner, entitled bool, log hclog.Logger) error {
 	if b == nil {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// volumesOf returns the names of the volumes that a cluster has on the engine.
+// volumesOf returns the names of a cluster's volumes on the engine.
 func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
 	t.Helper()
 	list, err := fake.ListVolumes(t.Context(), cluster, "")
@@ -27,12 +27,12 @@ func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
 	return strings.Join(names, " ")
 }
 
-// TestEarlierVolumesAreClaimedOnce: by the agent of a host that was there before,
-// however long the engine is away; never by one that is new.
+// TestEarlierVolumesAreClaimedOnce: by the agent of an existing host, however long the
+// engine is away; never by that of a new host.
 func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	settledHost(t, s, fake, dir)
-	// The data dir is as an earlier agent has left it.
+	runningHost(t, s, fake, dir)
+	// The data directory is that of an earlier agent.
 	if err := os.Remove(filepath.Join(dir, fileVolumes)); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 		t.Fatalf("it has claimed %q", got)
 	}
 
-	// Later ones are not its own.
+	// Later volumes without a cluster are not claimed.
 	fake.Outside.AddVolume("p", "late")
 	r = runAgent(t, dir, fake, nil, s)
 	s.eventually("it works again", func() bool { return len(s.registers) == 4 && s.polls[len(s.polls)-1].registration == "4" })
@@ -80,7 +80,8 @@ func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 	}
 }
 
-// TestSessionsSeeTheirClustersVolumes: a user's list and delete reach no other's.
+// TestSessionsSeeTheirClustersVolumes: a user's list and delete reach no other
+// cluster's volumes.
 func TestSessionsSeeTheirClustersVolumes(t *testing.T) {
 	s, fake := newFakeServer(t), fakeEngine("E1")
 	spec := backendtest.Sleeper()

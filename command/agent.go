@@ -206,7 +206,7 @@ func (a *agentSettings) readToken(dir string) error {
 	path := orDefault(a.tokenFile, filepath.Join(dir, "server", "join-token"))
 	b, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && agent.HasIdentity(a.agent.DataDir):
+	case errors.Is(err, fs.ErrNotExist) && agent.HasSecret(a.agent.DataDir):
 		return nil
 	case err != nil && a.tokenFile == "":
 		return usagef("no join token: give that of the cluster with -join-token or -join-token-file " +

@@ -1,11 +1,10 @@
-// Package backend says what an agent asks of the engine that runs its work.
+// Package backend declares what an agent needs from the engine that runs its workloads.
 //
-// Package agent is the only caller. It needs a Backend, which runs workloads;
-// Consoles, Images, Volumes and Networks are interfaces that a backend may
-// implement besides, and the agent finds them with a type assertion. agent/docker
-// implements all of them on the Docker engine, and backendtest holds one suite
-// for each, with an in-memory engine for tests. A backend decides nothing: it
-// starts, stops and removes only what the agent tells it to.
+// Package agent is the only caller. It needs a Backend, which runs workloads. Consoles,
+// Images, Volumes and Networks are optional interfaces of a backend; the agent finds them
+// by type assertion. agent/docker implements all of them on the Docker engine. Package
+// backendtest has a test suite for each, and an engine in memory. A backend decides
+// nothing: it starts, stops and removes only what the agent tells it to.
 package backend
 
 import (
@@ -16,27 +15,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Owner says whose containers are meant: the host's in its cluster. Every
-// container carries it in its labels; a backend never shows or touches one
-// of another owner.
+// Owner is a host of a cluster, as the owner of containers. Every container has its owner
+// in its labels. A backend never lists or touches a container of another owner.
 type Owner struct {
 	ClusterID string // UUID
 	HostID    string // UUID
 }
 
-// Entry is a container as List and events show it: enough to find it again.
+// Entry is a container as List and events show it.
 type Entry struct {
-	structs.Ref        // the placement, and the part of it that the container is
-	EngineID    string // the engine's own id; what all other calls take
-	Lease       bool   // it was made to run only under a lease; false also of those of an earlier build, which did not note it
+	structs.Ref        // the placement, or the part of it that the container is
+	EngineID    string // the engine's ID, which all other calls take
+	Lease       bool   // it runs only under a lease; false also for containers of builds that did not note it
 
-	// What tells containers of one Ref from each other; events don't say it.
+	// These tell the containers of one Ref apart; events don't set them.
 	Name      string    // the engine's
 	CreatedAt time.Time // by the engine
-	Inherited bool      // its labels are those of its image: it was made from one of magnum's containers, not by magnum
+	Inherited bool      // its labels come from its image: it was made from a container of magnum's, not by magnum
 }
 
-// State is what an engine says of a container's process.
+// State is the state of a container's process according to the engine.
 type State string
 
 // The states.
@@ -52,21 +50,23 @@ const (
 // Container is a container as the engine sees it now.
 type Container struct {
 	Entry
-	SpecHash     string // Hash of the spec that it was created from
-	State        State
-	ExitCode     int       // of the last run, if it has ended
-	OOMKilled    bool      // the last run ended because its memory did not suffice
-	StartedAt    time.Time // of the last run; zero if there was none
-	FinishedAt   time.Time // of the last run; zero if none has ended; after a quick one it may lie a moment before StartedAt
-	RestartCount int       // restarts by the engine's policy since the last Start
-	Addresses    []string  // in the project's network
+	SpecHash  string // Hash of the spec that it was created from
+	State     State
+	ExitCode  int       // of the last run, if it has ended
+	OOMKilled bool      // the last run ended because it needed more than its memory limit
+	StartedAt time.Time // of the last run; zero if there was none
+	// FinishedAt is of the last run; zero if none has ended. After a quick run it may be
+	// a moment before StartedAt.
+	FinishedAt   time.Time
+	RestartCount int      // restarts by the engine's policy since the last Start
+	Addresses    []string // in the project's network
 	Ports        []structs.Port
-	Error        string // what the engine says of a start that failed
+	Error        string // the engine's message about a start that failed
 	Limits
 	Health string // starting, healthy or unhealthy; "" without a healthcheck, or while no process runs
 }
 
-// Limits are what a container may use of its host.
+// Limits are the most that a container may use of its host.
 type Limits struct {
 	Memory   int64 // bytes; 0 means no limit
 	MilliCPU int64 // thousandths of a core; 0 means no limit
@@ -91,8 +91,8 @@ type CreateRequest struct {
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
 	Registry  *structs.Registry   // credentials for the pull of its image; nil means none
-	Fetched   bool                // FetchImage has just returned nil for the spec: the pull policy is served
-	Avoid     func() []netip.Addr // what a network that is made for the project must not have in it; nil for nothing
+	Fetched   bool                // FetchImage has just returned nil for the spec, so the pull policy is satisfied
+	Avoid     func() []netip.Addr // addresses that a network made for the project must not contain; nil for none
 }
 
 // EventKind says what happened to a container.
@@ -103,105 +103,102 @@ const (
 	EventCreated EventKind = "created"
 	EventRemoved EventKind = "removed"
 	EventChanged EventKind = "changed" // started, died, paused, renamed, ...
-	EventImage   EventKind = "image"   // an image has come: pulled, loaded, tagged
+	EventImage   EventKind = "image"   // an image was pulled, loaded or tagged
 )
 
-// Event says that something happened to a container, or to an image. It tells
-// where to look, not what is the case now.
+// Event says that something has happened to a container, or to an image. It says where to
+// look, not what is the case now.
 type Event struct {
 	Entry // zero for an image
 	Kind  EventKind
-	Image string // the image's name, as somebody has written it; "" if it is not known
+	Image string // the image's name as somebody has written it; "" if unknown
 }
 
-// Backend is what every engine has to offer: it describes itself and runs
-// workloads. All methods of all interfaces of this package may be called by many
-// goroutines at once, except that the agent makes the calls for one container one
-// after another (only Kill may come while Stop waits). Methods return a *Failure
-// whose Reason is one of the Err values of this package where one fits; ErrAway
-// can come from any of them, and says nothing about whether the call was carried
-// out.
+// Backend is what every engine provides. All methods of all interfaces of this package are
+// safe for concurrent use, but the agent makes the calls for one container one after
+// another, except for a Kill during a Stop. Methods return a *Failure, whose Reason is one
+// of the Err values of this package if one fits. Any method may return ErrAway, which does
+// not say whether the call was carried out.
 type Backend interface {
 	Host
 	Runtime
 
-	// Close frees what the backend holds. No call may be under way.
+	// Close releases resources. No call may be in progress.
 	Close() error
 }
 
 // Host describes the host and its engine.
 type Host interface {
-	// Fingerprint describes the host and its engine. The agent adds what
-	// the backend can't know: labels, addresses, its own version. Its Engine
-	// tells the engine from any other one.
+	// Fingerprint describes the host and its engine. Its Engine tells the engine from
+	// any other. The agent adds labels, addresses and its own version.
 	Fingerprint(ctx context.Context) (structs.Fingerprint, error)
 
-	// Owners returns whose containers the engine has, in whatever state, each once.
-	// Those don't count that have their labels from their image.
+	// Owners returns the owners of the engine's containers, in whatever state, each
+	// once. Containers that have their labels from their image don't count.
 	Owners(ctx context.Context) ([]Owner, error)
 }
 
 // Runtime runs workloads.
 type Runtime interface {
-	// List returns all containers of the owner, in whatever state, and those that
-	// carry the labels of one. Which of several of a Ref is magnum's, the agent knows.
+	// List returns all containers with the owner's labels, in whatever state, copies
+	// included. The agent knows which of several containers of a Ref is magnum's.
 	List(ctx context.Context, owner Owner) ([]Entry, error)
 
-	// Events calls ready once events are being recorded, and then event for
-	// each one of the owner's containers and of any image, from one goroutine. Nothing that
-	// happens after the call of ready is lost; something may come twice. It
-	// blocks until the stream ends, and returns why: never nil.
+	// Events calls ready once events are being recorded, and then event, from one
+	// goroutine, for each event of the owner's containers and of any image. No event
+	// after ready is lost; an event may come twice. Events blocks until the stream ends
+	// and returns the reason, which is never nil.
 	Events(ctx context.Context, owner Owner, ready func(), event func(Event)) error
 
 	// Inspect returns the container as it is now. ErrNotFound.
 	Inspect(ctx context.Context, engineID string) (*Container, error)
 
-	// FetchImage fetches the image of a spec as its pull policy says, as Create
-	// does. nil credentials mean none. ErrNoImage, ErrInvalid.
+	// FetchImage fetches the image of a spec as its pull policy says, as Create does.
+	// nil credentials mean none. ErrNoImage, ErrInvalid.
 	FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error
 
-	// Create makes the container, but doesn't start it. It first fetches the
-	// image as the spec's pull policy says, however long that takes;
-	// progress is called now and then with a sentence for the user. A
-	// registry that is away is asked a few times within seconds, and then the
-	// answer is ErrNoImage. All requests for one image share one fetch. If the container exists already and is the same
-	// (owner, ref, spec), it is returned: Create may be repeated.
-	// ErrNoImage, ErrNameTaken, ErrInvalid, ErrNoNetwork: the engine has
-	// containers of so many projects that there is no network for this one's.
+	// Create creates the container and doesn't start it. It first fetches the image as
+	// the spec's pull policy says, however long that takes. It calls progress
+	// repeatedly with a sentence for the user. It asks a registry that is away a few
+	// times within seconds and then returns ErrNoImage. All requests for one image
+	// share one fetch. If a container with the same owner, ref and spec exists, Create
+	// returns that: Create may be repeated. ErrNoImage, ErrNameTaken, ErrInvalid.
+	// ErrNoNetwork: no network is left for the project, because the engine has
+	// containers of too many projects.
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
-	// Start starts the process; nothing happens if it runs. ErrNotFound,
+	// Start starts the process. It does nothing if the process runs. ErrNotFound,
 	// ErrPortTaken.
 	Start(ctx context.Context, engineID string) error
 
-	// Stop asks the process to end, kills it after timeout, and returns when
-	// it has ended; nothing happens if it doesn't run. The engine won't
-	// restart it. A done ctx ends the wait only. ErrNotFound.
+	// Stop asks the process to end, kills it after timeout, and returns when it has
+	// ended. It does nothing if no process runs. The engine won't restart the process.
+	// The end of ctx ends only the wait. ErrNotFound.
 	Stop(ctx context.Context, engineID string, timeout time.Duration) error
 
-	// Kill ends the process at once; nothing happens if it doesn't run. The
-	// engine won't restart it. ErrNotFound.
+	// Kill ends the process at once. It does nothing if no process runs. The engine
+	// won't restart the process. ErrNotFound.
 	Kill(ctx context.Context, engineID string) error
 
-	// Signal sends the process a signal, such as SIGHUP; a SIGKILL is waited
-	// for. Whatever the signal, the engine won't restart the process at its
-	// next end, and it thaws it if it is frozen. ErrNotFound, ErrNotRunning,
-	// ErrInvalid for a name that the engine doesn't know.
+	// Signal sends the process a signal, such as SIGHUP, and waits for the end after a
+	// SIGKILL. After any signal, the engine won't restart the process at its next end.
+	// A frozen process is thawed. ErrNotFound, ErrNotRunning, ErrInvalid for a name
+	// that the engine doesn't know.
 	Signal(ctx context.Context, engineID, signal string) error
 
-	// Update changes the limits of the container, whether its process runs or
-	// not. ErrNotFound, ErrInvalid.
+	// Update changes the limits of the container, whether its process runs or not.
+	// ErrNotFound, ErrInvalid.
 	Update(ctx context.Context, engineID string, limits Limits) error
 
-	// Pause freezes the process; nothing happens if it is frozen.
+	// Pause freezes the process. It does nothing if the process is frozen.
 	// ErrNotFound, ErrNotRunning.
 	Pause(ctx context.Context, engineID string) error
 
-	// Unpause thaws the process; nothing happens if it isn't frozen.
+	// Unpause thaws the process. It does nothing if the process isn't frozen.
 	// ErrNotFound.
 	Unpause(ctx context.Context, engineID string) error
 
-	// Remove deletes the container, killing its process if it still has one.
-	// Named volumes stay; nothing happens if it does not exist.
+	// Remove removes the container, and kills its process if it has one. Named volumes
+	// stay. It does nothing if the container doesn't exist.
 	Remove(ctx context.Context, engineID string) error
 }

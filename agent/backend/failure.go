@@ -6,23 +6,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Why a call of a Backend failed, as far as the agent acts on it. Test with
-// errors.Is.
+// The reasons of failures on which the agent acts. Test with errors.Is.
 var (
 	ErrAway       = errors.New("engine away")           // the engine does not answer
-	ErrNotFound   = errors.New("no such container")     // removed, or never there
+	ErrNotFound   = errors.New("no such container")     // removed, or never created
 	ErrNotRunning = errors.New("container not running") // or paused
-	ErrNoImage    = errors.New("no such image")         // the registry says so or is away, or the pull policy forbids to ask
+	ErrNoImage    = errors.New("no such image")         // the registry has none or is away, or the pull policy forbids a pull
 	ErrNoPath     = errors.New("no such path")          // in the container
-	ErrNotDir     = errors.New("no directory")          // a path in the container that would have to be one
+	ErrNotDir     = errors.New("no directory")          // a path in the container that is not a directory
 	ErrNoVolume   = errors.New("no such volume")        // of the project
 	ErrInUse      = errors.New("in use")                // an image or a volume, by a container
 	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
-	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
+	ErrNameTaken  = errors.New("name taken")            // by another container
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
-	ErrNoNetwork  = errors.New("no network left")       // for another project
-	ErrTooSlow    = errors.New("read too slowly")       // a log that was rotated meanwhile
-	ErrInvalid    = errors.New("refused by the engine") // and will be again
+	ErrNoNetwork  = errors.New("no network left")       // for another project's network
+	ErrTooSlow    = errors.New("read too slowly")       // the log was rotated before it was read
+	ErrInvalid    = errors.New("refused by the engine") // a repeated call would be refused, too
 )
 
 // Failure is an error of a Backend.
@@ -51,7 +50,7 @@ func (f *Failure) Unwrap() []error {
 	return errs
 }
 
-// codeOf is the code that a user's session gets.
+// codeOf returns the code of a failure in a user's session.
 func codeOf(reason error) structs.Code {
 	switch reason {
 	case ErrAway, ErrTooSlow:

@@ -9,29 +9,28 @@ import (
 )
 
 // The labels of magnum's containers. Users can't set labels that begin with
-// LabelPrefix. A container that is a workload by itself has LabelContainer, as it
-// had before there were other kinds; a part of one of another kind has LabelKind,
-// LabelWorkload and LabelPart instead, so that agents of that time don't take it
-// for a container of theirs.
+// LabelPrefix. A container that is a workload by itself has LabelContainer. A part of a
+// workload of another kind has LabelKind, LabelWorkload and LabelPart instead, so that
+// agents that know only containers leave it alone.
 const (
 	LabelPrefix    = "magnum."
 	LabelCluster   = "magnum.cluster"   // Owner.ClusterID
 	LabelHost      = "magnum.host"      // Owner.HostID
 	LabelContainer = "magnum.container" // Ref.ID of a container
 	LabelKind      = "magnum.kind"      // Ref.Kind of any other workload
-	LabelWorkload  = "magnum.workload"  // Ref.ID of it
-	LabelPart      = "magnum.part"      // Ref.Part of it
+	LabelWorkload  = "magnum.workload"  // Ref.ID of any other workload
+	LabelPart      = "magnum.part"      // Ref.Part of any other workload
 	LabelEpoch     = "magnum.epoch"     // Ref.Epoch, decimal
 	LabelSpec      = "magnum.spec"      // Hash of the spec
-	LabelExclusive = "magnum.exclusive" // LabelLease if it runs only under a lease, else empty; earlier builds did not write it
+	LabelExclusive = "magnum.exclusive" // LabelLease if the container runs only under a lease, else empty; earlier builds did not write it
 	LabelProject   = "magnum.project"
-	LabelName      = "magnum.name" // the user's name of the workload when it was created
+	LabelName      = "magnum.name" // the user's name of the workload at the creation
 )
 
-// LabelLease is the value of LabelExclusive of a container that runs only under a lease.
+// LabelLease is the value of LabelExclusive on a container that runs only under a lease.
 const LabelLease = string(structs.ExclusiveLease)
 
-// SetLabels adds the labels that name ref.
+// SetLabels adds the labels of a reference.
 func SetLabels(labels map[string]string, ref structs.Ref) {
 	labels[LabelEpoch] = strconv.FormatUint(ref.Epoch, 10)
 	if ref.Kind == structs.WorkloadContainer {
@@ -41,8 +40,9 @@ func SetLabels(labels map[string]string, ref structs.Ref) {
 	labels[LabelKind], labels[LabelWorkload], labels[LabelPart] = string(ref.Kind), ref.ID, ref.Part
 }
 
-// RefOf reads the labels that SetLabels has written, or an earlier build; ok is
-// false if they name no workload.
+// RefOf reads the labels that SetLabels or an earlier build has written; ok is false if
+// they name no workload.
+// NameOf returns the engine's name of the container of a reference.
 func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
 	epoch, err := strconv.ParseUint(labels[LabelEpoch], 10, 64)
 	if err != nil {
@@ -71,14 +71,14 @@ func NameOf(ref structs.Ref) string {
 	return name
 }
 
-// Hash identifies a spec: structs.SpecHash.
+// Hash returns the hash of a spec: structs.SpecHash.
 func Hash(spec *structs.ContainerSpec) string { return structs.SpecHash(spec) }
 
-// SameImage reports whether two references as users write them name one image:
-// "busybox" is "docker.io/library/busybox:latest".
+// SameImage reports whether two references, as users write them, name one image: "busybox"
+// is "docker.io/library/busybox:latest".
 func SameImage(a, b string) bool { return fullImage(a) == fullImage(b) }
 
-// fullImage writes a reference out as far as the comparison needs it.
+// fullImage completes a reference as far as the comparison needs it.
 func fullImage(ref string) string {
 	for _, prefix := range []string{"docker.io/", "index.docker.io/"} {
 		ref = strings.TrimPrefix(ref, prefix)

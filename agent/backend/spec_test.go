@@ -30,8 +30,8 @@ func TestSameImage(t *testing.T) {
 	}
 }
 
-// TestLabelsOfEarlierBuilds reads the labels and the name that a container has from a
-// build that knew of no other kinds, and writes the same.
+// TestLabelsOfEarlierBuilds reads a container's labels and name from a build without
+// kinds, and writes the same ones.
 func TestLabelsOfEarlierBuilds(t *testing.T) {
 	b, err := os.ReadFile("testdata/container.json")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestLabelsOfEarlierBuilds(t *testing.T) {
 	}
 }
 
-func TestLabelsNameWhatTheyWereMadeFrom(t *testing.T) {
+func TestLabelsAreReadAsWritten(t *testing.T) {
 	for ref, name := range map[structs.Ref]string{
 		structs.ContainerRef("id", 3):                                "mg-id-3",
 		{Kind: structs.WorkloadPod, ID: "id", Epoch: 3, Part: "web"}: "mg-pod-id-3-web",

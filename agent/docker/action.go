@@ -13,21 +13,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Start starts the process. A project network that somebody has removed is
-// made again, and of several that there are by mistake one is left: the
-// container refers to it by name.
+// Start starts the process. If somebody has removed the project's network, or has made
+// several of its name, Start repairs that: the container refers to the network by name.
 func (rt *runtime) Start(ctx context.Context, engineID string) error {
 	err := rt.start(ctx, engineID)
-	if !networks.Lacking(err) {
+	if !networks.IsMissing(err) {
 		return err
 	}
 	raw, inspectErr := rt.engine.Inspect(ctx, engineID)
 	if inspectErr != nil {
 		return inspectErr
 	}
-	held := rt.networks.Hold(networks.Key{Cluster: raw.Config.Labels[backend.LabelCluster], Project: raw.Config.Labels[backend.LabelProject]})
-	defer held.Release()
-	if err := held.Repair(ctx, string(raw.HostConfig.NetworkMode)); err != nil {
+	pinned := rt.networks.Pin(networks.Key{Cluster: raw.Config.Labels[backend.LabelCluster],
+		Project: raw.Config.Labels[backend.LabelProject]})
+	defer pinned.Unpin()
+	if err := pinned.Repair(ctx, string(raw.HostConfig.NetworkMode)); err != nil {
 		return err
 	}
 	return rt.start(ctx, engineID)
@@ -65,20 +65,20 @@ func (rt *runtime) Signal(ctx context.Context, engineID, signal string) error {
 	})
 	var f *backend.Failure
 	if errors.As(err, &f) && strings.Contains(strings.ToLower(f.Msg), "invalid signal") {
-		f.Reason = backend.ErrInvalid // an older engine answers 500
+		f.Reason = backend.ErrInvalid // engine 20.10 answers 500
 	}
 	return err
 }
 
-// liftedMemory is a limit that nobody can ask for or reach, in bytes: whole
-// pages.
+// liftedMemory is a limit in bytes that nobody can ask for or reach. It is a multiple of
+// the page size.
 const liftedMemory = structs.MaxMemory + 4096
 
 // Update changes the limits.
 //
-// The engine takes a zero for "as it was", and has no word for no limit. So a
-// limit is lifted beyond what the machine has, or to all of it less a billionth
-// of a CPU: values that nobody can ask for, by which Inspect knows them again.
+// The engine takes 0 for "unchanged" and has no value for "no limit". So memory is
+// limited to liftedMemory, and CPU to all of the machine's less a billionth of one: values
+// that nobody can ask for, by which Inspect recognizes lifted limits.
 func (rt *runtime) Update(ctx context.Context, engineID string, limits backend.Limits) error {
 	to := container.UpdateConfig{Resources: container.Resources{
 		Memory: limits.Memory, MemorySwap: limits.Memory, NanoCPUs: limits.MilliCPU * 1e6,
@@ -99,7 +99,7 @@ func (rt *runtime) Update(ctx context.Context, engineID string, limits backend.L
 	})
 }
 
-// limitsOf reads the limits of an inspection.
+// limitsOf reads the limits of an inspected container.
 func limitsOf(host *container.HostConfig) (l backend.Limits) {
 	if host == nil {
 		return l
@@ -135,12 +135,11 @@ func (rt *runtime) Unpause(ctx context.Context, engineID string) error {
 	return err
 }
 
-// removePause is the time between two looks at a container that somebody else
-// is removing.
+// removePause is the time between two looks at a container that somebody else is removing.
 const removePause = 100 * time.Millisecond
 
-// Remove deletes the container with its anonymous volumes. The project's network
-// stays for the next one: see TidyNetworks.
+// Remove removes the container with its anonymous volumes. The project's network stays for
+// its next container: see TidyNetworks.
 func (rt *runtime) Remove(ctx context.Context, engineID string) error {
 	raw, err := rt.engine.Inspect(ctx, engineID)
 	if errors.Is(err, backend.ErrNotFound) {

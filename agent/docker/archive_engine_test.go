@@ -16,16 +16,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestCopiesAndMounts copies to and from what only the running container sees, and
-// to and from what the engine does see.
+// TestCopiesAndMounts copies to and from mounts that only the running container sees, and
+// mounts that the engine sees.
 func TestCopiesAndMounts(t *testing.T) {
 	d := onEngine(t)
 	spec := backendtest.Sleeper()
-	spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: "/scratch"}, {Type: structs.MountVolume, Name: "data", Target: "/scratch/kept"}}
+	spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: "/scratch"},
+		{Type: structs.MountVolume, Name: "data", Target: "/scratch/kept"}}
 	project := "p-" + structs.NewID()
 	c, req := made(t, d, project, spec)
 	t.Cleanup(func() { // volumes outlive containers
-		if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), req.ClusterID, project, "data")); err != nil {
+		if err := errors.Join(d.Remove(context.Background(), c.EngineID),
+			d.RemoveVolume(context.Background(), req.ClusterID, project, "data")); err != nil {
 			t.Error(err)
 		}
 	})
@@ -51,7 +53,8 @@ func TestCopiesAndMounts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, p := range []string{"/scratch", "/scratch/", "/tmp/link/", "/tmp/link/x", "/tmp/deep/shm/x", "/dev/shm", "/proc", "/proc/1", "/sys/kernel", "/tmp/../dev"} {
+		for _, p := range []string{"/scratch", "/scratch/", "/tmp/link/", "/tmp/link/x", "/tmp/deep/shm/x", "/dev/shm", "/proc", "/proc/1",
+			"/sys/kernel", "/tmp/../dev"} {
 			if err := put(p, "x"); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), "copies don't reach it") {
 				t.Errorf("%s: in to %s: %v", state, p, err)
 			}
@@ -79,7 +82,8 @@ func TestCopiesAndMounts(t *testing.T) {
 		}
 		if state == backend.StateRunning {
 			var seen bytes.Buffer
-			code, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"cat", "/scratch/kept/y"}}, backend.ExecStreams{Stdout: &seen, Stderr: io.Discard})
+			code, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"cat", "/scratch/kept/y"}},
+				backend.ExecStreams{Stdout: &seen, Stderr: io.Discard})
 			if code != 0 || err != nil || seen.String() != "x" {
 				t.Errorf("what was copied into the volume is %q inside: %d, %v", seen.String(), code, err)
 			}

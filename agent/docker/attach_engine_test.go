@@ -14,8 +14,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// lineCounter expects the lines that seq writes, in order and without a gap, and
-// takes its time over the first one.
+// lineCounter expects the lines of seq, in order and without a gap. It is slow with the
+// first one.
 type lineCounter struct {
 	*io.PipeWriter
 	lines int
@@ -42,8 +42,8 @@ func countLines(first func()) *lineCounter {
 	return c
 }
 
-// TestAttachBeforeTheStartIsComplete: a process that writes far more than its log
-// keeps loses nothing, also with a reader that begins late.
+// TestAttachBeforeTheStartIsComplete: no output is lost, although the process writes far
+// more than its log keeps and the reader begins late.
 func TestAttachBeforeTheStartIsComplete(t *testing.T) {
 	d := onEngine(t)
 	const lines = 300_000
@@ -58,7 +58,8 @@ func TestAttachBeforeTheStartIsComplete(t *testing.T) {
 	joined, ended := make(chan struct{}), make(chan error, 1)
 	code := -1
 	go func() {
-		exit, err := d.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{Stdout: out, Stderr: io.Discard, Unstarted: true, Attached: func() { close(joined) }})
+		exit, err := d.Attach(ctx, c.EngineID, structs.Resize{},
+			backend.ExecStreams{Stdout: out, Stderr: io.Discard, Unstarted: true, Attached: func() { close(joined) }})
 		if err == nil && exit != nil {
 			code = *exit
 		}

@@ -24,18 +24,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxCreates is how often Create begins anew because something went away
-// between two of its calls: an image, a container of the same name.
+// maxCreates is the number of tries of Create. A try fails if an image or a container of
+// the same name goes away between two calls.
 const maxCreates = 3
 
-// Create fetches the image if it has to, and makes the container.
+// Create fetches the image if necessary, and creates the container.
 func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if req.Avoid != nil {
 		rt.networks.Avoid(req.Avoid)
 	}
 	c, err := rt.fetchAndCreate(ctx, req, progress)
 	if err != nil && !errors.Is(err, backend.ErrAway) {
-		// The network may have been made for this container alone.
+		// The network may have been made for this container only.
 		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engine.ReadTimeout)
 		defer cancel()
 		rt.networks.DropFresh(dropCtx, networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
@@ -45,7 +45,7 @@ func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progre
 
 func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched {
-		// Not for one that exists already: its image was fetched.
+		// The image of an existing container was fetched before.
 		if c, err := rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
 		}
@@ -81,8 +81,8 @@ func (rt *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, 
 	return rt.images.FetchImage(ctx, spec, creds, progress)
 }
 
-// existing returns the container that has the name already. ErrNameTaken if
-// it isn't the one wanted, ErrNotFound if there is none.
+// existing returns the container that has the name. ErrNameTaken if it isn't the requested
+// one, ErrNotFound if there is none.
 func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
 	name := backend.NameOf(req.Ref)
 	raw, err := rt.engine.Inspect(ctx, name)
@@ -91,23 +91,25 @@ func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*ba
 	}
 	labels := raw.Config.Labels
 	entry, ok := engine.EntryOf(raw.ID, labels)
-	if !ok || entry.Ref != req.Ref || rt.engine.Inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
+	if !ok || entry.Ref != req.Ref || rt.engine.Inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID ||
+		labels[backend.LabelHost] != req.HostID {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}
 	}
 	if labels[backend.LabelSpec] != backend.Hash(req.Spec) {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
-			"the host has a container named %s that was made from another spec; it is created once that one is gone: docker rm -f %s", name, name)}
+			"the host has a container named %s that was made from another spec; it is created once that one is gone: docker rm -f "+
+				"%s", name, name)}
 	}
 	return containerOf(raw), nil
 }
 
-// create makes the container out of an image that is there. Its errors are
-// the engine's own for conflicts, and failures for the rest.
+// create creates the container of an image that exists. Conflicts are returned as the
+// engine's own errors, others as failures.
 func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	held := rt.networks.Hold(networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
-	defer held.Release()
-	net, err := held.Ensure(ctx)
+	pinned := rt.networks.Pin(networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
+	defer pinned.Unpin()
+	net, err := pinned.Ensure(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +132,9 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 			return err
 		})
 	}
-	if err = attempt(); networks.Lacking(err) {
-		// Another agent on this engine has just made the network, too, or taken it.
-		if err = held.Repair(ctx, net); err == nil {
+	if err = attempt(); networks.IsMissing(err) {
+		// Another agent on this engine has just made or removed the network.
+		if err = pinned.Repair(ctx, net); err == nil {
 			err = attempt()
 		}
 	}
@@ -141,23 +143,24 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 	} else if err != nil {
 		return nil, err
 	}
-	held.Joined(net)
+	pinned.Joined(net)
 	return &backend.Container{
 		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
 		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),
 	}, nil
 }
 
-// containerConfig is the part of a container that would fit any host.
+// containerConfig is the part of a container's configuration that fits any host.
 func containerConfig(req backend.CreateRequest) *container.Config {
 	spec := req.Spec
 	stop := spec.StopSeconds()
 	conf := &container.Config{
 		Hostname: string(spec.Hostname), User: string(spec.User), WorkingDir: string(spec.Workdir), Image: spec.Image,
 		Cmd: spec.Command, Entrypoint: []string(spec.Entrypoint),
-		// As docker run -i has it: without a terminal, the end of the first
-		// client's input is the end of the process's.
-		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
+		// As in docker run -i: without a terminal, the end of the first client's input is
+		// the end of the process's input.
+		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin &&
+			!spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
 		Labels:       make(map[string]string, len(spec.Labels)+10),
 	}
@@ -179,7 +182,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	conf.Labels[backend.LabelHost] = req.HostID
 	backend.SetLabels(conf.Labels, req.Ref)
 	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
-	// Always set: the image may be a commit of a container with a lease.
+	// Set it always: the image may be a commit of a container with a lease.
 	conf.Labels[backend.LabelExclusive] = ""
 	if spec.Exclusive == structs.ExclusiveLease {
 		conf.Labels[backend.LabelExclusive] = backend.LabelLease
@@ -189,8 +192,8 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	return conf
 }
 
-// hostConfig is the part of a container that belongs to its host. It makes the
-// volumes that it refers to.
+// hostConfig is the part of a container's configuration that belongs to its host. It makes
+// the volumes that the container mounts.
 func (rt *runtime) hostConfig(ctx context.Context, req backend.CreateRequest) (*container.HostConfig, error) {
 	spec := req.Spec
 	limits, logSize := backend.LimitsOf(spec), cmp.Or(spec.LogMaxSize, structs.DefaultLogMaxSize)
@@ -239,9 +242,9 @@ func portOf(p structs.Port) nat.Port {
 	return nat.Port(strconv.Itoa(p.ContainerPort) + "/" + proto)
 }
 
-// restartPolicy maps always to unless-stopped: the engine would start an
-// "always" container that a user has stopped when the engine itself starts. An
-// exclusive one is started by the agent alone, which knows whether it may be.
+// restartPolicy maps always to unless-stopped, because the engine would start a stopped
+// "always" container when the engine itself starts. The agent alone starts exclusive
+// containers, because it knows whether they may run.
 func restartPolicy(spec *structs.ContainerSpec) container.RestartPolicy {
 	p := spec.RestartPolicy
 	switch {

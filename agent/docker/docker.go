@@ -1,10 +1,10 @@
-// Package docker runs workloads on a Docker engine, and puts a backend together from
-// that and from what its packages below offer: consoles, images, volumes, networks.
+// Package docker runs workloads on a Docker engine. It makes a backend of that and of the
+// packages below it: consoles, images, volumes, networks.
 //
-// The command line makes one and hands it to package agent, which calls it
-// through the interfaces of package backend. It keeps no state but caches, and never
-// decides what should run. It touches only containers, networks and volumes that
-// carry magnum's labels.
+// The command line makes a Docker and passes it to package agent, which calls it
+// through the interfaces of package backend. The package keeps no state but caches, and
+// never decides what should run. It touches only containers, networks and volumes with
+// magnum's labels.
 package docker
 
 import (
@@ -23,17 +23,17 @@ import (
 	"github.com/stackforge/magnum/agent/docker/volumes"
 )
 
-// Config says which engine to use, and how hard.
+// Config configures the backend.
 type Config struct {
 	Host     string       // such as unix:///var/run/docker.sock; "" means DOCKER_HOST, or that socket
-	Parallel int          // changing calls at a time; default 8: beyond it the engine only gets slower
+	Parallel int          // concurrent changing calls; default 8: more only slow the engine down
 	Logger   hclog.Logger // nil logs nothing
 
-	// NetworkPool is what the networks of projects are cut from, a /24 for each;
-	// default networks.DefaultPool. See networks.ParsePool.
+	// NetworkPool is the address space of the projects' networks, a /24 for each; default
+	// networks.DefaultPool. See networks.ParsePool.
 	NetworkPool []netip.Prefix
-	// NetworkKeep is how long a project's network stays after its last container;
-	// default 10 minutes: making one takes long.
+	// NetworkKeep is how long a project's network is kept after its last container, because
+	// making one takes long; default 10 minutes.
 	NetworkKeep time.Duration
 }
 
@@ -59,7 +59,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Docker is a backend on one engine, with all that a backend may offer.
+// Docker is a backend on one engine, with all optional interfaces.
 type Docker struct {
 	backend.Host
 	backend.Runtime
@@ -72,8 +72,7 @@ type Docker struct {
 
 var _ backend.Backend = (*Docker)(nil)
 
-// New returns a backend for the engine at conf.Host. It does not connect yet.
-// CodeInvalid.
+// New returns a backend for the engine at conf.Host. It does not connect yet. CodeInvalid.
 func New(conf Config) (*Docker, error) {
 	conf = conf.withDefaults()
 	e, err := engine.New(engine.Config{Host: conf.Host, Parallel: conf.Parallel, Logger: conf.Logger})
@@ -92,8 +91,7 @@ func New(conf Config) (*Docker, error) {
 // Close closes idle connections to the engine.
 func (d *Docker) Close() error { return d.engine.Close() }
 
-// runtime runs containers on the engine. It asks the others for what a container
-// refers to.
+// runtime runs containers on the engine. The other parts make what a container refers to.
 type runtime struct {
 	engine   *engine.Engine
 	images   *images.Images

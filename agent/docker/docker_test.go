@@ -19,19 +19,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestUserLabelsCantPose(t *testing.T) {
+func TestUserLabelsDoNotReplaceMagnums(t *testing.T) {
 	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p", Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p",
+		Spec: spec}
 	labels := containerConfig(req).Labels
 	if labels["magnum.cluster"] != "c" || labels["mine"] != "y" || labels["magnum.anything"] != "" || labels["magnum.epoch"] != "2" {
 		t.Fatalf("labels are %v", labels)
 	}
 }
 
-// TestLeaseIsLabelled: also where the image has the label, as a commit of a container
-// with a lease does.
+// TestLeaseIsLabelled: also if the image has the label, as a commit of a container with a
+// lease has.
 func TestLeaseIsLabelled(t *testing.T) {
-	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "", structs.ExclusiveLease: "lease"} {
+	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "",
+		structs.ExclusiveLease: "lease"} {
 		spec := &structs.ContainerSpec{Exclusive: kind, Labels: map[string]string{"magnum.exclusive": "lease"}}
 		labels := containerConfig(backend.CreateRequest{Ref: structs.ContainerRef("i", 2), Spec: spec}).Labels
 		if got, ok := labels["magnum.exclusive"]; got != want || !ok {
@@ -43,7 +45,8 @@ func TestLeaseIsLabelled(t *testing.T) {
 	}
 }
 
-// What the engine starts by itself it starts before the agent has asked anyone.
+// TestEngineRestartsNothingExclusive: the engine would restart a container before the
+// agent has asked a server.
 func TestEngineRestartsNothingExclusive(t *testing.T) {
 	for policy, want := range map[string]container.RestartPolicyMode{
 		structs.RestartNo: container.RestartPolicyDisabled, structs.RestartOnFailure: container.RestartPolicyOnFailure,
@@ -89,8 +92,8 @@ func TestPortsOfBothFamilies(t *testing.T) {
 	}
 }
 
-// TestEndingEngineStartsNothing: an engine that ends closes its socket, and
-// goes on serving the connections that it has.
+// TestEndingEngineStartsNothing: an engine that ends closes its socket, but serves its open
+// connections.
 func TestEndingEngineStartsNothing(t *testing.T) {
 	var starts atomic.Int32
 	socket := filepath.Join(t.TempDir(), "docker.sock")

@@ -66,8 +66,9 @@ func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec
 	return madeBy(t, d, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, projectID, spec)
 }
 
-// madeBy is made for an owner.
-func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
+// madeBy is made with an owner.
+func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container,
+	backend.CreateRequest) {
 	t.Helper()
 	req := backend.CreateRequest{
 		Owner: owner,
@@ -100,7 +101,8 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		if err := d.Remove(context.Background(), c.EngineID); err != nil {
 			t.Error(err)
 		}
-		if err := d.engine.Client.VolumeRemove(context.Background(), volumes.Key{Cluster: req.ClusterID, Project: project, Name: "data"}.EngineName(), false); err != nil {
+		if err := d.engine.Client.VolumeRemove(context.Background(),
+			volumes.Key{Cluster: req.ClusterID, Project: project, Name: "data"}.EngineName(), false); err != nil {
 			t.Error(err)
 		}
 	})
@@ -188,11 +190,13 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 	d := onEngine(t)
 	spec := backendtest.Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/none:1", structs.PullNever
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1),
+		ProjectID: structs.NewID(), Spec: spec}
 	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
 		t.Fatalf("create: %v", err)
 	}
-	if _, err := d.engine.Client.NetworkInspect(t.Context(), networks.Name(networks.Key{Cluster: "c", Project: req.ProjectID}), network.InspectOptions{}); err == nil {
+	if _, err := d.engine.Client.NetworkInspect(t.Context(), networks.Name(networks.Key{Cluster: "c", Project: req.ProjectID}),
+		network.InspectOptions{}); err == nil {
 		t.Fatal("the project's network is left")
 	}
 }
@@ -200,7 +204,8 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 func TestRemovedNetworkIsMadeAgain(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	c, req := made(t, d, project, backendtest.Sleeper())
-	if err := d.engine.Client.NetworkRemove(t.Context(), networks.Name(networks.Key{Cluster: req.ClusterID, Project: project})); err != nil {
+	if err := d.engine.Client.NetworkRemove(t.Context(),
+		networks.Name(networks.Key{Cluster: req.ClusterID, Project: project})); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -228,17 +233,19 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-func TestForeignNameIsNotTouched(t *testing.T) {
+func TestContainerOfAnotherWithTheNameIsLeftAlone(t *testing.T) {
 	d := onEngine(t)
 	ref := structs.ContainerRef(structs.NewID(), 1)
-	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, backend.NameOf(ref))
+	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil,
+		backend.NameOf(ref))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = d.engine.Client.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
 	})
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(),
+		Spec: backendtest.Sleeper()}
 	_, err = d.Create(t.Context(), req, func(string) {})
 	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), backend.NameOf(ref)) {
 		t.Fatalf("create under a taken name gives %v", err)
@@ -248,15 +255,16 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 	}
 }
 
-// nowhere is an image in a registry where nothing listens.
+// nowhere returns a request for an image in a registry where nothing listens.
 func nowhere() backend.CreateRequest {
 	spec := backendtest.Sleeper()
 	spec.Image = "127.0.0.1:1/none-" + structs.NewID() + ":1"
-	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
+	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()},
+		Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 }
 
-// TestRegistryAway: it is asked a few times, for all who wait at once, and
-// given up soon.
+// TestRegistryAway: the registry is asked a few times, once for all who wait, and the pull
+// fails soon.
 func TestRegistryAway(t *testing.T) {
 	d, req := onEngine(t), nowhere()
 	began := time.Now()
@@ -272,7 +280,8 @@ func TestRegistryAway(t *testing.T) {
 				defer mu.Unlock()
 				said[s] = true
 			})
-			if !errors.Is(err, backend.ErrNoImage) || !strings.Contains(err.Error(), req.Spec.Image) || !strings.Contains(err.Error(), "registry can be reached") {
+			if !errors.Is(err, backend.ErrNoImage) || !strings.Contains(err.Error(), req.Spec.Image) ||
+				!strings.Contains(err.Error(), "registry can be reached") {
 				t.Errorf("create ends with %v", err)
 			}
 		})
@@ -281,7 +290,7 @@ func TestRegistryAway(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the answer took %s", took)
 	}
-	if len(said) != images.Attempts { // that it begins, and each failure but the last
+	if len(said) != images.Attempts { // the first sentence, and one for each failure but the last
 		t.Errorf("%d different sentences for one fetch, want %d: %v", len(said), images.Attempts, said)
 	}
 	if n := d.Images.(*images.Images).Pulling(); n != 0 {
@@ -304,8 +313,8 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	}
 }
 
-// TestImageLoadedMeanwhile: an image that somebody tags while its registry is
-// away serves the create under way, and is told as an event.
+// TestImageLoadedMeanwhile: an image that somebody tags while its registry is away serves
+// the create in progress, and is reported as an event.
 func TestImageLoadedMeanwhile(t *testing.T) {
 	d, req := onEngine(t), nowhere()
 	t.Cleanup(func() {
@@ -350,7 +359,7 @@ func TestImageLoadedMeanwhile(t *testing.T) {
 	}
 }
 
-func TestLeftCommandIsEnded(t *testing.T) {
+func TestCommandOfALeftSessionEnds(t *testing.T) {
 	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), backendtest.Sleeper())
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -363,7 +372,8 @@ func TestLeftCommandIsEnded(t *testing.T) {
 		t.Fatalf("exec ends with %v", err)
 	}
 	var out bytes.Buffer
-	if _, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"ps"}}, backend.ExecStreams{Stdout: &out, Stderr: io.Discard}); err != nil {
+	if _, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"ps"}},
+		backend.ExecStreams{Stdout: &out, Stderr: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out.String(), "echo on") {
@@ -391,14 +401,15 @@ func TestEngineAway(t *testing.T) {
 	}
 }
 
-// Two agents that make a project's network at the same moment get two of one
-// name, which the engine then refuses to look up.
-func TestDoubleNetworksAreMadeOne(t *testing.T) {
+// TestOneOfDuplicateNetworksIsLeft: two agents that make a project's network at the same time
+// get two of one name, which the engine then refuses.
+func TestOneOfDuplicateNetworksIsLeft(t *testing.T) {
 	d, project, owner := onEngine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	double := func() {
 		t.Helper()
-		// Not the client's call, which has newer engines look for doubles.
-		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`, networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
+		// The client's own call would make newer engines look for duplicates.
+		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`,
+			networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
 			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
 		resp, err := d.engine.Client.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
 		if err != nil {
@@ -411,7 +422,8 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	count := func() int {
 		t.Helper()
-		list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+		list, err := d.engine.Client.NetworkList(t.Context(),
+			network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +431,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	double()
 	double()
-	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // made before it was known
+	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // created before the duplicates were found
 	if n := count(); n != 1 {
 		t.Errorf("%d networks after a create, want 1", n)
 	}

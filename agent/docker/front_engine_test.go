@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestEngineIdentity: it is read from this machine, stays, and another ID shows.
+// TestEngineIdentity: it is read from this machine, is stable, and shows another ID.
 func TestEngineIdentity(t *testing.T) {
 	d := onEngine(t)
 	f, err := d.Fingerprint(t.Context())
@@ -38,7 +38,7 @@ func TestEngineIdentity(t *testing.T) {
 	if err != nil || g.Engine.ID != "another" || g.Engine.Root != f.Engine.Root || f.Engine.Differs(g.Engine) == "" {
 		t.Errorf("through a front it is %+v, %v", g.Engine, err)
 	}
-	// A remote engine's directory isn't here, whatever is.
+	// A remote engine's directory isn't on this machine.
 	if e := (structs.EngineIdentity{ID: "x", Root: t.TempDir()}); true {
 		if readEngine(&e); e.Inode != 0 {
 			t.Errorf("a directory that is no engine's is read: %+v", e)
@@ -46,7 +46,7 @@ func TestEngineIdentity(t *testing.T) {
 	}
 }
 
-// TestFront: an engine behind a front behaves as it does without one.
+// TestFront: an engine behind a front passes the suite.
 func TestFront(t *testing.T) {
 	front, err := dockertest.NewFront(filepath.Join(t.TempDir(), "docker.sock"), "another")
 	if err != nil {

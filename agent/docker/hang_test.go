@@ -16,11 +16,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestEngineThatHangs: what waits for an engine that gives no sign of life any
-// more ends, what comes is refused at once, and all is well again once the
-// engine is.
+// TestEngineThatHangs: calls and streams of an engine that stops answering pings end, later
+// calls fail at once, and all work again once the engine answers.
 func TestEngineThatHangs(t *testing.T) {
-	hangs := make(chan bool, 1) // holds whether it does
+	hangs := make(chan bool, 1) // holds whether the engine hangs
 	hangs <- false
 	release := make(chan struct{})
 	engine := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,7 +27,7 @@ func TestEngineThatHangs(t *testing.T) {
 		hangs <- now
 		switch {
 		case now:
-			select { // an engine that is stopped answers even this once it goes on
+			select { // a stopped engine answers this, too, once it is resumed
 			case <-release:
 			case <-r.Context().Done():
 			}
@@ -98,17 +97,19 @@ func TestEngineThatHangs(t *testing.T) {
 	<-hangs
 	hangs <- true
 	inspect := start(func() error { _, err := d.Inspect(t.Context(), "x"); return err })
-	if err := within("the stream of events", events); !strings.Contains(err.Error(), "hangs") && !strings.Contains(err.Error(), "stream ended") {
+	if err := within("the stream of events", events); !strings.Contains(err.Error(), "hangs") &&
+		!strings.Contains(err.Error(), "stream ended") {
 		t.Errorf("the stream of events ended with %v", err)
 	}
-	away("a call that was under way", within("a call", inspect))
+	away("a call in progress", within("a call", inspect))
 	if err := within("following logs", logs); err == nil {
 		t.Error("logs that were cut off end as if they were whole")
 	}
 	began := time.Now()
 	_, err = d.Inspect(t.Context(), "x")
 	away("a call of an engine that hangs", err)
-	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
+	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{},
+		backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("they were refused after %v", took)
 	}

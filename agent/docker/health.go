@@ -8,8 +8,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// healthcheck is how the engine is told of a healthcheck; nil leaves it to the
-// image.
+// healthcheck converts a healthcheck for the engine; nil leaves it to the image.
 func healthcheck(h *structs.Healthcheck) *container.HealthConfig {
 	if h == nil {
 		return nil
@@ -29,7 +28,7 @@ func healthcheck(h *structs.Healthcheck) *container.HealthConfig {
 	return conf
 }
 
-// healthOf reads the health of a process that runs.
+// healthOf returns the health of a running process.
 func healthOf(s *container.State) string {
 	if !s.Running || s.Restarting || s.Health == nil || s.Health.Status == container.NoHealthcheck {
 		return ""

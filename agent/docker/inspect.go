@@ -32,7 +32,7 @@ func (rt *runtime) Fingerprint(ctx context.Context) (structs.Fingerprint, error)
 		if rt.engine.Local() {
 			readEngine(&f.Engine)
 		}
-		// Of a remote engine the directory isn't here, and its size stays unknown.
+		// The directory of a remote engine isn't here, so its size stays unknown.
 		if fs, err := engine.FileSystem(info.DockerRootDir); err == nil {
 			f.Disk = int64(fs.Blocks) * fs.Bsize
 		}
@@ -55,7 +55,7 @@ func (rt *runtime) Inspect(ctx context.Context, engineID string) (*backend.Conta
 	return c, nil
 }
 
-// containerOf keeps what the agent needs of an inspection.
+// containerOf converts an inspected container.
 func containerOf(raw container.InspectResponse) *backend.Container {
 	entry, _ := engine.EntryOf(raw.ID, raw.Config.Labels)
 	entry.Name, entry.CreatedAt = strings.TrimPrefix(raw.Name, "/"), engine.TimeOf(raw.Created)
@@ -78,8 +78,8 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 	return c
 }
 
-// portsOf lists published ports, each once: the engine binds IPv4 and IPv6
-// apart, and may find another free host port for each. The IPv4 one is told.
+// portsOf lists the published ports, each once. The engine binds IPv4 and IPv6 separately
+// and may choose another host port for each; the list has the IPv4 one.
 func portsOf(bound nat.PortMap) []structs.Port {
 	var ports []structs.Port
 	for port, bindings := range bound {
@@ -94,7 +94,8 @@ func portsOf(bound nat.PortMap) []structs.Port {
 		}
 	}
 	slices.SortFunc(ports, func(a, b structs.Port) int {
-		return cmp.Or(cmp.Compare(a.ContainerPort, b.ContainerPort), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.HostPort, b.HostPort))
+		return cmp.Or(cmp.Compare(a.ContainerPort, b.ContainerPort), cmp.Compare(a.Protocol, b.Protocol),
+			cmp.Compare(a.HostPort, b.HostPort))
 	})
 	return ports
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
-// owned is the filter for an owner's containers.
+// owned returns the filter for an owner's containers.
 func owned(o backend.Owner) filters.Args {
 	return filters.NewArgs(
 		filters.Arg("label", backend.LabelCluster+"="+o.ClusterID),
@@ -43,11 +43,12 @@ func (rt *runtime) List(ctx context.Context, owner backend.Owner) ([]backend.Ent
 	return entries, nil
 }
 
-// Owners returns whose containers the engine has.
+// Owners returns the owners of the engine's containers.
 func (rt *runtime) Owners(ctx context.Context) ([]backend.Owner, error) {
 	var owners []backend.Owner
 	err := rt.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
-		list, err := rt.engine.Client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelEpoch))})
+		list, err := rt.engine.Client.ContainerList(ctx,
+			container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelEpoch))})
 		for _, c := range list {
 			o := backend.Owner{ClusterID: c.Labels[backend.LabelCluster], HostID: c.Labels[backend.LabelHost]}
 			e, ok := engine.EntryOf(c.ID, c.Labels)
@@ -66,8 +67,8 @@ func (rt *runtime) Owners(ctx context.Context) ([]backend.Owner, error) {
 	return owners, nil
 }
 
-// eventKinds are the engine's events that may change what Inspect says. Exec
-// and attach events, which can come many times a second, stay away.
+// eventKinds are the engine's events that may change what Inspect returns. Exec and attach
+// events are left out, because they may come many times a second.
 var eventKinds = map[events.Action]backend.EventKind{
 	events.ActionCreate:  backend.EventCreated,
 	events.ActionDestroy: backend.EventRemoved,
@@ -77,19 +78,18 @@ var eventKinds = map[events.Action]backend.EventKind{
 	events.ActionUnPause: backend.EventChanged,
 	events.ActionRename:  backend.EventChanged,
 	events.ActionUpdate:  backend.EventChanged,
-	// Of a health that is another than before; the event says which one
-	// behind a colon.
+	// The event comes when the health changes; the new health follows a colon.
 	events.ActionHealthStatus: backend.EventChanged,
 }
 
-// imageKinds are the engine's events that may make a missing image be there. An
-// import and a build tag their image.
+// imageKinds are the engine's events after which a missing image may exist. An import and a
+// build tag their image.
 var imageKinds = []events.Action{events.ActionPull, events.ActionTag, events.ActionLoad}
 
-// Events follows the engine's event streams: of the owner's containers, and of
-// images, which have no owner.
+// Events follows the engine's event streams of the owner's containers and of images, which
+// have no owner.
 func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
-	if err := rt.engine.Alive(ctx); err != nil {
+	if err := rt.engine.Ping(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -97,7 +97,7 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	silent := make(chan error, 1)
 	go func() {
 		defer close(silent)
-		silent <- rt.engine.Watch(ctx)
+		silent <- rt.engine.Monitor(ctx)
 	}()
 	defer func() {
 		cancel()
@@ -114,7 +114,8 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	}
 	since := time.Now().Add(-engine.EventOverlap)
 	open := func(args filters.Args) (<-chan events.Message, <-chan error) {
-		return rt.engine.Client.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()), Filters: args})
+		return rt.engine.Client.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+			Filters: args})
 	}
 	images, imageErrs := open(ofImages)
 	containers, containerErrs := open(ofContainers)
@@ -146,8 +147,7 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	}
 }
 
-// imageEvent reads an image's event. An archive is told of by its images' ids,
-// not by their names.
+// imageEvent converts an image's event. The event of a load names images by ID.
 func imageEvent(m events.Message) backend.Event {
 	e := backend.Event{Kind: backend.EventImage}
 	switch m.Action {
@@ -159,7 +159,7 @@ func imageEvent(m events.Message) backend.Event {
 	return e
 }
 
-// streamEnd is why the event stream ended: never nil.
+// streamEnd returns the reason for the end of the event stream; never nil.
 func (rt *runtime) streamEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

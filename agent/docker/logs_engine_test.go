@@ -19,11 +19,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestLogsRotate: a container that writes more than its three log files hold
-// takes no more of the disk than they do. What logs return is the newest of it
-// without a gap, and who follows from the beginning gets all, once.
+// TestLogsRotate: a container that writes more than its three log files hold takes no more
+// disk space than they do. Logs are the newest output without a gap. A follower from the
+// beginning gets every line once.
 func TestLogsRotate(t *testing.T) {
-	const lines, length, size = 300, 1000, 64 << 10 // over four files' worth
+	const lines, length, size = 300, 1000, 64 << 10 // more than four files' content
 	d := onEngine(t)
 	c, req := made(t, d, structs.NewID(), &structs.ContainerSpec{Image: dockertest.Image, LogMaxSize: size, Command: []string{"sh", "-c",
 		"line=$(head -c " + strconv.Itoa(length) + " /dev/zero | tr '\\0' x); i=0; " +
@@ -31,8 +31,8 @@ func TestLogsRotate(t *testing.T) {
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
 		t.Fatal(err)
 	}
-	// read returns the numbers of the first and the last line, between which none
-	// is lacking, and none there twice.
+	// read returns the numbers of the first and the last line. It fails if a line
+	// between them is missing or repeated.
 	read := func(what string, req structs.LogsRequest) (first, last int) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -101,15 +101,15 @@ func TestLogsRotate(t *testing.T) {
 		}
 		files, used = append(files, e.Name()), used+info.Size()
 	}
-	// The engine looks at the size before it writes an entry: each file may be over
-	// by one, with its time and stream.
+	// The engine checks the size before it writes an entry, so each file may be too
+	// large by one entry with its time and stream.
 	if most := int64(3 * (size + length + 200)); len(files) != 3 || used > most || used < size {
 		t.Errorf("the log has the files %q of %d bytes, want three of at most %d", files, used, most)
 	}
 }
 
-// TestFollowOfAFastWriter: a process that writes as fast as it can, far more than
-// one file of its log, is followed to its end.
+// TestFollowOfAFastWriter: the output of a process that quickly writes far more than
+// one log file is followed to its end.
 func TestFollowOfAFastWriter(t *testing.T) {
 	const lines = 200_000
 	d := onEngine(t)
@@ -118,7 +118,8 @@ func TestFollowOfAFastWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := countLines(nil)
-	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}, backend.LogStreams{Stdout: out, Stderr: out})
+	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1},
+		backend.LogStreams{Stdout: out, Stderr: out})
 	out.Close()
 	<-out.done
 	if err != nil || out.err != nil || out.lines != lines {
@@ -126,8 +127,8 @@ func TestFollowOfAFastWriter(t *testing.T) {
 	}
 }
 
-// TestFollowGoesOnOverRestarts: by the engine's restart policy, and by whoever says
-// that he starts it again.
+// TestFollowGoesOnOverRestarts: by the engine's restart policy, and by others that Again
+// reports.
 func TestFollowGoesOnOverRestarts(t *testing.T) {
 	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), &structs.ContainerSpec{

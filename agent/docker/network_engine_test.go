@@ -19,8 +19,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// pooled is an engine with a pool of its own, on which nothing else of this machine
-// counts but what avoid says.
+// pooled returns an engine with its own pool. Of this machine's networks only avoid counts.
 func pooled(t *testing.T, pool string, avoid ...string) *Docker {
 	t.Helper()
 	d := onEngine(t)
@@ -43,7 +42,8 @@ func testOwner() backend.Owner {
 // subnets returns the subnets of a project's networks.
 func subnets(t *testing.T, d *Docker, project string) []string {
 	t.Helper()
-	list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+	list, err := d.engine.Client.NetworkList(t.Context(),
+		network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func subnets(t *testing.T, d *Docker, project string) []string {
 	return all
 }
 
-// one expects that a project has one network, of that subnet; "" is none.
+// one fails unless a project has exactly one network, with the given subnet; "" for none.
 func one(t *testing.T, d *Docker, project, subnet string) {
 	t.Helper()
 	if got := subnets(t, d, project); len(got) > 1 || len(got) == 1 != (subnet != "") || len(got) == 1 && got[0] != subnet {
@@ -64,8 +64,8 @@ func one(t *testing.T, d *Docker, project, subnet string) {
 	}
 }
 
-// TestNetworkPool: networks are cut from the pool in its order, past what is in the
-// way; when it is used up, those make room that nobody uses, whosever they are.
+// TestNetworkPool: networks are taken from the pool in order, except what is occupied.
+// If the pool is used up, unused networks of any cluster make room.
 func TestNetworkPool(t *testing.T) {
 	d := pooled(t, "10.99.0.0/23,10.99.4.0/23", "10.99.1.0/28")
 	ours, theirs := testOwner(), testOwner()
@@ -76,7 +76,8 @@ func TestNetworkPool(t *testing.T) {
 	one(t, d, projects[1], "10.99.4.0/24")
 	c, _ := madeBy(t, d, ours, projects[2], backendtest.Sleeper())
 	one(t, d, projects[2], "10.99.5.0/24")
-	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
+	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: structs.ContainerRef(structs.NewID(), 1),
+		ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
 	if !errors.Is(err, backend.ErrNoNetwork) {
 		t.Fatalf("a pool that is used up: %v", err)
 	}
@@ -88,8 +89,8 @@ func TestNetworkPool(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Another cluster's network is kept after its last container: it goes when it
-	// is asked for, and comes back when its own agent needs it.
+	// Another cluster's unused network is kept until its room is needed, and is made
+	// again when its own agent needs it.
 	if err := d.Remove(t.Context(), b.EngineID); err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +114,8 @@ func TestNetworkPool(t *testing.T) {
 	}
 }
 
-// TestNetworkIsKeptForAWhile: after its last container, and across a restart of the
-// agent, which begins that while again.
+// TestNetworkIsKeptForAWhile: after its last container, and across a restart of the agent,
+// which begins that time again.
 func TestNetworkIsKeptForAWhile(t *testing.T) {
 	d, owner, project := pooled(t, "10.99.8.0/24"), testOwner(), "p-"+structs.NewID()
 	tidy := func(d *Docker, all bool) {
@@ -132,7 +133,7 @@ func TestNetworkIsKeptForAWhile(t *testing.T) {
 	tidy(d, false)
 	one(t, d, project, "10.99.8.0/24")
 	d.Networks.(*networks.Networks).Keep = time.Nanosecond
-	// It was used meanwhile: its while begins with the next look.
+	// The network was used meanwhile: its time begins with the next look.
 	c, _ = madeBy(t, d, owner, project, backendtest.Sleeper())
 	if err := d.Remove(t.Context(), c.EngineID); err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func TestNetworkIsKeptForAWhile(t *testing.T) {
 	one(t, again, project, "")
 }
 
-// TestCreateRacesTheRemoval: containers that are made while their network is being
+// TestCreateRacesTheRemoval: containers that are created while their network is being
 // removed start all the same, whoever removes it.
 func TestCreateRacesTheRemoval(t *testing.T) {
 	d, owner, project := pooled(t, "10.99.12.0/22"), testOwner(), "p-"+structs.NewID()
@@ -157,7 +158,7 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	stop := make(chan struct{})
 	var removing sync.WaitGroup
 	for _, remover := range []*Docker{d, foreign} {
-		if _, err := remover.Fingerprint(t.Context()); err != nil { // the library settles on a version first
+		if _, err := remover.Fingerprint(t.Context()); err != nil { // the client negotiates a version first
 			t.Fatal(err)
 		}
 		removing.Go(func() {
@@ -177,13 +178,15 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	defer removing.Wait()
 	defer close(stop)
 	for range 5 {
-		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it",
+			Spec: backendtest.Sleeper()}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatalf("create: %v", err)
 		}
 		err = d.Start(t.Context(), c.EngineID)
-		if now, lookErr := d.Inspect(t.Context(), c.EngineID); err != nil || lookErr != nil || now.State != backend.StateRunning || len(now.Addresses) != 1 {
+		if now, lookErr := d.Inspect(t.Context(), c.EngineID); err != nil || lookErr != nil || now.State != backend.StateRunning ||
+			len(now.Addresses) != 1 {
 			t.Errorf("start: %v; it is %+v, %v", err, now, lookErr)
 		}
 		if err := d.Remove(t.Context(), c.EngineID); err != nil {
@@ -192,9 +195,9 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	}
 }
 
-// TestNetworksOfClusters: two clusters with a project of one id have a network each,
-// and one from before networks carried their cluster is its project's as long as a
-// container of it refers to the network.
+// TestNetworksOfClusters: two clusters with a project of the same ID have separate
+// networks. A network without a cluster is its project's as long as a container of the
+// project refers to it.
 func TestNetworksOfClusters(t *testing.T) {
 	d, project := pooled(t, "10.99.16.0/22"), "p-"+structs.NewID()
 	one, two := testOwner(), testOwner()
@@ -205,13 +208,14 @@ func TestNetworksOfClusters(t *testing.T) {
 	}
 	project = "p-" + structs.NewID()
 	old := engine.ScopeName(project)
-	if _, err := d.engine.Client.NetworkCreate(t.Context(), old, network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
+	if _, err := d.engine.Client.NetworkCreate(t.Context(), old,
+		network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
 		t.Fatal(err)
 	}
 	before := pooled(t, "10.99.16.0/22")
-	held := before.Networks.(*networks.Networks).Hold(networks.Key{Cluster: one.ClusterID, Project: project})
-	held.Adopt(old) // as the earlier agent had it
-	held.Release()
+	pinned := before.Networks.(*networks.Networks).Pin(networks.Key{Cluster: one.ClusterID, Project: project})
+	pinned.Adopt(old) // as an earlier agent did
+	pinned.Unpin()
 	madeBy(t, before, one, project, backendtest.Sleeper())
 	c, _ := madeBy(t, d, one, project, backendtest.Sleeper())
 	raw, err := d.engine.Inspect(t.Context(), c.EngineID)
@@ -219,7 +223,8 @@ func TestNetworksOfClusters(t *testing.T) {
 		t.Errorf("a container beside one in the old network is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 	c, _ = madeBy(t, d, two, project, backendtest.Sleeper())
-	if raw, err = d.engine.Inspect(t.Context(), c.EngineID); err != nil || string(raw.HostConfig.NetworkMode) != networks.Name(networks.Key{Cluster: two.ClusterID, Project: project}) {
+	if raw, err = d.engine.Inspect(t.Context(), c.EngineID); err != nil ||
+		string(raw.HostConfig.NetworkMode) != networks.Name(networks.Key{Cluster: two.ClusterID, Project: project}) {
 		t.Errorf("another cluster's is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 }

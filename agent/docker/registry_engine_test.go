@@ -27,8 +27,8 @@ import (
 
 const password = "hush-8714"
 
-// privateRegistry serves one image to user me, and refuses everybody else. It
-// returns the image's name.
+// privateRegistry serves one image to user me, and refuses everybody else. It returns the
+// image's name.
 func privateRegistry(t *testing.T) string {
 	t.Helper()
 	blobs := make(map[string][]byte)
@@ -78,16 +78,16 @@ func privateRegistry(t *testing.T) string {
 			name = digest
 		}
 		if _, err := w.Write(blobs[name]); err != nil {
-			t.Log(err) // the engine may have left
+			t.Log(err) // the engine may have closed the connection
 		}
 	}))
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://") + "/it:1"
 }
 
-// TestRegistryCredentials has containers with and without credentials fetch a
-// private image at once: nobody gets what another one is refused, or may have,
-// and the password stays out of logs and messages.
+// TestRegistryCredentials: containers with and without credentials fetch a private image at
+// once. None shares another's refusal or permission, and the password stays out of logs and
+// messages.
 func TestRegistryCredentials(t *testing.T) {
 	var log bytes.Buffer
 	d, err := New(Config{Logger: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Trace, Mutex: new(sync.Mutex)})})

@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestVolumesOfTwoClusters: a project of one id in two clusters on one engine has a
-// volume of one name in each, and neither sees, mounts or deletes the other's.
+// TestVolumesOfTwoClusters: projects with the same ID in two clusters have separate
+// volumes of the same name. Neither cluster lists, mounts or deletes the other's.
 func TestVolumesOfTwoClusters(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	spec := backendtest.Sleeper()
@@ -29,7 +29,8 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 		c, req := made(t, d, project, spec)
 		cluster := req.ClusterID
 		t.Cleanup(func() {
-			if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), cluster, project, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+			if err := errors.Join(d.Remove(context.Background(), c.EngineID),
+				d.RemoveVolume(context.Background(), cluster, project, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
 				t.Error(err)
 			}
 		})
@@ -58,14 +59,15 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 	}
 }
 
-// TestVolumesFromBefore: a volume without a cluster is nobody's until an agent that is
-// entitled to it claims it. Then it is mounted, listed and deleted under its name, with
-// what is in it; no other cluster gets it, and one that mounts it is not robbed of it.
-func TestVolumesFromBefore(t *testing.T) {
+// TestVolumesWithoutACluster: such a volume belongs to nobody until an entitled agent
+// claims it. Then it is mounted, listed and deleted under its name, with its content.
+// No other cluster gets it, and a cluster that mounts it keeps it.
+func TestVolumesWithoutACluster(t *testing.T) {
 	d, project := onEngine(t), structs.NewID()
 	old := func(name string) string {
 		k := volumes.Key{Project: project, Name: name}
-		v, err := d.engine.Client.VolumeCreate(t.Context(), volume.CreateOptions{Name: k.EarlierName(), Labels: map[string]string{backend.LabelProject: project, volumes.Label: name}})
+		v, err := d.engine.Client.VolumeCreate(t.Context(),
+			volume.CreateOptions{Name: k.EarlierName(), Labels: map[string]string{backend.LabelProject: project, volumes.Label: name}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,8 +80,9 @@ func TestVolumesFromBefore(t *testing.T) {
 		})
 		return v.Name
 	}
-	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
-	t.Cleanup(func() { // of whatever else there is on the engine
+	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(),
+		HostID: structs.NewID()}
+	t.Cleanup(func() { // other volumes of the engine
 		for _, o := range []backend.Owner{first, second} {
 			claims, err := d.engine.Client.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
 				filters.Arg("label", volumes.ClaimLabel), filters.Arg("label", backend.LabelCluster+"="+o.ClusterID))})
@@ -97,13 +100,15 @@ func TestVolumesFromBefore(t *testing.T) {
 		t.Helper()
 		spec := backendtest.Sleeper()
 		spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: name, Target: "/data"}}
-		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: spec}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it",
+			Spec: spec}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), owner.ClusterID, project, name)); err != nil &&
+			if err := errors.Join(d.Remove(context.Background(), c.EngineID),
+				d.RemoveVolume(context.Background(), owner.ClusterID, project, name)); err != nil &&
 				!errors.Is(err, backend.ErrNoVolume) && !errors.Is(err, backend.ErrInUse) {
 				t.Error(err)
 			}
@@ -135,7 +140,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	if got := create(second, "kept"); got == kept {
 		t.Error("who has no claim mounts it")
 	}
-	// Not one that only the other cluster's containers mount.
+	// A volume that only the other cluster's containers mount is not claimed.
 	theirs := old("theirs")
 	if err := d.Volumes.(*volumes.Volumes).Claim(t.Context(), second.ClusterID, theirs); err != nil {
 		t.Fatal(err)
@@ -146,7 +151,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	if err := d.engine.Client.VolumeRemove(t.Context(), volumes.ClaimName(theirs), false); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // it may be repeated
+	for range 2 { // claims may be repeated
 		if err := d.ClaimVolumes(t.Context(), first); err != nil {
 			t.Fatal(err)
 		}

@@ -13,28 +13,28 @@ import (
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
-// File keeps the end of the lease over the lives of the agent: one that was killed
-// and started again stops nothing. It counts by the machine's own clock, which no one
-// sets and which runs while the machine sleeps; after a reboot there is no lease.
+// File keeps the end of the lease across restarts of the agent, so that a restart stops
+// no container. Times are those of the machine's boot clock, which nobody sets and which
+// runs during suspend. After a reboot there is no lease.
 type File struct {
 	path string
-	boot string // identity of the machine's current run
+	boot string // ID of the machine's current boot
 }
 
-// kept is what the file holds.
+// kept is the file's content.
 type kept struct {
 	Boot  string        `json:"boot"`
 	Until time.Duration `json:"until"` // since the boot
 	Grace time.Duration `json:"grace"`
 }
 
-// NewFile returns the file at the path, which need not be there yet.
+// NewFile returns the file at path. The file need not exist.
 func NewFile(path string) *File {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, no lease outlives the agent
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without a boot ID, no lease outlives the agent
 	return &File{path: path, boot: strings.TrimSpace(string(b))}
 }
 
-// Read returns what is left of the lease, not above 0 if nothing is.
+// Read returns what is left of the lease; 0 or less if it has ended.
 func (f *File) Read() (left, grace time.Duration, err error) {
 	b, err := os.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -50,7 +50,7 @@ func (f *File) Read() (left, grace time.Duration, err error) {
 	return k.Until - sinceBoot(), k.Grace, nil
 }
 
-// Write keeps that so much is left of the lease.
+// Write writes that the lease ends after left.
 func (f *File) Write(left, grace time.Duration) error {
 	b, err := json.Marshal(kept{Boot: f.boot, Until: sinceBoot() + left, Grace: grace})
 	if err != nil {
@@ -59,7 +59,7 @@ func (f *File) Write(left, grace time.Duration) error {
 	return atomicfile.ReplaceNoSync(f.path, b)
 }
 
-// sinceBoot is the time since the machine was started.
+// sinceBoot returns the time since the machine was booted.
 func sinceBoot() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {

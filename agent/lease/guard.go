@@ -11,35 +11,35 @@ import (
 	"github.com/stackforge/magnum/internal/pause"
 )
 
-// Engine is what a Guard needs of the host's backend.
+// Engine is the part of a backend that a Guard needs.
 type Engine interface {
 	Inspect(ctx context.Context, engineID string) (*backend.Container, error)
 	Signal(ctx context.Context, engineID, signal string) error
 	Kill(ctx context.Context, engineID string) error
 }
 
-// Guard ends the processes of containers that need a lease when the lease of an
-// earlier life of the agent does. It stands in for the agent's reconciler until that
-// has its first answer: an agent that was started again while no server can be
-// reached knows of nothing but its journal and its engine.
+// Guard ends the processes of containers that need a lease when the lease of an earlier
+// instance of the agent ends. It stands in for the agent's reconciler until the first
+// answer: an agent that reaches no server after a restart knows only its journal and its
+// engine.
 type Guard struct {
 	Engine Engine
 	File   *File
-	// List returns the engine's containers that are the host's own, and run only under
-	// a lease.
+	// List returns the engine's containers that belong to the host and run only under a
+	// lease.
 	List func(context.Context) ([]backend.Entry, error)
-	// Revoke notes that the lease of a container's run has ended. It is called before
-	// the process is asked to end, and fresh is false if that was noted before.
+	// Revoke notes that the lease of a container's run has ended. It is called before the
+	// process is asked to end. fresh is false if that was noted before.
 	Revoke func(c *backend.Container) (fresh bool, err error)
 	Retry  func(context.Context) error // waits before another try; ctx's error
 	Log    hclog.Logger
 }
 
-// Run blocks until all of them have ended, or ctx does.
+// Run blocks until all these processes have ended, or ctx has.
 func (g *Guard) Run(ctx context.Context) {
 	left, grace, err := g.File.Read()
 	if err != nil {
-		g.Log.Warn("lease not read; taken for over", "error", err)
+		g.Log.Warn("lease not read: it counts as ended", "error", err)
 	}
 	if pause.For(ctx, max(0, left)) != nil {
 		return
@@ -56,7 +56,7 @@ func (g *Guard) Run(ctx context.Context) {
 	}
 }
 
-// end asks the processes to end, and kills what still runs after the grace.
+// end asks the processes to end, and kills those that still run after grace.
 func (g *Guard) end(ctx context.Context, grace time.Duration) error {
 	entries, err := g.List(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (g *Guard) end(ctx context.Context, grace time.Duration) error {
 			return err
 		}
 		if fresh {
-			_ = g.Engine.Signal(ctx, e.EngineID, "SIGTERM") // what does not end by it is killed
+			_ = g.Engine.Signal(ctx, e.EngineID, "SIGTERM") // the kill follows if this fails
 		}
 		live = append(live, c)
 	}

@@ -1,10 +1,10 @@
-// Package lease keeps a host's right to run exclusive containers: those of which no
-// two copies may run at an instant, on whatever hosts.
+// Package lease keeps a host's right to run exclusive containers, of which at most one
+// copy may run at any instant on all hosts together.
 //
-// Package agent calls it: it tells what servers have confirmed and acknowledged, asks
-// what may run and start, and starts and stops the containers itself. DESIGN.md of
-// package agent has the rules and why they hold; server/dispatch/lease.go has the
-// servers' half of the proof. It never speaks to servers.
+// Package agent reports what servers have confirmed and acknowledged, and asks what may
+// run and start. The agent starts and stops the containers itself. The rules and their
+// proof are in DESIGN.md of package agent; server/dispatch/lease.go has the servers'
+// half. Package lease never calls servers.
 package lease
 
 import (
@@ -16,52 +16,52 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// State is the part of the lease that a poll has to report: an answer proves
-// something of the state in which its poll was sent only.
+// State is the part of the lease's state that a poll has to report. An answer proves
+// something only about the state in which its poll was sent.
 type State struct {
 	Round uint64 // raised whenever a confirmation is lost: an answer to an earlier poll confirms nothing
 
-	// Confirmed: a confirmed full answer to a poll of this round has said what is to
-	// run here.
+	// Confirmed: a confirmed full answer to a poll of this round has said what is to run
+	// here.
 	Confirmed bool
 	Held      bool // the host has a lease
-	// HeldConfirmed: a confirmed full answer to a poll that was sent under the held
-	// lease has said what is to run here.
+	// HeldConfirmed: a confirmed full answer to a poll sent under the held lease has said
+	// what is to run here.
 	HeldConfirmed bool
 }
 
-// Lease is the state of a host. All methods may be called by many goroutines at once.
+// Lease is the lease of a host. All methods are safe for concurrent use.
 type Lease struct {
-	changed func() // called without a lock when containers may or may not run any more
+	changed func() // called without a lock when containers may start to run, or may not run any more
 	log     hclog.Logger
 
 	mu    sync.Mutex
 	state State
-	// revoked: the lease has ended since HeldConfirmed was last true, so running
-	// containers that need one must stop, even if there is a new lease by now.
+	// revoked: the lease has ended since HeldConfirmed was last true. Running containers
+	// that need a lease must stop, even if the host has a new lease by now.
 	revoked bool
 	until   time.Time
-	grace   time.Duration // between asking a process to end when the lease does, and killing it
+	grace   time.Duration // from asking a process to end because the lease ended until killing it
 	timer   *time.Timer   // fires at until
-	file    *File         // where until is kept; nil for nowhere
+	file    *File         // keeps until; nil for nowhere
 	writing bool
 	stopped bool
 	writes  sync.WaitGroup
 }
 
-// New returns the state of a host that has no lease, and of which nothing is
-// confirmed. It starts nothing. changed may be called from now on until Stop returns.
+// New returns the lease of a host that holds none, with nothing confirmed. It starts
+// nothing. changed may be called until Stop returns.
 func New(changed func(), log hclog.Logger) *Lease { return &Lease{changed: changed, log: log} }
 
-// State returns the state now.
+// State returns the current state.
 func (l *Lease) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
 }
 
-// Confirm takes a confirmed full answer to a poll that was sent in a state. It
-// reports whether more may run or start now.
+// Confirm takes over a confirmed full answer to a poll that was sent in the state sent.
+// It reports whether more containers may run or start now.
 func (l *Lease) Confirm(sent State) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,8 +88,8 @@ func (l *Lease) Unconfirm() (lost bool) {
 	return lost
 }
 
-// Renew takes a lease until then, if that is longer than the one that is held. grace
-// is what a process has between being asked to end at its end and being killed.
+// Renew takes over a lease if it ends later than the held one. grace is how long a
+// process has from being asked to end, when the lease ends, until it is killed.
 func (l *Lease) Renew(until time.Time, grace time.Duration) {
 	l.mu.Lock()
 	revoked, renewed := l.renewLocked(until, grace)
@@ -102,9 +102,10 @@ func (l *Lease) Renew(until time.Time, grace time.Duration) {
 	}
 }
 
-// Restore takes over the lease that an earlier life of the agent has kept in the file,
-// where later ones are kept from now on. If none is left, what runs has run without a
-// lease, and must stop until it is confirmed under the next one.
+// Restore takes over the lease that an earlier instance of the agent has kept in the
+// file, where later leases are kept from now on. If that lease has ended, running
+// containers have run without a lease: they must stop until they are confirmed under the
+// next one.
 func (l *Lease) Restore(f *File) error {
 	left, grace, err := f.Read()
 	if err != nil {
@@ -126,7 +127,7 @@ func (l *Lease) renewLocked(until time.Time, grace time.Duration) (revoked, rene
 	if !until.After(l.until) || left <= 0 || l.stopped {
 		return false, false
 	}
-	revoked = l.revokeLocked() // this may come before the timer of the last lease, which has ended all the same
+	revoked = l.revokeLocked() // the timer of the last lease may be late
 	l.until, l.grace, l.state.Held = until, grace, true
 	if l.timer == nil {
 		l.timer = time.AfterFunc(left, l.lapse)
@@ -136,9 +137,8 @@ func (l *Lease) renewLocked(until time.Time, grace time.Duration) (revoked, rene
 	return revoked, true
 }
 
-// writeLocked has the lease written. Nobody waits for that, for the disk may take its
-// time, and the lease ends meanwhile: one that isn't written is as good as none for
-// the agent's next life.
+// writeLocked has the lease written. No caller waits for that, because the disk may be
+// slow. If the lease isn't written in time, the agent's next instance has none.
 func (l *Lease) writeLocked() {
 	if l.file == nil || l.writing {
 		return
@@ -176,12 +176,12 @@ func (l *Lease) revokeLocked() bool {
 	}
 	l.state.Held, l.state.HeldConfirmed, l.revoked = false, false, true
 	l.state.Round++
-	l.log.Warn("the servers could not be reached in time: the lease has ended, and what needs it stops")
+	l.log.Warn("the servers could not be reached in time: the lease has ended, and the containers that need it stop")
 	return true
 }
 
-// startMargin is the part of a lease that has to be left for a start: the engine may
-// take its time.
+// startMargin is the least time that a lease must have left for a start, which may take
+// the engine a while.
 const startMargin = 250 * time.Millisecond
 
 // May reports whether a container may go on running here, and whether it may be
@@ -200,14 +200,14 @@ func (l *Lease) May(kind structs.Exclusive) (run, start bool) {
 	return held && !l.revoked, held && l.state.Confirmed && l.state.HeldConfirmed && left > startMargin
 }
 
-// Grace returns what a process has to end by itself once the lease has ended.
+// Grace returns how long a process may take to end by itself after the lease has ended.
 func (l *Lease) Grace() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.grace
 }
 
-// Stop ends the timer, and waits for what is being written. The state stays as it is.
+// Stop stops the timer, and waits until the file is written. The state stays as it is.
 func (l *Lease) Stop() {
 	l.mu.Lock()
 	l.stopped = true

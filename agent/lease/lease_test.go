@@ -169,7 +169,8 @@ func TestFileOutlivesTheAgentAndNoReboot(t *testing.T) {
 
 func TestNumbersOnlyGrow(t *testing.T) {
 	last := uint64(0)
-	for _, n := range []uint64{Number(1, 0), Number(1, time.Millisecond), Number(1, time.Hour), Number(2, 0), Number(2, time.Second), Number(9, 0)} {
+	for _, n := range []uint64{Number(1, 0), Number(1, time.Millisecond), Number(1, time.Hour), Number(2, 0), Number(2, time.Second),
+		Number(9, 0)} {
 		if n <= last {
 			t.Errorf("%d follows %d", n, last)
 		}

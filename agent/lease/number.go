@@ -2,24 +2,24 @@ package lease
 
 import "time"
 
-// sentShift leaves room for 34 years of milliseconds below a registration's number:
-// polls of a later registration have higher numbers, whatever clocks there were.
+// sentShift leaves room for 34 years in milliseconds below a registration's number.
+// Polls of a later registration so have higher numbers, whatever the clocks say.
 const sentShift = 40
 
-// MaxRegistration is the first number of a registration whose polls can't be numbered
-// any more: the host gets no lease then, rather than one that a poll of an earlier
-// registration has earned.
+// MaxRegistration is the first registration whose polls can't be numbered. Such a host
+// gets no lease; otherwise it could take one that a poll of an earlier registration has
+// earned.
 const MaxRegistration = 1 << (64 - sentShift)
 
-// graceShare of a lease is what a process has to end by itself once the lease is
-// over: a third of what the servers wait beyond it, which is 3/7.
+// A process may take 1/graceShare of the lease's length to end by itself. That is a
+// third of the time that the servers wait beyond the lease, which is 3/7 of its length.
 const graceShare = 7
 
-// GraceOf returns what a process has to end by itself after a lease of the length.
+// GraceOf returns how long a process may take to end by itself after a lease of length.
 func GraceOf(length time.Duration) time.Duration { return length / graceShare }
 
-// Number is the number of a poll that is sent under a registration, so long after the
-// agent was started. Numbers of one agent only grow. It is 0 from MaxRegistration on.
+// Number returns the number of a poll that is sent under a registration, since after the
+// agent's start. The numbers of one agent only grow. 0 from MaxRegistration on.
 func Number(registration uint64, since time.Duration) uint64 {
 	if registration >= MaxRegistration {
 		return 0
@@ -27,9 +27,9 @@ func Number(registration uint64, since time.Duration) uint64 {
 	return registration<<sentShift | uint64(since.Milliseconds())
 }
 
-// SentAt returns how long after the agent's start the poll of an acknowledged number
-// was sent. ok is false if that is no number of a poll of the registration up to the
-// last one, which then says nothing.
+// SentAt returns how long after the agent's start the poll with the acknowledged number
+// was sent. ok is false if no poll of the registration up to the poll numbered last has
+// that number.
 func SentAt(number, registration, last uint64) (since time.Duration, ok bool) {
 	if number>>sentShift != registration || number > last {
 		return 0, false

@@ -108,8 +108,8 @@ func (l *runningContainers) revive(a *hostAgent) {
 }
 
 // stuck reports whether an engine can't start a container because its containerd
-// kept the ended task of the process before: after a kill -9 of a busy engine of
-// version 20.10, until it is started again.
+// has kept the ended task of the last process. That happens after a kill -9 of a busy
+// engine 20.10, and lasts until the engine is restarted.
 func stuck(reason string) bool {
-	return strings.Contains(reason, "task ") && strings.Contains(reason, ": already exists")
+	return strings.Contains(reason, "the engine has kept the ended process of this container")
 }

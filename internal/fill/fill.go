@@ -1,5 +1,5 @@
-// Package fill sets values to random ones, for tests that hold two ways of writing a
-// value against each other. No program imports it.
+// Package fill fills values at random, for tests that compare two ways of encoding a
+// value. No program imports it.
 package fill
 
 import (
@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// Filler says what values are filled with. All of it is required, but for Other.
+// Filler says how to fill values. All fields but Other are required.
 type Filler struct {
 	Rand *rand.Rand
 	Text func() string
 	Time func() time.Time
 	Key  func() string // the key of a map
-	Keys int           // maps have fewer keys than that; at least 1
+	Keys int           // the limit of a map's size, exclusive; at least 1
 
-	// Other fills a value of a kind that isn't known here; nil panics.
+	// Other fills a value of any other kind. If it is nil, Fill panics.
 	Other func(reflect.Value)
 }
 
-// floats are numbers that JSON writes in various ways.
+// floats are numbers that JSON writes in different forms.
 var floats = []float64{0, 0.5, -3, 1.0 / 3, 1e-7, 1e21, 123456.789, math.Copysign(0, -1)}
 
-// Fill sets every exported field below v, which can be set, to random values, among
-// them nil, empty and zero ones.
+// Fill sets every exported field below v to a random value. Random values include nil,
+// empty and zero ones. v must be settable.
 func (f *Filler) Fill(v reflect.Value) {
 	if v.Type() == reflect.TypeFor[time.Time]() {
 		v.Set(reflect.ValueOf(f.Time()))

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestFillReachesEveryField: each field is set sooner or later, and left zero, too.
+// TestFillReachesEveryField: each field is set in some round, and zero in another.
 func TestFillReachesEveryField(t *testing.T) {
 	type inner struct{ Text string }
 	type all struct {
@@ -51,14 +51,14 @@ func TestFillReachesEveryField(t *testing.T) {
 	}
 }
 
-func TestFillTellsOfAKindThatItDoesNotKnow(t *testing.T) {
+func TestFillPanicsAtUnknownKinds(t *testing.T) {
 	var v struct{ Any any }
 	f := &Filler{Rand: rand.New(rand.NewPCG(1, 2))}
-	told := 0
-	f.Other = func(reflect.Value) { told++ }
+	calls := 0
+	f.Other = func(reflect.Value) { calls++ }
 	f.Fill(reflect.ValueOf(&v).Elem())
-	if told != 1 {
-		t.Errorf("told %d times", told)
+	if calls != 1 {
+		t.Errorf("called %d times", calls)
 	}
 	f.Other = nil
 	defer func() {

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// delegate is what memberlist calls. It holds its own lock in most of the
-// calls: they must be short and must not call it.
+// delegate implements the callbacks of memberlist. memberlist holds its own lock during
+// most of them: they must be short and must not call memberlist.
 type delegate struct{ gossip *Gossip }
 
 func (g *Gossip) delegates() (memberlist.Delegate, memberlist.EventDelegate, memberlist.AliveDelegate, memberlist.MergeDelegate) {
@@ -20,15 +20,15 @@ func (g *Gossip) delegates() (memberlist.Delegate, memberlist.EventDelegate, mem
 	return d, d, d, d
 }
 
-// NodeMeta returns what this process tells of itself.
+// NodeMeta returns this process's metadata.
 func (d delegate) NodeMeta(int) []byte {
 	d.gossip.mu.Lock()
 	defer d.gossip.mu.Unlock()
 	return bytes.Clone(d.gossip.meta)
 }
 
-// NotifyAlive refuses members of other clusters, and what can't be read. It is
-// called for each message about a living member, not only for new ones.
+// NotifyAlive refuses members of other clusters and unreadable members. memberlist
+// calls it for each message about a living member, not only for new ones.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	d.gossip.mu.Lock()
 	defer d.gossip.mu.Unlock()
@@ -36,15 +36,15 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if err == nil || i == d.gossip.self {
 		return nil
 	}
-	// It may have been a member, before it or this process belonged to a cluster.
+	// It may have been a member before it, or this process, belonged to a cluster.
 	if d.gossip.table.drop(i) {
 		d.gossip.wake()
 	}
 	return err
 }
 
-// NotifyMerge refuses a whole answer to a join if nobody in it is of this
-// cluster, so that the join fails and says so.
+// NotifyMerge refuses a whole answer to a join if none of its members is of this
+// cluster. So the join fails with the reason.
 func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
 	d.gossip.mu.Lock()
 	defer d.gossip.mu.Unlock()
@@ -62,15 +62,15 @@ func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
 	return refused
 }
 
-// admit decides whether a node may be a member. A refusal is logged once for
-// each address. The lock must be held.
+// admit decides whether a node may be a member. It logs a refusal once for each
+// address. The caller holds mu.
 func (g *Gossip) admit(n *memberlist.Node) (instance, Node, error) {
 	i, ok := parseInstance(n.Name)
 	if !ok {
 		return i, Node{}, g.refuse(n, i, fmt.Errorf("%.64q is not the name of a magnum process", n.Name))
 	}
 	if r := g.table.find(i); r != nil && bytes.Equal(r.meta, n.Meta) && !differ(r.ClusterID, g.node.ClusterID) {
-		return i, r.Node, nil // most calls
+		return i, r.Node, nil // the usual case
 	}
 	node, err := decodeMeta(n.Meta)
 	if err != nil {
@@ -89,10 +89,10 @@ func (g *Gossip) refuse(n *memberlist.Node, i instance, err error) error {
 	return err
 }
 
-// NotifyJoin is called for a new member and for one that is back.
+// NotifyJoin is called for a new member and for one that has come back.
 func (d delegate) NotifyJoin(n *memberlist.Node) { d.put(n) }
 
-// NotifyUpdate is called for a member that tells something new.
+// NotifyUpdate is called for a member with new metadata.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.put(n) }
 
 func (d delegate) put(n *memberlist.Node) {
@@ -103,7 +103,7 @@ func (d delegate) put(n *memberlist.Node) {
 		return
 	}
 	if i == d.gossip.self {
-		node = d.gossip.node // with its whole name
+		node = d.gossip.node // metadata may have the name cut short
 	}
 	before := d.gossip.table.current(i.id)
 	fresh := before == nil || before.State != StateAlive
@@ -124,8 +124,8 @@ func (d delegate) put(n *memberlist.Node) {
 	d.gossip.wake()
 }
 
-// NotifyLeave is called for a member that left or is dead; which of the two
-// memberlist doesn't tell here.
+// NotifyLeave is called for a member that has left or is dead; memberlist doesn't tell
+// which.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
 	d.gossip.mu.Lock()
 	defer d.gossip.mu.Unlock()
@@ -139,32 +139,32 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 	d.gossip.wake()
 }
 
-// word is a message of ours that goes from process to process.
-type word struct {
+// message is a broadcast of magnum's own.
+type message struct {
 	Kind     string `json:"k"`
-	Instance string `json:"i,omitempty"` // who leaves
+	Instance string `json:"i,omitempty"` // the instance that leaves
 	ID       string `json:"id,omitempty"`
 }
 
-// Kinds of words.
+// The kinds of messages.
 const (
-	wordLeave  = "leave"  // an instance leaves on its own account
-	wordForget = "forget" // a process that is gone won't be back
+	messageLeave  = "leave"  // an instance leaves on purpose
+	messageForget = "forget" // a gone process won't come back
 )
 
-// say sends a word to all others.
-func (g *Gossip) say(w word) {
+// announce sends a message to all other processes.
+func (g *Gossip) announce(w message) {
 	b, err := json.Marshal(w)
 	if err != nil {
 		panic(err) // strings only
 	}
-	g.words.QueueBroadcast(broadcast(b))
+	g.messages.QueueBroadcast(broadcast(b))
 }
 
-// hear takes a word and reports whether it was news.
-func (g *Gossip) hear(w word) bool {
+// receive takes over a message and reports whether it was news.
+func (g *Gossip) receive(w message) bool {
 	switch w.Kind {
-	case wordLeave:
+	case messageLeave:
 		i, ok := parseInstance(w.Instance)
 		if !ok {
 			return false
@@ -176,32 +176,33 @@ func (g *Gossip) hear(w word) bool {
 		}
 		g.wake()
 		return true
-	case wordForget:
+	case messageForget:
 		return structs.IsID(w.ID) && g.forget(w.ID)
 	}
-	return false // of a newer version
+	return false // the message is of a newer version
 }
 
-// NotifyMsg takes a word of another, and passes it on if it is news.
+// NotifyMsg takes over a message of another process, and announces it again if it was news.
 func (d delegate) NotifyMsg(b []byte) {
-	var w word
+	var w message
 	if err := json.Unmarshal(b, &w); err != nil {
 		return
 	}
-	if d.gossip.hear(w) {
-		d.gossip.say(w)
+	if d.gossip.receive(w) {
+		d.gossip.announce(w)
 	}
 }
 
-// GetBroadcasts returns the words that fit into a packet.
+// GetBroadcasts returns the messages that fit into a packet.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.gossip.words.GetBroadcasts(overhead, limit)
+	return d.gossip.messages.GetBroadcasts(overhead, limit)
 }
 
-// maxLeft is how many instances that left are told in a full exchange.
+// maxLeft is the most instances that a full exchange lists as left.
 const maxLeft = 64
 
-// LocalState tells who left, to one who may have missed the word.
+// LocalState lists the instances that have left, for a process that may have missed the
+// messages.
 func (d delegate) LocalState(bool) []byte {
 	d.gossip.mu.Lock()
 	defer d.gossip.mu.Unlock()
@@ -221,23 +222,23 @@ func (d delegate) LocalState(bool) []byte {
 	return b
 }
 
-// MergeRemoteState hears who left.
+// MergeRemoteState takes over the instances that have left.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	var left []string
 	if len(b) == 0 || json.Unmarshal(b, &left) != nil {
 		return
 	}
 	for _, name := range left[:min(len(left), maxLeft)] {
-		d.gossip.hear(word{Kind: wordLeave, Instance: name})
+		d.gossip.receive(message{Kind: messageLeave, Instance: name})
 	}
 }
 
-// broadcast is an encoded word in memberlist's queue.
+// broadcast is an encoded message in memberlist's queue.
 type broadcast []byte
 
 func (b broadcast) Invalidates(memberlist.Broadcast) bool { return false }
 func (b broadcast) Message() []byte                       { return b }
 func (b broadcast) Finished()                             {}
 
-// UniqueBroadcast says that no word replaces another.
+// UniqueBroadcast says that no message replaces another.
 func (b broadcast) UniqueBroadcast() {}

@@ -26,7 +26,7 @@ type Gossip struct {
 	addr      string // the address announced to the others, host:port
 	knownRead string // content of KnownFile at the start
 	list      *memberlist.Memberlist
-	words     *memberlist.TransmitLimitedQueue // messages of our own to broadcast, see word
+	messages  *memberlist.TransmitLimitedQueue // messages of our own to broadcast, see message
 	stopTCP   context.CancelFunc
 
 	updating sync.Mutex // held during Update, so that the last change is announced last
@@ -79,7 +79,7 @@ func New(c Config) (*Gossip, error) {
 	ip, port, err := c.advertised(t.port())
 	if err == nil {
 		g.addr = joinPort(ip, port)
-		g.words = &memberlist.TransmitLimitedQueue{NumNodes: g.size, RetransmitMult: g.timing.list.RetransmitMult}
+		g.messages = &memberlist.TransmitLimitedQueue{NumNodes: g.size, RetransmitMult: g.timing.list.RetransmitMult}
 		list := g.timing.list
 		list.Name = g.self.String()
 		list.Transport = t
@@ -123,14 +123,14 @@ func (g *Gossip) Run(ctx context.Context) error {
 }
 
 // leave announces that this process leaves, for at most timing.leave. memberlist's
-// message and the word ride in the same packets.
+// message and the announcement are sent in the same packets.
 func (g *Gossip) leave() {
 	g.closing.Lock()
 	defer g.closing.Unlock()
 	if g.closed {
 		return
 	}
-	g.say(word{Kind: wordLeave, Instance: g.self.String()})
+	g.announce(message{Kind: messageLeave, Instance: g.self.String()})
 	if err := g.list.Leave(g.timing.leave); err != nil {
 		g.log.Debug("leave not announced", "error", err)
 	}
@@ -260,7 +260,7 @@ func (g *Gossip) update(change func(*Node)) error {
 // A process that is alive is not removed, because it would be back at once.
 func (g *Gossip) Forget(id string) {
 	if g.forget(id) {
-		g.say(word{Kind: wordForget, ID: id})
+		g.announce(message{Kind: messageForget, ID: id})
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package pause waits for a time that a context may cut short. Agents pace their
-// retries with it. It knows nothing of what is waited for.
+// retries with it. It calls nothing of magnum's.
 package pause
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// For waits for d, which may be 0 or less. It returns ctx's error if ctx ends before.
+// For waits for d, which may be 0 or less. It returns ctx's error if ctx ends first.
 func For(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

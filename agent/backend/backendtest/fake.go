@@ -1,6 +1,6 @@
-// Package backendtest holds the behaviour that backends have to show, as a suite
-// for each interface of package backend, and Fake, an engine in memory that passes
-// all of them, for the tests of package agent. No program imports it.
+// Package backendtest tests backends. It has a suite for each interface of package
+// backend, and Fake, an engine in memory that passes all of them, for the tests of
+// package agent. No program imports it.
 package backendtest
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Fake is a backend on an engine in memory. Its containers run the few words of shell
-// that script.go knows. It behaves as Docker does where package agent can tell. Each
-// interface of package backend is a type of its own, which knows nothing of the
-// others but the engine.
+// Fake is a backend on an engine in memory. Its containers run the shell commands that
+// script.go knows. It behaves as Docker does where package agent can tell. Each
+// interface of package backend has a type of its own, which shares only the engine with
+// the others.
 type Fake struct {
-	// Fault is called at each seam, "op" before and "op done" after the call
-	// has had its effect, and fails the call with what it returns. Set it
-	// before the engine is used; it may be called by many goroutines.
+	// Fault is called at each seam: with "op" before the call, and with "op done" after
+	// its effect. An error of Fault fails the call. Set it before the engine is used;
+	// it is called concurrently.
 	Fault func(op string, ref structs.Ref) error
 
 	backend.Host
@@ -32,11 +32,11 @@ type Fake struct {
 	backend.Volumes
 	backend.Networks
 
-	Outside *Outside // what happens behind the agent's back
-	Seen    *Seen    // what has happened
+	Outside *Outside // acts behind the agent's back
+	Seen    *Seen    // counts what has happened
 }
 
-// engine is what the types of a Fake share.
+// engine is the state that the types of a Fake share.
 type engine struct {
 	seam *func(op string, ref structs.Ref) error // Fake.Fault
 
@@ -45,15 +45,15 @@ type engine struct {
 	touched    []string // calls on copies
 	down       bool
 	nextID     int
-	containers map[string]*process       // by engine id
+	containers map[string]*process       // by the engine's ID
 	stored     map[string]*structs.Image // images on the engine, by the first name
 	pushed     map[string]bool           // in a registry, but not on the engine
 	kept       map[volume]time.Time      // volumes, and when each was made
-	disk       backend.Disk              // without the images
-	pulling    chan struct{}             // not nil: pulls wait until it is closed
-	joined     map[string]bool           // networks by project: kept while a container of it is there, and until they are tidied up
-	room       int                       // networks that there may be; 0 means any number
-	unpacking  chan struct{}             // not nil: copies into containers wait until it is closed
+	disk       backend.Disk              // excluding the images
+	pulling    chan struct{}             // if not nil, pulls wait until it is closed
+	joined     map[string]bool           // projects with a network, which stays after the last container until it is tidied up
+	room       int                       // the most networks; 0 means any number
+	unpacking  chan struct{}             // if not nil, copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
@@ -66,7 +66,7 @@ type engine struct {
 	pulls      int
 }
 
-// The parts of a Fake.
+// The types that implement the interfaces.
 type (
 	runtime  struct{ *engine } // backend.Host and backend.Runtime
 	consoles struct{ *engine }
@@ -78,19 +78,19 @@ type (
 // process is one container of a Fake.
 type process struct {
 	backend.Container
-	owner   backend.Owner
-	spec    structs.ContainerSpec
-	project string
-	image   *structs.Image // that it was made of; nil if there was none
-	copied  bool           // by Copy
-	manual  bool           // stopped by hand: its restart policy rests
-	deaf    bool           // by Deafen
-	stdout  []byte
-	stderr  []byte
-	reads   bool              // copies its standard input to its output
-	last    int               // exit code of the last run that has ended
-	files   map[string][]byte // by path
-	changed chan struct{}     // closed at the next change
+	owner       backend.Owner
+	spec        structs.ContainerSpec
+	project     string
+	image       *structs.Image // that the container was created from; nil for none
+	copied      bool           // made by Copy
+	manual      bool           // stopped by hand: its restart policy does nothing
+	ignoresStop bool           // set by IgnoreStop
+	stdout      []byte
+	stderr      []byte
+	reads       bool              // copies its standard input to its output
+	last        int               // exit code of the last ended run
+	files       map[string][]byte // by path
+	changed     chan struct{}     // closed at the next change
 }
 
 type watcher struct {
@@ -104,7 +104,7 @@ var _ backend.Backend = (*Fake)(nil)
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"
 
-// NewFake returns an engine that has one image, Image.
+// NewFake returns an engine with one image, Image.
 func NewFake() *Fake {
 	e := &engine{
 		identity: structs.EngineIdentity{ID: structs.NewID(), Root: "/fake"}, containers: make(map[string]*process),
@@ -133,7 +133,7 @@ func notRunning(engineID string) error {
 	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "Container " + engineID + " is not running"}
 }
 
-// fault asks the seam.
+// fault calls Fault.
 func (f *engine) fault(op string, ref structs.Ref) error {
 	if *f.seam == nil {
 		return nil
@@ -141,8 +141,8 @@ func (f *engine) fault(op string, ref structs.Ref) error {
 	return (*f.seam)(op, ref)
 }
 
-// do runs one call on a container, with its seams.
-func (f *engine) do(ctx context.Context, op, engineID string, call func(*process) error) error {
+// onContainer makes one call on a container, with its seams.
+func (f *engine) onContainer(ctx context.Context, op, engineID string, call func(*process) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (f *engine) do(ctx context.Context, op, engineID string, call func(*process
 	return f.fault(op+" done", ref)
 }
 
-// changedLocked tells watchers and waiters.
+// changedLocked wakes those that wait for a change, and records an event.
 func (f *engine) changedLocked(p *process, kind backend.EventKind) {
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -198,10 +198,11 @@ func (f *runtime) Fingerprint(ctx context.Context) (structs.Fingerprint, error) 
 	if f.down {
 		return structs.Fingerprint{}, errDown
 	}
-	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30, Engine: f.identity}, ctx.Err()
+	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30,
+		Engine: f.identity}, ctx.Err()
 }
 
-// Owners returns whose containers there are.
+// Owners returns the owners of the engine's containers.
 func (f *runtime) Owners(ctx context.Context) ([]backend.Owner, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -236,7 +237,7 @@ func (f *runtime) List(ctx context.Context, owner backend.Owner) ([]backend.Entr
 	return entries, nil
 }
 
-// Events follows what happens to the owner's containers.
+// Events follows the events of the owner's containers and of images.
 func (f *runtime) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
 	w := &watcher{owner: owner, queue: make(chan backend.Event, 10_000), end: make(chan struct{})}
 	f.mu.Lock()
@@ -268,7 +269,7 @@ func (f *runtime) Events(ctx context.Context, owner backend.Owner, ready func(),
 
 // Inspect returns the container as it is now.
 func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Container, err error) {
-	err = f.do(ctx, "inspect", engineID, func(p *process) error {
+	err = f.onContainer(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
 			snapshot.Addresses, snapshot.Ports, snapshot.Health = nil, nil, ""
@@ -279,7 +280,7 @@ func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Cont
 	return c, err
 }
 
-// Create makes a container.
+// Create creates a container.
 func (f *runtime) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if err := errors.Join(ctx.Err(), f.fault("create", req.Ref)); err != nil {
 		return nil, err
@@ -331,7 +332,7 @@ func (f *engine) fetch(ctx context.Context, spec *structs.ContainerSpec, progres
 
 func (f *engine) hasImageLocked(ref string) bool { return f.imageLocked(ref) != nil }
 
-// listen lets Say reach a pull that waits.
+// listen adds a waiting pull to the listeners of Say.
 func (f *engine) listen(progress func(string)) (leave func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -370,7 +371,8 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now(), Lease: req.Spec.Exclusive == structs.ExclusiveLease}
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now(),
+		Lease: req.Spec.Exclusive == structs.ExclusiveLease}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID
@@ -388,9 +390,9 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	return &c, nil
 }
 
-// Remove deletes the container.
+// Remove removes the container.
 func (f *runtime) Remove(ctx context.Context, engineID string) error {
-	err := f.do(ctx, "remove", engineID, func(p *process) error { f.removeLocked(p); return nil })
+	err := f.onContainer(ctx, "remove", engineID, func(p *process) error { f.removeLocked(p); return nil })
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil
 	}

@@ -11,17 +11,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what changes a container of a Fake.
+// This file has the changes of a Fake's containers.
 
 // Start starts the process.
 func (f *runtime) Start(ctx context.Context, engineID string) error {
-	return f.do(ctx, "start", engineID, func(p *process) error {
+	return f.onContainer(ctx, "start", engineID, func(p *process) error {
 		if p.Live() {
 			return nil
 		}
 		for _, port := range p.spec.Ports {
 			if f.refused[fmt.Sprint(port.HostPort)] > 0 {
-				return &backend.Failure{Reason: backend.ErrPortTaken, Msg: fmt.Sprintf("Bind for 0.0.0.0:%d failed: port is already allocated", port.HostPort)}
+				return &backend.Failure{Reason: backend.ErrPortTaken,
+					Msg: fmt.Sprintf("Bind for 0.0.0.0:%d failed: port is already allocated", port.HostPort)}
 			}
 		}
 		p.RestartCount, p.manual = 0, false
@@ -53,7 +54,7 @@ func (f *engine) startLocked(p *process) {
 	}
 }
 
-// checkLocked begins the healthcheck of a new run: it finds its result once.
+// checkLocked starts the healthcheck of a new run, which has one result.
 func (f *engine) checkLocked(p *process) {
 	p.Health = ""
 	h := p.spec.Healthcheck
@@ -80,24 +81,25 @@ func (f *engine) checkLocked(p *process) {
 	})
 }
 
-// exitLocked ends the process; its policy may start it again.
+// exitLocked ends the process; its restart policy may start it again.
 func (f *engine) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
 	p.last = code
 	f.changedLocked(p, backend.EventChanged)
 	policy := p.spec.RestartPolicy
-	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 && (policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
+	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 &&
+		(policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
 	if again && p.spec.Exclusive == structs.ExclusiveNo && !p.manual && p.RestartCount < 10 { // the real one would slow down instead
 		p.RestartCount++
 		f.startLocked(p)
 	}
 }
 
-// Stop ends the process, a deaf one after the timeout.
+// Stop ends the process, after the timeout if it ignores stops.
 func (f *runtime) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
 	f.mu.Lock()
 	p := f.containers[engineID]
-	waits := p != nil && p.deaf && p.Live()
+	waits := p != nil && p.ignoresStop && p.Live()
 	f.mu.Unlock()
 	if waits {
 		timer := time.NewTimer(timeout)
@@ -108,12 +110,12 @@ func (f *runtime) Stop(ctx context.Context, engineID string, timeout time.Durati
 			return ctx.Err()
 		}
 	}
-	return f.do(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 
 // Kill ends the process.
 func (f *runtime) Kill(ctx context.Context, engineID string) error {
-	return f.do(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 
 func (f *engine) endLocked(p *process) {
@@ -126,7 +128,7 @@ func (f *engine) endLocked(p *process) {
 
 // Pause freezes the process.
 func (f *runtime) Pause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "pause", engineID, func(p *process) error {
+	return f.onContainer(ctx, "pause", engineID, func(p *process) error {
 		switch p.State {
 		case backend.StatePaused:
 			return nil
@@ -141,7 +143,7 @@ func (f *runtime) Pause(ctx context.Context, engineID string) error {
 
 // Unpause thaws the process.
 func (f *runtime) Unpause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "unpause", engineID, func(p *process) error {
+	return f.onContainer(ctx, "unpause", engineID, func(p *process) error {
 		if p.State == backend.StatePaused {
 			p.State = backend.StateRunning
 			f.changedLocked(p, backend.EventChanged)
@@ -150,9 +152,9 @@ func (f *runtime) Unpause(ctx context.Context, engineID string) error {
 	})
 }
 
-// Signal sends a signal: the processes of a Fake heed only SIGKILL.
+// Signal sends a signal. The processes of a Fake react only to SIGKILL.
 func (f *runtime) Signal(ctx context.Context, engineID, signal string) error {
-	return f.do(ctx, "signal", engineID, func(p *process) error {
+	return f.onContainer(ctx, "signal", engineID, func(p *process) error {
 		_, err := structs.ParseSignal(signal)
 		switch {
 		case !p.Live():
@@ -173,7 +175,7 @@ func (f *runtime) Signal(ctx context.Context, engineID, signal string) error {
 	})
 }
 
-// minMemory is the least that the engine gives, and maxMilliCPU the most.
+// minMemory is the least memory limit, and maxMilliCPU the highest CPU limit.
 const (
 	minMemory   = 6 << 20
 	maxMilliCPU = 2000
@@ -181,7 +183,7 @@ const (
 
 // Update changes the limits.
 func (f *runtime) Update(ctx context.Context, engineID string, limits backend.Limits) error {
-	return f.do(ctx, "update", engineID, func(p *process) error {
+	return f.onContainer(ctx, "update", engineID, func(p *process) error {
 		if limits.Memory != 0 && limits.Memory < minMemory || limits.MilliCPU > maxMilliCPU {
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the engine can't give %+v", limits)}
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// This file is the files of a Fake's containers. Each has the directories /
-// and /tmp, and in them what was copied there.
+// This file has the files of a Fake's containers. Each container has the directories /
+// and /tmp, with the files that were copied there.
 
 func isDir(at string) bool { return at == "/" || at == "/tmp" }
 
@@ -20,11 +20,11 @@ func noPath(at string) error {
 	return &backend.Failure{Reason: backend.ErrNoPath, Msg: "path " + at + " does not exist in the container"}
 }
 
-// ArchiveGet writes a tar stream of one file, or of a directory.
+// ArchiveGet writes a tar stream of a file or directory.
 func (f *consoles) ArchiveGet(ctx context.Context, engineID, at string, w io.Writer) error {
 	at = path.Clean("/" + at)
 	var buf bytes.Buffer
-	err := f.do(ctx, "archive get", engineID, func(p *process) error {
+	err := f.onContainer(ctx, "archive get", engineID, func(p *process) error {
 		out := tar.NewWriter(&buf)
 		if _, ok := p.files[at]; !ok && !isDir(at) {
 			return noPath(at)
@@ -58,7 +58,7 @@ func (f *consoles) ArchiveGet(ctx context.Context, engineID, at string, w io.Wri
 // ArchivePut unpacks the files of a tar stream.
 func (f *consoles) ArchivePut(ctx context.Context, engineID, at string, r io.Reader) error {
 	at = path.Clean("/" + at)
-	err := f.do(ctx, "archive put", engineID, func(p *process) error {
+	err := f.onContainer(ctx, "archive put", engineID, func(p *process) error {
 		if _, ok := p.files[at]; ok {
 			return &backend.Failure{Reason: backend.ErrNotDir, Msg: at + " is not a directory"}
 		}
@@ -97,7 +97,7 @@ func (f *consoles) ArchivePut(ctx context.Context, engineID, at string, r io.Rea
 		case err != nil:
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "not a tar stream: " + err.Error()}
 		}
-		err = f.do(ctx, "archive file", engineID, func(p *process) error {
+		err = f.onContainer(ctx, "archive file", engineID, func(p *process) error {
 			if p.files == nil {
 				p.files = make(map[string][]byte)
 			}
@@ -110,7 +110,7 @@ func (f *consoles) ArchivePut(ctx context.Context, engineID, at string, r io.Rea
 	}
 }
 
-// reader remembers how its source failed.
+// reader keeps the error of its source.
 type reader struct {
 	r   io.Reader
 	err error

@@ -15,18 +15,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is the images and volumes of a Fake.
+// This file has a Fake's images and volumes.
 
 // volume identifies a volume.
 type volume struct{ cluster, project, name string }
 
-// newImage is an image that has just come to the engine.
+// newImage returns an image that has just come to the engine.
 func newImage(ref string) *structs.Image {
 	now := structs.Time{Time: time.Now()}
-	return &structs.Image{ID: "sha256:" + backend.Hash(&structs.ContainerSpec{Image: ref}), Names: []string{ref}, Size: 1 << 20, CreatedAt: now, PulledAt: now}
+	return &structs.Image{ID: "sha256:" + backend.Hash(&structs.ContainerSpec{Image: ref}), Names: []string{ref}, Size: 1 << 20,
+		CreatedAt: now, PulledAt: now}
 }
 
-// imageLocked returns the image of a name or ID, nil if the engine has none.
+// imageLocked returns the image with a name or ID, nil if the engine has none.
 func (f *engine) imageLocked(ref string) *structs.Image {
 	for _, img := range f.stored {
 		if img.ID == ref || slices.ContainsFunc(img.Names, func(have string) bool { return backend.SameImage(have, ref) }) {
@@ -36,14 +37,14 @@ func (f *engine) imageLocked(ref string) *structs.Image {
 	return nil
 }
 
-// fetchLocked takes an image from the registry, if it is there.
+// fetchLocked pulls an image from the registry, if it is there.
 func (f *engine) fetchLocked(ref string) {
 	if f.pushed[ref] {
 		f.stored[ref] = newImage(ref)
 	}
 }
 
-// importImage has an image on the engine, and tells of it.
+// importImage puts an image on the engine, with an event.
 func (f *engine) importImage(ref string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -53,7 +54,7 @@ func (f *engine) importImage(ref string) {
 	}
 }
 
-// call asks the seam, and whether the engine answers.
+// call calls Fault, and fails if the engine is down.
 func (f *engine) call(ctx context.Context, op string) error {
 	if err := errors.Join(ctx.Err(), f.fault(op, structs.Ref{})); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (f *images) PullImage(ctx context.Context, ref string, _ *structs.Registry,
 	return f.fetch(ctx, &structs.ContainerSpec{Image: ref, PullPolicy: structs.PullAlways}, progress)
 }
 
-// LoadImages reads the names of a tar stream as docker save writes it.
+// LoadImages loads a tar stream in the format of docker save.
 func (f *images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
 	if err := f.call(ctx, "image load"); err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (f *images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) 
 	return names, nil
 }
 
-// RemoveImage removes an image, which stays in its registry.
+// RemoveImage removes an image from the engine, but not from its registry.
 func (f *images) RemoveImage(ctx context.Context, id string) error {
 	if err := f.call(ctx, "image remove"); err != nil {
 		return err
@@ -173,7 +174,7 @@ func (f *images) RemoveImage(ctx context.Context, id string) error {
 	return nil
 }
 
-// Disk tells how full the file system is, with the images.
+// Disk returns the usage of the file system, including the images.
 func (f *images) Disk(ctx context.Context) (backend.Disk, error) {
 	if err := f.call(ctx, "disk"); err != nil {
 		return backend.Disk{}, err
@@ -187,7 +188,7 @@ func (f *images) Disk(ctx context.Context) (backend.Disk, error) {
 	return d, nil
 }
 
-// ClaimVolumes takes over the volumes that are no cluster's.
+// ClaimVolumes claims the volumes without a cluster.
 func (f *volumes) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
 	if err := f.call(ctx, "volume claim"); err != nil {
 		return err
@@ -204,7 +205,7 @@ func (f *volumes) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
 	return nil
 }
 
-// ListVolumes lists the volumes of a project, or of all.
+// ListVolumes lists the volumes of a project, or of all projects.
 func (f *volumes) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	if err := f.call(ctx, "volumes"); err != nil {
 		return nil, err
@@ -214,7 +215,8 @@ func (f *volumes) ListVolumes(ctx context.Context, clusterID, projectID string) 
 	volumes := []structs.Volume{}
 	for v, made := range f.kept {
 		if clusterID == v.cluster && (projectID == "" || projectID == v.project) {
-			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made}, UsedBy: f.volumeUsersLocked(v)})
+			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made},
+				UsedBy: f.volumeUsersLocked(v)})
 		}
 	}
 	return volumes, nil
@@ -223,14 +225,15 @@ func (f *volumes) ListVolumes(ctx context.Context, clusterID, projectID string) 
 func (f *volumes) volumeUsersLocked(v volume) []string {
 	users := []string{}
 	for _, p := range f.containers {
-		if p.owner.ClusterID == v.cluster && p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
+		if p.owner.ClusterID == v.cluster && p.project == v.project &&
+			slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
 			users = append(users, p.ID)
 		}
 	}
 	return users
 }
 
-// RemoveVolume deletes a volume.
+// RemoveVolume removes a volume.
 func (f *volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name string) error {
 	if err := f.call(ctx, "volume remove"); err != nil {
 		return err
@@ -242,7 +245,8 @@ func (f *volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name s
 		return &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
 	}
 	if users := f.volumeUsersLocked(v); len(users) > 0 {
-		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users, ", "))}
+		return &backend.Failure{Reason: backend.ErrInUse,
+			Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users, ", "))}
 	}
 	delete(f.kept, v)
 	return nil

@@ -6,8 +6,8 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// This file is the networks of a Fake: one for each project that has a container,
-// and that had one until they are tidied up.
+// This file has a Fake's networks: one for each project. A network stays after the
+// project's last container until it is tidied up.
 
 // idleLocked returns the projects that have a network and no container.
 func (f *engine) idleLocked() []string {
@@ -38,7 +38,7 @@ func (f *engine) joinLocked(project string) error {
 	return nil
 }
 
-// TidyNetworks removes networks without a container, if all are to go.
+// TidyNetworks removes networks without a container, if all is set.
 func (f *networks) TidyNetworks(ctx context.Context, _ backend.Owner, all bool) error {
 	if err := f.call(ctx, "tidy networks"); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (f *networks) TidyNetworks(ctx context.Context, _ backend.Owner, all bool) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !all {
-		return nil // their time is never over
+		return nil // no network is kept for a limited time
 	}
 	for _, idle := range f.idleLocked() {
 		delete(f.joined, idle)

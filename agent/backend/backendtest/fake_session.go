@@ -11,9 +11,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what users see and do inside a container of a Fake.
+// This file has a Fake's consoles.
 
-// Logs writes what the process has written, a line at a time.
+// Logs writes the output of the process, a line at a time.
 func (f *consoles) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
 	stdout, stderr := to.Stdout, to.Stderr
 	var outDone, errDone int
@@ -21,7 +21,7 @@ func (f *consoles) Logs(ctx context.Context, engineID string, req structs.LogsRe
 		var out, errs []byte
 		var live bool
 		var changed chan struct{}
-		err := f.do(ctx, "logs", engineID, func(p *process) error {
+		err := f.onContainer(ctx, "logs", engineID, func(p *process) error {
 			out, errs, live, changed = p.stdout[outDone:], p.stderr[errDone:], p.Live(), p.changed
 			return nil
 		})
@@ -63,7 +63,7 @@ func lastLines(b []byte, n int) []byte {
 
 // Exec runs a command.
 func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
-	err := f.do(ctx, "exec", engineID, func(p *process) error {
+	err := f.onContainer(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
 		}
@@ -91,11 +91,11 @@ func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRe
 	return run.exitCode, nil
 }
 
-// Attach joins the process's streams.
+// Attach attaches to the process's streams.
 func (f *consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
 	var p *process
 	var out, errs int
-	err := f.do(ctx, "attach", engineID, func(q *process) error {
+	err := f.onContainer(ctx, "attach", engineID, func(q *process) error {
 		p, out, errs = q, len(q.stdout), len(q.stderr)
 		if p.State != backend.StateRunning && !(s.Unstarted && p.State == backend.StateCreated) {
 			return notRunning(engineID)
@@ -151,8 +151,8 @@ func (f *consoles) Attach(ctx context.Context, engineID string, size structs.Res
 	}
 }
 
-// feed gives the process standard input. One that keeps it open and doesn't read
-// it leaves it where it is; one that doesn't keep it open loses it.
+// feed writes to the process's standard input. The input stays unread if the process
+// keeps it open without reading, and is lost if the process doesn't keep it open.
 func (f *consoles) feed(p *process, stdin io.Reader) {
 	f.mu.Lock()
 	unread := p.spec.Stdin && !p.reads
@@ -178,15 +178,16 @@ func (f *consoles) feed(p *process, stdin io.Reader) {
 	}
 }
 
-// Stats tells the same of every process.
+// Stats reports the same usage for every process.
 func (f *consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
 	for first := true; ; first = false {
 		var s structs.StatsBody
-		err := f.do(ctx, "stats", engineID, func(p *process) error {
+		err := f.onContainer(ctx, "stats", engineID, func(p *process) error {
 			if p.State != backend.StateRunning {
 				return notRunning(engineID)
 			}
-			s = structs.StatsBody{ReadAt: structs.Time{Time: time.Now().UTC()}, CPUPercent: 1, MemoryUsed: 1 << 20, MemoryLimit: 4 << 30, PIDs: 1}
+			s = structs.StatsBody{ReadAt: structs.Time{Time: time.Now().UTC()}, CPUPercent: 1, MemoryUsed: 1 << 20, MemoryLimit: 4 << 30,
+				PIDs: 1}
 			if p.Memory > 0 {
 				s.MemoryLimit = p.Memory
 			}
@@ -209,13 +210,13 @@ func (f *consoles) Stats(ctx context.Context, engineID string, stream bool, each
 	}
 }
 
-// Top lists the process. It knows the columns pid and those of command lines.
+// Top lists the process. It knows the column pid and those of command lines.
 func (f *consoles) Top(ctx context.Context, engineID, args string) (top structs.TopBody, err error) {
 	ps, err := structs.ParsePS(args)
 	if err != nil {
 		return top, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
 	}
-	err = f.do(ctx, "top", engineID, func(p *process) error {
+	err = f.onContainer(ctx, "top", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
 		}

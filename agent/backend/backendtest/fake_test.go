@@ -8,8 +8,8 @@ import (
 
 func TestFake(t *testing.T) { Suite(t, NewFake()) }
 
-// TestEachInterfaceByItself tests each of the optional interfaces beside an engine that
-// runs workloads and nothing else, and that engine.
+// TestEachInterfaceByItself tests each optional interface beside a backend that only
+// runs workloads, and that backend.
 func TestEachInterfaceByItself(t *testing.T) {
 	fake := NewFake()
 	t.Run("none", func(t *testing.T) { Suite(t, struct{ backend.Backend }{fake}) })

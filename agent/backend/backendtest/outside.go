@@ -8,10 +8,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Outside is what happens to an engine behind the agent's back.
+// Outside acts on an engine behind the agent's back.
 type Outside struct{ e *engine }
 
-// with runs change on the container of ref, and panics if there is none: a
+// with calls change with the container of ref. It panics if there is none, because a
 // test that changes nothing tests nothing.
 func (f *engine) with(ref structs.Ref, change func(*process)) {
 	f.mu.Lock()
@@ -25,21 +25,21 @@ func (f *engine) with(ref structs.Ref, change func(*process)) {
 	panic(fmt.Sprintf("backendtest: no container %v", ref))
 }
 
-// Exit ends the process by itself with the code.
+// Exit ends the process with the code.
 func (f *Outside) Exit(ref structs.Ref, code int) {
 	f.e.with(ref, func(p *process) { f.e.exitLocked(p, code) })
 }
 
-// Kill is docker kill: the engine's restart policy rests.
+// Kill acts as docker kill: the engine's restart policy does nothing afterwards.
 func (f *Outside) Kill(ref structs.Ref) { f.e.with(ref, f.e.endLocked) }
 
-// Remove is docker rm -f.
+// Remove acts as docker rm -f.
 func (f *Outside) Remove(ref structs.Ref) { f.e.with(ref, f.e.removeLocked) }
 
-// Start is docker start.
+// Start acts as docker start.
 func (f *Outside) Start(ref structs.Ref) { f.e.with(ref, f.e.startLocked) }
 
-// Pause is docker pause, or unpause.
+// Pause acts as docker pause, or unpause.
 func (f *Outside) Pause(ref structs.Ref, paused bool) {
 	f.e.with(ref, func(p *process) {
 		p.State = backend.StateRunning
@@ -50,7 +50,7 @@ func (f *Outside) Pause(ref structs.Ref, paused bool) {
 	})
 }
 
-// Down stops the engine, and its containers with it.
+// Down stops the engine and its containers.
 func (f *Outside) Down() {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -59,7 +59,7 @@ func (f *Outside) Down() {
 		if p.Live() {
 			p.State, p.ExitCode = backend.StateExited, 137
 			p.FinishedAt = p.StartedAt
-			p.Error = "" // the engine says nothing of it
+			p.Error = "" // the engine reports no error
 		} else {
 			p.manual = true
 		}
@@ -70,7 +70,7 @@ func (f *Outside) Down() {
 	clear(f.e.watchers)
 }
 
-// Up starts the engine, and those containers whose policy says so.
+// Up starts the engine, and the containers whose restart policy says so.
 func (f *Outside) Up() {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -82,9 +82,10 @@ func (f *Outside) Up() {
 	}
 }
 
-// Copy runs a container that has the labels of ref's, and returns the engine's id of
-// it. inherited: as docker commit and docker run make one; else the labels were given
-// by hand. What is done to it is in Touched, and it is in no other count.
+// Copy runs a container that has the labels of ref's, and returns its engine ID.
+// inherited: the labels come from the image, as after docker commit and docker run;
+// else they were given by hand. Calls on the copy appear in Touched, and in no other
+// count.
 func (f *Outside) Copy(ref structs.Ref, inherited bool) (engineID string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -94,7 +95,8 @@ func (f *Outside) Copy(ref structs.Ref, inherited bool) (engineID string) {
 		}
 		f.e.nextID++
 		p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
-		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.e.nextID), Name: fmt.Sprintf("copy-%d", f.e.nextID), CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
+		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.e.nextID), Name: fmt.Sprintf("copy-%d", f.e.nextID),
+			CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
 		p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
 		f.e.containers[p.EngineID] = p
 		f.e.changedLocked(p, backend.EventCreated)
@@ -104,7 +106,7 @@ func (f *Outside) Copy(ref structs.Ref, inherited bool) (engineID string) {
 	panic(fmt.Sprintf("backendtest: no container %v", ref))
 }
 
-// RemoveCopy is docker rm -f of a copy.
+// RemoveCopy acts as docker rm -f on a copy.
 func (f *Outside) RemoveCopy(engineID string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -113,74 +115,77 @@ func (f *Outside) RemoveCopy(engineID string) {
 	f.e.changedLocked(p, backend.EventRemoved)
 }
 
-// AddVolume makes a volume as agents did before volumes carried their cluster.
+// AddVolume makes a volume without a cluster, as early agents did.
 func (f *Outside) AddVolume(projectID, name string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.kept[volume{"", projectID, name}] = time.Now()
 }
 
-// Identify gives the engine another identity: another engine answers.
+// Identify gives the engine another EngineIdentity, as if another engine answered.
 func (f *Outside) Identify(engine structs.EngineIdentity) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.identity = engine
 }
 
-// Forget loses all containers without a word, as an engine on another directory.
+// Forget loses all containers without events, as an engine with another data directory.
 func (f *Outside) Forget() {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	clear(f.e.containers)
 }
 
-// Add makes a container of the owner that the agent never asked for.
+// Add makes a container of the owner that the agent has not created.
 func (f *Outside) Add(req backend.CreateRequest) {
 	if _, err := f.e.create(req); err != nil {
 		panic(err)
 	}
 }
 
-// Put has a container of the owner on the engine as it is given, such as one that an
-// earlier build of the agent has made.
+// Put puts a given container of the owner on the engine, such as one of an earlier
+// build of the agent.
 func (f *Outside) Put(owner backend.Owner, c backend.Container, spec structs.ContainerSpec) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.containers[c.EngineID] = &process{Container: c, owner: owner, spec: spec, manual: !c.Live(), changed: make(chan struct{})}
-	f.e.nextID += 100 // none that is made later gets its id
+	f.e.nextID += 100 // later containers get other IDs
 }
 
-// Unlabel takes away what says that the container of ref has a lease, as if an
-// earlier build had made it.
+// Unlabel removes the lease's label from the container of ref, as if an earlier build had
+// created it.
 func (f *Outside) Unlabel(ref structs.Ref) {
 	f.e.with(ref, func(p *process) { p.Lease = false })
 }
 
-// Deafen has the process of ref heed no request to end: a stop takes its whole timeout.
-func (f *Outside) Deafen(ref structs.Ref) { f.e.with(ref, func(p *process) { p.deaf = true }) }
+// IgnoreStop makes the process of ref ignore requests to end: a stop takes its whole
+// timeout.
+func (f *Outside) IgnoreStop(ref structs.Ref) {
+	f.e.with(ref, func(p *process) { p.ignoresStop = true })
+}
 
-// AddImage makes an image available, as a push to its registry does.
+// AddImage adds an image to a registry.
 func (f *Outside) AddImage(ref string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.stored[ref] = newImage(ref)
 }
 
-// PutImage has an image on the engine under its first name.
+// PutImage puts an image on the engine under its first name.
 func (f *Outside) PutImage(img structs.Image) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.stored[img.Names[0]] = &img
 }
 
-// SetDisk says how full the engine's file system is without the images.
+// SetDisk sets the usage of the engine's file system, excluding the images.
 func (f *Outside) SetDisk(d backend.Disk) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.disk = d
 }
 
-// ImportImage makes an image available on the engine, as docker tag does.
+// ImportImage puts an image on the engine, as docker tag does.
 func (f *Outside) ImportImage(ref string) { f.e.importImage(ref) }
 
 // HoldPulls makes pulls wait until release is called.
@@ -192,7 +197,7 @@ func (f *Outside) HoldPulls() (release func()) {
 	return func() { close(gate) }
 }
 
-// HoldArchives makes copies into containers read nothing until release is called.
+// HoldArchives makes copies into containers wait until release is called.
 func (f *Outside) HoldArchives() (release func()) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -201,7 +206,7 @@ func (f *Outside) HoldArchives() (release func()) {
 	return func() { close(gate) }
 }
 
-// Say has all pulls that are held tell of themselves.
+// Say sends a sentence of progress to all waiting pulls.
 func (f *Outside) Say(sentence string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -220,21 +225,21 @@ func (f *Outside) TakePort(port int, taken bool) {
 	}
 }
 
-// TakeName gives the name of ref to somebody else's container, or frees it.
+// TakeName gives the name of ref to another container, or frees it.
 func (f *Outside) TakeName(ref structs.Ref, taken bool) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.foreign[backend.NameOf(ref)] = taken
 }
 
-// LimitNetworks bounds the networks that there may be; 0 means any number.
+// LimitNetworks limits the number of networks; 0 means any number.
 func (f *Outside) LimitNetworks(most int) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	f.e.room = most
 }
 
-// PushImage makes an image available in a registry, but not on the engine.
+// PushImage puts an image into a registry, but not on the engine.
 func (f *Outside) PushImage(ref string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// outcome is what a command of a Fake does.
+// outcome is the outcome of a Fake's command.
 type outcome struct {
 	stdout, stderr []byte
 	exitCode       int
@@ -13,9 +13,9 @@ type outcome struct {
 	cat            bool // copies its input to its output
 }
 
-// runScript runs what a Fake knows of shell: ["sh", "-c", SCRIPT] with echo,
-// echo >&2, exit, sleep and cat, joined by semicolons, and ["sleep", N].
-// A command that it doesn't know, and none, lasts.
+// runScript runs the shell that a Fake knows: ["sh", "-c", SCRIPT] with echo, echo >&2,
+// exit, sleep and cat, joined by semicolons, and ["sleep", N]. An unknown command, and
+// none, runs until it is killed.
 func runScript(command, env []string) (o outcome) {
 	script := strings.Join(command, " ")
 	if len(command) == 3 && command[0] == "sh" {

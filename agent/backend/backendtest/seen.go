@@ -8,10 +8,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Seen is what has happened on an engine, whoever has asked for it.
+// Seen counts what has happened on an engine, whoever caused it.
 type Seen struct{ e *engine }
 
-// Copies returns the engine's ids of all copies that run.
+// Copies returns the engine's IDs of all running copies.
 func (f *Seen) Copies() (ids []string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -24,7 +24,7 @@ func (f *Seen) Copies() (ids []string) {
 	return ids
 }
 
-// Touched returns the calls on copies, but for looks.
+// Touched returns the calls on copies, except inspections.
 func (f *Seen) Touched() []string {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -63,7 +63,7 @@ func (f *Seen) ImageOf(ref structs.Ref) (image string) {
 	return image
 }
 
-// Signals returns the signals that the container's process was sent.
+// Signals returns the signals that were sent to the container's process.
 func (f *Seen) Signals(ref structs.Ref) []string {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -93,7 +93,7 @@ func (f *Seen) Containers() map[structs.Ref]backend.Container {
 	return all
 }
 
-// Networks returns how many networks there are.
+// Networks returns the number of networks.
 func (f *Seen) Networks() int {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()

@@ -33,34 +33,34 @@ func Suite(t *testing.T, b backend.Backend) {
 
 // Runtime tests what every backend has to offer.
 func Runtime(t *testing.T, b backend.Backend) {
-	for name, test := range map[string]func(*bench){
-		"Life":          testLife,
-		"CreateTwice":   testCreateTwice,
-		"Parts":         testParts,
-		"Lease":         testLease,
-		"OtherSpec":     testOtherSpec,
-		"Owners":        testOwners,
-		"Missing":       testMissing,
-		"NoImage":       testNoImage,
-		"PauseTwice":    testPauseTwice,
-		"PauseStopped":  testPauseStopped,
-		"ExitCode":      testExitCode,
-		"RestartPolicy": testRestartPolicy,
-		"Events":        testEvents,
-		"Ports":         testPorts,
-		"Fingerprint":   testFingerprint,
-		"Signal":        testSignal,
-		"SignalPaused":  testSignalPaused,
-		"Limits":        testLimits,
-		"Health":        testHealth,
+	for name, test := range map[string]func(*env){
+		"CreateToRemove": testCreateToRemove,
+		"CreateTwice":    testCreateTwice,
+		"Parts":          testParts,
+		"Lease":          testLease,
+		"OtherSpec":      testOtherSpec,
+		"Owners":         testOwners,
+		"Missing":        testMissing,
+		"NoImage":        testNoImage,
+		"PauseTwice":     testPauseTwice,
+		"PauseStopped":   testPauseStopped,
+		"ExitCode":       testExitCode,
+		"RestartPolicy":  testRestartPolicy,
+		"Events":         testEvents,
+		"Ports":          testPorts,
+		"Fingerprint":    testFingerprint,
+		"Signal":         testSignal,
+		"SignalPaused":   testSignalPaused,
+		"Limits":         testLimits,
+		"Health":         testHealth,
 	} {
-		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
+		t.Run(name, func(t *testing.T) { test(newEnv(t, b)) })
 	}
 }
 
 // Consoles tests the consoles of the containers that b runs.
 func Consoles(t *testing.T, b backend.Backend, c backend.Consoles) {
-	for name, test := range map[string]func(*consoleBench){
+	for name, test := range map[string]func(*consoleEnv){
 		"Missing":         testMissingConsoles,
 		"Logs":            testLogs,
 		"LogsFollow":      testLogsFollow,
@@ -77,33 +77,33 @@ func Consoles(t *testing.T, b backend.Backend, c backend.Consoles) {
 		"ArchiveBroken":   testArchiveBroken,
 		"NotRunning":      testNotRunning,
 	} {
-		t.Run(name, func(t *testing.T) { test(&consoleBench{newBench(t, b), c}) })
+		t.Run(name, func(t *testing.T) { test(&consoleEnv{newEnv(t, b), c}) })
 	}
 }
 
 // Images tests the images of the engine on which b runs containers.
 func Images(t *testing.T, b backend.Backend, i backend.Images) {
-	for name, test := range map[string]func(*imageBench){
+	for name, test := range map[string]func(*imageEnv){
 		"Use":        testImages,
 		"Event":      testImageEvent,
 		"Pull":       testImagePull,
 		"LoadBroken": testImageLoadBroken,
 		"Disk":       testDisk,
 	} {
-		t.Run(name, func(t *testing.T) { test(&imageBench{newBench(t, b), i}) })
+		t.Run(name, func(t *testing.T) { test(&imageEnv{newEnv(t, b), i}) })
 	}
 }
 
 // Volumes tests the volumes of the containers that b runs.
 func Volumes(t *testing.T, b backend.Backend, v backend.Volumes) {
-	t.Run("Use", func(t *testing.T) { testVolumes(&volumeBench{newBench(t, b), v}) })
+	t.Run("Use", func(t *testing.T) { testVolumes(&volumeEnv{newEnv(t, b), v}) })
 }
 
-// patience is how long a condition may take to become true.
+// patience is the longest wait for a condition.
 const patience = 30 * time.Second
 
-// bench is where one test works: an owner and a project of its own.
-type bench struct {
+// env is the environment of one test: an owner and a project of its own.
+type env struct {
 	testing.TB
 	engine backend.Backend
 	ctx    context.Context
@@ -111,26 +111,27 @@ type bench struct {
 	proj   string
 }
 
-// The benches of the interfaces that a backend may lack.
+// The environments for the optional interfaces.
 type (
-	consoleBench struct {
-		*bench
+	consoleEnv struct {
+		*env
 		consoles backend.Consoles
 	}
-	imageBench struct {
-		*bench
+	imageEnv struct {
+		*env
 		images backend.Images
 	}
-	volumeBench struct {
-		*bench
+	volumeEnv struct {
+		*env
 		volumes backend.Volumes
 	}
 )
 
-func newBench(t testing.TB, b backend.Backend) *bench {
+func newEnv(t testing.TB, b backend.Backend) *env {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	x := &bench{TB: t, engine: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, proj: structs.NewID()}
+	x := &env{TB: t, engine: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
+		proj: structs.NewID()}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -147,9 +148,10 @@ func newBench(t testing.TB, b backend.Backend) *bench {
 	return x
 }
 
-// Sleeper is a spec whose process runs until it is stopped.
+// Sleeper returns a spec whose process runs until it is stopped.
 func Sleeper() *structs.ContainerSpec {
-	return &structs.ContainerSpec{Image: Image, Command: []string{"sleep", "600"}, RestartPolicy: structs.RestartPolicy{Name: structs.RestartNo}}
+	return &structs.ContainerSpec{Image: Image, Command: []string{"sleep", "600"},
+		RestartPolicy: structs.RestartPolicy{Name: structs.RestartNo}}
 }
 
 func script(text string) *structs.ContainerSpec {
@@ -158,40 +160,40 @@ func script(text string) *structs.ContainerSpec {
 	return spec
 }
 
-func (x *bench) request(spec *structs.ContainerSpec) backend.CreateRequest {
+func (x *env) request(spec *structs.ContainerSpec) backend.CreateRequest {
 	return backend.CreateRequest{Owner: x.owner, Ref: structs.ContainerRef(structs.NewID(), 7), ProjectID: x.proj, Name: "a", Spec: spec}
 }
 
-func (x *bench) must(err error, doing string) {
+func (x *env) must(err error, doing string) {
 	x.Helper()
 	if err != nil {
 		x.Fatalf("%s: %v", doing, err)
 	}
 }
 
-func (x *bench) create(spec *structs.ContainerSpec) *backend.Container {
+func (x *env) create(spec *structs.ContainerSpec) *backend.Container {
 	x.Helper()
 	c, err := x.engine.Create(x.ctx, x.request(spec), func(string) {})
 	x.must(err, "create")
 	return c
 }
 
-func (x *bench) started(spec *structs.ContainerSpec) *backend.Container {
+func (x *env) started(spec *structs.ContainerSpec) *backend.Container {
 	x.Helper()
 	c := x.create(spec)
 	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	return x.look(c)
 }
 
-func (x *bench) look(c *backend.Container) *backend.Container {
+func (x *env) look(c *backend.Container) *backend.Container {
 	x.Helper()
 	now, err := x.engine.Inspect(x.ctx, c.EngineID)
 	x.must(err, "inspect")
 	return now
 }
 
-// until waits for the container to satisfy ok.
-func (x *bench) until(c *backend.Container, what string, ok func(*backend.Container) bool) *backend.Container {
+// until waits until the container satisfies ok.
+func (x *env) until(c *backend.Container, what string, ok func(*backend.Container) bool) *backend.Container {
 	x.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		now := x.look(c)
@@ -204,14 +206,14 @@ func (x *bench) until(c *backend.Container, what string, ok func(*backend.Contai
 	}
 }
 
-func (x *bench) wantState(c *backend.Container, want backend.State) {
+func (x *env) wantState(c *backend.Container, want backend.State) {
 	x.Helper()
 	if c.State != want {
 		x.Fatalf("state is %q, want %q", c.State, want)
 	}
 }
 
-func (x *bench) wantReason(err, reason error) {
+func (x *env) wantReason(err, reason error) {
 	x.Helper()
 	if !errors.Is(err, reason) {
 		x.Fatalf("error is %v, want %v", err, reason)
@@ -221,7 +223,7 @@ func (x *bench) wantReason(err, reason error) {
 	}
 }
 
-func testLife(x *bench) {
+func testCreateToRemove(x *env) {
 	c := x.create(Sleeper())
 	if now := x.look(c); now.State != backend.StateCreated || !now.StartedAt.IsZero() || now.Live() {
 		x.Fatalf("after create it is %+v", now)
@@ -258,7 +260,7 @@ func testLife(x *bench) {
 	x.must(x.engine.Remove(x.ctx, running.EngineID), "remove of a running one")
 }
 
-func testCreateTwice(x *bench) {
+func testCreateTwice(x *env) {
 	req := x.request(Sleeper())
 	first, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create")
@@ -282,8 +284,8 @@ func testCreateTwice(x *bench) {
 	}
 }
 
-// testLease: a container with a lease is told from others, wherever one is shown.
-func testLease(x *bench) {
+// testLease: every view of a container tells whether it needs a lease.
+func testLease(x *env) {
 	for _, kind := range []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveYes, structs.ExclusiveLease} {
 		spec := Sleeper()
 		spec.Exclusive = kind
@@ -303,9 +305,9 @@ func testLease(x *bench) {
 	}
 }
 
-// The parts of a workload are containers of their own, and so are workloads of another
-// kind that have the same id.
-func testParts(x *bench) {
+// testParts: the parts of a workload are separate containers, and so are workloads of
+// another kind with the same ID.
+func testParts(x *env) {
 	id := structs.NewID()
 	pod := structs.Ref{Kind: structs.WorkloadPod, ID: id, Epoch: 7}
 	refs := []structs.Ref{structs.ContainerRef(id, 7)}
@@ -354,7 +356,7 @@ func testParts(x *bench) {
 	}
 }
 
-func testOtherSpec(x *bench) {
+func testOtherSpec(x *env) {
 	req := x.request(Sleeper())
 	_, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create")
@@ -366,7 +368,7 @@ func testOtherSpec(x *bench) {
 	}
 }
 
-func testOwners(x *bench) {
+func testOwners(x *env) {
 	c := x.create(Sleeper())
 	for _, other := range []backend.Owner{
 		{ClusterID: structs.NewID(), HostID: x.owner.HostID},
@@ -384,7 +386,7 @@ func testOwners(x *bench) {
 	}
 }
 
-func testMissing(x *bench) {
+func testMissing(x *env) {
 	id := strings.Repeat("0", 64)
 	_, err := x.engine.Inspect(x.ctx, id)
 	x.wantReason(err, backend.ErrNotFound)
@@ -398,10 +400,12 @@ func testMissing(x *bench) {
 	x.must(x.engine.Remove(x.ctx, id), "remove")
 }
 
-func testMissingConsoles(x *consoleBench) {
+func testMissingConsoles(x *consoleEnv) {
 	id := strings.Repeat("0", 64)
-	x.wantReason(x.consoles.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
-	_, err := x.consoles.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(x.consoles.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1},
+		backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
+	_, err := x.consoles.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}},
+		backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
 	_, err = x.consoles.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
@@ -412,7 +416,7 @@ func testMissingConsoles(x *consoleBench) {
 	x.wantReason(x.consoles.ArchivePut(x.ctx, id, "/tmp", strings.NewReader("")), backend.ErrNotFound)
 }
 
-func testNoImage(x *bench) {
+func testNoImage(x *env) {
 	spec := Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/there-is-none:1", structs.PullNever
 	_, err := x.engine.Create(x.ctx, x.request(spec), func(string) {})
@@ -425,10 +429,11 @@ func testNoImage(x *bench) {
 		err := x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
 		x.wantReason(err, backend.ErrNoImage)
 	}
-	x.must(x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}), "a fetch of what is there")
+	x.must(x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}),
+		"a fetch of what is there")
 }
 
-func testPauseTwice(x *bench) {
+func testPauseTwice(x *env) {
 	c := x.started(Sleeper())
 	for range 2 {
 		x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
@@ -444,22 +449,22 @@ func testPauseTwice(x *bench) {
 	}
 }
 
-func testPauseStopped(x *bench) {
+func testPauseStopped(x *env) {
 	c := x.create(Sleeper())
 	x.wantReason(x.engine.Pause(x.ctx, c.EngineID), backend.ErrNotRunning)
 }
 
-func testExitCode(x *bench) {
+func testExitCode(x *env) {
 	c := x.create(script("exit 3"))
 	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	now := x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
-	// An engine may note a quick end a moment before it notes the start.
+	// An engine may note the end of a quick run a moment before its start.
 	if now.ExitCode != 3 || now.StartedAt.IsZero() || now.FinishedAt.IsZero() || now.RestartCount != 0 {
 		x.Fatalf("it is %+v", now)
 	}
 }
 
-func testRestartPolicy(x *bench) {
+func testRestartPolicy(x *env) {
 	spec := script("exit 4")
 	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 2}
 	c := x.create(spec)
@@ -468,7 +473,7 @@ func testRestartPolicy(x *bench) {
 	if now.ExitCode != 4 {
 		x.Fatalf("exit code is %d, want 4", now.ExitCode)
 	}
-	// Killed by hand, the engine leaves it alone: that is the agent's to heal.
+	// The engine doesn't restart a process that was killed by hand; the agent does.
 	always := Sleeper()
 	always.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
 	c = x.started(always)
@@ -476,7 +481,7 @@ func testRestartPolicy(x *bench) {
 	x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
 }
 
-func testEvents(x *bench) {
+func testEvents(x *env) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	events := make(chan backend.Event, 100)
 	ready := make(chan struct{})
@@ -492,7 +497,7 @@ func testEvents(x *bench) {
 			select {
 			case e := <-events:
 				if e.Kind == backend.EventImage {
-					continue // of no owner: others may pull meanwhile
+					continue // images have no owner: others may pull meanwhile
 				}
 				if e.Entry != c.Entry {
 					x.Fatalf("event %+v of another container", e)
@@ -529,7 +534,7 @@ func testEvents(x *bench) {
 	}
 }
 
-func testLogs(x *consoleBench) {
+func testLogs(x *consoleEnv) {
 	c := x.started(script("echo one; echo two; echo bad >&2; sleep 600"))
 	both := structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1}
 	var out, errs bytes.Buffer
@@ -544,22 +549,24 @@ func testLogs(x *consoleBench) {
 			x.Fatalf("logs are %q and %q", &out, &errs)
 		}
 	}
-	// One stream only: an engine may count the lines of both.
+	// Only one stream is requested, because an engine may count the lines of both.
 	c = x.started(script("echo one; echo two"))
 	x.until(c, "ended", func(c *backend.Container) bool { return c.State == backend.StateExited })
 	out.Reset()
-	x.must(x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, backend.LogStreams{Stdout: &out, Stderr: io.Discard}), "logs")
+	x.must(x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1},
+		backend.LogStreams{Stdout: &out, Stderr: io.Discard}), "logs")
 	if out.String() != "two\n" {
 		x.Fatalf("the last line is %q", &out)
 	}
 }
 
-func testLogsFollow(x *consoleBench) {
+func testLogsFollow(x *consoleEnv) {
 	c := x.started(script("echo one; sleep 600"))
 	lines := make(chan string, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, backend.LogStreams{Stdout: writer(func(p []byte) { lines <- string(p) }), Stderr: io.Discard})
+		ended <- x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true},
+			backend.LogStreams{Stdout: writer(func(p []byte) { lines <- string(p) }), Stderr: io.Discard})
 	}()
 	select {
 	case l := <-lines:
@@ -582,7 +589,7 @@ type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
 
-func testExec(x *consoleBench) {
+func testExec(x *consoleEnv) {
 	c := x.started(Sleeper())
 	run := func(req structs.ExecRequest, stdin io.Reader) (string, string, int) {
 		x.Helper()
@@ -591,7 +598,8 @@ func testExec(x *consoleBench) {
 		x.must(err, "exec")
 		return out.String(), errs.String(), code
 	}
-	out, errs, code := run(structs.ExecRequest{Command: []string{"sh", "-c", "echo $WHO; echo bad >&2; exit 5"}, Env: []string{"WHO=me"}}, nil)
+	out, errs, code := run(structs.ExecRequest{Command: []string{"sh", "-c", "echo $WHO; echo bad >&2; exit 5"}, Env: []string{"WHO=me"}},
+		nil)
 	if out != "me\n" || errs != "bad\n" || code != 5 {
 		x.Fatalf("exec gave %q, %q, %d", out, errs, code)
 	}
@@ -606,19 +614,21 @@ func testExec(x *consoleBench) {
 	x.wantState(x.look(c), backend.StateRunning)
 }
 
-func testExecStopped(x *consoleBench) {
+func testExecStopped(x *consoleEnv) {
 	c := x.create(Sleeper())
-	_, err := x.consoles.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	_, err := x.consoles.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}},
+		backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotRunning)
 }
 
-func testExecCancelled(x *consoleBench) {
+func testExecCancelled(x *consoleEnv) {
 	c := x.started(Sleeper())
 	ctx, cancel := context.WithCancel(x.ctx)
 	ended := make(chan error, 1)
 	out := make(chan string, 10)
 	go func() {
-		_, err := x.consoles.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 600"}}, backend.ExecStreams{Stdout: writer(func(p []byte) { out <- string(p) }), Stderr: io.Discard})
+		_, err := x.consoles.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 600"}},
+			backend.ExecStreams{Stdout: writer(func(p []byte) { out <- string(p) }), Stderr: io.Discard})
 		ended <- err
 	}()
 	select {
@@ -638,7 +648,7 @@ func testExecCancelled(x *consoleBench) {
 	x.wantState(x.look(c), backend.StateRunning)
 }
 
-func testPorts(x *bench) {
+func testPorts(x *env) {
 	spec := Sleeper()
 	spec.Ports = []structs.Port{{ContainerPort: 80, Protocol: "tcp"}, {ContainerPort: 53, Protocol: "udp"}}
 	c := x.started(spec)
@@ -654,10 +664,11 @@ func testPorts(x *bench) {
 	}
 }
 
-func testFingerprint(x *bench) {
+func testFingerprint(x *env) {
 	f, err := x.engine.Fingerprint(x.ctx)
 	x.must(err, "fingerprint")
-	if f.Backend != structs.BackendDocker && f.Backend != structs.BackendKubernetes || f.EngineVersion == "" || f.Cores < 1 || f.Memory < 1<<20 {
+	if f.Backend != structs.BackendDocker && f.Backend != structs.BackendKubernetes || f.EngineVersion == "" || f.Cores < 1 ||
+		f.Memory < 1<<20 {
 		x.Fatalf("fingerprint is %+v", f)
 	}
 }

@@ -8,22 +8,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is the suite's part on what changes a container in its life.
+// This file has the tests of changes of a container.
 
-func testSignal(x *bench) {
+func testSignal(x *env) {
 	spec := Sleeper()
 	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
 	c := x.create(spec)
 	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGHUP"), backend.ErrNotRunning)
 	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	before := x.look(c)
-	// sleep is process 1 here, and heeds none that it can ignore.
+	// sleep is process 1 here, and ignores signals that have no handler.
 	x.must(x.engine.Signal(x.ctx, c.EngineID, "SIGHUP"), "signal")
 	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGNONE"), backend.ErrInvalid)
 	if now := x.look(c); now.State != backend.StateRunning || !now.StartedAt.Equal(before.StartedAt) {
 		x.Fatalf("after SIGHUP it is %+v", now)
 	}
-	// It is waited for, and the engine does not start it again.
+	// SIGKILL is waited for, and the engine does not restart the process.
 	x.must(x.engine.Signal(x.ctx, c.EngineID, "SIGKILL"), "signal")
 	if now := x.look(c); now.State != backend.StateExited || now.ExitCode != 137 {
 		x.Fatalf("after SIGKILL it is %+v", now)
@@ -31,7 +31,7 @@ func testSignal(x *bench) {
 	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGKILL"), backend.ErrNotRunning)
 }
 
-func testSignalPaused(x *bench) {
+func testSignalPaused(x *env) {
 	for signal, want := range map[string]backend.State{"SIGHUP": backend.StateRunning, "SIGKILL": backend.StateExited} {
 		c := x.started(Sleeper())
 		x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
@@ -40,7 +40,7 @@ func testSignalPaused(x *bench) {
 	}
 }
 
-func testLimits(x *bench) {
+func testLimits(x *env) {
 	spec := Sleeper()
 	spec.Memory, spec.MilliCPU = 32<<20, 250
 	req := x.request(spec)
@@ -61,7 +61,8 @@ func testLimits(x *bench) {
 	change(backend.Limits{Memory: 16 << 20, MilliCPU: 500})
 	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	started := x.look(c)
-	for _, l := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 1000}, {Memory: 16 << 20, MilliCPU: 100}, {Memory: 16 << 20}, {MilliCPU: 100}, {}, {}, {Memory: 32 << 20, MilliCPU: 10}} {
+	for _, l := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 1000}, {Memory: 16 << 20, MilliCPU: 100}, {Memory: 16 << 20},
+		{MilliCPU: 100}, {}, {}, {Memory: 32 << 20, MilliCPU: 10}} {
 		change(l)
 	}
 	for _, l := range []backend.Limits{{Memory: 1}, {MilliCPU: 1e6}} {
@@ -70,7 +71,7 @@ func testLimits(x *bench) {
 	if now := x.look(c); now.State != backend.StateRunning || !now.StartedAt.Equal(started.StartedAt) {
 		x.Fatalf("new limits have ended it: %+v", now)
 	}
-	// The container is still the one of its spec, whatever the limits.
+	// The spec of the container stays, whatever the limits.
 	again, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create again")
 	if again.EngineID != c.EngineID || again.Limits != x.look(c).Limits {
@@ -82,7 +83,7 @@ func testLimits(x *bench) {
 	check(backend.Limits{})
 }
 
-func testHealth(x *bench) {
+func testHealth(x *env) {
 	check := func(test structs.Command) *structs.ContainerSpec {
 		spec := Sleeper()
 		spec.Healthcheck = &structs.Healthcheck{Test: test, Interval: 1, Timeout: 20, Retries: 1}
@@ -105,10 +106,10 @@ func testHealth(x *bench) {
 			x.Fatalf("health of one that does not run is %q", now.Health)
 		}
 		x.must(x.engine.Start(x.ctx, c.EngineID), "start")
-		for told := health == ""; !told; {
+		for seen := health == ""; !seen; {
 			select {
 			case e := <-events:
-				told = e.Entry == c.Entry && e.Kind == backend.EventChanged && x.look(c).Health == health
+				seen = e.Entry == c.Entry && e.Kind == backend.EventChanged && x.look(c).Health == health
 			case <-time.After(patience):
 				x.Fatalf("no event for %s; it is %q", health, x.look(c).Health)
 			}

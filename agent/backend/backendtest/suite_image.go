@@ -18,11 +18,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is the suite's part on images and volumes. It removes only what it
-// has made: others may use the engine.
+// This file has the tests of images and volumes. They remove only what they have made,
+// because others may use the engine.
 
-// ImageArchive returns an image of the name as docker save writes it. Its one
-// file is of size bytes and belongs to no other image.
+// ImageArchive returns an image with the name in the format of docker save. It has one
+// file of size bytes, which no other image has.
 func ImageArchive(name string, size int) ([]byte, error) {
 	content := append([]byte(structs.NewID()), bytes.Repeat([]byte("x"), size)...)
 	layer, err := tarOf(map[string][]byte{"file": content})
@@ -36,7 +36,8 @@ func ImageArchive(name string, size int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name},
+		"Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +59,14 @@ func tarOf(files map[string][]byte) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// imageName is a name that no other image has.
+// imageName returns a name that no other image has.
 func imageName() string { return "magnum-test/throw-away-" + structs.NewID() + ":1" }
 
-// noRegistry is the name of an image in a registry that nobody listens at.
+// noRegistry returns the name of an image in a registry where nothing listens.
 func noRegistry() string { return "127.0.0.1:1/magnum-test/" + structs.NewID() + ":1" }
 
-// load brings a new image to the engine, which goes with the test.
-func (x *imageBench) load() structs.Image {
+// load loads a new image, which is removed at the end of the test.
+func (x *imageEnv) load() structs.Image {
 	x.Helper()
 	name := imageName()
 	raw, err := ImageArchive(name, 100_000)
@@ -89,8 +90,8 @@ func (x *imageBench) load() structs.Image {
 	return *img
 }
 
-// image returns the image of a name, nil if the engine has none.
-func (x *imageBench) image(name string) *structs.Image {
+// image returns the image with a name, nil if the engine has none.
+func (x *imageEnv) image(name string) *structs.Image {
 	x.Helper()
 	images, err := x.images.ListImages(x.ctx)
 	x.must(err, "images")
@@ -102,7 +103,7 @@ func (x *imageBench) image(name string) *structs.Image {
 	return nil
 }
 
-func testImages(x *imageBench) {
+func testImages(x *imageEnv) {
 	img := x.load()
 	name := img.Names[0]
 	if img.Size < 100_000 || img.InUse || !img.UsedAt.IsZero() || time.Since(img.PulledAt.Time).Abs() > time.Minute {
@@ -131,8 +132,8 @@ func testImages(x *imageBench) {
 	}
 }
 
-// Images belong to the engine: their events are in every owner's stream.
-func testImageEvent(x *imageBench) {
+// testImageEvent: images belong to the engine, so their events are in every owner's stream.
+func testImageEvent(x *imageEnv) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	events := make(chan backend.Event, 100)
 	ready, ended := make(chan struct{}), make(chan error, 1)
@@ -141,10 +142,10 @@ func testImageEvent(x *imageBench) {
 	}()
 	<-ready
 	name := x.load().Names[0]
-	for told := false; !told; {
+	for seen := false; !seen; {
 		select {
 		case e := <-events:
-			told = e.Kind == backend.EventImage && (e.Image == "" || backend.SameImage(e.Image, name))
+			seen = e.Kind == backend.EventImage && (e.Image == "" || backend.SameImage(e.Image, name))
 		case <-time.After(patience):
 			x.Fatal("no event for a new image")
 		}
@@ -153,7 +154,7 @@ func testImageEvent(x *imageBench) {
 	<-ended
 }
 
-func testImagePull(x *imageBench) {
+func testImagePull(x *imageEnv) {
 	none := noRegistry()
 	err := x.images.PullImage(x.ctx, none, nil, func(string) {})
 	x.wantReason(err, backend.ErrNoImage)
@@ -167,7 +168,7 @@ func testImagePull(x *imageBench) {
 	}
 }
 
-func testImageLoadBroken(x *imageBench) {
+func testImageLoadBroken(x *imageEnv) {
 	name := imageName()
 	raw, err := ImageArchive(name, 500_000)
 	x.must(err, "making an archive")
@@ -192,14 +193,15 @@ func testImageLoadBroken(x *imageBench) {
 	}
 }
 
-func testVolumes(x *volumeBench) {
+func testVolumes(x *volumeEnv) {
 	spec := Sleeper()
 	spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}, {Target: "/scratch", Type: structs.MountTmpfs}}
 	c := x.create(spec)
 	x.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(x.engine.Remove(ctx, c.EngineID), x.volumes.RemoveVolume(ctx, x.owner.ClusterID, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+		if err := errors.Join(x.engine.Remove(ctx, c.EngineID),
+			x.volumes.RemoveVolume(ctx, x.owner.ClusterID, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
 			x.Error(err)
 		}
 	})
@@ -210,7 +212,8 @@ func testVolumes(x *volumeBench) {
 		return volumes
 	}
 	mine := list(x.proj)
-	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
+	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ID}) ||
+		time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
 		x.Fatalf("volumes are %+v", mine)
 	}
 	if others := list(structs.NewID()); len(others) != 0 {
@@ -219,7 +222,7 @@ func testVolumes(x *volumeBench) {
 	if !slices.ContainsFunc(list(""), func(v structs.Volume) bool { return v.ProjectID == x.proj }) {
 		x.Fatal("it is not among all volumes")
 	}
-	// Another cluster's project of the same id has a volume of its own by that name.
+	// A project of another cluster with the same ID has a volume of its own by that name.
 	other := structs.NewID()
 	if seen, err := x.volumes.ListVolumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
 		x.Fatalf("another cluster sees %+v, %v", seen, err)
@@ -239,7 +242,7 @@ func testVolumes(x *volumeBench) {
 	}
 }
 
-func testDisk(x *imageBench) {
+func testDisk(x *imageEnv) {
 	d, err := x.images.Disk(x.ctx)
 	x.must(err, "disk")
 	if d.Used <= 0 || d.Free <= 0 || d.Percent() <= 0 || d.Percent() >= 100 {

@@ -15,18 +15,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is the suite's part on what users see and do inside a container,
-// but for logs and commands.
+// This file has the tests of consoles except logs and commands.
 
-// attached is one attachment under way.
+// attached is one attachment.
 type attached struct {
 	input *io.PipeWriter
 	out   chan string
 	end   chan error
-	code  *int // once end has answered
+	code  *int // set when end has answered
 }
 
-func (x *consoleBench) attach(ctx context.Context, c *backend.Container) *attached {
+func (x *consoleEnv) attach(ctx context.Context, c *backend.Container) *attached {
 	r, w := io.Pipe()
 	a := &attached{input: w, out: make(chan string, 100), end: make(chan error, 1)}
 	go func() {
@@ -39,15 +38,15 @@ func (x *consoleBench) attach(ctx context.Context, c *backend.Container) *attach
 	return a
 }
 
-// echoes feeds a process that is cat until it answers.
-func (x *consoleBench) echoes(a *attached) {
+// echoes writes to a process that runs cat until the process answers.
+func (x *consoleEnv) echoes(a *attached) {
 	x.Helper()
 	for deadline := time.After(patience); ; {
-		_, err := a.input.Write([]byte("hi\n")) // what comes before the streams are joined may be lost
+		_, err := a.input.Write([]byte("hi\n")) // input before the streams are attached may be lost
 		x.must(err, "standard input")
 		select {
 		case got := <-a.out:
-			if !strings.HasPrefix(strings.ReplaceAll(got, "\r", ""), "hi\n") { // a terminal adds them
+			if !strings.HasPrefix(strings.ReplaceAll(got, "\r", ""), "hi\n") { // a terminal adds carriage returns
 				x.Fatalf("cat answers %q", got)
 			}
 			return
@@ -60,7 +59,7 @@ func (x *consoleBench) echoes(a *attached) {
 	}
 }
 
-func (x *consoleBench) ends(a *attached) error {
+func (x *consoleEnv) ends(a *attached) error {
 	x.Helper()
 	select {
 	case err := <-a.end:
@@ -77,7 +76,7 @@ func cat() *structs.ContainerSpec {
 	return spec
 }
 
-func testAttach(x *consoleBench) {
+func testAttach(x *consoleEnv) {
 	c := x.started(cat())
 	a := x.attach(x.ctx, c)
 	defer a.input.Close()
@@ -89,8 +88,9 @@ func testAttach(x *consoleBench) {
 	}
 }
 
-// Without a terminal the end of the first one's input is the process's.
-func testAttachInputEnds(x *consoleBench) {
+// testAttachInputEnds: without a terminal the end of the first client's input ends the
+// process's input.
+func testAttachInputEnds(x *consoleEnv) {
 	c := x.started(cat())
 	a := x.attach(x.ctx, c)
 	x.echoes(a)
@@ -101,8 +101,8 @@ func testAttachInputEnds(x *consoleBench) {
 	}
 }
 
-// With a terminal people come and go.
-func testAttachLeft(x *consoleBench) {
+// testAttachLeft: with a terminal clients come and go, and the process stays.
+func testAttachLeft(x *consoleEnv) {
 	spec := cat()
 	spec.TTY = true
 	c := x.started(spec)
@@ -127,7 +127,7 @@ func testAttachLeft(x *consoleBench) {
 	x.must(x.ends(second), "attach")
 }
 
-func testNotRunning(x *consoleBench) {
+func testNotRunning(x *consoleEnv) {
 	c := x.create(Sleeper())
 	_, err := x.consoles.Attach(x.ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotRunning)
@@ -138,13 +138,14 @@ func testNotRunning(x *consoleBench) {
 	x.wantReason(err, backend.ErrNotRunning)
 }
 
-func testStats(x *consoleBench) {
+func testStats(x *consoleEnv) {
 	spec := Sleeper()
 	spec.Memory = 64 << 20
 	c := x.started(spec)
 	var got []structs.StatsBody
 	x.must(x.consoles.Stats(x.ctx, c.EngineID, false, func(s structs.StatsBody) error { got = append(got, s); return nil }), "stats")
-	if len(got) != 1 || got[0].MemoryLimit != 64<<20 || got[0].MemoryUsed <= 0 || got[0].MemoryUsed > 64<<20 || got[0].PIDs < 1 || time.Since(got[0].ReadAt.Time).Abs() > time.Minute || got[0].CPUPercent < 0 {
+	if len(got) != 1 || got[0].MemoryLimit != 64<<20 || got[0].MemoryUsed <= 0 || got[0].MemoryUsed > 64<<20 || got[0].PIDs < 1 ||
+		time.Since(got[0].ReadAt.Time).Abs() > time.Minute || got[0].CPUPercent < 0 {
 		x.Fatalf("stats are %+v", got)
 	}
 	left := errors.New("left")
@@ -155,7 +156,7 @@ func testStats(x *consoleBench) {
 	}
 }
 
-func testStatsStream(x *consoleBench) {
+func testStatsStream(x *consoleEnv) {
 	c := x.started(Sleeper())
 	count := 0
 	err := x.consoles.Stats(x.ctx, c.EngineID, true, func(s structs.StatsBody) error {
@@ -169,11 +170,12 @@ func testStatsStream(x *consoleBench) {
 	}
 }
 
-func testTop(x *consoleBench) {
+func testTop(x *consoleEnv) {
 	c := x.started(Sleeper())
-	for _, args := range []string{"", "-o pid,cmd", "-o cmd,pid", "-eo cmd", "-o " + strings.Join(slices.DeleteFunc(slices.Clone(structs.PSColumns), func(c string) bool {
-		return c == "comm" || c == "args" || c == "command"
-	}), ",")} {
+	for _, args := range []string{"", "-o pid,cmd", "-o cmd,pid", "-eo cmd",
+		"-o " + strings.Join(slices.DeleteFunc(slices.Clone(structs.PSColumns), func(c string) bool {
+			return c == "comm" || c == "args" || c == "command"
+		}), ",")} {
 		top, err := x.consoles.Top(x.ctx, c.EngineID, args)
 		x.must(err, "top")
 		at := slices.Index(top.Titles, "CMD")
@@ -181,8 +183,9 @@ func testTop(x *consoleBench) {
 			x.Fatalf("top with %q is %+v", args, top)
 		}
 	}
-	// What would show environments, or processes of the host.
-	for _, args := range []string{"--no-such-option", "-orss=PID -e e -oargs", "-o pid=PID", "-o rss=PID,pid", "-e e", "aux e", "eww", "-o pid,environ", "-o pid,pid", "-o pid\n-e e", "--ppid 0", "-C init"} {
+	// These would show environments, or processes of the host.
+	for _, args := range []string{"--no-such-option", "-orss=PID -e e -oargs", "-o pid=PID", "-o rss=PID,pid", "-e e", "aux e", "eww",
+		"-o pid,environ", "-o pid,pid", "-o pid\n-e e", "--ppid 0", "-C init"} {
 		top, err := x.consoles.Top(x.ctx, c.EngineID, args)
 		if x.wantReason(err, backend.ErrInvalid); top.Processes != nil {
 			x.Fatalf("top with %q is %+v", args, top)
@@ -190,8 +193,8 @@ func testTop(x *consoleBench) {
 	}
 }
 
-// archive is a tar stream of one file.
-func archive(x *consoleBench, name, content string) *bytes.Buffer {
+// archive returns a tar stream of one file.
+func archive(x *consoleEnv, name, content string) *bytes.Buffer {
 	x.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -201,7 +204,7 @@ func archive(x *consoleBench, name, content string) *bytes.Buffer {
 	return &buf
 }
 
-func testArchive(x *consoleBench) {
+func testArchive(x *consoleEnv) {
 	content := strings.Repeat("0123456789", 20_000)
 	c := x.create(Sleeper())
 	for _, state := range []backend.State{backend.StateCreated, backend.StateRunning} {
@@ -232,7 +235,7 @@ func testArchive(x *consoleBench) {
 	}
 }
 
-func testArchiveBroken(x *consoleBench) {
+func testArchiveBroken(x *consoleEnv) {
 	c := x.create(Sleeper())
 	garbage := strings.NewReader(strings.Repeat("this is no archive ", 100))
 	x.wantReason(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", garbage), backend.ErrInvalid)

@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
-// ArchiveGet writes a tar stream of what is at path.
+// ArchiveGet writes a tar stream of the file or directory at path.
 func (cs *Consoles) ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error {
 	t, err := cs.tree(ctx, engineID)
 	if err != nil {
@@ -35,8 +35,8 @@ func (cs *Consoles) ArchiveGet(ctx context.Context, engineID, path string, w io.
 	return cs.archiveError(ctx, path, err)
 }
 
-// ArchivePut unpacks a tar stream into the directory at path. All of it is looked
-// at before: the engine answers no question about a container while it unpacks.
+// ArchivePut unpacks a tar stream into the directory at path. It checks the whole archive
+// first, because the engine answers no question about a container while it unpacks.
 func (cs *Consoles) ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error {
 	t, err := cs.tree(ctx, engineID)
 	if err != nil {
@@ -71,7 +71,7 @@ func (cs *Consoles) ArchivePut(ctx context.Context, engineID, path string, r io.
 	return nil
 }
 
-// archiveError names the engine's error of a copy.
+// archiveError converts the engine's error of a copy.
 func (cs *Consoles) archiveError(ctx context.Context, path string, err error) error {
 	if err == nil {
 		return nil
@@ -91,7 +91,7 @@ func (cs *Consoles) archiveError(ctx context.Context, path string, err error) er
 		f.Reason, f.Msg = backend.ErrNoPath, "path "+path+" does not exist in the container"
 	case strings.Contains(text, "read-only"),
 		strings.Contains(text, "tar"), strings.Contains(text, "unexpected eof"):
-		f.Reason = backend.ErrInvalid // some come as 403, some as 500
+		f.Reason = backend.ErrInvalid // the engine answers 403 or 500
 	}
 	return err
 }

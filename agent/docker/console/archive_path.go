@@ -23,41 +23,44 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The engine copies from and to a container's file system as it is on the host's
-// disk, with the container's volumes mounted and nothing else: what is mounted
-// only inside the running container is not there. A copy out finds nothing, and a
-// copy in lands under the mount, where nobody sees it. Such copies are refused.
+// The engine copies from and to a container's file system on the host's disk, with only the
+// container's volumes mounted. It does not see what is mounted only inside the running
+// container. A copy out would find nothing there, and a copy in would land under the mount,
+// where nobody sees it. Such copies are refused.
 
-// unseen are the mounts that every container has for itself alone.
+// unseen are the mounts that every container has.
 var unseen = map[string]string{
 	"/dev":  "the container's devices and shared memory",
 	"/proc": "the kernel's processes",
 	"/sys":  "the kernel's devices",
 }
 
-// mountPoint is where something is mounted in a container.
+// mountPoint is a mount in a container.
 type mountPoint struct {
 	path string // absolute and clean, without links
-	what string // that only the running container sees it, and what it is; "" if the engine mounts it for copies, too
+	// what describes a mount that only the running container sees; "" if the engine mounts
+	// it for copies, too.
+	what string
 }
 
-// tree is the file system of one container as the engine's copies see it, and what
-// an archive will have put into it.
+// tree is the file system of one container as the engine's copies see it, with the entries
+// of an archive that is to be unpacked.
 type tree struct {
-	stat   func(at string) (container.PathStat, error) // of the engine: of a link itself, whose target is followed to its end
+	// stat is the engine's. Of a link it returns the link itself, with its final target.
+	stat   func(at string) (container.PathStat, error)
 	mounts []mountPoint
 	known  map[string]entry
 	placed map[string]entry // by the archive
 }
 
-// entry is what is at a path: nothing, a link, or anything else.
+// entry is what exists at a path: nothing, a link, or anything else.
 type entry struct {
 	missing bool
-	file    bool   // nothing can be below it
-	link    string // its target: absolute, or relative to where the link is
+	file    bool   // nothing can exist below it
+	link    string // its target: absolute, or relative to the link's directory
 }
 
-// tree looks at the mounts of a container.
+// tree reads the mounts of a container.
 func (cs *Consoles) tree(ctx context.Context, engineID string) (*tree, error) {
 	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
@@ -89,7 +92,7 @@ func (cs *Consoles) tree(ctx context.Context, engineID string) (*tree, error) {
 		t.mounts = append(t.mounts, mountPoint{path: at, what: what})
 	}
 	for at := range memory {
-		// A mount follows the links that the image has.
+		// A mount follows the image's links.
 		resolved, err := t.resolve(at, true)
 		if err != nil {
 			return nil, err
@@ -99,13 +102,13 @@ func (cs *Consoles) tree(ctx context.Context, engineID string) (*tree, error) {
 	return t, nil
 }
 
-// at returns the mount that a path without links is in; nil if that is the
-// container's own file system.
+// at returns the mount that contains a path without links; nil if that is the container's
+// own file system.
 func (t *tree) at(p string) *mountPoint {
 	var in *mountPoint
 	for i := range t.mounts {
 		m := &t.mounts[i]
-		// Of two at one path, the container's own one is the volume.
+		// If two mounts have the same path, the container has the volume.
 		if within(p, m.path) && (in == nil || len(m.path) > len(in.path) || len(m.path) == len(in.path) && m.what == "") {
 			in = m
 		}
@@ -113,8 +116,8 @@ func (t *tree) at(p string) *mountPoint {
 	return in
 }
 
-// below returns the first mount below a path without links that only the running
-// container sees; nil if there is none.
+// below returns the first mount below a path without links that only the running container
+// sees; nil if there is none.
 func (t *tree) below(p string) *mountPoint {
 	var all []*mountPoint
 	for i := range t.mounts {
@@ -133,12 +136,12 @@ func within(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// maxLinks is how many links one path may lead through.
+// maxLinks is the most links that one path may lead through.
 const maxLinks = 255
 
-// resolve returns the path without links that the engine takes a path for. Like
-// the engine, it takes .. for what is written before it. last says whether a link
-// at the very end is followed.
+// resolve returns the path without links to which the engine resolves a path. Like the
+// engine, it resolves .. before links. last says whether a link at the very end is
+// followed.
 func (t *tree) resolve(p string, last bool) (string, error) {
 	rest := strings.Split(strings.Trim(path.Clean("/"+p), "/"), "/")
 	cur, links := "/", 0
@@ -172,7 +175,7 @@ func (t *tree) resolve(p string, last bool) (string, error) {
 	return cur, nil
 }
 
-// look tells what is at a path whose directory has no links in it.
+// look returns what exists at a path whose directory contains no links.
 func (t *tree) look(p string) (entry, error) {
 	if e, ok := t.placed[p]; ok {
 		return e, nil
@@ -184,7 +187,7 @@ func (t *tree) look(p string) (entry, error) {
 	dir := path.Dir(p)
 	switch m := t.at(p); {
 	case m != nil && m.what != "", dir != p && (t.known[dir].missing || t.known[dir].file):
-		e.missing = true // what is there isn't for the engine to see, or can't be
+		e.missing = true // the engine can't see what is there, or nothing can be
 	default:
 		s, err := t.stat(p)
 		switch {
@@ -202,10 +205,11 @@ func (t *tree) look(p string) (entry, error) {
 	return e, nil
 }
 
-// refused is the answer to a copy that can't be.
+// refused returns the refusal of a copy.
 func refused(m *mountPoint, format string, args ...any) error {
 	return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf(format, args...) + fmt.Sprintf(
-		" %s, which is %s: only its processes see it, and copies don't reach it. Use a command in it instead, such as container-execute with tar", m.path, m.what)}
+		" %s, which is %s: only its processes see it, and copies don't reach it. Use a command in it instead, such as container-execute "+
+			"with tar", m.path, m.what)}
 }
 
 // readable refuses to copy out what the engine doesn't see.
@@ -223,8 +227,8 @@ func (t *tree) readable(p string) error {
 	return nil
 }
 
-// writable refuses to copy what would land where nobody sees it: an archive is
-// read to its end.
+// writable refuses to copy in what would land where nobody sees it. It reads the archive to
+// its end.
 func (t *tree) writable(p string, archive io.Reader) error {
 	dir, err := t.resolve(p, true)
 	if err != nil {
@@ -254,7 +258,7 @@ func (t *tree) writable(p string, archive io.Reader) error {
 		case tar.TypeSymlink:
 			t.placed[at] = entry{link: h.Linkname}
 		case tar.TypeDir:
-			// A directory keeps what is there, also a link to one.
+			// An existing directory, or a link to one, is kept.
 			if e, err := t.look(at); err != nil {
 				return err
 			} else if e.link == "" {
@@ -266,7 +270,7 @@ func (t *tree) writable(p string, archive io.Reader) error {
 	}
 }
 
-// short is a name of an archive as it is shown.
+// short shortens a name of an archive for a message.
 func short(name string) string {
 	const most = 200
 	if len(name) > most {
@@ -275,9 +279,9 @@ func short(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// spool keeps an archive in a file that nobody else sees, unpacked as the engine
-// would: it takes compressed ones. The caller closes it. Errors of r are returned
-// as they are.
+// spool writes an archive to an unnamed file, so that it can be read twice. The archive may
+// be compressed, as the engine unpacks those, too. The caller closes the file. Errors of r
+// are returned as they are.
 func spool(r io.Reader) (*os.File, error) {
 	file, err := os.CreateTemp("", "magnum-archive-")
 	if err != nil {

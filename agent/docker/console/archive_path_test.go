@@ -16,14 +16,15 @@ import (
 	"github.com/stackforge/magnum/agent/docker/dockertest"
 )
 
-// testTree is a container with tmpfs at /scratch and /var/tmp/deep, the volumes
-// /data and /scratch/kept, and some links. Every directory of it is as the image
-// has it: a path that is not named is not there.
+// testTree returns a container with tmpfs at /scratch and /var/tmp/deep, the volumes
+// /data and /scratch/kept, and some links. Its directories are those of the image: a
+// path that is not named doesn't exist.
 func testTree(t *testing.T) *tree {
 	links := map[string]string{
 		"/l": "/scratch", "/m": "/scratch/a/b", "/etc/sys": "/sys", "/data/up": "/proc/1", "/safe": "/tmp", "/shm": "/dev/shm",
 	}
-	dirs := map[string]bool{"/": true, "/tmp": true, "/etc": true, "/data": true, "/var": true, "/var/tmp": true, "/scratch": true, "/dev": true}
+	dirs := map[string]bool{"/": true, "/tmp": true, "/etc": true, "/data": true, "/var": true, "/var/tmp": true, "/scratch": true,
+		"/dev": true}
 	return &tree{
 		mounts: []mountPoint{
 			{path: "/scratch", what: "memory"}, {path: "/var/tmp/deep", what: "memory"}, {path: "/data"}, {path: "/scratch/kept"},
@@ -60,15 +61,18 @@ func isRefused(t *testing.T, what string, err error, want bool) {
 
 func TestCopiesOutOfWhatTheEngineDoesNotSee(t *testing.T) {
 	for p, want := range map[string]bool{
-		"/scratch": true, "/scratch/": true, "/scratch/.": true, "/scratch/x": true, "/scratch/x/y": true, "/scratch/../scratch/x": true, "//scratch": true,
-		"/tmp/../scratch": true, "/l/x": true, "/l/": true, "/l/.": true, "/m/x": true, "/etc/sys/class": true, "/data/up/status": true, "/shm/x": true,
+		"/scratch": true, "/scratch/": true, "/scratch/.": true, "/scratch/x": true, "/scratch/x/y": true,
+		"/scratch/../scratch/x": true, "//scratch": true,
+		"/tmp/../scratch": true, "/l/x": true, "/l/": true, "/l/.": true,
+		"/m/x": true, "/etc/sys/class": true, "/data/up/status": true, "/shm/x": true,
 		"/dev/null": true, "/dev/shm/x": true, "/proc/1/status": true, "/sys": true, "/safe/../dev/x": true,
-		// Above: what is below would be missing.
+		// A copy of a directory above a mount would lack the mount's content.
 		"/": true, "/.": true, "/var": true, "/var/tmp": true, "/safe/../var/": true,
 		"/l": false, "/etc/sys": false, // the links themselves
 		"/etc/passwd": false, "/etc/passwd/x/y": false, // the engine says in its own words that it is no directory
 		"/tmp": false, "/tmp/x": false, "/scratchy": false, "/etc": false, "/data": false, "/data/x": false, "/safe/x": false,
-		"/scratch/kept": false, "/scratch/kept/x": false, "/var/tmp/other": false, "/none/x": false, "/devices": false, "/scratch/../tmp": false,
+		"/scratch/kept": false, "/scratch/kept/x": false, "/var/tmp/other": false,
+		"/none/x": false, "/devices": false, "/scratch/../tmp": false,
 	} {
 		isRefused(t, p, testTree(t).readable(p), want)
 	}
@@ -81,9 +85,12 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 		want bool
 	}{
 		{"/scratch", nil, true}, {"/scratch/", []string{"x"}, true}, {"/l", []string{"x"}, true}, {"/m", []string{"x"}, true},
-		{"/dev/shm", []string{"x"}, true}, {"/proc", []string{"x"}, true}, {"/data/up", []string{"x"}, true}, {"/tmp/../sys", []string{"x"}, true},
-		{"/", []string{"scratch/x"}, true}, {"/", []string{"dev/shm/x"}, true}, {"/", []string{"./proc/x"}, true}, {"/", []string{"scratch/sub/"}, true},
-		{"/", []string{"l/x"}, true}, {"/var", []string{"tmp/deep/x"}, true}, {"/etc", []string{"sys/x"}, true}, {"/safe/..", []string{"dev/x"}, true},
+		{"/dev/shm", []string{"x"}, true}, {"/proc", []string{"x"}, true}, {"/data/up", []string{"x"}, true}, {"/tmp/../sys", []string{"x"},
+			true},
+		{"/", []string{"scratch/x"}, true}, {"/", []string{"dev/shm/x"}, true}, {"/", []string{"./proc/x"}, true}, {"/",
+			[]string{"scratch/sub/"}, true},
+		{"/", []string{"l/x"}, true}, {"/var", []string{"tmp/deep/x"}, true}, {"/etc", []string{"sys/x"}, true}, {"/safe/..",
+			[]string{"dev/x"}, true},
 		{"/", []string{"safe/", "safe/x", "scratch/"}, false}, // an empty directory is there already
 		{"/", []string{"dev/", "proc/", "sys/", "etc/", "etc/passwd"}, false},
 		{"/", []string{"x", "tmp/x", "l"}, false}, // the last one replaces a link
@@ -91,9 +98,11 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 		{"/", []string{"scratch/kept/x", "data/x", "var/tmp/other/x"}, false},
 		{"/tmp", []string{"dev/x", "scratch/x", "../scratch"}, true},
 		{"/tmp", []string{"dev/x", "scratch/x"}, false},
-		// Links that the archive brings itself.
-		{"/tmp", []string{"a->/scratch", "a/x"}, true}, {"/tmp", []string{"a->../scratch/b", "a/x"}, true}, {"/tmp", []string{"new/", "new/a->/dev", "new/a/shm/x"}, true},
-		{"/tmp", []string{"a->b", "b->/l", "a/x"}, true}, {"/tmp", []string{"a->a", "a/x"}, true}, {"/tmp", []string{"a->/scratch"}, false}, {"/tmp", []string{"a->/etc", "a/x"}, false},
+		// These links are in the archive itself.
+		{"/tmp", []string{"a->/scratch", "a/x"}, true}, {"/tmp", []string{"a->../scratch/b", "a/x"}, true}, {"/tmp",
+			[]string{"new/", "new/a->/dev", "new/a/shm/x"}, true},
+		{"/tmp", []string{"a->b", "b->/l", "a/x"}, true}, {"/tmp", []string{"a->a", "a/x"}, true}, {"/tmp", []string{"a->/scratch"},
+			false}, {"/tmp", []string{"a->/etc", "a/x"}, false},
 		{"/", []string{"l/"}, false}, {"/", []string{"l/", "l/x"}, true}, // a directory of an archive keeps a link to one
 	} {
 		isRefused(t, c.to+" "+strings.Join(c.in, " "), testTree(t).writable(c.to, dockertest.Archive(c.in...)), c.want)
@@ -101,7 +110,7 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 	isRefused(t, "garbage", testTree(t).writable("/tmp", strings.NewReader(strings.Repeat("garbage", 200))), true)
 }
 
-// TestCompressedArchives: the engine unpacks them, so they are looked into, too.
+// TestCompressedArchives: the engine unpacks compressed archives, so they are checked, too.
 func TestCompressedArchives(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

@@ -15,11 +15,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// detachPause is how long after the end of the output the process may still
-// seem to run before that is taken for the engine's detach keys.
+// detachPause is how long the process may still seem to run after the end of its output.
+// After that, the output has ended because of the engine's detach keys.
 const detachPause = 3 * time.Second
 
-// Attach joins the streams of the container's own process.
+// Attach attaches to the streams of the container's own process.
 func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
 	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
@@ -33,7 +33,7 @@ func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Re
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the wait
-	// Before the streams are joined, so that no end is missed.
+	// Before the streams are attached, so that no end is missed.
 	ended, waitErr := cs.engine.Client.ContainerWait(ctx, engineID, until)
 	conn, err := cs.engine.Client.ContainerAttach(ctx, engineID, container.AttachOptions{
 		Stream: true, Stdin: s.Stdin != nil && raw.Config.OpenStdin, Stdout: true, Stderr: true,
@@ -43,7 +43,7 @@ func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Re
 	}
 	defer conn.Close()
 	if s.Stdin != nil && !raw.Config.OpenStdin {
-		// Nobody can read it, and what comes after it has to come through.
+		// Nobody reads the input, but messages behind it have to get through.
 		go func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }(s.Stdin)
 		s.Stdin = nil
 	}
@@ -105,7 +105,7 @@ func (cs *Consoles) onStart(ctx context.Context, engineID string, started func()
 		select {
 		case <-messages:
 			started()
-		case <-errs: // the size stays what it is
+		case <-errs: // the size stays as it is
 		}
 	}()
 	return func() {
@@ -114,7 +114,7 @@ func (cs *Consoles) onStart(ctx context.Context, engineID string, started func()
 	}
 }
 
-// runs inspects a container whose process has to run.
+// runs inspects a container. It fails if no process runs.
 func (cs *Consoles) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
 	raw, err = cs.engine.Inspect(ctx, engineID)
 	if err == nil && engine.StateOf(raw.State) != backend.StateRunning {

@@ -19,22 +19,21 @@ import (
 )
 
 const (
-	// The engine closes a command's output a moment before it records its
-	// exit code.
+	// The engine closes a command's output a moment before it records the exit code.
 	exitPause = 10 * time.Millisecond
 	exitLimit = 10 * time.Second
-	// killGrace is what a command has between SIGHUP or SIGTERM and SIGKILL
-	// when its user has left.
+	// killGrace is the time between SIGHUP or SIGTERM and SIGKILL for a command whose user
+	// has left.
 	killGrace = 2 * time.Second
 )
 
 // Exec runs a command inside the container.
 //
-// The engine has no call to end such a command. When ctx ends, its standard
-// input and terminal are closed, which ends shells and filters; then, if the
-// engine is on this machine and the agent may signal the process, it is hung
-// up or terminated, and killed two seconds later. Processes that the command
-// itself has put into the background stay until the container stops.
+// The engine has no call to end such a command. When ctx ends, its standard input and
+// terminal are closed, which ends shells and filters. Then it gets SIGHUP or SIGTERM, and
+// SIGKILL after killGrace, if the engine is on this machine and the agent may signal the
+// process. Processes that the command has put into the background stay until the container
+// stops.
 func (cs *Consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
 	var id string
 	err := cs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
@@ -64,19 +63,19 @@ func (cs *Consoles) Exec(ctx context.Context, engineID string, req structs.ExecR
 	case err == nil:
 		return cs.exitCode(ctx, id, said)
 	default:
-		err = engine.Failure(err) // the user's end broke, or the engine went away
+		err = engine.Failure(err) // the user's connection broke, or the engine went away
 	}
 	cs.endExec(ctx, engineID, id, req.TTY)
 	return 0, err
 }
 
-// converse passes on what comes and goes until the output ends. If ctx ends
-// before, the connection is closed.
+// converse copies input and output until the output ends. If ctx ends first, the connection
+// is closed.
 func converse(ctx context.Context, conn *types.HijackedResponse, tty bool, s backend.ExecStreams, resize func(structs.Resize)) error {
 	output := make(chan error, 1)
 	go func() { output <- copyStreams(tty, conn.Reader, s.Stdout, s.Stderr) }()
 	if s.Stdin != nil {
-		// Ends with its source: whoever made Stdin closes it.
+		// It ends with its source: the creator of Stdin closes it.
 		go copyInput(conn, s.Stdin)
 	}
 	sizes := s.Resize
@@ -98,15 +97,15 @@ func converse(ctx context.Context, conn *types.HijackedResponse, tty bool, s bac
 	}
 }
 
-// copyInput feeds the command's standard input and ends it.
+// copyInput copies to the command's standard input and ends it.
 func copyInput(conn *types.HijackedResponse, stdin io.Reader) {
-	// A command that no longer reads breaks the copy: that is its right.
+	// A command that no longer reads breaks the copy, which is no error.
 	_, _ = io.Copy(conn.Conn, stdin)
 	_ = conn.CloseWrite()
 }
 
-// resize sets the terminal's size. A size that comes too late or too early is
-// no failure of the command.
+// resize sets the terminal's size. A size that comes too late or too early doesn't fail the
+// command.
 func (cs *Consoles) resize(ctx context.Context, id string, tty bool, size structs.Resize) {
 	if !tty || size.Width == 0 || size.Height == 0 {
 		return
@@ -119,13 +118,13 @@ func (cs *Consoles) resize(ctx context.Context, id string, tty bool, size struct
 	}
 }
 
-// The exit codes of what never ran, as shells have them.
+// The exit codes of commands that never ran, as shells define them.
 const (
 	exitNotRun   = 126
 	exitNotFound = 127
 )
 
-// beginning passes on what is written, and keeps the start of it.
+// beginning copies what is written, and keeps the start of it.
 type beginning struct {
 	w    io.Writer
 	text []byte
@@ -137,17 +136,15 @@ func (b *beginning) Write(p []byte) (int, error) {
 	return b.w.Write(p)
 }
 
-// noProgram reports whether the engine says that a command could not be executed
-// because there is no such program. Engines of 2020 give it the same exit code as
-// every other reason, and tell the reason as output.
+// noProgram reports whether the engine says that the program doesn't exist. Engine
+// 20.10 has the same exit code for all reasons, and writes the reason as output.
 func (b *beginning) noProgram() bool {
 	text := string(b.text)
 	return strings.Contains(text, "exec failed") && !strings.Contains(text, "chdir") &&
 		(strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory"))
 }
 
-// exitCode waits for the engine to record how the command ended. said is what it
-// has put out.
+// exitCode waits until the engine has recorded the exit code. said is the command's output.
 func (cs *Consoles) exitCode(ctx context.Context, id string, said *beginning) (int, error) {
 	for deadline := time.Now().Add(exitLimit); ; {
 		var e container.ExecInspect
@@ -156,7 +153,7 @@ func (cs *Consoles) exitCode(ctx context.Context, id string, said *beginning) (i
 			return err
 		})
 		if err == nil && !e.Running && e.Pid == 0 && e.ExitCode == exitNotRun && said.noProgram() {
-			return exitNotFound, nil // without a Pid, it is the engine that speaks
+			return exitNotFound, nil // without a PID, the output is the engine's
 		}
 		if err != nil || !e.Running {
 			return e.ExitCode, err
@@ -172,7 +169,7 @@ func (cs *Consoles) exitCode(ctx context.Context, id string, said *beginning) (i
 	}
 }
 
-// endExec ends the command of an exec whose user has left.
+// endExec ends the command of a user who has left.
 func (cs *Consoles) endExec(ctx context.Context, engineID, id string, tty bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killGrace+engine.ReadTimeout)
 	defer cancel()
@@ -196,9 +193,8 @@ func (cs *Consoles) endExec(ctx context.Context, engineID, id string, tty bool) 
 	}
 }
 
-// inContainer reports whether pid is, here and now, a process of the
-// container. An engine on another machine, or another PID namespace, gives
-// numbers that mean something else here.
+// inContainer reports whether pid is now a process of the container on this machine. The
+// PIDs of an engine on another machine, or in another PID namespace, are not.
 func inContainer(pid int, engineID string) bool {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
 	return err == nil && len(engineID) == 64 && strings.Contains(string(b), engineID)

@@ -5,16 +5,16 @@ import (
 	"testing"
 )
 
-// TestNoProgram tells a program that isn't there from what else keeps one from
-// being executed.
+// TestNoProgram tells a missing program from other reasons why a command can't be executed.
 func TestNoProgram(t *testing.T) {
+	const oci = "OCI runtime exec failed: exec failed: unable to start container process: "
 	for text, want := range map[string]bool{
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown`:                   true,
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "/nope": stat /nope: no such file or directory: unknown`:               true,
-		`OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd ("/nope") set in config.json failed: no such file or directory`: false,
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "/etc": permission denied: unknown`:                                    false,
-		`unable to find user nope: no matching entries in passwd file`:                                                                                         false,
-		`ls: /nope: No such file or directory`: false,
+		oci + `exec: "nope": executable file not found in $PATH: unknown`:                   true,
+		oci + `exec: "/nope": stat /nope: no such file or directory: unknown`:               true,
+		oci + `chdir to cwd ("/nope") set in config.json failed: no such file or directory`: false,
+		oci + `exec: "/etc": permission denied: unknown`:                                    false,
+		`unable to find user nope: no matching entries in passwd file`:                      false,
+		`ls: /nope: No such file or directory`:                                              false,
 	} {
 		b := &beginning{w: io.Discard}
 		for _, c := range []byte(text) {

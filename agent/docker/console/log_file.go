@@ -20,22 +20,24 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The engine's own follower loses its place when a log is rotated: it jumps, says
-// lines twice, or ends while the container runs (20.10, and docker logs -f too).
-// So the agent reads the log's files itself where it can: each is read to its end,
-// and the next one is found by what files are there then. A file that is open
-// stays what it is under every name.
+// The engine's own follower loses its place when a log is rotated: it skips lines,
+// repeats lines, or ends while the container runs (20.10, also docker logs -f). So the
+// agent reads the log's files itself where it can. It reads each file to its end, and
+// then finds the next one in a list of the files. An open file is recognized under
+// every name.
 
-// LogFiles is how many files a log has that containers are to be created with: the newest, then those
-// with .1 and .2 behind their name.
+// LogFiles is the number of files of a container's log: the newest, and those with the
+// suffixes .1 and .2.
 const LogFiles = 3
 
-// errNoLogFiles says that the log can't be read here: the engine is on another
-// machine, or the agent may not look at its files.
+// errNoLogFiles says that the log can't be read from files: the engine is on another
+// machine, or the agent has no permission.
 var errNoLogFiles = errors.New("no log files")
 
-// errRotated is the answer to a follower that has been too slow.
-var errRotated = &backend.Failure{Reason: backend.ErrTooSlow, Msg: "some of the output is missing here: the log was rotated faster than it was read. Read the log again with since, or give the container a larger log_max_size"}
+// errRotated is the error of a follower that was too slow.
+var errRotated = &backend.Failure{Reason: backend.ErrTooSlow,
+	Msg: "some of the output is missing here: the log was rotated faster than it was read. " +
+		"Read the log again with since, or give the container a larger log_max_size"}
 
 // The streams of a log.
 const (
@@ -43,16 +45,16 @@ const (
 	streamStderr = "stderr"
 )
 
-// record is one entry of a log. A line of more than 16 KiB has several, and the
-// last one ends with a newline.
+// record is one entry of a log. A line of more than 16 KiB has several entries, of
+// which the last ends with a newline.
 type record struct {
 	Log    []byte
 	Stream string
 	Time   time.Time
 }
 
-// parseRecord reads one line of a log's file. Most are written in one way only;
-// others are read as JSON.
+// parseRecord reads one line of a log's file. Lines in the engine's usual form are parsed
+// without package json, which is slower.
 func parseRecord(line []byte) (r record, ok bool) {
 	rest, found := bytes.CutPrefix(line, []byte(`{"log":"`))
 	if found {
@@ -80,8 +82,8 @@ func parseRecord(line []byte) (r record, ok bool) {
 	return record{[]byte(slow.Log), slow.Stream, slow.Time}, true
 }
 
-// cutText reads a JSON string up to its closing quote, which is cut off, too. Only
-// the escapes that nearly every line has are known; ok is false for others.
+// cutText reads a JSON string up to and including its closing quote. It knows only \n
+// at the end; ok is false for other escapes.
 func cutText(s []byte) (text, rest []byte, ok bool) {
 	end := bytes.IndexByte(s, '"')
 	if end < 0 {
@@ -98,14 +100,14 @@ func cutText(s []byte) (text, rest []byte, ok bool) {
 type logFile struct {
 	file *os.File
 	id   fileID
-	buf  []byte // what was read and is not yet a whole line
-	off  int    // of the first byte of buf that is unread
-	pos  int64  // how much of the file was read
+	buf  []byte // bytes that were read and not yet returned as lines
+	off  int    // of the first unread byte in buf
+	pos  int64  // the number of bytes that were read from the file
 }
 
 func (f *logFile) close() { f.file.Close() }
 
-// fileID tells files apart, under whatever name.
+// fileID identifies a file under whatever name.
 type fileID struct{ dev, ino uint64 }
 
 func idOf(info fs.FileInfo) (id fileID, ok bool) {
@@ -116,8 +118,8 @@ func idOf(info fs.FileInfo) (id fileID, ok bool) {
 	return fileID{uint64(s.Dev), s.Ino}, true
 }
 
-// line returns the next whole line without its newline, which is valid until the
-// next call. At the end of the file it is nil; there may be more later.
+// line returns the next whole line without its newline. It is valid until the next
+// call. nil at the end of the file, where more may be written later.
 func (f *logFile) line() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(f.buf[f.off:], '\n'); i >= 0 {
@@ -145,19 +147,19 @@ func (f *logFile) line() ([]byte, error) {
 	}
 }
 
-// maxLogLine is the longest line that a log's file is thought to have: 16 KiB of
-// bytes that are all escaped, with much to spare.
+// maxLogLine bounds the lines of a log's file, in bytes. A record of 16 KiB in which every
+// byte is escaped is much shorter.
 const maxLogLine = 1 << 20
 
 // logTail reads the files of one log in order.
 type logTail struct {
-	path  string      // of the newest
-	opens func(n int) // called before a file is opened, for tests that rotate just then; nil for nobody
-	most  int         // files that the log has at most
-	files []*logFile  // from the one that is read to the newest known
+	path  string      // of the newest file
+	opens func(n int) // called before a file is opened, for tests that rotate at that moment; may be nil
+	most  int         // the most files of the log
+	files []*logFile  // from the file being read to the newest known
 }
 
-// openLog opens the files of a log that there are. errNoLogFiles.
+// openLog opens the existing files of a log. errNoLogFiles.
 func openLog(path string, most int) (*logTail, error) {
 	t := &logTail{path: path, most: most}
 	files, err := t.list()
@@ -174,7 +176,7 @@ func (t *logTail) close() {
 	}
 }
 
-// name returns the name of a log's file: 0 is the newest.
+// name returns the name of the nth file of a log; 0 is the newest.
 func (t *logTail) name(n int) string {
 	if n == 0 {
 		return t.path
@@ -182,8 +184,8 @@ func (t *logTail) name(n int) string {
 	return fmt.Sprintf("%s.%d", t.path, n)
 }
 
-// list opens all files of the log, the oldest first, as they are at one moment: a
-// rotation meanwhile begins it again.
+// list opens all files of the log at one moment, the oldest first. It begins again if
+// the log is rotated meanwhile.
 func (t *logTail) list() ([]*logFile, error) {
 	for try := range 1000 {
 		files, err := t.listOnce()
@@ -191,13 +193,13 @@ func (t *logTail) list() ([]*logFile, error) {
 			return files, err
 		}
 		if try > 10 {
-			time.Sleep(time.Millisecond) // the engine is between two of its calls
+			time.Sleep(time.Millisecond) // the engine is in the middle of a rotation
 		}
 	}
 	return nil, errRotated
 }
 
-// listOnce is list; nil if there was a rotation meanwhile.
+// listOnce makes one attempt of list; nil if the log was rotated meanwhile.
 func (t *logTail) listOnce() (files []*logFile, err error) {
 	leave := func() {
 		for _, f := range files {
@@ -213,7 +215,7 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 		f, err := os.Open(t.name(n))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			continue // it was not rotated so often, or is just being
+			continue // not rotated so often yet, or in the middle of a rotation
 		case err != nil:
 			leave()
 			return nil, errNoLogFiles
@@ -228,8 +230,7 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 		found[n] = id
 		files = append(files, &logFile{file: f, id: id})
 	}
-	// Each name stands for what it did before: else a file was opened under two
-	// names, or passed over.
+	// If a name has changed its file, a file was opened under two names, or missed.
 	for n, was := range found {
 		info, err := os.Stat(t.name(n))
 		if id, _ := fileIDOf(info, err); id != was {
@@ -237,7 +238,7 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 			return nil, nil
 		}
 	}
-	if len(files) == 0 { // and none was there in between
+	if len(files) == 0 { // and no file appeared meanwhile
 		return nil, errNoLogFiles
 	}
 	return files, nil
@@ -250,8 +251,8 @@ func fileIDOf(info fs.FileInfo, err error) (fileID, bool) {
 	return idOf(info)
 }
 
-// next returns the next record, nil at the log's present end. errRotated: what
-// comes next is gone.
+// next returns the next record, nil at the present end of the log. errRotated if the next
+// record is gone.
 func (t *logTail) next() (*record, error) {
 	for {
 		f := t.files[0]
@@ -263,11 +264,11 @@ func (t *logTail) next() (*record, error) {
 			if r, ok := parseRecord(line); ok {
 				return &r, nil
 			}
-			continue // what a machine that crashed has left
+			continue // left by a machine that crashed
 		}
 		if len(t.files) == 1 {
-			// A file that has been renamed is written to no more. It is read to
-			// its end once more: what came just before it was renamed.
+			// A renamed file is no longer written to. It is read once more, because
+			// something may have been written just before it was renamed.
 			rotated, err := t.rotated()
 			if err != nil || !rotated {
 				return nil, err
@@ -291,21 +292,21 @@ func (t *logTail) next() (*record, error) {
 	}
 }
 
-// rotated reports whether the newest file is another one now.
+// rotated reports whether the newest file is a new one.
 func (t *logTail) rotated() (bool, error) {
 	info, err := os.Stat(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // just being rotated, or the container is gone: its end is told elsewhere
+		return false, nil // in the middle of a rotation, or the container is gone, which its end shows
 	}
 	id, ok := fileIDOf(info, err)
 	return ok && id != t.files[0].id, err
 }
 
-// follow opens what comes after the file that was the newest.
+// follow opens the files after the one that was the newest.
 func (t *logTail) follow() error {
 	files, err := t.list()
 	if errors.Is(err, errNoLogFiles) {
-		return errRotated // they have all gone
+		return errRotated // all files are gone
 	} else if err != nil {
 		return err
 	}
@@ -319,7 +320,7 @@ func (t *logTail) follow() error {
 		t.files[0].close()
 		if t.files = files[i+1:]; len(t.files) == 0 {
 			t.files = []*logFile{f}
-			return errRotated // it has its old name again: nobody rotates like that
+			return errRotated // it has its old name again, which no rotation does
 		}
 		return nil
 	}
@@ -329,13 +330,13 @@ func (t *logTail) follow() error {
 	return errRotated
 }
 
-// logPlace is a place in a log: so far it goes at some moment.
+// logPlace is a position in a log.
 type logPlace struct {
 	id  fileID
 	off int64
 }
 
-// end returns the log's present end.
+// end returns the present end of the log.
 func (t *logTail) end() (logPlace, error) {
 	f := t.files[len(t.files)-1]
 	info, err := f.file.Stat()
@@ -345,7 +346,7 @@ func (t *logTail) end() (logPlace, error) {
 	return logPlace{f.id, info.Size()}, nil
 }
 
-// past reports whether the log was read to a place, or beyond.
+// past reports whether the log was read up to a place.
 func (t *logTail) past(p logPlace) bool {
 	f := t.files[0]
 	if f.id != p.id {
@@ -359,21 +360,21 @@ func (t *logTail) past(p logPlace) bool {
 	return f.pos-int64(len(f.buf)-f.off) >= p.off
 }
 
-// logWriter writes records as a user has asked for them.
+// logWriter writes the records that a user has requested.
 type logWriter struct {
 	req            structs.LogsRequest
 	since          time.Time
 	stdout, stderr io.Writer
-	skip           int                // lines to pass over yet
-	streams        map[string]*stream // what is known of each
-	out            []byte             // what is to be written, of one stream
-	of             string             // that stream
+	skip           int                // the number of lines that are still to be skipped
+	streams        map[string]*stream // by name
+	out            []byte             // pending output, of one stream
+	of             string             // the stream of out
 }
 
-// stream is how far the lines of one stream are.
+// stream is the state of the lines of one stream.
 type stream struct {
 	within bool // a line has begun and not ended
-	hidden bool // that line isn't asked for
+	hidden bool // that line isn't requested
 }
 
 func (w *logWriter) stream(name string) *stream {
@@ -385,18 +386,18 @@ func (w *logWriter) stream(name string) *stream {
 	return s
 }
 
-// begins reports whether a record begins a line, and takes note of it.
+// begins reports whether a record begins a line, and notes whether it ends one.
 func (s *stream) begins(r *record) bool {
 	begins := !s.within
 	s.within = !bytes.HasSuffix(r.Log, []byte("\n"))
 	return begins
 }
 
-// stampLayout is RFC 3339 with all digits of a second's fraction, as the engine
-// writes times before lines.
+// stampLayout is RFC 3339 with all nine fractional digits, as the engine writes times
+// before lines.
 const stampLayout = "2006-01-02T15:04:05.000000000Z07:00"
 
-// write takes one record.
+// write writes one record.
 func (w *logWriter) write(r *record) error {
 	s := w.stream(r.Stream)
 	begins := s.begins(r)
@@ -427,7 +428,7 @@ func (w *logWriter) write(r *record) error {
 	return nil
 }
 
-// maxPending is how many bytes are written at a time.
+// maxPending is the number of pending bytes that are written at once.
 const maxPending = 32 << 10
 
 func (w *logWriter) flush() error {
@@ -443,7 +444,7 @@ func (w *logWriter) flush() error {
 	return err
 }
 
-// countLogLines counts the lines of a log from since on, up to a place.
+// countLogLines counts the lines of a log from since up to a place.
 func countLogLines(path string, most int, since time.Time, to logPlace) (n int, err error) {
 	t, err := openLog(path, most)
 	if err != nil {
@@ -463,7 +464,7 @@ func countLogLines(path string, most int, since time.Time, to logPlace) (n int, 
 	return n, nil
 }
 
-// sinceOf reads a request's since: RFC 3339, or a duration before now.
+// sinceOf parses a request's since: RFC 3339, or a duration before now.
 func sinceOf(since string) (time.Time, error) {
 	if since == "" {
 		return time.Time{}, nil
@@ -478,8 +479,8 @@ func sinceOf(since string) (time.Time, error) {
 	return at, nil
 }
 
-// readLog writes a log's lines from its files, which are most at most. It ends at
-// the log's present end or, of a follow, at the end after over is closed.
+// readLog writes a log's lines from its files, of which there are at most most. It ends
+// at the present end of the log or, with Follow, at the end after over is closed.
 // errNoLogFiles before anything is written.
 func readLog(ctx context.Context, path string, most int, req structs.LogsRequest, over <-chan struct{}, stdout, stderr io.Writer) error {
 	since, err := sinceOf(req.Since)
@@ -530,7 +531,7 @@ func readLog(ctx context.Context, path string, most int, req structs.LogsRequest
 		}
 		select {
 		case <-over:
-			last = true // what came before that is in the files by now
+			last = true // output from before that is in the files by now
 		case <-news.more:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -538,21 +539,21 @@ func readLog(ctx context.Context, path string, most int, req structs.LogsRequest
 	}
 }
 
-// logWatch tells when the files of a log change.
+// logWatch reports changes of the files of a log.
 type logWatch struct {
 	more chan struct{} // capacity 1
 	stop func()
 	done chan struct{}
 }
 
-// logPause is how often a log is looked at where the kernel doesn't tell of
-// changes: it does so for a limited number of followers.
+// logPause is the time between two looks at a log without inotify: the kernel limits the
+// number of its users.
 const logPause = 20 * time.Millisecond
 
 // watchLog watches the directory of a log.
 func watchLog(path string) *logWatch {
 	w := &logWatch{more: make(chan struct{}, 1), done: make(chan struct{})}
-	told := func() {
+	notify := func() {
 		select {
 		case w.more <- struct{}{}:
 		default:
@@ -562,7 +563,7 @@ func watchLog(path string) *logWatch {
 		w.stop = func() { file.Close() }
 		go func() {
 			defer close(w.done)
-			for buf := make([]byte, 4096); ; told() {
+			for buf := make([]byte, 4096); ; notify() {
 				if _, err := file.Read(buf); err != nil {
 					return
 				}
@@ -579,7 +580,7 @@ func watchLog(path string) *logWatch {
 		for {
 			select {
 			case <-tick.C:
-				told()
+				notify()
 			case <-stopped:
 				return
 			}
@@ -588,7 +589,7 @@ func watchLog(path string) *logWatch {
 	return w
 }
 
-// inotify returns a file from which what changes in a directory is read.
+// inotify returns a file to read a directory's changes from.
 func inotify(dir string) (*os.File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {

@@ -67,7 +67,7 @@ func (l *testLog) rotate() {
 	l.open()
 }
 
-// read is what a request shows of the log.
+// read returns the answer to a request.
 func (l *testLog) read(req structs.LogsRequest) (stdout, stderr string, err error) {
 	l.t.Helper()
 	if !req.Stdout && !req.Stderr {
@@ -82,7 +82,9 @@ func (l *testLog) read(req structs.LogsRequest) (stdout, stderr string, err erro
 
 func TestParseRecord(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
-	for _, text := range []string{"", "a\n", "a", "\n", `say "hi"` + "\n", `back\slash` + "\n", `\n`, "tab\tand\r\n", "ü €\n", "\u2028\n", "<&>\n", "\x01\n", `ends with \` + "\n"} {
+	for _, text := range []string{"", "a\n", "a", "\n", `say "hi"` + "\n", `back\slash` + "\n", `\n`, "tab\tand\r\n", "ü €\n",
+		"\u2028\n",
+		"<&>\n", "\x01\n", `ends with \` + "\n"} {
 		line, err := json.Marshal(map[string]any{"log": text, "stream": "stderr", "time": at})
 		if err != nil {
 			t.Fatal(err)
@@ -107,8 +109,7 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-// TestReadLog: what is asked for comes, out of all files, and a long line is one
-// line.
+// TestReadLog: the requested lines come from all files, and a long line counts as one.
 func TestReadLog(t *testing.T) {
 	l := newTestLog(t)
 	long := strings.Repeat("=", 16<<10)
@@ -140,7 +141,8 @@ func TestReadLog(t *testing.T) {
 		"since the long line": {structs.LogsRequest{Tail: -1, Since: "2026-01-02T03:04:08Z"}, whole + "two\nopen", "bad\n"},
 		"since its middle":    {structs.LogsRequest{Tail: -1, Since: "2026-01-02T03:04:09.5Z"}, "two\nopen", ""},
 		"since, and a tail":   {structs.LogsRequest{Tail: 1, Since: "2026-01-02T03:04:08Z"}, "open", ""},
-		"times": {structs.LogsRequest{Tail: 4, Timestamps: true}, "2026-01-02T03:04:08.000000600Z " + whole + "2026-01-02T03:04:12.000000600Z two\n2026-01-02T03:04:13.000000600Z open",
+		"times": {structs.LogsRequest{Tail: 4, Timestamps: true},
+			"2026-01-02T03:04:08.000000600Z " + whole + "2026-01-02T03:04:12.000000600Z two\n2026-01-02T03:04:13.000000600Z open",
 			"2026-01-02T03:04:09.000000600Z bad\n"},
 	} {
 		if out, errOut, err := l.read(c.req); err != nil || out != c.out || errOut != c.errOut {
@@ -156,7 +158,7 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
-// follower is a reader that keeps what it was given, and may be held.
+// follower is a reader that keeps its input, and can be blocked.
 type follower struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -174,7 +176,7 @@ func (f *follower) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// has waits until the follower has all of a text.
+// has waits until the follower has the whole text.
 func (f *follower) has(t *testing.T, want string) {
 	t.Helper()
 	for deadline := time.After(20 * time.Second); ; {
@@ -195,8 +197,8 @@ func (f *follower) has(t *testing.T, want string) {
 	}
 }
 
-// TestFollowOverRotations: nothing is lost or there twice, however often the log is
-// rotated between two looks, as long as what was not read yet is there.
+// TestFollowOverRotations: no line is lost or repeated, however often the log is
+// rotated between two looks, as long as the unread lines exist.
 func TestFollowOverRotations(t *testing.T) {
 	l := newTestLog(t)
 	f := &follower{more: make(chan struct{}, 1)}
@@ -218,13 +220,13 @@ func TestFollowOverRotations(t *testing.T) {
 		}
 	}
 	for range 50 {
-		for _, lines := range []int{1, 0, 100} { // of three files, an empty one, too
+		for _, lines := range []int{1, 0, 100} { // three files, one of them empty
 			say(lines)
 			f.has(t, want.String())
 			l.rotate()
 		}
 		say(10)
-		l.rotate() // what was just written is in a file of another name already
+		l.rotate() // the last line is in a renamed file already
 		say(10)
 		f.has(t, want.String())
 	}
@@ -236,8 +238,8 @@ func TestFollowOverRotations(t *testing.T) {
 	f.has(t, want.String())
 }
 
-// TestListInTheMiddleOfARotation: each file is opened between two steps of a rotation,
-// when none has its name. That is no log that has gone.
+// TestListInTheMiddleOfARotation: a file is opened between two steps of a rotation,
+// when none has its name. The log is not taken for gone.
 func TestListInTheMiddleOfARotation(t *testing.T) {
 	l := newTestLog(t)
 	for range 2 {
@@ -273,7 +275,7 @@ func TestListInTheMiddleOfARotation(t *testing.T) {
 	}
 }
 
-// TestFollowThatIsTooSlow ends with an error, not with a gap that nobody sees.
+// TestFollowThatIsTooSlow: the follow ends with an error, not with an unnoticed gap.
 func TestFollowThatIsTooSlow(t *testing.T) {
 	l := newTestLog(t)
 	l.say("stdout", "first\n")
@@ -288,7 +290,8 @@ func TestFollowThatIsTooSlow(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}), slow, slow)
+		ended <- readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}),
+			slow, slow)
 	}()
 	<-held
 	for range LogFiles + 1 {

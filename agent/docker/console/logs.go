@@ -1,7 +1,7 @@
-// Package console is what users see and do inside the containers of a Docker engine:
+// Package console provides what users see and do inside the containers of a Docker engine:
 // logs, commands, the process's own streams, statistics, processes, and copies.
 //
-// The Docker backend makes one. It starts, stops and removes no container.
+// The Docker backend makes a Consoles. The package starts, stops and removes no container.
 package console
 
 import (
@@ -18,17 +18,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// LogDriver is the engine's name of the logs that a container has to have been created
-// with, so that its log can be read from its files.
+// LogDriver is the engine's log driver with which containers are created, so that their
+// logs can be read from files.
 const LogDriver = "json-file"
 
-// Inspector tells how a container is now.
+// Inspector inspects a container.
 type Inspector interface {
 	Inspect(ctx context.Context, engineID string) (*backend.Container, error)
 }
 
-// Consoles are the consoles of the containers of one engine. All methods may be
-// called by many goroutines at once.
+// Consoles are the consoles of the containers of one engine. All methods are safe for
+// concurrent use.
 type Consoles struct {
 	engine     *engine.Engine
 	containers Inspector
@@ -39,10 +39,10 @@ var _ backend.Consoles = (*Consoles)(nil)
 // New returns the consoles of an engine's containers. It calls nothing.
 func New(e *engine.Engine, containers Inspector) *Consoles { return &Consoles{e, containers} }
 
-// Logs writes what the process has written: from the log's files if they are on
-// this machine, else as the engine reads them.
+// Logs writes the output of the process: from the log's files if they are on this machine,
+// else from the engine.
 func (cs *Consoles) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
-	// Only the container's own configuration tells how its log is framed.
+	// The container's configuration says how its log is framed.
 	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
 		return err
@@ -62,14 +62,15 @@ func (cs *Consoles) Logs(ctx context.Context, engineID string, req structs.LogsR
 	stop()
 	<-over
 	if err == nil && !errors.Is(failed, context.Canceled) {
-		err = failed // the engine went away: nobody knows whether that was all
+		err = failed // the engine went away, so the log may be incomplete
 	}
 	return err
 }
 
-// readLogs is Logs for a container that was looked at. A follow ends with what the
-// log has once over is closed.
-func (cs *Consoles) readLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, over <-chan struct{}, to backend.LogStreams) error {
+// readLogs is Logs for an inspected container. A follow ends at the end of the log once
+// over is closed.
+func (cs *Consoles) readLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, over <-chan struct{},
+	to backend.LogStreams) error {
 	if raw.HostConfig.LogConfig.Type == LogDriver && raw.LogPath != "" {
 		most, err := strconv.Atoi(raw.HostConfig.LogConfig.Config["max-file"])
 		if err != nil || most < 1 {
@@ -107,9 +108,9 @@ func (cs *Consoles) awaitLast(ctx context.Context, engineID string, again func(c
 	}
 }
 
-// engineLogs has the engine read a log. A follower of an engine before version 23
-// may lose its place when the log is rotated: what it passes over, nobody tells,
-// but an end while the process goes on is none.
+// engineLogs has the engine read a log. Engines before version 23 may lose their place
+// when the log is rotated. Lines that such an engine skips are lost without notice. If
+// its stream ends while the process runs, that is not the end of the log.
 func (cs *Consoles) engineLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, to backend.LogStreams) error {
 	tail := "all"
 	if req.Tail >= 0 {
@@ -133,7 +134,8 @@ func (cs *Consoles) engineLogs(ctx context.Context, raw container.InspectRespons
 	return nil
 }
 
-// copyStreams takes a stream of the engine apart: with a TTY there is but one.
+// copyStreams splits a stream of the engine into stdout and stderr. With a TTY there is
+// only one.
 func copyStreams(tty bool, r io.Reader, stdout, stderr io.Writer) error {
 	var err error
 	if tty {

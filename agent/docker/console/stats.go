@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Stats tells what the container uses.
+// Stats reports the container's usage.
 func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
 	if _, err := cs.runs(ctx, engineID); err != nil {
 		return err
@@ -23,11 +23,11 @@ func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, eac
 		return cs.stats(ctx, engineID, true, each)
 	}
 	var one structs.StatsBody
-	var told bool
+	var got bool
 	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
-		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, told = s, true; return nil })
+		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, got = s, true; return nil })
 	})
-	if err == nil && !told {
+	if err == nil && !got {
 		err = &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container has just ended and uses nothing"}
 	}
 	if err != nil {
@@ -37,7 +37,7 @@ func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, eac
 }
 
 func (cs *Consoles) stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
-	// Not the client's one-shot: it lacks the reading before, and so the CPU.
+	// The client's one-shot call lacks the previous reading, which CPU usage needs.
 	resp, err := cs.engine.Client.ContainerStats(ctx, engineID, stream)
 	if err != nil {
 		return cs.engine.CallError(ctx, err)
@@ -51,9 +51,9 @@ func (cs *Consoles) stats(ctx context.Context, engineID string, stream bool, eac
 		case err != nil:
 			return cs.engine.CallError(ctx, err)
 		case s.Read.IsZero():
-			return nil // what the engine says of a container without a process
+			return nil // the engine's answer for a container without a process
 		case s.PreRead.IsZero():
-			continue // the first of a stream: no CPU time to compare with
+			continue // the first reading of a stream has no CPU time to compare with
 		}
 		if err := each(statsOf(s)); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (cs *Consoles) stats(ctx context.Context, engineID string, stream bool, eac
 	}
 }
 
-// statsOf reckons as docker stats does.
+// statsOf computes usage as docker stats does.
 func statsOf(s container.StatsResponse) structs.StatsBody {
 	b := structs.StatsBody{
 		ReadAt: structs.Time{Time: s.Read.UTC()}, MemoryLimit: int64(s.MemoryStats.Limit), PIDs: int(s.PidsStats.Current),
@@ -91,8 +91,8 @@ func statsOf(s container.StatsResponse) structs.StatsBody {
 	return b
 }
 
-// pageCache is the memory that the kernel would take back first: by the name
-// that cgroup v1 gives it, or else by that of v2.
+// pageCache returns the memory that the kernel would reclaim first, under its name in
+// cgroup v1 or v2.
 func pageCache(stats map[string]uint64) uint64 {
 	if v, ok := stats["total_inactive_file"]; ok {
 		return v
@@ -100,8 +100,8 @@ func pageCache(stats map[string]uint64) uint64 {
 	return stats["inactive_file"]
 }
 
-// Top lists the container's processes. The arguments are checked here, too: a
-// server of another version may let more of them pass.
+// Top lists the container's processes. It checks the arguments again, because a server of
+// another version may allow more.
 func (cs *Consoles) Top(ctx context.Context, engineID, args string) (structs.TopBody, error) {
 	ps, err := structs.ParsePS(args)
 	if err != nil {
@@ -114,7 +114,7 @@ func (cs *Consoles) Top(ctx context.Context, engineID, args string) (structs.Top
 	})
 	var f *backend.Failure
 	if errors.As(err, &f) && f.Reason == nil && strings.Contains(f.Msg, "ps") {
-		f.Reason = backend.ErrInvalid // the host's ps doesn't know the columns: 500
+		f.Reason = backend.ErrInvalid // the host's ps doesn't know the columns: the engine answers 500
 	}
 	if err != nil {
 		return structs.TopBody{}, err

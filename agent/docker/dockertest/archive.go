@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Archive is an archive of entries: a name, with / at its end for a directory, and
-// with -> and a target for a link. It panics at a name that no archive can have.
+// Archive returns a tar archive of entries. An entry is a name, with a trailing / for a
+// directory, or with -> and a target for a link. It panics at an invalid name.
 func Archive(entries ...string) *bytes.Buffer {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)

@@ -14,9 +14,9 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// Front is another engine's face of this machine's engine: the same containers
-// under another ID. Several agents of one cluster need one each where they share an
-// engine, which is one host of a cluster only.
+// Front presents this machine's engine as another engine: the same containers under
+// another ID. An engine is only one host of a cluster, so several agents of one cluster
+// on one engine need a Front each.
 type Front struct {
 	Host     string // unix://PATH, for an agent
 	id       string
@@ -24,8 +24,8 @@ type Front struct {
 	listener net.Listener
 }
 
-// NewFront listens at the path, in front of the engine of DOCKER_HOST, which is on a
-// unix socket. The ID has to be another one for each front.
+// NewFront listens at path, in front of the engine of DOCKER_HOST, which must be a unix
+// socket. Each front needs its own ID.
 func NewFront(path, id string) (*Front, error) {
 	host := os.Getenv(client.EnvOverrideHost)
 	if host == "" {
@@ -44,7 +44,7 @@ func NewFront(path, id string) (*Front, error) {
 	return f, nil
 }
 
-// Close takes no new connection.
+// Close accepts no more connections.
 func (f *Front) Close() error { return f.listener.Close() }
 
 func (f *Front) serve() {
@@ -57,8 +57,8 @@ func (f *Front) serve() {
 	}
 }
 
-// pass serves one connection: one request after the other, until one of them turns
-// it into a stream.
+// pass serves one connection: one request after another, until a request turns it into a
+// stream.
 func (f *Front) pass(from *net.UnixConn) {
 	defer from.Close()
 	dialed, err := net.Dial("unix", f.socket)
@@ -77,7 +77,7 @@ func (f *Front) pass(from *net.UnixConn) {
 		if req.Write(to) != nil {
 			return
 		}
-		// Whoever doesn't wait for the answer any more ends the call of the engine.
+		// A caller that stops waiting for the answer ends the engine's call.
 		next := make(chan struct{})
 		upgrade := req.Header.Get("Upgrade") != ""
 		if upgrade {
@@ -121,7 +121,7 @@ func (f *Front) rename(resp *http.Response) error {
 	return err
 }
 
-// join copies both ways; each direction ends by itself.
+// join copies in both directions; each ends by itself.
 func (f *Front) join(from, to *net.UnixConn, in, out io.Reader, resp *http.Response) {
 	head := fmt.Appendf(nil, "HTTP/1.1 %s\r\n", resp.Status)
 	var fields bytes.Buffer

@@ -1,5 +1,5 @@
-// Package dockertest prepares a Docker engine for tests: it makes the image
-// that they run, without a registry. Only tests that need an engine import it.
+// Package dockertest prepares a Docker engine for tests. It makes the image that they run,
+// without a registry. Only tests that need an engine import it.
 package dockertest
 
 import (
@@ -20,9 +20,8 @@ import (
 // Image is the image that tests run: a static busybox and links to it.
 const Image = "magnum-test/busybox:latest"
 
-// EnsureImage makes Image unless the engine has it. A machine without an
-// engine, or without a static busybox at /bin/busybox (Debian: busybox-static),
-// is an error that says so.
+// EnsureImage makes Image unless the engine has it. The error says if the machine has no
+// engine, or no static busybox at /bin/busybox (Debian: busybox-static).
 func EnsureImage() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -51,7 +50,7 @@ func EnsureImage() error {
 	return err
 }
 
-// busybox is a root file system of busybox and a link for each of its applets.
+// busybox returns a root file system with busybox and a link for each of its applets.
 func busybox() (io.Reader, error) {
 	binary, err := os.ReadFile("/bin/busybox")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// RemoveNetworks removes the networks of projects that no container refers to:
-// agents keep them for a while, and those of tests have no such time.
+// RemoveNetworks removes the networks of projects that no container refers to. Agents would
+// keep them for a while after the tests.
 func RemoveNetworks() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -34,7 +34,7 @@ func RemoveNetworks() error {
 	}
 	for _, n := range list {
 		if !used[n.Name] {
-			_ = cli.NetworkRemove(ctx, n.ID) // somebody may just have joined it
+			_ = cli.NetworkRemove(ctx, n.ID) // somebody may just have connected to it
 		}
 	}
 	return nil

@@ -13,10 +13,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Inspect asks the engine for a container by id or name.
+// Inspect inspects a container by ID or name.
 func (e *Engine) Inspect(ctx context.Context, idOrName string) (raw container.InspectResponse, err error) {
-	// The engine locks a container while it starts it: the answer may take
-	// as long as a start.
+	// The engine locks a container while it starts it, so the answer may take as long as
+	// a start.
 	err = e.Read(ctx, ChangeTimeout, func(ctx context.Context) error {
 		raw, err = e.Client.ContainerInspect(ctx, idOrName)
 		return err
@@ -24,7 +24,7 @@ func (e *Engine) Inspect(ctx context.Context, idOrName string) (raw container.In
 	return raw, err
 }
 
-// EntryOf reads the labels of a container; ok is false if they aren't ours.
+// EntryOf reads the labels of a container; ok is false if they aren't magnum's.
 func EntryOf(engineID string, labels map[string]string) (e backend.Entry, ok bool) {
 	ref, ok := backend.RefOf(labels)
 	if !ok {
@@ -33,9 +33,9 @@ func EntryOf(engineID string, labels map[string]string) (e backend.Entry, ok boo
 	return backend.Entry{Ref: ref, EngineID: engineID, Lease: labels[backend.LabelExclusive] == backend.LabelLease}, true
 }
 
-// Inherits reports whether the labels of a container are those of its image: docker
-// commit gives them to the image, and docker run to what is made of it. An image
-// that can't be looked at is taken for one without.
+// Inherits reports whether a container has its labels from its image. docker commit gives
+// a container's labels to the image, and docker run gives the image's to its containers.
+// false if the image can't be inspected.
 func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) bool {
 	e.mu.Lock()
 	of, known := e.commits[imageID]
@@ -61,10 +61,10 @@ func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) 
 	return of == ref
 }
 
-// maxCommits bounds the images that are remembered.
+// maxCommits bounds the images in Engine.commits.
 const maxCommits = 10_000
 
-// StateOf maps the engine's words for a state.
+// StateOf converts the engine's state of a container.
 func StateOf(s *container.State) backend.State {
 	switch s.Status {
 	case container.StateCreated:
@@ -81,7 +81,7 @@ func StateOf(s *container.State) backend.State {
 	return backend.StateExited // also dead: a removal that failed half-way
 }
 
-// TimeOf reads a time of the engine, whose zero is 0001-01-01T00:00:00Z.
+// TimeOf parses a time of the engine, whose zero is 0001-01-01T00:00:00Z.
 func TimeOf(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
@@ -90,12 +90,12 @@ func TimeOf(s string) time.Time {
 	return t.UTC()
 }
 
-// EventOverlap is how far back the stream begins: the engine answers before it
-// subscribes, and replays its last 256 events from memory.
+// EventOverlap is how far back an event stream begins, because the engine answers before it
+// subscribes. The engine replays its last 256 events from memory.
 const EventOverlap = 2 * time.Second
 
-// ScopeName is the prefix of the engine's names for a project's things. The
-// engine allows fewer characters in a name than magnum in a project id.
+// ScopeName returns the prefix of the engine's names for a project's objects. The engine
+// allows fewer characters in a name than magnum in a project ID.
 func ScopeName(projectID string) string {
 	for i := range len(projectID) {
 		c := projectID[i]
@@ -107,7 +107,7 @@ func ScopeName(projectID string) string {
 	return "mg-" + projectID
 }
 
-// FileSystem returns the file system of a directory on this machine.
+// FileSystem returns the state of the file system of a directory on this machine.
 func FileSystem(dir string) (fs syscall.Statfs_t, err error) {
 	err = syscall.Statfs(dir, &fs)
 	return fs, err

@@ -1,9 +1,9 @@
-// Package engine is the connection to a Docker engine: it speaks the engine's HTTP
-// API, negotiated down to 1.41 (engine 20.10), bounds the calls, names their errors,
-// and notices an engine that hangs.
+// Package engine is the connection to a Docker engine. It speaks the engine's HTTP API,
+// negotiated down to 1.41 (engine 20.10), bounds the calls, converts their errors, and
+// notices an engine that hangs.
 //
-// All parts of the Docker backend call the engine through it. It knows magnum's
-// labels, but not what is done with what carries them, and keeps no state but caches.
+// All parts of the Docker backend call the engine through it. It knows magnum's labels, but
+// not what the labelled objects are used for. It keeps no state but caches.
 package engine
 
 import (
@@ -23,49 +23,48 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// How long one call of the engine may take. An engine that starts 50
-// containers at once needs seconds for each.
+// The deadlines of the engine's calls. An engine that starts 50 containers at once needs
+// seconds for each.
 const (
 	ReadTimeout   = 30 * time.Second
 	ChangeTimeout = 2 * time.Minute
 )
 
-// maxStops bounds the stops that wait in the engine. They aren't counted as
-// work: a stop sleeps for up to its timeout, and eight slow ones must not keep
-// every other container of the host from starting.
+// maxStops bounds the concurrent stops. Stops have slots of their own, because a stop
+// waits up to its timeout: a few slow stops must not keep other containers from
+// starting.
 const maxStops = 64
 
-// Config says which engine to use, and how hard. All of it is required.
+// Config configures the connection. All fields are required.
 type Config struct {
 	Host     string // such as unix:///var/run/docker.sock
-	Parallel int    // changing calls at a time, 1..256
+	Parallel int    // concurrent changing calls, 1..256
 	Logger   hclog.Logger
 }
 
-// Engine is the connection to one engine. All methods may be called by many
-// goroutines at once.
+// Engine is the connection to one engine. All methods are safe for concurrent use.
 type Engine struct {
 	Client *client.Client // for calls that start no process
-	Fresh  *client.Client // for what starts a process: each call has its own connection
+	Fresh  *client.Client // for calls that start a process: each call has its own connection
 	Log    hclog.Logger
 
-	// PingEvery is the time between two signs of life that are asked for while events
-	// are followed, and HangAfter how long one may take. Tests shorten both before the
-	// first call.
+	// PingEvery is the time between two pings while events are followed, and HangAfter
+	// is how long the answer to a ping may take. Tests shorten both before the first
+	// call.
 	PingEvery, HangAfter time.Duration
 
 	host  string
-	probe *client.Client // for signs of life, on connections of its own
-	lines *lines
+	probe *client.Client // for pings, on connections of its own
+	conns *connTracker
 
-	agreed   atomic.Bool   // on a version of the API
-	agreeing chan struct{} // holds who does that
+	negotiated  atomic.Bool   // the version of the API was negotiated
+	negotiation chan struct{} // held by the call that negotiates
 
 	work  chan struct{} // a slot for each changing call
 	stops chan struct{}
 
 	mu      sync.Mutex
-	commits map[string]structs.Ref // by image ID: of which container of magnum it was made; zero for none
+	commits map[string]structs.Ref // by image ID: the container of magnum's that the image is a commit of; zero for none
 }
 
 // New returns the connection to an engine. It does not connect yet. CodeInvalid.
@@ -77,36 +76,36 @@ func New(conf Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := &lines{open: make(map[*line]struct{})}
-	cli, err := connect(conf.Host, lines.follow)
+	conns := &connTracker{open: make(map[*trackedConn]struct{})}
+	cli, err := connect(conf.Host, conns.follow)
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := connect(conf.Host, lines.follow, withoutKeepAlive)
+	fresh, err := connect(conf.Host, conns.follow, withoutKeepAlive)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{
 		Client: cli, Fresh: fresh, Log: conf.Logger, PingEvery: pingEvery, HangAfter: hangAfter,
-		host: conf.Host, probe: probe, lines: lines, agreeing: make(chan struct{}, 1),
+		host: conf.Host, probe: probe, conns: conns, negotiation: make(chan struct{}, 1),
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops), commits: make(map[string]structs.Ref),
 	}, nil
 }
 
 func connect(host string, opts ...client.Opt) (*client.Client, error) {
-	// FromEnv first: it brings DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
-	cli, err := client.NewClientWithOpts(append([]client.Opt{client.FromEnv, client.WithHost(host), client.WithAPIVersionNegotiation()}, opts...)...)
+	// FromEnv comes first: it sets DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
+	cli, err := client.NewClientWithOpts(append([]client.Opt{client.FromEnv, client.WithHost(host), client.WithAPIVersionNegotiation()},
+		opts...)...)
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeInvalid, "docker host %q: %w", host, err)
 	}
 	return cli, nil
 }
 
-// withoutKeepAlive has each call dial. An engine that ends takes no new
-// connection, stops its containers, and meanwhile serves those connections that
-// it has: what is started by one of them, because it was seen to stop, never
-// really runs, and leaves its file system mounted where the engine won't find it
-// again.
+// withoutKeepAlive makes each call dial. An engine that ends takes no new connection
+// and stops its containers, but still serves open connections. A container that is
+// started through one of these, because it was seen to stop, never really runs. Its
+// file system stays mounted where the engine won't find it again.
 func withoutKeepAlive(cli *client.Client) error {
 	transport, ok := cli.HTTPClient().Transport.(*http.Transport)
 	if !ok {
@@ -121,21 +120,21 @@ func (e *Engine) Close() error {
 	return errors.Join(e.Client.Close(), e.Fresh.Close(), e.probe.Close())
 }
 
-// Local reports whether the engine is reached on this machine alone.
+// Local reports whether the engine is on this machine.
 func (e *Engine) Local() bool { return strings.HasPrefix(e.host, "unix://") }
 
-// Change runs one changing call of the engine in one of the slots for work.
+// Change makes one changing call in one of the slots for work.
 func (e *Engine) Change(ctx context.Context, call func(context.Context) error) error {
-	return e.in(ctx, e.work, ChangeTimeout, call)
+	return e.inSlot(ctx, e.work, ChangeTimeout, call)
 }
 
-// Stop runs a call that waits for a process to end, for up to timeout.
+// Stop makes a call that waits up to timeout for a process to end.
 func (e *Engine) Stop(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
-	return e.in(ctx, e.stops, timeout+ChangeTimeout, call)
+	return e.inSlot(ctx, e.stops, timeout+ChangeTimeout, call)
 }
 
-// in runs one call in one of the slots.
-func (e *Engine) in(ctx context.Context, slots chan struct{}, timeout time.Duration, call func(context.Context) error) error {
+// inSlot makes one call in one of the slots.
+func (e *Engine) inSlot(ctx context.Context, slots chan struct{}, timeout time.Duration, call func(context.Context) error) error {
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
@@ -145,20 +144,20 @@ func (e *Engine) in(ctx context.Context, slots chan struct{}, timeout time.Durat
 	return e.Read(ctx, timeout, call)
 }
 
-// agree agrees with the engine on a version of the API before the first call. The
-// clients would do so by themselves, but one call reads the version while another one
+// negotiate negotiates the version of the API before the first call. The clients would
+// do that themselves, but with a data race: one call reads the version while another
 // sets it.
-func (e *Engine) agree(ctx context.Context) error {
-	if e.agreed.Load() {
+func (e *Engine) negotiate(ctx context.Context) error {
+	if e.negotiated.Load() {
 		return nil
 	}
 	select {
-	case e.agreeing <- struct{}{}:
+	case e.negotiation <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-e.agreeing }()
-	if e.agreed.Load() {
+	defer func() { <-e.negotiation }()
+	if e.negotiated.Load() {
 		return nil
 	}
 	ping, err := e.Client.Ping(ctx)
@@ -167,15 +166,15 @@ func (e *Engine) agree(ctx context.Context) error {
 	}
 	e.Client.NegotiateAPIVersionPing(ping)
 	e.Fresh.NegotiateAPIVersionPing(ping)
-	e.agreed.Store(true)
+	e.negotiated.Store(true)
 	return nil
 }
 
-// Read runs one call of the engine under a deadline, and names its error.
+// Read makes one call under a deadline, and converts its error.
 func (e *Engine) Read(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
 	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := e.agree(callCtx)
+	err := e.negotiate(callCtx)
 	if err == nil {
 		err = call(callCtx)
 	}
@@ -190,7 +189,7 @@ func (e *Engine) Read(ctx context.Context, timeout time.Duration, call func(cont
 	return Failure(err)
 }
 
-// CallError names the error of a call without a deadline.
+// CallError converts the error of a call without a deadline.
 func (e *Engine) CallError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -30,9 +31,11 @@ func TestFailure(t *testing.T) {
 		err  error
 		want error
 	}{
-		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated"), backend.ErrPortTaken},
+		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 " +
+			"failed: port is already allocated"), backend.ErrPortTaken},
 		{errors.New("listen tcp4 0.0.0.0:80: bind: address already in use"), backend.ErrPortTaken},
-		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or directory"), backend.ErrAway},
+		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or " +
+			"directory"), backend.ErrAway},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
@@ -42,5 +45,26 @@ func TestFailure(t *testing.T) {
 		if !errors.Is(got, c.want) {
 			t.Errorf("Failure(%q) is %v, want %v", c.err, got, c.want)
 		}
+	}
+}
+
+func TestFailureOfKeptTaskNamesWayOut(t *testing.T) {
+	const id = "6da742b0e5f3c1d2a4b6978899aabbccddeeff00112233445566778899aabbcc"
+	for _, text := range []string{
+		"Error response from daemon: task " + id + ": already exists",
+		"Error response from daemon: failed to create task for container: task " + id + ": already exists: unknown",
+	} {
+		cause := errdefs.ErrConflict.WithMessage(text)
+		got := Failure(cause)
+		if strings.Contains(got.Error(), id) || !strings.Contains(got.Error(), "restart the Docker engine") {
+			t.Errorf("Failure(%q) is %q, want the way out and no ID of the engine", text, got)
+		}
+		if !errors.Is(got, cause) {
+			t.Errorf("Failure(%q) has lost its cause, which the log needs", text)
+		}
+	}
+	other := "network task already exists"
+	if got := Failure(errors.New(other)); got.Error() != other {
+		t.Errorf("Failure(%q) is %q, want the engine's text", other, got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -13,21 +14,24 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// Failure turns an error of the engine into a backend.Failure. The engine's
-// HTTP statuses say little (500 for a taken port), so its words count too;
-// they have been the same since 1.13.
+// Failure converts an error of the engine to a backend.Failure. The engine's HTTP
+// statuses say little (500 for a taken port), so its texts count too. They have been
+// stable since 1.13.
 func Failure(err error) error {
 	var f *backend.Failure
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	f = &backend.Failure{Msg: Words(err)}
+	f = &backend.Failure{Msg: ErrorText(err)}
 	text := strings.ToLower(f.Msg)
 	switch {
 	case IsAway(err, text):
 		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		f.Reason = backend.ErrPortTaken
+	case keptTask.MatchString(text):
+		f.Msg, f.Err = "the engine has kept the ended process of this container and can't start it: restart the Docker engine of the "+
+			"host", err
 	case errdefs.IsNotFound(err) && strings.Contains(text, "no such image"):
 		f.Reason = backend.ErrNoImage
 	case errdefs.IsNotFound(err) && (strings.Contains(text, "no such container") || strings.Contains(text, "no such exec")):
@@ -42,7 +46,12 @@ func Failure(err error) error {
 	return f
 }
 
-// IsAway reports whether the engine could not be asked, or is going down.
+// keptTask matches the error of each start of a container whose ended task containerd
+// has kept. That happens to a busy engine 20.10 that is killed with SIGKILL. Only a
+// restart of the engine removes the task.
+var keptTask = regexp.MustCompile(`\btask [0-9a-f]{12,64}: already exists`)
+
+// IsAway reports whether the engine could not be reached, or is going down.
 func IsAway(err error, text string) bool {
 	var op *net.OpError
 	switch {
@@ -51,13 +60,13 @@ func IsAway(err error, text string) bool {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return true
 	}
-	// containerd goes first when both are told to stop, and then the store of
-	// the networks.
-	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "failed to update store for object") || strings.Contains(text, "transport is closing") ||
-		strings.Contains(text, "containerd.sock") || strings.Contains(text, "ttrpc: closed")
+	// When both are stopped, containerd ends first, and then the store of the networks.
+	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "failed to update store for object") ||
+		strings.Contains(text, "transport is closing") || strings.Contains(text, "containerd.sock") ||
+		strings.Contains(text, "ttrpc: closed")
 }
 
-// Words is the engine's message without the client's prefix.
-func Words(err error) string {
+// ErrorText returns the engine's message without the client's prefix.
+func ErrorText(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }

@@ -13,51 +13,51 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// An engine that hangs takes connections and answers nothing: each call would
-// wait for its own deadline, and streams for ever. So the engine is asked for a
-// sign of life all the time while its events are followed; without one, all
-// connections to it are cut and none is made until there is one again. A ping
-// takes no lock in the engine: also a very busy one answers it in time.
+// An engine that hangs accepts connections and answers nothing: each call would wait
+// for its deadline, and streams for ever. So the engine is pinged while its events are
+// followed. If an answer fails to come, all connections to the engine are cut, and none
+// is made until a ping is answered. A ping takes no lock in the engine, so a busy
+// engine answers it in time.
 const (
 	pingEvery = 5 * time.Second
 	hangAfter = 10 * time.Second
 )
 
-// errHangs is what calls of an engine that hangs end with.
+// errHangs is the error of calls to an engine that hangs.
 var errHangs = errors.New("it takes connections, but does not answer")
 
-// lines are the connections to the engine.
-type lines struct {
-	mu   sync.Mutex // guards what follows
-	open map[*line]struct{}
+// connTracker tracks the connections to the engine.
+type connTracker struct {
+	mu   sync.Mutex // guards the fields below
+	open map[*trackedConn]struct{}
 	cut  bool // the engine hangs
 }
 
-// line is one connection to the engine.
-type line struct {
+// trackedConn is one connection to the engine.
+type trackedConn struct {
 	net.Conn
-	of *lines
+	of *connTracker
 }
 
 // Close closes the connection.
-func (l *line) Close() error {
+func (l *trackedConn) Close() error {
 	l.of.mu.Lock()
 	delete(l.of.open, l)
 	l.of.mu.Unlock()
 	return l.Conn.Close()
 }
 
-// CloseWrite ends what is sent, as a user's end of input does.
-func (l *line) CloseWrite() error {
+// CloseWrite closes the writing side, as the end of a user's input does.
+func (l *trackedConn) CloseWrite() error {
 	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }
 
-// follow is an option of the client: it keeps an eye on all connections. It
-// comes after those that say where the engine is.
-func (l *lines) follow(c *client.Client) error {
+// follow is an option of the client that tracks all connections. It comes after the options
+// that set the engine's address.
+func (l *connTracker) follow(c *client.Client) error {
 	transport, ok := c.HTTPClient().Transport.(*http.Transport)
 	if !ok || transport.DialContext == nil {
 		return nil
@@ -68,7 +68,7 @@ func (l *lines) follow(c *client.Client) error {
 		if err != nil {
 			return nil, err
 		}
-		made := &line{conn, l}
+		made := &trackedConn{conn, l}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.cut {
@@ -81,13 +81,13 @@ func (l *lines) follow(c *client.Client) error {
 	return nil
 }
 
-// set says whether the engine hangs.
-func (l *lines) set(hangs bool) {
+// set cuts the connections if the engine hangs, and allows new ones if it doesn't.
+func (l *connTracker) set(hangs bool) {
 	l.mu.Lock()
 	open := l.open
 	l.cut = hangs
 	if hangs {
-		l.open = make(map[*line]struct{})
+		l.open = make(map[*trackedConn]struct{})
 	}
 	l.mu.Unlock()
 	if !hangs {
@@ -98,9 +98,8 @@ func (l *lines) set(hangs bool) {
 	}
 }
 
-// Alive asks the engine for a sign of life. An engine that hangs has its
-// connections cut.
-func (e *Engine) Alive(ctx context.Context) error {
+// Ping pings the engine. If the engine hangs, Ping cuts its connections.
+func (e *Engine) Ping(ctx context.Context) error {
 	pingCtx, cancel := context.WithTimeout(ctx, e.HangAfter)
 	defer cancel()
 	_, err := e.probe.Ping(pingCtx)
@@ -108,17 +107,18 @@ func (e *Engine) Alive(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err == nil:
-		e.lines.set(false)
+		e.conns.set(false)
 		return nil
 	case pingCtx.Err() != nil:
-		e.lines.set(true)
-		return &backend.Failure{Reason: backend.ErrAway, Msg: "the Docker engine hangs: " + errHangs.Error() + "; look at its log, or restart it", Err: err}
+		e.conns.set(true)
+		return &backend.Failure{Reason: backend.ErrAway,
+			Msg: "the Docker engine hangs: " + errHangs.Error() + "; look at its log, or restart it", Err: err}
 	}
 	return Failure(err)
 }
 
-// Watch returns once the engine gives no sign of life, or ctx ends.
-func (e *Engine) Watch(ctx context.Context) error {
+// Monitor pings the engine until a ping fails or ctx ends, and returns the error.
+func (e *Engine) Monitor(ctx context.Context) error {
 	tick := time.NewTicker(e.PingEvery)
 	defer tick.Stop()
 	for {
@@ -127,7 +127,7 @@ func (e *Engine) Watch(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := e.Alive(ctx); err != nil {
+		if err := e.Ping(ctx); err != nil {
 			return err
 		}
 	}

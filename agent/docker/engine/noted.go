@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Noted is one end of a copy, and remembers how it failed: the other end's
-// errors are the engine's.
+// Noted is one end of a copy. It keeps that end's error, to tell it from the engine's
+// errors.
 type Noted struct {
 	R io.Reader
 	W io.Writer
@@ -36,7 +36,7 @@ func (n *Noted) note(err error) {
 	}
 }
 
-// Failed returns how it failed, nil if it did not.
+// Failed returns the error of this end, nil if there was none.
 func (n *Noted) Failed() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
-// Disk tells how full the file system of the engine's data is.
+// Disk returns the usage of the file system of the engine's data.
 func (im *Images) Disk(ctx context.Context) (backend.Disk, error) {
 	var disk backend.Disk
 	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
@@ -21,7 +21,7 @@ func (im *Images) Disk(ctx context.Context) (backend.Disk, error) {
 			return &backend.Failure{Reason: backend.ErrNotFound, Err: err,
 				Msg: fmt.Sprintf("the engine's directory %s is not on this machine, or can't be read", info.DockerRootDir)}
 		}
-		// As df: what is kept for root is neither used nor free.
+		// As in df, blocks reserved for root count as neither used nor free.
 		disk = backend.Disk{Used: int64(fs.Blocks-fs.Bfree) * fs.Bsize, Free: int64(fs.Bavail) * fs.Bsize}
 		return nil
 	})

@@ -1,8 +1,8 @@
-// Package images keeps the images of a Docker engine: it fetches them, with one fetch
-// for all who want the same, lists, loads and removes them.
+// Package images keeps the images of a Docker engine: it fetches, lists, loads and removes
+// them. Callers that want the same image share one fetch.
 //
-// The Docker backend makes one and asks it for the image of a container before it
-// creates that. Which image is removed, and when, its callers decide.
+// The Docker backend makes an Images and asks it for a container's image before it
+// creates the container. Its callers decide which images are removed, and when.
 package images
 
 import (
@@ -28,20 +28,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Images are the images of one engine. All methods may be called by many goroutines
-// at once.
+// Images are the images of one engine. All methods are safe for concurrent use.
 type Images struct {
 	engine *engine.Engine
 
 	mu      sync.Mutex
-	pulls   map[pullKey]*pull    // while under way
-	used    map[string]time.Time // by image ID: when a container of magnum was last made of it
-	fetched map[string]time.Time // by image ID: when it was last pulled or loaded
+	pulls   map[pullKey]*pull    // in progress
+	used    map[string]time.Time // by image ID: when magnum last created a container of the image
+	fetched map[string]time.Time // by image ID: when the image was last pulled or loaded
 }
 
 var _ backend.Images = (*Images)(nil)
 
-// New returns the images of an engine. It calls nothing.
+// New returns the images of an engine. It makes no call.
 func New(e *engine.Engine) *Images {
 	return &Images{engine: e, pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
 }
@@ -56,7 +55,8 @@ func (im *Images) ListImages(ctx context.Context) ([]structs.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	// After the images: one that comes into use in between is seen to be.
+	// Containers are listed after the images, so that an image that comes into use
+	// meanwhile counts as in use.
 	inUse, err := im.imagesInUse(ctx)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (im *Images) ListImages(ctx context.Context) ([]structs.Image, error) {
 	return images, nil
 }
 
-// namesOf are the names of an image: its tags, else its digests.
+// namesOf returns the names of an image: its tags, else its digests.
 func namesOf(tags, digests []string) []string {
 	names := make([]string, 0, len(tags))
 	for _, all := range [][]string{tags, digests} {
@@ -99,8 +99,8 @@ func namesOf(tags, digests []string) []string {
 	return names
 }
 
-// taggedAt returns when the image was last tagged or built on this engine; zero
-// if it wasn't, or is gone.
+// taggedAt returns when the image was last tagged or built on this engine; zero if it
+// wasn't, or no longer exists.
 func (im *Images) taggedAt(ctx context.Context, id string) (at time.Time, err error) {
 	err = im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
 		raw, err := im.engine.Client.ImageInspect(ctx, id)
@@ -115,8 +115,8 @@ func (im *Images) taggedAt(ctx context.Context, id string) (at time.Time, err er
 	return at, err
 }
 
-// imagesInUse returns the IDs of the images that containers are made of,
-// whosever they are, and notes when magnum's were made.
+// imagesInUse returns the IDs of the images that any container uses, and notes when
+// magnum's containers were created.
 func (im *Images) imagesInUse(ctx context.Context) (map[string]bool, error) {
 	inUse := make(map[string]bool)
 	err := im.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
@@ -132,7 +132,7 @@ func (im *Images) imagesInUse(ctx context.Context) (map[string]bool, error) {
 	return inUse, err
 }
 
-// NoteUse notes that a container of magnum was made of the image.
+// NoteUse notes that magnum has created a container of the image.
 func (im *Images) NoteUse(id string, at time.Time) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -141,8 +141,8 @@ func (im *Images) NoteUse(id string, at time.Time) {
 	}
 }
 
-// noteFetch notes that an image was pulled or loaded: the engine itself notes
-// only when one was tagged or built.
+// noteFetch notes that an image was pulled or loaded. The engine itself notes only tags and
+// builds.
 func (im *Images) noteFetch(ctx context.Context, ref string) {
 	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
 		raw, err := im.engine.Client.ImageInspect(ctx, ref)
@@ -158,8 +158,7 @@ func (im *Images) noteFetch(ctx context.Context, ref string) {
 	}
 }
 
-// recall adds to the engine's images what was noted of them, and forgets what
-// was noted of others.
+// recall adds the notes to the engine's images, and forgets the notes of other images.
 func (im *Images) recall(images []structs.Image) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -179,10 +178,10 @@ func (im *Images) recall(images []structs.Image) {
 	im.used, im.fetched = used, fetched
 }
 
-// loadedPrefixes stand before what the engine says that it has loaded.
+// loadedPrefixes precede the names in the engine's answer to a load.
 var loadedPrefixes = []string{"Loaded image: ", "Loaded image ID: "}
 
-// LoadImages takes in the images of a tar stream.
+// LoadImages loads the images of a tar stream.
 func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
 	from := &engine.Noted{R: r}
 	resp, err := im.engine.Client.ImageLoad(ctx, from, client.ImageLoadWithQuiet(true))
@@ -206,7 +205,7 @@ func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error)
 	return names, nil
 }
 
-// readLoaded reads what the engine says of a load.
+// readLoaded reads the engine's answer to a load.
 func readLoaded(body io.Reader) (names []string, err error) {
 	for dec := json.NewDecoder(body); ; {
 		var m jsonmessage.JSONMessage
@@ -226,8 +225,8 @@ func readLoaded(body io.Reader) (names []string, err error) {
 	}
 }
 
-// loadError names the engine's error of a load. What it says of an archive that
-// it can't read is of many kinds, and comes as a failure of its own.
+// loadError converts the engine's error of a load. The engine reports an unreadable archive
+// in many ways, as a failure of its own.
 func (im *Images) loadError(ctx context.Context, err error) error {
 	err = im.engine.CallError(ctx, err)
 	var f *backend.Failure
@@ -237,12 +236,12 @@ func (im *Images) loadError(ctx context.Context, err error) error {
 	return err
 }
 
-// maxUntags is how many rounds the removal of an image takes: its tags, its
-// digests, the image itself.
+// maxUntags is the number of rounds of an image's removal: its tags, its digests, the image
+// itself.
 const maxUntags = 3
 
-// RemoveImage removes an image under all of its names. It is never forced: that
-// would take images from under stopped containers, too.
+// RemoveImage removes an image with all of its names. It never forces the removal,
+// which would take images from stopped containers, too.
 func (im *Images) RemoveImage(ctx context.Context, id string) error {
 	inUse, err := im.imagesInUse(ctx)
 	if err != nil {
@@ -275,13 +274,13 @@ func (im *Images) RemoveImage(ctx context.Context, id string) error {
 	return nil
 }
 
-// untag takes a name from an image; the last one takes the image along.
+// untag removes a name of an image. With the last name the image is removed.
 func (im *Images) untag(ctx context.Context, ref string) error {
 	var inUse error
 	err := im.engine.Change(ctx, func(ctx context.Context) error {
 		_, err := im.engine.Client.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
 		if errdefs.IsConflict(err) {
-			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engine.Words(err)}
+			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engine.ErrorText(err)}
 			return nil
 		}
 		if errdefs.IsNotFound(err) {

@@ -8,25 +8,25 @@ import (
 	"github.com/docker/docker/pkg/jsonmessage"
 )
 
-// layer is how far one layer of an image is fetched.
+// layer is the progress of one layer of an image.
 type layer struct {
 	current, total int64 // bytes
-	broken         bool  // the connection broke, and the engine tries again by itself
+	broken         bool  // the connection broke, and the engine tries again
 	done           bool
 }
 
-// layers is how far an image is fetched, by what the engine says of each of
-// its layers.
+// layers is the progress of an image, from the engine's messages about each of its layers.
 type layers struct {
 	mu   sync.Mutex
 	byID map[string]*layer
 }
 
-// note reads one message of the engine.
+// note takes over one message of the engine.
 func (s *layers) note(m jsonmessage.JSONMessage) {
 	broken := strings.HasPrefix(m.Status, "Retrying in ")
 	switch m.Status {
-	case "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Already exists":
+	case "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull " +
+		"complete", "Already exists":
 	default:
 		if !broken {
 			return // "Pulling from library/x" has the tag as its ID
@@ -52,14 +52,14 @@ func (s *layers) note(m jsonmessage.JSONMessage) {
 	l.done = m.Status == "Pull complete" || m.Status == "Already exists"
 }
 
-// none reports whether the engine knows of no layer yet.
+// none reports whether no layer is known yet.
 func (s *layers) none() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.byID) == 0
 }
 
-// summary says how far the layers are, "" while there are none.
+// summary describes the progress, "" while no layer is known.
 func (s *layers) summary() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/docker/docker/pkg/jsonmessage"
 )
 
-// TestSummary reads what an engine says of a fetch whose connection breaks.
+// TestSummary reads the engine's messages about a fetch whose connection breaks.
 func TestSummary(t *testing.T) {
 	var s layers
 	progress := func(n, of int64) *jsonmessage.JSONProgress { return &jsonmessage.JSONProgress{Current: n, Total: of} }
@@ -18,7 +18,8 @@ func TestSummary(t *testing.T) {
 		{jsonmessage.JSONMessage{Status: "Pulling fs layer", ID: "a"}, ": 0 of 1 layers, 0.0 of 0.0 MB"},
 		{jsonmessage.JSONMessage{Status: "Already exists", ID: "b"}, ": 1 of 2 layers, 0.0 of 0.0 MB"},
 		{jsonmessage.JSONMessage{Status: "Downloading", ID: "a", Progress: progress(1e6, 4e6)}, ": 1 of 2 layers, 1.0 of 4.0 MB"},
-		{jsonmessage.JSONMessage{Status: "Retrying in 5 seconds", ID: "a"}, ": 1 of 2 layers, 1.0 of 4.0 MB; the connection to the registry broke, trying again"},
+		{jsonmessage.JSONMessage{Status: "Retrying in 5 seconds", ID: "a"},
+			": 1 of 2 layers, 1.0 of 4.0 MB; the connection to the registry broke, trying again"},
 		{jsonmessage.JSONMessage{Status: "Downloading", ID: "a", Progress: progress(2e6, 4e6)}, ": 1 of 2 layers, 2.0 of 4.0 MB"},
 		{jsonmessage.JSONMessage{Status: "Download complete", ID: "a"}, ": 1 of 2 layers, 4.0 of 4.0 MB"},
 		{jsonmessage.JSONMessage{Status: "Extracting", ID: "a", Progress: progress(1e6, 4e6)}, ": 1 of 2 layers, 4.0 of 4.0 MB"},

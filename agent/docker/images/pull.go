@@ -21,26 +21,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// How a fetch tells of itself and how it goes on when the registry is away.
+// The pace of a fetch and of its progress messages.
 const (
 	Attempts      = 3                // of a registry that is away
 	progressPause = 2 * time.Second  // between two sentences: each is a write to the cluster
 	pullPause     = time.Second      // before the second attempt; doubled before the third
-	pullPatience  = 10 * time.Second // no new attempt after a registry was silent for so long: a user waits for the answer
-	pullSilence   = 5 * time.Minute  // a registry that stops sending for so long is away
+	pullPatience  = 10 * time.Second // no new attempt after a registry was silent for this long, because a user waits
+	pullSilence   = 5 * time.Minute  // a registry that is silent for this long is away
 )
 
 var errSilent = fmt.Errorf("nothing has come for %s", pullSilence)
 
-// pullKey is what makes two fetches the same. What a registry refuses to one
-// user it may give to another.
+// pullKey identifies a shared fetch. Credentials belong to it, because a registry may
+// refuse one user what another may have.
 type pullKey struct {
 	ref   string
 	creds structs.Registry // zero means none
 }
 
-// auth is the credentials as the engine takes them, "" for none. It is a
-// secret.
+// auth returns the credentials in the engine's form, "" for none. They are secret.
 func (k pullKey) auth() (string, error) {
 	if k.creds.Username == "" && k.creds.Password == "" {
 		return "", nil
@@ -52,8 +51,8 @@ func (k pullKey) auth() (string, error) {
 	return registry.EncodeAuthConfig(registry.AuthConfig{Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
 }
 
-// pull is one fetch of an image, shared by all who wait for it. It ends with
-// the last of them.
+// pull is one fetch of an image, shared by all who wait for it. It ends when nobody
+// waits any more.
 type pull struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when err is final
@@ -67,9 +66,9 @@ type pull struct {
 	nextID   int
 }
 
-// PullImage fetches an image, or joins the fetch that is under way with the same
-// credentials, and returns when it is there, or after a few quick attempts if
-// the registry is away. ErrNoImage, ErrInvalid.
+// PullImage fetches an image, or joins the fetch in progress with the same credentials. It
+// returns when the image exists, or after a few quick attempts if the registry is away.
+// ErrNoImage, ErrInvalid.
 func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
 	key := pullKey{ref: ref}
 	if creds != nil {
@@ -104,7 +103,7 @@ func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Regi
 	p.waiters--
 	last := p.waiters == 0
 	if last && im.pulls[key] == p {
-		delete(im.pulls, key) // whoever comes now begins a new one
+		delete(im.pulls, key) // later callers begin a new one
 	}
 	im.mu.Unlock()
 	if last {
@@ -114,7 +113,7 @@ func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Regi
 	return ctx.Err()
 }
 
-// Pulling returns how many fetches are under way.
+// Pulling returns the number of fetches in progress.
 func (im *Images) Pulling() int {
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -129,7 +128,7 @@ func (im *Images) forget(key pullKey, p *pull) {
 	}
 }
 
-// join adds a listener, which first hears the last sentence.
+// join adds a listener, which gets the last sentence first.
 func (p *pull) join(progress func(string)) (leave func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,7 +145,7 @@ func (p *pull) join(progress func(string)) (leave func()) {
 	}
 }
 
-// say tells all who wait.
+// say sends a sentence to all listeners.
 func (p *pull) say(sentence string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,8 +155,7 @@ func (p *pull) say(sentence string) {
 	}
 }
 
-// fetch fetches the image. What may pass in a moment is tried again, a few
-// times.
+// fetch fetches the image. It tries a few times after failures that may pass soon.
 func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) error {
 	ref := key.ref
 	auth, err := key.auth()
@@ -178,12 +176,12 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 		im.engine.Log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
 		if attempt == Attempts || got.none() && time.Since(began) > pullPatience {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.Words(err)))}
+				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.ErrorText(err)))}
 		}
 		pause := pullPause << (attempt - 1)
 		pause += rand.N(pause / 2)
 		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
-			ref, attempt, shorten(engine.Words(err)), pause.Round(time.Second)))
+			ref, attempt, shorten(engine.ErrorText(err)), pause.Round(time.Second)))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -192,7 +190,7 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 	}
 }
 
-// fetchOnce makes one attempt, and notes what it gets.
+// fetchOnce makes one attempt, and notes the layers' progress.
 func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, say func(string)) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -209,9 +207,9 @@ func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, 
 	}
 	defer body.Close()
 	ended := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() { tell(ref, got, say, ended) })
-	defer telling.Wait()
+	var saying sync.WaitGroup
+	saying.Go(func() { sayProgress(ref, got, say, ended) })
+	defer saying.Wait()
 	defer close(ended)
 	for dec := json.NewDecoder(body); ; {
 		var m jsonmessage.JSONMessage
@@ -228,10 +226,9 @@ func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, 
 	}
 }
 
-// tell says now and then how far a fetch is, if that has changed, until it has
-// ended. The engine says nothing while a registry is silent, which is when
-// users want to know.
-func tell(ref string, got *layers, say func(string), ended <-chan struct{}) {
+// sayProgress sends the progress of a fetch every progressPause, if it has changed,
+// until the fetch has ended. The engine sends nothing while a registry is silent.
+func sayProgress(ref string, got *layers, say func(string), ended <-chan struct{}) {
 	tick := time.NewTicker(progressPause)
 	defer tick.Stop()
 	for said := ""; ; {
@@ -247,7 +244,7 @@ func tell(ref string, got *layers, say func(string), ended <-chan struct{}) {
 	}
 }
 
-// hasImage reports whether the image is on the host.
+// hasImage reports whether the engine has the image.
 func (im *Images) hasImage(ctx context.Context, ref string) bool {
 	return im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
 		_, err := im.engine.Client.ImageInspect(ctx, ref)
@@ -255,8 +252,8 @@ func (im *Images) hasImage(ctx context.Context, ref string) bool {
 	}) == nil
 }
 
-// pullFailure returns the failure of a fetch that will fail again, nil for one
-// that is worth another attempt.
+// pullFailure returns the failure of a fetch that would fail again, nil if another
+// attempt may succeed.
 func pullFailure(key pullKey, err error) error {
 	ref := key.ref
 	text := strings.ToLower(err.Error())
@@ -278,19 +275,23 @@ func pullFailure(key pullKey, err error) error {
 		return nil
 	case key.creds.Username == "" && has("no basic auth credentials", "authentication required"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: its registry asks for credentials; create the container anew with registry.username and registry.password (-registry-username)", ref)}
+			"image %s can't be pulled: its registry asks for credentials; create the container again with registry.username and "+
+				"registry.password (-registry-username)", ref)}
 	case has("no basic auth credentials", "authentication required", "incorrect username or password"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: its registry refuses user %s; check registry.username and registry.password", ref, key.creds.Username)}
+			"image %s can't be pulled: its registry refuses user %s; check registry.username and "+
+				"registry.password", ref, key.creds.Username)}
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
-		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required", "no matching manifest", "denied"):
+		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required",
+			"no matching manifest", "denied"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in registry", ref, shorten(engine.Words(err)))}
+			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in "+
+				"registry", ref, shorten(engine.ErrorText(err)))}
 	}
 	return nil
 }
 
-// shorten cuts a message of a registry to what fits into a status.
+// shorten shortens a registry's message so that it fits into a status.
 func shorten(s string) string {
 	const most = 300
 	if len(s) > most {
@@ -299,7 +300,7 @@ func shorten(s string) string {
 	return s
 }
 
-// FetchMissing fetches an image that isn't on the host.
+// FetchMissing fetches an image that the engine doesn't have.
 func (im *Images) FetchMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullNever {
 		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
@@ -312,8 +313,7 @@ func (im *Images) FetchMissing(ctx context.Context, spec *structs.ContainerSpec,
 	return err
 }
 
-// FetchImage fetches the image unless it is there and the pull policy is content
-// with that.
+// FetchImage fetches the image, unless it exists and the pull policy allows to use it.
 func (im *Images) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullAlways {
 		return im.PullImage(ctx, spec.Image, creds, progress)

@@ -12,7 +12,7 @@ import (
 func TestPullFailure(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want error // nil: worth another attempt
+		want error // nil if another attempt may succeed
 	}{
 		{errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`), nil},
 		{errors.New(`Get "http://127.0.0.1:5001/v2/": dial tcp 127.0.0.1:5001: connect: connection refused`), nil},
@@ -20,7 +20,8 @@ func TestPullFailure(t *testing.T) {
 		{errors.New("received unexpected HTTP status: 503 Service Unavailable"), nil},
 		{errors.New("net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"), nil},
 		{errdefs.ErrNotFound.WithMessage("manifest for x:1 not found: manifest unknown: manifest unknown"), backend.ErrNoImage},
-		{errdefs.ErrNotFound.WithMessage("pull access denied for x, repository does not exist or may require 'docker login'"), backend.ErrNoImage},
+		{errdefs.ErrNotFound.WithMessage("pull access denied for x, repository does not exist or may require 'docker login'"),
+			backend.ErrNoImage},
 		{errors.New("unauthorized: authentication required"), backend.ErrNoImage},
 		{errors.New("no matching manifest for linux/amd64 in the manifest list entries"), backend.ErrNoImage},
 		{errors.New("invalid reference format: repository name (X) must be lowercase"), backend.ErrInvalid},

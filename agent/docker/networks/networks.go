@@ -1,10 +1,10 @@
-// Package networks gives each project of a cluster a network of its own on a Docker
-// engine: it makes the network before the project's first container refers to it,
-// and removes it a while after the last one.
+// Package networks gives each project of a cluster its own network on a Docker engine. It
+// makes the network before the project's first container refers to it, and removes it a
+// while after the last one.
 //
-// The Docker backend makes one and asks it for a network before it creates or starts
-// a container. It touches only networks that carry magnum's labels, and never a
-// container.
+// The Docker backend makes a Networks and asks it for a network before it creates or
+// starts a container. The package touches only networks with magnum's labels, and never
+// a container.
 package networks
 
 import (
@@ -27,15 +27,15 @@ import (
 	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
-// Config says where networks are cut from. All of it is required.
+// Config configures the networks. All fields are required.
 type Config struct {
 	Pool    []netip.Prefix        // see ParsePool; a /24 for each project
-	Keep    time.Duration         // how long a project's network stays after its last container
-	Machine func() []netip.Prefix // what this machine has to reach: no network overlaps with it
+	Keep    time.Duration         // how long a project's network is kept after its last container
+	Machine func() []netip.Prefix // what this machine has to reach: no network may overlap with it
 }
 
-// Networks are the networks of projects on one engine. All methods may be called by
-// many goroutines at once.
+// Networks are the networks of projects on one engine. All methods are safe for concurrent
+// use.
 type Networks struct {
 	Config // not changed after the first call
 	engine *engine.Engine
@@ -43,68 +43,69 @@ type Networks struct {
 	mu       sync.Mutex
 	projects map[Key]*project
 	idle     map[string]time.Time // by name of a project's network: since when no container has referred to it
-	avoid    func() []netip.Addr  // what no network may have in it: the servers
+	avoid    func() []netip.Addr  // addresses of servers, which no network may contain
 }
 
 var _ backend.Networks = (*Networks)(nil)
 
-// New returns the networks of an engine. It calls nothing.
+// New returns the networks of an engine. It makes no call.
 func New(e *engine.Engine, conf Config) *Networks {
 	return &Networks{Config: conf, engine: e, projects: make(map[Key]*project), idle: make(map[string]time.Time)}
 }
 
-// Avoid says what networks that are made from now on must not have in them.
+// Avoid sets the addresses that networks made from now on must not contain.
 func (ns *Networks) Avoid(addrs func() []netip.Addr) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.avoid = addrs
 }
 
-// Held is the network of a project that can't be removed until Release is called,
-// because a container is about to refer to it.
-type Held struct {
+// Pinned is the network of a project. It can't be removed until Unpin is called, because a
+// container is about to refer to it.
+type Pinned struct {
 	ns  *Networks
 	p   *project
 	key Key
 }
 
-// Hold holds the network of a project, whether there is one or not.
-func (ns *Networks) Hold(key Key) *Held {
-	h := &Held{ns: ns, p: ns.project(key), key: key}
+// Pin pins the network of a project, whether it exists or not.
+func (ns *Networks) Pin(key Key) *Pinned {
+	h := &Pinned{ns: ns, p: ns.project(key), key: key}
 	h.p.mu.RLock()
 	return h
 }
 
-// Release ends the hold.
-func (h *Held) Release() { h.p.mu.RUnlock() }
+// Unpin allows the removal of the network again.
+func (h *Pinned) Unpin() { h.p.mu.RUnlock() }
 
-// Ensure makes the network unless it is there, and returns its name. ErrNoNetwork,
+// Ensure makes the network unless it exists, and returns its name. ErrNoNetwork,
 // ErrNameTaken.
-func (h *Held) Ensure(ctx context.Context) (name string, err error) {
+func (h *Pinned) Ensure(ctx context.Context) (name string, err error) {
 	return h.ns.ensure(ctx, h.p, h.key, "")
 }
 
-// Repair makes the network of a name again, to which a container refers or was about
-// to. Of several that there are by mistake it leaves one. Errors are those of Ensure.
-func (h *Held) Repair(ctx context.Context, name string) error {
+// Repair makes the network of a name again, because a container refers to it or was
+// about to. Of several networks with the name it leaves one. The errors are those of
+// Ensure.
+func (h *Pinned) Repair(ctx context.Context, name string) error {
 	h.p.known.Store(nil)
 	_, err := h.ns.ensure(ctx, h.p, h.key, name)
 	return err
 }
 
-// Adopt takes the network of a name for the project's, whatever its labels say, as
-// agents did before networks carried their cluster.
-func (h *Held) Adopt(name string) { h.p.known.Store(&name) }
+// Adopt makes the network of a name the project's, whatever its labels say, as agents did
+// before networks carried their cluster.
+func (h *Pinned) Adopt(name string) { h.p.known.Store(&name) }
 
 // Joined notes that a container refers to the network.
-func (h *Held) Joined(name string) {
+func (h *Pinned) Joined(name string) {
 	h.p.fresh.Store(false)
 	h.ns.NoteUsed(name)
 }
 
-// Lacking reports whether the engine has refused to create or to start a container
-// because its network isn't there, or because there are several of its name.
-func Lacking(err error) bool {
+// IsMissing reports whether the engine has refused to create or start a container
+// because its network doesn't exist, or because several have its name.
+func IsMissing(err error) bool {
 	if err == nil {
 		return false
 	}
@@ -112,13 +113,13 @@ func Lacking(err error) bool {
 	return strings.Contains(text, "is ambiguous") || strings.Contains(text, "network") && strings.Contains(text, "not found")
 }
 
-// project guards the network of one project. Creating a container holds mu for
-// reading, so that the network can't go between being looked up and being
-// referred to; removing the network holds it for writing.
+// project guards the network of one project. Creating a container holds mu for reading,
+// so that the network can't be removed between the lookup and the reference to it.
+// Removing the network holds mu for writing.
 type project struct {
 	mu    sync.RWMutex
 	known atomic.Pointer[string] // the engine's name of the network, if it was seen or made and not removed since
-	fresh atomic.Bool            // it was made by this agent, and no container of it yet
+	fresh atomic.Bool            // this agent has made it, and no container refers to it yet
 	make  sync.Mutex             // held while the network is made
 }
 
@@ -136,20 +137,19 @@ func (ns *Networks) project(key Key) *project {
 	return p
 }
 
-// Name is the engine's name of a project's network: two clusters on one
-// engine may both have a project of that id.
+// Name returns the engine's name of a project's network. Two clusters on one engine may
+// have projects with the same ID.
 func Name(key Key) string {
 	return engine.ScopeName(key.Cluster[:min(8, len(key.Cluster))] + "-" + key.Project)
 }
 
-// ensure makes the project's bridge network unless it is there, and returns
-// its name. Of a container that was made already, name is what it refers to; "" is
-// any. The caller holds p.mu for reading.
+// ensure makes the project's bridge network unless it exists, and returns its name. name is
+// what an existing container refers to; "" for any. The caller holds p.mu for reading.
 func (ns *Networks) ensure(ctx context.Context, p *project, key Key, name string) (string, error) {
 	if known := p.known.Load(); known != nil {
 		return *known, nil
 	}
-	// The engine accepts two networks of one name when they are made at once.
+	// The engine accepts two networks of one name that are made at the same time.
 	p.make.Lock()
 	defer p.make.Unlock()
 	if known := p.known.Load(); known != nil {
@@ -168,7 +168,7 @@ func (ns *Networks) ensure(ctx context.Context, p *project, key Key, name string
 			return err
 		}
 		p.fresh.Store(true)
-		return ns.dropDoubles(ctx, name, key)
+		return ns.dropDuplicates(ctx, name, key)
 	})
 	if err != nil {
 		return "", err
@@ -177,11 +177,12 @@ func (ns *Networks) ensure(ctx context.Context, p *project, key Key, name string
 	return name, nil
 }
 
-// findNetwork returns the name of the project's network, "" if there is none. One
-// from before networks carried their cluster is the project's if a container of it
-// refers to the network. name, if not "", is the only one that will do.
+// findNetwork returns the name of the project's network, "" if there is none. A network
+// without a cluster is the project's if a container of the project refers to it. If name is
+// not "", only a network of that name counts.
 func (ns *Networks) findNetwork(ctx context.Context, key Key, name string) (string, error) {
-	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+key.Project))})
+	list, err := ns.engine.Client.NetworkList(ctx,
+		network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+key.Project))})
 	if err != nil {
 		return "", err
 	}
@@ -197,7 +198,8 @@ func (ns *Networks) findNetwork(ctx context.Context, key Key, name string) (stri
 			fits = append(fits, n.Name)
 		case cluster == "":
 			if users == nil {
-				if users, err = ns.networkUsers(ctx, filters.Arg("label", backend.LabelCluster+"="+key.Cluster), filters.Arg("label", backend.LabelProject+"="+key.Project)); err != nil {
+				if users, err = ns.networkUsers(ctx, filters.Arg("label", backend.LabelCluster+"="+key.Cluster),
+					filters.Arg("label", backend.LabelProject+"="+key.Project)); err != nil {
 					return "", err
 				}
 			}
@@ -213,11 +215,11 @@ func (ns *Networks) findNetwork(ctx context.Context, key Key, name string) (stri
 	if own := Name(key); slices.Contains(fits, own) {
 		best = own
 	}
-	return best, ns.dropDoubles(ctx, best, key)
+	return best, ns.dropDuplicates(ctx, best, key)
 }
 
-// networkUsers returns the names, and the ids, of networks that containers refer
-// to, whether they run or not.
+// networkUsers returns the names and IDs of the networks that containers refer to, whether
+// they run or not.
 func (ns *Networks) networkUsers(ctx context.Context, only ...filters.KeyValuePair) (map[string]bool, error) {
 	list, err := ns.engine.Client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(only...)})
 	if err != nil {
@@ -239,11 +241,11 @@ func (ns *Networks) networkUsers(ctx context.Context, only ...filters.KeyValuePa
 	return users, nil
 }
 
-// makeNetwork makes a network out of the pool. When the pool is used up, networks
-// that nobody uses make room, also those that another cluster keeps for a while:
-// its agent makes them again when it needs them.
+// makeNetwork makes a network from the pool. If the pool is used up, it removes unused
+// networks, including those of other clusters, whose agents make them again when necessary.
 func (ns *Networks) makeNetwork(ctx context.Context, key Key, name string) error {
-	if found, err := ns.engine.Client.NetworkInspect(ctx, name, network.InspectOptions{}); err == nil && (found.Labels[backend.LabelProject] != key.Project || found.Labels[backend.LabelCluster] != key.Cluster) {
+	if found, err := ns.engine.Client.NetworkInspect(ctx, name, network.InspectOptions{}); err == nil &&
+		(found.Labels[backend.LabelProject] != key.Project || found.Labels[backend.LabelCluster] != key.Cluster) {
 		return &backend.Failure{Reason: backend.ErrNameTaken,
 			Msg: fmt.Sprintf("the host has a Docker network %s that is not magnum's; remove it with: docker network rm %s", name, name)}
 	}
@@ -268,10 +270,11 @@ func errNoNetwork(pool []netip.Prefix) error {
 		text = append(text, p.String())
 	}
 	return &backend.Failure{Reason: backend.ErrNoNetwork, Msg: fmt.Sprintf(
-		"the host has no room for another project's network: all of its network pool %s is in use, or overlaps with what the host has to reach; give its agent a larger -network-pool", strings.Join(text, ","))}
+		"the host has no room for another project's network: all of its network pool %s is in use, or overlaps with what the host has to "+
+			"reach; give its agent a larger -network-pool", strings.Join(text, ","))}
 }
 
-// tryMakeNetwork makes a network out of what is free of the pool.
+// tryMakeNetwork makes a network from the free part of the pool.
 func (ns *Networks) tryMakeNetwork(ctx context.Context, key Key, name string) (made bool, err error) {
 	taken, err := ns.taken(ctx)
 	if err != nil {
@@ -291,7 +294,7 @@ func (ns *Networks) tryMakeNetwork(ctx context.Context, key Key, name string) (m
 			made, err = true, nil
 			return false
 		case isOverlap(err):
-			err = nil // with what only the engine knows
+			err = nil // with something that only the engine knows
 			return true
 		}
 		return false
@@ -333,10 +336,11 @@ func (ns *Networks) ofPool(n network.Summary) bool {
 	return false
 }
 
-// idleNetworks returns the networks of projects, of whatever cluster, that no
-// container refers to.
+// idleNetworks returns the networks of projects of all clusters that no container
+// refers to.
 func (ns *Networks) idleNetworks(ctx context.Context) ([]network.Summary, error) {
-	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject))})
+	list, err := ns.engine.Client.NetworkList(ctx,
+		network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject))})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -352,7 +356,7 @@ func keyOf(n network.Summary) Key {
 	return Key{n.Labels[backend.LabelCluster], n.Labels[backend.LabelProject]}
 }
 
-// reclaim removes networks that nobody uses.
+// reclaim removes unused networks.
 func (ns *Networks) reclaim(ctx context.Context) (freed bool, err error) {
 	idle, err := ns.idleNetworks(ctx)
 	if err != nil {
@@ -362,8 +366,8 @@ func (ns *Networks) reclaim(ctx context.Context) (freed bool, err error) {
 		if !ns.ofPool(n) {
 			continue
 		}
-		// Not waited for: a create that holds the project's lock may itself wait
-		// for that of the project for which this one makes room.
+		// It must not wait: a create that holds the lock may itself wait for the lock
+		// of the project for which this one makes room.
 		if p := ns.project(keyOf(n)); p.mu.TryLock() {
 			removed := ns.removeIdle(ctx, p, n)
 			p.mu.Unlock()
@@ -373,8 +377,8 @@ func (ns *Networks) reclaim(ctx context.Context) (freed bool, err error) {
 	return freed, nil
 }
 
-// removeIdle removes a network unless a container refers to it. The caller holds
-// p.mu for writing.
+// removeIdle removes a network unless a container refers to it. The caller holds p.mu for
+// writing.
 func (ns *Networks) removeIdle(ctx context.Context, p *project, n network.Summary) (removed bool) {
 	users, err := ns.networkUsers(ctx, filters.Arg("label", backend.LabelProject+"="+n.Labels[backend.LabelProject]))
 	if err == nil && (users[n.Name] || users[n.ID]) {
@@ -382,7 +386,7 @@ func (ns *Networks) removeIdle(ctx context.Context, p *project, n network.Summar
 	}
 	if err == nil {
 		p.known.Store(nil)
-		err = ns.engine.Client.NetworkRemove(ctx, n.ID) // refused by the engine while somebody is joined to it
+		err = ns.engine.Client.NetworkRemove(ctx, n.ID) // the engine refuses while a container is connected
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
 		if ctx.Err() == nil {
@@ -394,16 +398,16 @@ func (ns *Networks) removeIdle(ctx context.Context, p *project, n network.Summar
 	return true
 }
 
-// NoteUsed notes that a container refers to a network, or did so until now.
+// NoteUsed notes that a container refers to a network, or did until now.
 func (ns *Networks) NoteUsed(name string) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	delete(ns.idle, name)
 }
 
-// TidyNetworks removes networks that no container has referred to for a while, or
-// with all of them those that none refers to now. How long a network has been idle
-// is counted from when that was first seen: a restart of the agent begins it again.
+// TidyNetworks removes networks that no container has referred to for Keep, or with all
+// those that none refers to now. A network counts as idle from when this agent first
+// saw it unused, so a restart of the agent begins that time again.
 func (ns *Networks) TidyNetworks(ctx context.Context, owner backend.Owner, all bool) error {
 	var idle []network.Summary
 	err := ns.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) (err error) {
@@ -433,7 +437,7 @@ func (ns *Networks) TidyNetworks(ctx context.Context, owner backend.Owner, all b
 	ns.mu.Unlock()
 	for _, n := range due {
 		key := keyOf(n)
-		key.Cluster = owner.ClusterID // one without a cluster may be about to be used as its project's
+		key.Cluster = owner.ClusterID // a network without a cluster may be about to be used as its project's
 		p := ns.project(key)
 		p.mu.Lock()
 		err := ns.engine.Change(ctx, func(ctx context.Context) error {
@@ -448,8 +452,8 @@ func (ns *Networks) TidyNetworks(ctx context.Context, owner backend.Owner, all b
 	return nil
 }
 
-// DropFresh removes a network that was made for a container which then could not
-// be made. Failing is no harm: it goes later.
+// DropFresh removes a network that was made for a container whose creation has failed. A
+// failure does no harm: the network is removed later.
 func (ns *Networks) DropFresh(ctx context.Context, key Key) {
 	p := ns.project(key)
 	p.mu.Lock()
@@ -467,34 +471,34 @@ func (ns *Networks) DropFresh(ctx context.Context, key Key) {
 	})
 }
 
-// dropDoubles leaves one network of the name: the one that is in use, else the
-// oldest. Two agents that make it at the same time get two, as may one that was
-// killed while the engine was at it, and from then on the engine refuses the
-// name. All who look at the same doubles choose alike.
-func (ns *Networks) dropDoubles(ctx context.Context, name string, key Key) error {
+// dropDuplicates leaves one network of the name: the one in use, else the oldest. Two
+// agents that make it at the same time get two, as may an agent that was killed while
+// the engine made it. The engine then refuses the name. All agents choose the same one.
+func (ns *Networks) dropDuplicates(ctx context.Context, name string, key Key) error {
 	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(
 		filters.Arg("name", name), filters.Arg("label", backend.LabelProject+"="+key.Project))})
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(n network.Summary) bool { return n.Name != name }) // the filter takes a part of the name
+	list = slices.DeleteFunc(list, func(n network.Summary) bool { return n.Name != name }) // the filter matches substrings
 	if len(list) < 2 {
 		return nil
 	}
-	var doubles []network.Inspect
+	var duplicates []network.Inspect
 	for _, n := range list {
-		n, err := ns.engine.Client.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list doesn't tell who uses it
+		n, err := ns.engine.Client.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list doesn't have the users
 		if errdefs.IsNotFound(err) {
 			continue
 		} else if err != nil {
 			return err
 		}
-		doubles = append(doubles, n)
+		duplicates = append(duplicates, n)
 	}
-	slices.SortFunc(doubles, func(a, b network.Inspect) int {
-		return cmp.Or(cmp.Compare(min(len(b.Containers), 1), min(len(a.Containers), 1)), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	slices.SortFunc(duplicates, func(a, b network.Inspect) int {
+		return cmp.Or(cmp.Compare(min(len(b.Containers), 1), min(len(a.Containers), 1)), a.Created.Compare(b.Created),
+			cmp.Compare(a.ID, b.ID))
 	})
-	for _, n := range doubles[min(1, len(doubles)):] {
+	for _, n := range duplicates[min(1, len(duplicates)):] {
 		if err := ns.engine.Client.NetworkRemove(ctx, n.ID); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestLacking(t *testing.T) {
+func TestIsMissing(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Error response from daemon: network mg-c-p not found":                   true,
 		"could not find a network matching network mode: network x not found":    true,
@@ -13,16 +13,16 @@ func TestLacking(t *testing.T) {
 		"Error response from daemon: No such container: x":                       false,
 		"Error response from daemon: driver failed programming external network": false,
 	} {
-		if got := Lacking(errors.New(text)); got != want {
+		if got := IsMissing(errors.New(text)); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
-	if Lacking(nil) {
+	if IsMissing(nil) {
 		t.Error("no error lacks a network")
 	}
 }
 
-// TestProjectsHaveNetworksOfTheirOwn: also two of one id in two clusters.
+// TestProjectsHaveNetworksOfTheirOwn: also two projects with one ID in two clusters.
 func TestProjectsHaveNetworksOfTheirOwn(t *testing.T) {
 	seen := make(map[string]Key)
 	for _, k := range []Key{{"c1", "p"}, {"c2", "p"}, {"c1", "q"}, {"c1", "p/q"}, {"c1", ""}} {

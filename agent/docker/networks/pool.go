@@ -15,16 +15,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// DefaultPool is what the networks of projects are cut from. The engine
-// claims the most of it for its own networks anyway.
+// DefaultPool is the default address space of projects' networks. The engine claims most of
+// it for its own networks anyway.
 const DefaultPool = "172.16.0.0/12"
 
-// networkBits is the size of a project's network: a /24.
+// networkBits is the prefix length of a project's network.
 const networkBits = 24
 
-// ParsePool reads a network pool: ranges of IPv4 addresses such as
-// 10.99.0.0/16, joined by commas. Networks are cut from them in this order.
-// CodeInvalid.
+// ParsePool parses a network pool: ranges of IPv4 addresses such as 10.99.0.0/16,
+// separated by commas. Networks are taken from them in this order. CodeInvalid.
 func ParsePool(s string) ([]netip.Prefix, error) {
 	var pool []netip.Prefix
 	for text := range strings.SplitSeq(s, ",") {
@@ -32,12 +31,15 @@ func ParsePool(s string) ([]netip.Prefix, error) {
 		switch {
 		case err != nil:
 			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %q is not a range of addresses such as %s", text, DefaultPool)
-		case !p.Addr().Is4() || p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsUnspecified():
-			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is no range of IPv4 addresses that a network can have", p)
+		case !p.Addr().Is4() || p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() ||
+			p.Addr().IsUnspecified():
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not a range of IPv4 addresses that a network can have", p)
 		case p.Bits() < 8 || p.Bits() > networkBits:
-			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not of a size from /8 to /%d, which is one project's", p, networkBits)
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not of a size from /8 to /%d, which is one project's", p,
+				networkBits)
 		case p != p.Masked():
-			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not the beginning of its range, which is %s", p, p.Masked())
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not the beginning of its range, which is %s", p,
+				p.Masked())
 		}
 		for _, other := range pool {
 			if p.Overlaps(other) {
@@ -49,8 +51,7 @@ func ParsePool(s string) ([]netip.Prefix, error) {
 	return pool, nil
 }
 
-// cut calls use with one network of the pool after the other until it returns
-// false.
+// cut calls use with one network of the pool after another until use returns false.
 func cut(pool []netip.Prefix, use func(netip.Prefix) bool) {
 	for _, p := range pool {
 		first := p.Addr().As4()
@@ -75,8 +76,8 @@ func overlaps(p netip.Prefix, taken []netip.Prefix) bool {
 	return false
 }
 
-// taken returns what no new network may overlap with: the engine's other networks,
-// and what this machine and the agent have to reach.
+// taken returns what no new network may overlap with: the engine's other networks, and what
+// this machine and the agent have to reach.
 func (ns *Networks) taken(ctx context.Context) ([]netip.Prefix, error) {
 	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
@@ -118,7 +119,7 @@ func MachinePrefixes() []netip.Prefix {
 	return all
 }
 
-// routes reads the kernel's table of IPv4 routes, without the default ones.
+// routes reads the kernel's table of IPv4 routes, except default routes.
 func routes(file string) []netip.Prefix {
 	var all []netip.Prefix
 	eachLine(file, func(fields []string) {
@@ -127,7 +128,7 @@ func routes(file string) []netip.Prefix {
 		}
 		to, mask := kernelAddr(fields[1]), kernelAddr(fields[7])
 		if !to.IsValid() || !mask.IsValid() {
-			return // the heading
+			return // the header
 		}
 		m := mask.As4()
 		if ones, _ := net.IPMask(m[:]).Size(); ones > 0 {
@@ -137,8 +138,8 @@ func routes(file string) []netip.Prefix {
 	return all
 }
 
-// kernelAddr reads an address as the kernel writes it: hexadecimal, in the
-// machine's own order of bytes.
+// kernelAddr parses an address in the kernel's form: hexadecimal, in the machine's byte
+// order.
 func kernelAddr(s string) netip.Addr {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != 4 {
@@ -164,8 +165,7 @@ func resolvers(file string) []netip.Prefix {
 	return all
 }
 
-// eachLine calls use with the words of each line of a file. A file that isn't
-// there has none.
+// eachLine calls use with the words of each line of a file. A missing file has no lines.
 func eachLine(file string, use func(fields []string)) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -27,7 +27,8 @@ func TestParsePool(t *testing.T) {
 		t.Errorf("the default pool has %d networks, %v", n, err)
 	}
 	for _, bad := range []string{
-		"", "10.0.0.0", "10.0.0.0/25", "10.0.0.0/7", "10.0.0.1/16", "fd00::/64", "127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8", "x", "10.0.0.0/16,10.0.4.0/24", "10.0.0.0/16,",
+		"", "10.0.0.0", "10.0.0.0/25", "10.0.0.0/7", "10.0.0.1/16", "fd00::/64", "127.0.0.0/8", "224.0.0.0/8",
+		"169.254.0.0/16", "0.0.0.0/8", "x", "10.0.0.0/16,10.0.4.0/24", "10.0.0.0/16,",
 	} {
 		if _, err := ParsePool(bad); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%q: %v, want invalid", bad, err)
@@ -35,7 +36,7 @@ func TestParsePool(t *testing.T) {
 	}
 }
 
-func TestWhatTheMachineHasToReach(t *testing.T) {
+func TestRoutesAndResolversAreRead(t *testing.T) {
 	write := func(text string) string {
 		path := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -50,7 +51,7 @@ func TestWhatTheMachineHasToReach(t *testing.T) {
 		}
 		return strings.Join(s, " ")
 	}
-	// As a machine whose lowest byte comes first writes it.
+	// The form of a little-endian machine.
 	table := write("Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
 		"eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
 		"eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n" +
@@ -58,7 +59,8 @@ func TestWhatTheMachineHasToReach(t *testing.T) {
 	if got := text(routes(table)); got != "192.168.1.0/24 172.16.0.0/12" {
 		t.Errorf("routes are %s", got)
 	}
-	if got := text(resolvers(write("# comment\nsearch x\nnameserver 172.16.5.3\nnameserver fe80::1%eth0\nnameserver junk\n"))); got != "172.16.5.3/32 fe80::1/128" {
+	if got := text(resolvers(write("# comment\nsearch x\nnameserver 172.16.5.3\nnameserver fe80::1%eth0\nnameserver " +
+		"junk\n"))); got != "172.16.5.3/32 fe80::1/128" {
 		t.Errorf("resolvers are %s", got)
 	}
 	if routes("/none") != nil || resolvers("/none") != nil {
@@ -68,7 +70,8 @@ func TestWhatTheMachineHasToReach(t *testing.T) {
 
 func TestOverlaps(t *testing.T) {
 	p := netip.MustParsePrefix("10.1.2.0/24")
-	for other, want := range map[string]bool{"10.1.2.7/32": true, "10.0.0.0/8": true, "10.1.3.0/24": false, "10.1.2.128/25": true, "fd00::/8": false} {
+	for other, want := range map[string]bool{"10.1.2.7/32": true, "10.0.0.0/8": true, "10.1.3.0/24": false, "10.1.2.128/25": true,
+		"fd00::/8": false} {
 		if overlaps(p, []netip.Prefix{netip.MustParsePrefix(other)}) != want {
 			t.Errorf("%s and %s: want %v", p, other, want)
 		}

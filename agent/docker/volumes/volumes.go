@@ -1,8 +1,8 @@
 // Package volumes keeps the named volumes of projects on a Docker engine: it makes,
 // lists and removes them.
 //
-// The Docker backend makes one and asks it for a volume before it creates a container
-// that mounts one. It touches only volumes that carry magnum's labels.
+// The Docker backend makes a Volumes and asks it for a volume before it creates a container
+// that mounts one. The package touches only volumes with magnum's labels.
 package volumes
 
 import (
@@ -25,36 +25,35 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Volumes are the named volumes of projects on one engine. All methods may be called
-// by many goroutines at once.
+// Volumes are the named volumes of projects on one engine. All methods are safe for
+// concurrent use.
 type Volumes struct{ engine *engine.Engine }
 
 var _ backend.Volumes = (*Volumes)(nil)
 
-// New returns the volumes of an engine. It calls nothing.
+// New returns the volumes of an engine. It makes no call.
 func New(e *engine.Engine) *Volumes { return &Volumes{e} }
 
-// The labels of a volume, beside those of its cluster and project.
+// The labels of a volume, besides those of its cluster and project.
 const (
-	Label      = "magnum.volume" // the user's name of it
-	ClaimLabel = "magnum.claims" // of an empty volume: the engine's name of an earlier one that is the cluster's
+	Label      = "magnum.volume" // the user's name of the volume
+	ClaimLabel = "magnum.claims" // of an empty volume: the engine's name of the claimed volume
 )
 
 // Key names a volume of a project of a cluster.
 type Key struct{ Cluster, Project, Name string }
 
-// EngineName is the engine's name of the volume. Two clusters on one engine may both
-// have a project of that id.
+// EngineName returns the engine's name of the volume. Two clusters on one engine may have
+// projects with the same ID.
 func (k Key) EngineName() string {
 	return engine.ScopeName(k.Cluster[:min(8, len(k.Cluster))]+"-"+k.Project) + "-" + k.Name
 }
 
-// EarlierName is the engine's name of a volume from before volumes carried their
-// cluster.
+// EarlierName returns the engine's name that a volume without a cluster has.
 func (k Key) EarlierName() string { return engine.ScopeName(k.Project) + "-" + k.Name }
 
-// is reports whether a volume is the one of the key. Names alone don't say it: volume
-// "b-c" of project "a" is called as volume "c" of project "a-b".
+// is reports whether a volume is that of the key. Names alone don't tell: volume "b-c" of
+// project "a" has the same name as volume "c" of project "a-b".
 func (k Key) is(v volume.Volume) bool {
 	return v.Labels[backend.LabelCluster] == k.Cluster && k.isEarlier(v)
 }
@@ -63,14 +62,14 @@ func (k Key) isEarlier(v volume.Volume) bool {
 	return v.Labels[backend.LabelProject] == k.Project && v.Labels[Label] == k.Name
 }
 
-// ClaimName is the name of the volume that claims another one. There is one of a name
-// on an engine, so whichever cluster makes it has the claim.
+// ClaimName returns the name of the volume that claims another one. Names are unique on an
+// engine, so only one cluster can make it.
 func ClaimName(engineName string) string {
 	sum := sha256.Sum256([]byte(engineName))
 	return "mg-claim-" + hex.EncodeToString(sum[:16])
 }
 
-// hasClaim reports whether a volume without a cluster is the cluster's. The caller
+// hasClaim reports whether the cluster has claimed a volume without a cluster. The caller
 // holds a slot of the engine.
 func (vs *Volumes) hasClaim(ctx context.Context, clusterID, engineName string) (bool, error) {
 	v, err := vs.engine.Client.VolumeInspect(ctx, ClaimName(engineName))
@@ -80,8 +79,8 @@ func (vs *Volumes) hasClaim(ctx context.Context, clusterID, engineName string) (
 	return err == nil && v.Labels[backend.LabelCluster] == clusterID && v.Labels[ClaimLabel] == engineName, err
 }
 
-// Ensure makes a named volume of the project unless it is there, and returns
-// the engine's name for it. Volumes outlive their containers.
+// Ensure makes a named volume of the project unless it exists, and returns the engine's
+// name of it. Volumes outlive their containers.
 func (vs *Volumes) Ensure(ctx context.Context, k Key) (name string, err error) {
 	err = vs.engine.Change(ctx, func(ctx context.Context) error {
 		v, err := vs.findVolume(ctx, k)
@@ -98,10 +97,11 @@ func (vs *Volumes) Ensure(ctx context.Context, k Key) (name string, err error) {
 		if err != nil {
 			return err
 		}
-		// Creating one that exists returns it as it is.
+		// Creating an existing volume returns it as it is.
 		if !k.is(made) {
 			return &backend.Failure{Reason: backend.ErrNameTaken,
-				Msg: fmt.Sprintf("the host has a Docker volume %s that is not volume %q of this project; choose another volume name", made.Name, k.Name)}
+				Msg: fmt.Sprintf("the host has a Docker volume %s that is not volume %q of this project; choose another volume name",
+					made.Name, k.Name)}
 		}
 		name = made.Name
 		return nil
@@ -130,16 +130,18 @@ func (vs *Volumes) findVolume(ctx context.Context, k Key) (*volume.Volume, error
 	return &v, nil
 }
 
-// ClaimVolumes makes all volumes from before volumes carried their cluster the
-// owner's, but for those that another cluster has claimed or that containers of other
-// clusters alone mount. The engine changes no labels, so a claim is a volume of its own.
+// ClaimVolumes claims all volumes without a cluster for the owner's cluster, except
+// those that another cluster has claimed or that only containers of other clusters
+// mount. The engine can't change labels, so a claim is a volume of its own.
 func (vs *Volumes) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
 	return vs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
-		list, err := vs.engine.Client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", Label), filters.Arg("label", backend.LabelProject))})
+		list, err := vs.engine.Client.VolumeList(ctx,
+			volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", Label), filters.Arg("label", backend.LabelProject))})
 		if err != nil {
 			return err
 		}
-		containers, err := vs.engine.Client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelCluster))})
+		containers, err := vs.engine.Client.ContainerList(ctx,
+			container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelCluster))})
 		if err != nil {
 			return err
 		}
@@ -164,7 +166,7 @@ func (vs *Volumes) ClaimVolumes(ctx context.Context, owner backend.Owner) error 
 	})
 }
 
-// Claim claims a volume for the cluster, unless another one has.
+// Claim claims a volume for the cluster, unless another cluster has claimed it.
 func (vs *Volumes) Claim(ctx context.Context, clusterID, engineName string) error {
 	_, err := vs.engine.Client.VolumeCreate(ctx, volume.CreateOptions{
 		Name: ClaimName(engineName), Labels: map[string]string{backend.LabelCluster: clusterID, ClaimLabel: engineName},
@@ -172,7 +174,7 @@ func (vs *Volumes) Claim(ctx context.Context, clusterID, engineName string) erro
 	return err
 }
 
-// ListVolumes lists the cluster's volumes of a project, or of all.
+// ListVolumes lists the cluster's volumes of a project, or of all projects.
 func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	users, err := vs.volumeUsers(ctx)
 	if err != nil {
@@ -184,7 +186,8 @@ func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string)
 	}
 	var list, claims volume.ListResponse
 	err = vs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
-		if list, err = vs.engine.Client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))}); err != nil {
+		if list, err = vs.engine.Client.VolumeList(ctx,
+			volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))}); err != nil {
 			return err
 		}
 		claims, err = vs.engine.Client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(
@@ -204,7 +207,7 @@ func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string)
 	for _, v := range list.Volumes {
 		name, cluster := v.Labels[Label], v.Labels[backend.LabelCluster]
 		if name == "" || cluster != clusterID && (cluster != "" || !claimed[v.Name]) {
-			continue // labelled by somebody else, or another cluster's
+			continue // somebody else's labels, or another cluster's volume
 		}
 		volumes = append(volumes, structs.Volume{
 			Name: name, ProjectID: v.Labels[backend.LabelProject], CreatedAt: structs.Time{Time: engine.TimeOf(v.CreatedAt)},
@@ -217,8 +220,8 @@ func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string)
 	return volumes, nil
 }
 
-// volumeUsers returns the containers that mount each of the engine's volumes:
-// magnum's by UUID, others by the engine's name.
+// volumeUsers returns the containers that mount each volume of the engine: magnum's by
+// UUID, others by the engine's name.
 func (vs *Volumes) volumeUsers(ctx context.Context) (map[string][]string, error) {
 	users := make(map[string][]string)
 	err := vs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
@@ -240,7 +243,7 @@ func (vs *Volumes) volumeUsers(ctx context.Context) (map[string][]string, error)
 	return users, err
 }
 
-// RemoveVolume deletes a volume of a project of the cluster.
+// RemoveVolume removes a volume of a project of the cluster.
 func (vs *Volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name string) error {
 	missing := &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
 	users, err := vs.volumeUsers(ctx)
@@ -260,8 +263,9 @@ func (vs *Volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name 
 		}
 		err = vs.engine.Client.VolumeRemove(ctx, v.Name, false)
 		switch {
-		case errdefs.IsConflict(err): // since we have looked
-			return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("volume %s is used by a container that has just been made", name), Err: err}
+		case errdefs.IsConflict(err): // in use since the list was taken
+			return &backend.Failure{Reason: backend.ErrInUse,
+				Msg: fmt.Sprintf("volume %s is used by a container that was just created", name), Err: err}
 		case errdefs.IsNotFound(err):
 			return missing
 		case err != nil || v.Labels[backend.LabelCluster] != "":

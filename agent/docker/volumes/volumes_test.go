@@ -8,14 +8,14 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// TestNamesAloneDoNotSay: two volumes of one engine name are told apart by their labels,
-// and so are those of two clusters.
-func TestNamesAloneDoNotSay(t *testing.T) {
+// TestLabelsTellVolumesOfOneNameApart: also volumes of two clusters.
+func TestLabelsTellVolumesOfOneNameApart(t *testing.T) {
 	one, two := Key{Cluster: "c", Project: "a", Name: "b-c"}, Key{Cluster: "c", Project: "a-b", Name: "c"}
 	if one.EngineName() != two.EngineName() {
 		t.Fatalf("the names are %s and %s: the test is about one", one.EngineName(), two.EngineName())
 	}
-	v := volume.Volume{Name: one.EngineName(), Labels: map[string]string{backend.LabelCluster: "c", backend.LabelProject: "a", Label: "b-c"}}
+	v := volume.Volume{Name: one.EngineName(),
+		Labels: map[string]string{backend.LabelCluster: "c", backend.LabelProject: "a", Label: "b-c"}}
 	other := one
 	other.Cluster = "d"
 	if !one.is(v) || two.is(v) || other.is(v) {

@@ -17,42 +17,41 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// identity is who the agent is: a host, and the engine that makes it this host.
-// A zero engine is one that was never seen, or of an agent from before engines
-// were noted.
-type identity struct {
+// hostRecord names the host of a data directory and its engine. Engine is zero if the
+// engine is unknown, as in records of agents that did not note engines.
+type hostRecord struct {
 	HostID string                 `json:"host_id"`
 	Engine structs.EngineIdentity `json:"engine,omitzero"`
-	Secret string                 `json:"secret,omitempty"` // of a successor only; else it has a file of its own
+	Secret string                 `json:"secret,omitempty"` // only in host_id.next; the current host's secret has its own file
 }
 
-// encode returns the content of an identity's file: a line with its checksum.
-func (i identity) encode() []byte {
+// encode returns the content of a record's file: one line with its checksum.
+func (i hostRecord) encode() []byte {
 	body, err := json.Marshal(i)
 	if err != nil {
-		panic(fmt.Sprintf("agent: an identity that is no JSON: %v", err)) // strings, numbers and times only
+		panic(fmt.Sprintf("agent: a host record that is no JSON: %v", err)) // the fields are strings, numbers and times only
 	}
 	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
 }
 
-// readRecord reads the file of an identity; ok is false if there is none, or if it
-// is damaged.
-func (d *dataDir) readRecord(name string) (i identity, ok bool) {
+// readHostRecord reads the file of a record; ok is false if the file is missing or
+// damaged.
+func (d *dataDir) readHostRecord(name string) (i hostRecord, ok bool) {
 	content, err := os.ReadFile(d.file(name))
 	if err != nil {
 		return i, false
 	}
 	sum, body, _ := bytes.Cut(bytes.TrimSpace(content), []byte(" "))
 	if string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) || json.Unmarshal(body, &i) != nil || !structs.IsID(i.HostID) {
-		return identity{}, false
+		return hostRecord{}, false
 	}
 	return i, true
 }
 
-// damagedError says that the host's identity can't be read, or is not what it was.
+// damagedError says that host_id can't be read, or contradicts the engine's record.
 type damagedError struct {
 	file string
-	was  string // the host's UUID, as its engine's record has it; "" if that isn't known
+	was  string // the host's UUID in the engine's record; "" if unknown
 }
 
 func (e *damagedError) Error() string {
@@ -63,10 +62,10 @@ func (e *damagedError) Error() string {
 	return fmt.Sprintf("%s is damaged: %s. Restore it, or, to join as a new host by a join token, remove the file", e.file, what)
 }
 
-// readIdentity reads the host's identity, or makes a new one. It is damaged if it
-// is empty although the host has a secret, which is written first; or if it isn't
-// the one that the engine was noted for.
-func (d *dataDir) readIdentity(hadSecret bool) error {
+// readHostID reads the host's UUID, or makes a new one. host_id is damaged if it is
+// empty although the host has a secret, which is written first, or if it contradicts
+// the engine's record.
+func (d *dataDir) readHostID(hadSecret bool) error {
 	path := d.file(fileHost)
 	b, err := os.ReadFile(path)
 	id := strings.TrimSpace(string(b))
@@ -79,10 +78,10 @@ func (d *dataDir) readIdentity(hadSecret bool) error {
 	case err != nil:
 		return fmt.Errorf("data dir: %w", err)
 	}
-	record, noted := d.readRecord(fileEngine)
-	switch next, _ := d.readRecord(fileNext); {
+	record, noted := d.readHostRecord(fileEngine)
+	switch next, _ := d.readHostRecord(fileNext); {
 	case noted && structs.IsID(id) && id != record.HostID && next.HostID == record.HostID:
-		// The agent has died in the last step but one of succeed.
+		// The agent has died in replaceHost, before its last step.
 		if err := d.writeHostID(record.HostID); err != nil {
 			return err
 		}
@@ -96,7 +95,7 @@ func (d *dataDir) readIdentity(hadSecret bool) error {
 	return nil
 }
 
-// writeHostID writes the host's UUID, and takes it for its own.
+// writeHostID writes the host's UUID and takes it over.
 func (d *dataDir) writeHostID(id string) error {
 	if err := atomicfile.Replace(d.file(fileHost), []byte(id+"\n")); err != nil {
 		return fmt.Errorf("data dir: %w", err)
@@ -105,14 +104,14 @@ func (d *dataDir) writeHostID(id string) error {
 	return nil
 }
 
-// lostIdentity reports whether a data dir has a secret, and no host that it is of.
-func lostIdentity(dir string) bool {
+// lostHostID reports whether a data directory has a secret but no host UUID.
+func lostHostID(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, fileHost))
-	return HasIdentity(dir) && (errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(b)) == 0)
+	return HasSecret(dir) && (errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(b)) == 0)
 }
 
-// explainDamage completes the error about a damaged identity by what the labels on
-// the engine tell. They prove nothing: whoever reads it decides.
+// explainDamage adds to the error about a damaged host_id what the engine's labels
+// tell. Labels prove nothing: the operator decides.
 func (a *Agent) explainDamage(ctx context.Context, cause error) error {
 	var damaged *damagedError
 	if !errors.As(cause, &damaged) {
@@ -134,11 +133,14 @@ func (a *Agent) explainDamage(ctx context.Context, cause error) error {
 	if len(hosts) == 0 {
 		return cause
 	}
-	return structs.Errorf(structs.CodeInvalid, "%w. The engine has containers of host %s: if that is this host, write its UUID into the file. "+
-		"As a new host the agent is let in once those containers are removed, or that host is fenced: magnum host-fence HOST", damaged, strings.Join(hosts, " and of host "))
+	return structs.Errorf(structs.CodeInvalid,
+		"%w. The engine has containers of host %s: if that is this host, write its UUID into the file. "+
+			"As a new host the agent is let in once those containers are removed, or that host is fenced: magnum host-fence "+
+			"HOST", damaged, strings.Join(hosts, " and of host "))
 }
 
-// readCluster returns the cluster that a journal follows, "" if that can't be read.
+// readCluster returns the ID of the cluster that a journal follows, "" if it can't be
+// read.
 func readCluster(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -150,31 +152,32 @@ func readCluster(path string) string {
 	return j.seen.ClusterID
 }
 
-// keptPrefix and the old host's UUID name the directory that keeps what was there
-// before an identity took the place of another one.
+// keptPrefix and the old host's UUID name the directory that keeps the files of a
+// replaced host.
 const keptPrefix = "host-"
 
-// errOtherEngine says that the engine is not the one of the host.
+// errOtherEngine says that the engine is not the host's.
 var errOtherEngine = errors.New("another engine")
 
-// meet holds the engine that answers against the one of the host. Another engine
-// is another host: it gets an identity of its own, which takes effect with succeed.
-// token says whether there is a join token, which that takes. errOtherEngine.
-func (d *dataDir) meet(engine structs.EngineIdentity, token bool) error {
+// checkEngine compares the engine that answers with the host's. Another engine means
+// another host: it gets a record of its own, which replaceHost puts into effect. That
+// takes a join token; token says whether there is one. errOtherEngine.
+func (d *dataDir) checkEngine(engine structs.EngineIdentity, token bool) error {
 	differs := d.engine.Differs(engine)
 	if differs == "" {
 		return nil
 	}
 	if !token {
 		return structs.Errorf(structs.CodeConflict, "%w than that of host %s, whose data directory this is: %s. "+
-			"Start the agent with the engine of that host; or start it with a join token (-join-token-file FILE) to join as a new host: what host %s ran stays reserved until it is back or fenced (magnum host-fence %s)",
+			"Start the agent with the engine of that host; or start it with a join token (-join-token-file FILE) to join as a new host: "+
+			"what host %s ran stays reserved until it is back or fenced (magnum host-fence %s)",
 			errOtherEngine, d.hostID, differs, d.hostID, d.hostID)
 	}
-	if next, ok := d.readRecord(fileNext); ok && next.Secret != "" && next.Engine.Known() && next.Engine.Differs(engine) == "" {
+	if next, ok := d.readHostRecord(fileNext); ok && next.Secret != "" && next.Engine.Known() && next.Engine.Differs(engine) == "" {
 		d.next = &next
 		return nil
 	}
-	next := &identity{HostID: structs.NewID(), Engine: engine, Secret: structs.NewSecret()}
+	next := &hostRecord{HostID: structs.NewID(), Engine: engine, Secret: structs.NewSecret()}
 	if err := atomicfile.Replace(d.file(fileNext), next.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
@@ -182,25 +185,25 @@ func (d *dataDir) meet(engine structs.EngineIdentity, token bool) error {
 	return nil
 }
 
-// as returns the host that the agent registers as, and its secret.
-func (d *dataDir) as() (hostID, secret string) {
+// registersAs returns the host that the agent registers as, and its secret.
+func (d *dataDir) registersAs() (hostID, secret string) {
 	if d.next != nil {
 		return d.next.HostID, d.next.Secret
 	}
 	return d.hostID, d.secret
 }
 
-// registered is called when a server has let the host in with the engine: from now
-// on that is its engine.
+// registered is called when a server has accepted the host with the engine. From now on
+// that is the host's engine.
 func (d *dataDir) registered(engine structs.EngineIdentity, j *journal) error {
 	if d.next != nil {
-		return d.succeed(j)
+		return d.replaceHost(j)
 	}
 	merged := d.engine.Merge(engine)
 	if merged == d.engine {
 		return nil
 	}
-	if err := atomicfile.Replace(d.file(fileEngine), identity{HostID: d.hostID, Engine: merged}.encode()); err != nil {
+	if err := atomicfile.Replace(d.file(fileEngine), hostRecord{HostID: d.hostID, Engine: merged}.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
 	d.setEngine(merged)
@@ -220,10 +223,10 @@ func (d *dataDir) setEngine(engine structs.EngineIdentity) {
 	d.engine = engine
 }
 
-// succeed makes the next identity the data dir's own. The old one is kept in a
-// directory beside, in case the data dir was moved by mistake. Each step may be
-// repeated: the engine's record, and then host_id, are written last.
-func (d *dataDir) succeed(j *journal) error {
+// replaceHost makes the next record the data directory's own. The old files are kept in
+// a directory beside, in case the data directory was moved by mistake. Each step may be
+// repeated: agent.engine and then host_id are written last.
+func (d *dataDir) replaceHost(j *journal) error {
 	kept := d.file(keptPrefix + d.hostID)
 	if err := os.MkdirAll(kept, 0o700); err != nil {
 		return fmt.Errorf("data dir: %w", err)
@@ -239,7 +242,7 @@ func (d *dataDir) succeed(j *journal) error {
 			return fmt.Errorf("data dir: %w", err)
 		}
 	}
-	// What it says is of containers on the other engine.
+	// The journal is about containers on the other engine.
 	if err := j.reset(); err != nil {
 		return err
 	}
@@ -249,7 +252,7 @@ func (d *dataDir) succeed(j *journal) error {
 	if err := atomicfile.Replace(d.file(fileSecret), []byte(d.next.Secret+"\n")); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
-	next := identity{HostID: d.next.HostID, Engine: d.next.Engine}
+	next := hostRecord{HostID: d.next.HostID, Engine: d.next.Engine}
 	if err := atomicfile.Replace(d.file(fileEngine), next.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
@@ -258,18 +261,19 @@ func (d *dataDir) succeed(j *journal) error {
 	}
 	d.secret, d.next = d.next.Secret, nil
 	d.setEngine(next.Engine)
-	_ = os.Remove(d.file(fileNext)) // it is of no use any more, and does no harm
+	_ = os.Remove(d.file(fileNext)) // a leftover does no harm
 	return nil
 }
 
-// meetEngine waits for the engine, and holds it against the host's own.
-func (a *Agent) meetEngine(ctx context.Context, dir *dataDir) error {
+// awaitEngine waits for the engine, and checks that it is the host's.
+func (a *Agent) awaitEngine(ctx context.Context, dir *dataDir) error {
 	retry := backoff{min: 100 * time.Millisecond, max: a.conf.Backoff}
 	for {
 		f, err := a.conf.Backend.Fingerprint(ctx)
 		if err == nil {
-			if err = dir.meet(f.Engine, a.conf.JoinToken != ""); err == nil && dir.next != nil {
-				a.conf.Logger.Warn("the engine is not the one of the host whose data directory this is: joining as a new host. What the old one ran stays reserved until it is back or fenced; its files are kept beside",
+			if err = dir.checkEngine(f.Engine, a.conf.JoinToken != ""); err == nil && dir.next != nil {
+				a.conf.Logger.Warn("the engine is not the one of the host whose data directory this is: joining as a new host. What the "+
+					"old one ran stays reserved until it is back or fenced; its files are kept beside",
 					"host_id", dir.next.HostID, "old_host_id", dir.hostID, "reason", dir.engine.Differs(f.Engine))
 			}
 			return err
@@ -277,14 +281,14 @@ func (a *Agent) meetEngine(ctx context.Context, dir *dataDir) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a.conf.Logger.Warn("the engine can't be asked who it is; waiting for it", "error", err)
+		a.conf.Logger.Warn("the engine does not answer; waiting for it", "error", err)
 		if err := retry.wait(ctx, 0); err != nil {
 			return err
 		}
 	}
 }
 
-// owners returns whose containers the engine has, as far as servers want to know.
+// owners returns the owners of the engine's containers, as far as servers ask.
 func (l *link) owners(ctx context.Context) ([]structs.LabelOwner, error) {
 	all, err := l.conf.Backend.Owners(ctx)
 	if err != nil {
@@ -299,22 +303,24 @@ func (l *link) owners(ctx context.Context) ([]structs.LabelOwner, error) {
 	return found, nil
 }
 
-// sameHost reports an engine that is not the one of the host that the agent
-// registers as. errOtherEngine.
+// sameHost fails if the engine is not that of the host that the agent registers as.
+// errOtherEngine.
 func (l *link) sameHost(engine structs.EngineIdentity) error {
 	hostID, own := l.dir.hostID, l.dir.ownEngine()
 	if l.dir.next != nil {
 		hostID, own = l.dir.next.HostID, l.dir.next.Engine
 	}
 	if differs := own.Differs(engine); differs != "" {
-		return structs.Errorf(structs.CodeConflict, "%w answers now than that of host %s: %s. What the host ran may go on running there, and nothing is said of it. "+
-			"Start the agent with the engine of the host; or with a join token (-join-token-file FILE), to join as a new host", errOtherEngine, hostID, differs)
+		return structs.Errorf(structs.CodeConflict,
+			"%w answers now than that of host %s: %s. The host's containers may go on running there, and are not reported. "+
+				"Start the agent with the engine of the host; or with a join token (-join-token-file FILE), to join as a new "+
+				"host", errOtherEngine, hostID, differs)
 	}
 	return nil
 }
 
-// sameEngine fails unless the engine that answers now is the host's. If it is
-// another one, the agent ends: what that doesn't have was not removed.
+// sameEngine fails unless the engine that answers now is the host's. Another engine
+// ends the agent: what another engine doesn't have was not removed.
 func (l *link) sameEngine(ctx context.Context) error {
 	f, err := l.describe(ctx)
 	if err != nil {
@@ -326,17 +332,17 @@ func (l *link) sameEngine(ctx context.Context) error {
 	return nil
 }
 
-// end ends the agent with an error. It returns when that has begun.
+// end ends the agent with an error. It returns once the agent's context has ended.
 func (l *link) end(ctx context.Context, err error) error {
 	select {
 	case l.fatal <- err:
-	default: // another one was faster
+	default: // the agent ends with an earlier error
 	}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// failure returns what has ended the agent, nil if it was ctx.
+// failure returns the error that has ended the agent, nil if ctx did.
 func (l *link) failure(ctx context.Context) error {
 	select {
 	case err := <-l.fatal:

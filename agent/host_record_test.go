@@ -16,14 +16,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeEngine is an engine of its own.
+// fakeEngine returns an engine with an ID.
 func fakeEngine(id string) *backendtest.Fake {
 	f := backendtest.NewFake()
 	f.Outside.Identify(structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 12, Born: time.Unix(1e9, 7).UTC(), Machine: "m"})
 	return f
 }
 
-// ends returns the error with which the agent ends by itself.
+// ends returns the error with which the agent ends.
 func (r *running) ends() error {
 	r.t.Helper()
 	select {
@@ -38,7 +38,7 @@ func (r *running) ends() error {
 	return nil
 }
 
-// says fails unless the error has all the words.
+// says fails unless the error contains all the words.
 func says(t testing.TB, err error, words ...string) {
 	t.Helper()
 	for _, w := range words {
@@ -57,8 +57,9 @@ func readFile(t testing.TB, path ...string) string {
 	return string(b)
 }
 
-// TestDataDirOnAnotherEngineIsAnotherHost: the copy of a data dir joins as a new
-// host, which knows nothing of the old one's containers; without a token it ends.
+// TestDataDirOnAnotherEngineIsAnotherHost: a copied data directory joins as a new host,
+// which knows nothing of the old host's containers. Without a join token the agent
+// ends.
 func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 	for name, change := range map[string]func(*structs.EngineIdentity){
 		"another ID":        func(e *structs.EngineIdentity) { e.ID = "E2" },
@@ -68,7 +69,7 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-			a := settledHost(t, s, fake, dir)
+			a := runningHost(t, s, fake, dir)
 			old := s.registers[0]
 			copied := filepath.Join(t.TempDir(), "copy")
 			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
@@ -79,7 +80,7 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 			second := fakeEngine("E1")
 			second.Outside.Identify(engine)
 
-			s2 := newFakeServer(t) // what the servers say to a host that is new
+			s2 := newFakeServer(t) // knows only the new host
 			r := runAgent(t, copied, second, func(c *Config) { c.JoinToken = "" }, s2)
 			says(t, r.ends(), old.HostID, "join token", "host-fence "+old.HostID)
 			if len(s2.registers) != 0 {
@@ -90,25 +91,25 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 			s2.eventually("it polls", func() bool { return len(s2.polls) > 0 })
 			r.stop()
 			s2.mu.Lock()
-			reg, first, told := s2.registers[0], s2.polls[0], len(s2.told)
+			reg, first, reported := s2.registers[0], s2.polls[0], len(s2.reported)
 			s2.mu.Unlock()
 			if reg.HostID == old.HostID || reg.Secret == old.Secret || reg.Follows.ClusterID != "" || reg.Fingerprint.Engine != engine {
 				t.Errorf("it registers with %+v", reg)
 			}
-			if first.index != 0 || told != 0 {
-				t.Errorf("its first poll is %+v, and it tells of %d", first, told)
+			if first.index != 0 || reported != 0 {
+				t.Errorf("its first poll is %+v, and it tells of %d", first, reported)
 			}
 			if kept := readFile(t, copied, "host-"+old.HostID, fileSecret); strings.TrimSpace(kept) != old.Secret {
 				t.Error("the old host's secret is not kept")
 			}
-			// It stays that host, also without a token.
+			// The new host stays, also without a token.
 			r = runAgent(t, copied, second, func(c *Config) { c.JoinToken = "" }, s2)
 			s2.eventually("it registers again", func() bool { return len(s2.registers) == 2 })
 			r.stop()
 			if s2.registers[1].HostID != reg.HostID || s2.registers[1].Secret != reg.Secret {
 				t.Errorf("then it registers with %+v", s2.registers[1])
 			}
-			// And so does the first one, on what it has.
+			// The first host stays, too, with its data directory.
 			r = runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
 			s.eventually("the first one is back", func() bool { return len(s.registers) == 2 && s.registers[1].HostID == old.HostID })
 			r.stop()
@@ -117,14 +118,14 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 	}
 }
 
-// TestEngineKeepsItsHost: what changes in an engine's life makes no other one of it.
+// TestEngineKeepsItsHost: changes that an engine may undergo don't make it another engine.
 func TestEngineKeepsItsHost(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	whole := fake.Seen.Identity()
 	for i, now := range []structs.EngineIdentity{
-		{},                               // an agent that can't tell
-		{ID: whole.ID, Root: whole.Root}, // or can't read the directory
+		{},                               // an agent that can't read anything
+		{ID: whole.ID, Root: whole.Root}, // an agent that can't read the directory
 		{ID: whole.ID, Root: whole.Root, Inode: whole.Inode, Born: whole.Born, Machine: "other"},
 		whole,
 	} {
@@ -134,7 +135,7 @@ func TestEngineKeepsItsHost(t *testing.T) {
 		r.stop()
 	}
 	untouched(t, fake, a)
-	// What was once known is still held against the engine.
+	// The record keeps what was known once.
 	fake.Outside.Identify(structs.EngineIdentity{ID: whole.ID, Root: whole.Root, Inode: whole.Inode + 1, Born: whole.Born})
 	r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
 	says(t, r.ends(), "backup")
@@ -153,7 +154,7 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 	fake.Outside.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
 	fake.Outside.Forget()
 	fake.Outside.Up()
-	s.assign(next(once, structs.DesiredStopped)) // has it looked at
+	s.assign(next(once, structs.DesiredStopped)) // triggers a pass
 	says(t, r.ends(), "/srv/docker", s.registers[0].HostID)
 	if len(fake.Seen.Containers()) != 0 {
 		t.Errorf("it has made %v", fake.Seen.Containers())
@@ -196,7 +197,7 @@ func TestEngineIsExchangedBeforeTheList(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		h.completed(a, structs.ContainerRunning)
 		h.stop()
 		asked := false
 		h.sameEngine = func(context.Context) error {
@@ -216,8 +217,8 @@ func TestEngineIsExchangedBeforeTheList(t *testing.T) {
 	})
 }
 
-// TestDamagedIdentity: an identity that can't be read is nobody's, whatever runs.
-func TestDamagedIdentity(t *testing.T) {
+// TestDamagedHostIDIsRefused: the agent doesn't start with an unreadable host_id.
+func TestDamagedHostIDIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(string) string{
 		"empty":           func(string) string { return "" },
 		"blank":           func(string) string { return "\n \n" },
@@ -233,10 +234,10 @@ func TestDamagedIdentity(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 			s.cluster = structs.NewID()
-			a := settledHost(t, s, fake, dir)
+			a := runningHost(t, s, fake, dir)
 			id := s.registers[0].HostID
 			path := filepath.Join(dir, fileHost)
-			j, _, err := openJournal(filepath.Join(dir, fileJournal)) // with all kinds of lines in it
+			j, _, err := openJournal(filepath.Join(dir, fileJournal)) // gets all kinds of lines
 			if err = errors.Join(err, j.keep(kept{Ref: structs.ContainerRef("q", 1)}), j.close()); err != nil {
 				t.Fatal(err)
 			}
@@ -250,7 +251,7 @@ func TestDamagedIdentity(t *testing.T) {
 				t.Errorf("it ends with %v, after %d registrations", err, len(s.registers))
 			}
 			untouched(t, fake, a)
-			// The way out that it names.
+			// The error names a way out, which works.
 			if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -270,14 +271,15 @@ func flip(s string, i int) string {
 	return string(b)
 }
 
-// TestDamagedEngineRecord: without it the agent is the host that it was, and the
-// servers hold the engine against their own record.
-func TestDamagedEngineRecord(t *testing.T) {
+// TestHostIsKeptWithADamagedEngineRecord: the agent stays the same host, and the
+// servers compare the engine with their own record.
+func TestHostIsKeptWithADamagedEngineRecord(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	path := filepath.Join(dir, fileEngine)
 	whole := readFile(t, path)
-	for i, content := range []string{"", "nonsense", whole[:len(whole)-5], flip(whole, 3), flip(whole, strings.Index(whole, `"inode":`)+9), flip(whole, strings.Index(whole, `"host_id":"`)+14), whole + whole} {
+	for i, content := range []string{"", "nonsense", whole[:len(whole)-5], flip(whole, 3), flip(whole, strings.Index(whole, `"inode":`)+9),
+		flip(whole, strings.Index(whole, `"host_id":"`)+14), whole + whole} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -292,12 +294,13 @@ func TestDamagedEngineRecord(t *testing.T) {
 	untouched(t, fake, a)
 }
 
-// TestLostIdentity: with the file gone the agent asks as a new host and says what
-// runs on the engine; a server that refuses that for good ends it.
-func TestLostIdentity(t *testing.T) {
+// TestLostHostIDNeedsAJoinToken: without host_id the agent registers as a new host and
+// reports the owners of the engine's containers. A server that refuses that for good
+// ends the agent.
+func TestLostHostIDNeedsAJoinToken(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 	s.cluster = structs.NewID()
-	a := settledHost(t, s, fake, dir)
+	a := runningHost(t, s, fake, dir)
 	id := s.registers[0].HostID
 	for _, file := range []string{fileHost, fileJournal} {
 		if err := os.Remove(filepath.Join(dir, file)); err != nil {
@@ -325,14 +328,14 @@ func TestLostIdentity(t *testing.T) {
 	untouched(t, fake, a)
 }
 
-// TestSuccessionSurvivesAKill: an agent that dies while it becomes another host goes
-// on with the identity that a server may have let in.
-func TestSuccessionSurvivesAKill(t *testing.T) {
+// TestReplacingAHostSurvivesAKill: an agent that dies while it becomes another host
+// goes on as the host that a server may have accepted.
+func TestReplacingAHostSurvivesAKill(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
-	settledHost(t, s, fake, dir)
+	runningHost(t, s, fake, dir)
 	old := s.registers[0]
 	before := []byte(readFile(t, dir, fileHost))
-	// What is in quarantine there is not here.
+	// The old host's quarantine is not the new one's.
 	theirs, _, err := openJournal(filepath.Join(dir, fileJournal))
 	if err = errors.Join(err, theirs.keep(kept{Ref: structs.ContainerRef("q", 1)}), theirs.close()); err != nil {
 		t.Fatal(err)
@@ -354,28 +357,28 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	shut := func(d *dataDir, j *journal) { _ = errors.Join(d.close(), j.close()) }
 
 	d, j := open()
-	if err := d.meet(other, false); !errors.Is(err, errOtherEngine) {
+	if err := d.checkEngine(other, false); !errors.Is(err, errOtherEngine) {
 		t.Fatalf("without a token: %v", err)
 	}
-	if err := d.meet(other, true); err != nil {
+	if err := d.checkEngine(other, true); err != nil {
 		t.Fatal(err)
 	}
-	hostID, secret := d.as()
-	shut(d, j) // let in, and killed
+	hostID, secret := d.registersAs()
+	shut(d, j) // accepted, and killed
 	d, j = open()
-	if err := d.meet(other, true); err != nil {
+	if err := d.checkEngine(other, true); err != nil {
 		t.Fatal(err)
 	}
-	if h, s := d.as(); h != hostID || s != secret || h == old.HostID {
+	if h, s := d.registersAs(); h != hostID || s != secret || h == old.HostID {
 		t.Fatalf("it goes on as %s", h)
 	}
 	if err := d.registered(other, j); err != nil {
 		t.Fatal(err)
 	}
 	shut(d, j)
-	// Killed before the last step: host_id is as it was.
-	next := identity{HostID: hostID, Engine: other, Secret: secret}
-	for _, file := range []string{fileHost, fileEngine} { // the record is written first, and then host_id
+	// Killed before the last step: host_id is still the old one.
+	next := hostRecord{HostID: hostID, Engine: other, Secret: secret}
+	for _, file := range []string{fileHost, fileEngine} { // agent.engine is written first, and then host_id
 		kept := []byte(readFile(t, dir, "host-"+old.HostID, file))
 		if err := errors.Join(os.WriteFile(d.file(file), kept, 0o600), os.WriteFile(d.file(fileNext), next.encode(), 0o600)); err != nil {
 			t.Fatal(err)
@@ -392,36 +395,39 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 		}
 	}
 	d, j = open()
-	if err := errors.Join(d.meet(other, true), d.registered(other, j)); err != nil {
+	if err := errors.Join(d.checkEngine(other, true), d.registered(other, j)); err != nil {
 		t.Fatal(err)
 	}
 	shut(d, j)
 	d, j = open()
 	defer shut(d, j)
-	if h, s := d.as(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (seen{}) || len(j.refs())+len(j.allKept()) != 0 {
+	if h, s := d.registersAs(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (position{}) ||
+		len(j.refs())+len(j.allKept()) != 0 {
 		t.Fatalf("it is %s with the engine %+v, and has followed %+v", h, d.engine, j.position())
 	}
 	kept := filepath.Join(dir, "host-"+old.HostID)
-	if !bytes.Equal([]byte(readFile(t, kept, fileHost)), before) || strings.TrimSpace(readFile(t, kept, fileSecret)) != old.Secret || readCluster(filepath.Join(kept, fileJournal)) != s.cluster {
+	if !bytes.Equal([]byte(readFile(t, kept, fileHost)), before) || strings.TrimSpace(readFile(t, kept, fileSecret)) != old.Secret ||
+		readCluster(filepath.Join(kept, fileJournal)) != s.cluster {
 		t.Error("what was there before is not kept")
 	}
 	// A third engine is a third host.
-	if err := d.meet(structs.EngineIdentity{ID: "E3", Root: "/var/lib/docker"}, true); err != nil {
+	if err := d.checkEngine(structs.EngineIdentity{ID: "E3", Root: "/var/lib/docker"}, true); err != nil {
 		t.Fatal(err)
 	}
-	if h, _ := d.as(); h == hostID {
+	if h, _ := d.registersAs(); h == hostID {
 		t.Error("a third engine has the second one's host")
 	}
 }
 
-// TestOwnersAreToldOnce: and what servers would refuse is left out.
-func TestOwnersAreToldOnce(t *testing.T) {
+// TestOwnersAreReportedOnce: and owners that servers would refuse are left out.
+func TestOwnersAreReportedOnce(t *testing.T) {
 	fake := fakeEngine("E1")
 	o := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	for i := range uint64(3) {
 		fake.Outside.Add(backend.CreateRequest{Owner: o, Ref: structs.ContainerRef("c", i+1), Spec: backendtest.Sleeper()})
 	}
-	fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: structs.ContainerRef("d", 1), Spec: backendtest.Sleeper()})
+	fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: structs.ContainerRef("d", 1),
+		Spec: backendtest.Sleeper()})
 	l := &link{conf: Config{Backend: fake}}
 	found, err := l.owners(t.Context())
 	if err != nil || len(found) != 1 || found[0] != (structs.LabelOwner(o)) {

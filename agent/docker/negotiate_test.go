@@ -11,10 +11,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// TestFirstCallsAgreeOnce: calls that come at once before any other agree on a version
-// of the API one time, and none reads it while another one sets it: the race detector
-// sees that.
-func TestFirstCallsAgreeOnce(t *testing.T) {
+// TestFirstCallsNegotiateOnce: concurrent first calls negotiate the version of the API once.
+// The race detector sees if one call reads the version while another sets it.
+func TestFirstCallsNegotiateOnce(t *testing.T) {
 	var pings atomic.Int32
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.44")
