@@ -19,7 +19,7 @@ type Assignment struct {
 	ProjectID string `json:"project_id"`
 	//api:doc Name of the workload.
 	Name string `json:"name"`
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch            uint64  `json:"epoch"`
 	Generation       uint64  `json:"generation"`
 	StartGeneration  uint64  `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
@@ -82,10 +82,10 @@ func (c *Container) Assign(a *Assignment) {
 
 // HostRegister is the body of POST /v1/agent/hosts.
 //
-//api:doc What an agent says of its host when it registers.
+//api:doc What an agent sends to register its host.
 type HostRegister struct {
 	HostID string `json:"host_id"` // UUID, kept in the agent's data dir
-	//api:doc The host's name.
+	//api:doc Name of the host.
 	Name        string      `json:"name"` // the host's name
 	JoinToken   string      `json:"join_token"`
 	Secret      string      `json:"secret"` // minted by the agent and kept in its data dir, at least 32 characters; sent as "Authorization: Bearer" with every later call
@@ -106,7 +106,7 @@ type HostRegister struct {
 
 // HostRegistered answers HostRegister.
 //
-//api:doc What an agent needs to know of the cluster.
+//api:doc What an agent needs to know about the cluster.
 type HostRegistered struct {
 	ClusterID     string        `json:"cluster_id"`
 	Incarnation   uint64        `json:"incarnation"`
@@ -127,7 +127,7 @@ type HostRegistered struct {
 
 // Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
 //
-//api:doc What a host has to have, or what of it has changed.
+//api:doc All assignments of a host, or those that have changed.
 type Work struct {
 	ClusterID   string         `json:"cluster_id"`
 	Incarnation uint64         `json:"incarnation"`
@@ -217,7 +217,7 @@ func readAssignment(raw json.RawMessage) Assignment {
 
 // StatusReport is the body of POST /v1/agent/hosts/ID/status.
 //
-//api:doc What an agent sees of its containers.
+//api:doc What an agent reports of its containers.
 type StatusReport struct {
 	Registration uint64            `json:"registration"`
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
@@ -234,7 +234,7 @@ type ContainerReport struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch    uint64 `json:"epoch"`
 	Observed        // of the workload as a whole
 	// Refused says that the host can't take the workload, which was never made on
@@ -304,10 +304,10 @@ type Copy struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	EngineID string `json:"engine_id"`
-	//api:doc The engine's name of it.
+	//api:doc Name of the container in the engine.
 	Name        string `json:"name"`           // the engine's
 	ContainerID string `json:"container_uuid"` // of whose labels it has
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch uint64 `json:"epoch"`
 }
 

@@ -77,7 +77,7 @@ type Port struct {
 type Mount struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc Name of the volume; a tmpfs has none.
+	//api:doc Name of the volume; absent for a tmpfs.
 	Name     string `json:"name,omitempty"`
 	Target   string `json:"target"`         // absolute path in the container
 	Type     string `json:"type,omitempty"` // volume or tmpfs
@@ -108,7 +108,7 @@ const (
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc Image, written as [registry/]name[:tag].
+	//api:doc Image, as [registry/]name[:tag].
 	Image       string            `json:"image_id" codec:"Image"`
 	Command     []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
 	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command, if it was given as a string
@@ -128,24 +128,24 @@ type ContainerSpec struct {
 	StopTimeout *int `json:"stop_timeout" codec:"StopTimeout" api:"set"` // nil means DefaultStopTimeout
 	TTY         bool `json:"tty" codec:"TTY"`
 	Stdin       bool `json:"stdin" codec:"Stdin"` // keep standard input open
-	//api:doc Delete it once its process has ended.
+	//api:doc Delete the container once its process has ended.
 	AutoRemove bool `json:"auto_remove" codec:"AutoRemove"`
 	//api:doc ifnotpresent, always or never.
 	PullPolicy string `json:"image_pull_policy" codec:"PullPolicy"`
-	//api:doc Labels that its host must carry.
+	//api:doc Labels that the host must carry.
 	Constraints map[string]string `json:"constraints" codec:"Constraints"`
-	//api:doc Bytes of one of three log files.
+	//api:doc Largest size of each of the three log files, in bytes.
 	LogMaxSize Bytes `json:"log_max_size" codec:"LogMaxSize" api:"set"` // 0 means DefaultLogMaxSize
-	//api:doc null means the image's own, if it has one.
+	//api:doc Health check; null means the image's own, if it has one.
 	Healthcheck *Healthcheck `json:"healthcheck" codec:"Healthcheck"`
-	//api:doc Whether at most one copy may ever run, also while a host is cut off: true, false or lease.
+	//api:doc Whether at most one copy may ever run, even while a host is cut off: true, false or lease.
 	Exclusive Exclusive `json:"exclusive" codec:"Exclusive"`
 }
 
 // Secrets is what a request says beside the spec and nobody is shown. Rows keep it, and
 // the container's host gets it beside the spec.
 type Secrets struct {
-	//api:doc Credentials for the pull. They are never shown.
+	//api:doc Credentials for pulling the image. They are never shown.
 	Registry *Registry `json:"registry,omitempty" codec:"Registry"` // nil means none
 }
 
@@ -161,16 +161,16 @@ type PrivateSpec struct {
 // Healthcheck is a command that the engine runs in the container to find out
 // whether it works. A field that is zero takes the engine's default.
 //
-//api:doc A command that the engine runs in the container to find out whether it works.
+//api:doc A command that the engine runs in the container to check its health.
 type Healthcheck struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc The command; a string is given to a shell. An empty list: no check, not even the image's own.
+	//api:doc Command to run; a string is given to a shell. An empty list turns off the image's own check.
 	Test Command `json:"test"` // the command; a string is given to a shell. None of it: no check, not even the image's own
 	//api:doc Seconds between two checks; 0 or absent means the engine's default.
 	Interval int `json:"interval,omitempty"` // seconds between two checks
 	Timeout  int `json:"timeout,omitempty"`  // seconds that one may take
-	//api:doc Failures in a row that make it unhealthy; 0 or absent means the engine's default.
+	//api:doc Failures in a row that make the container unhealthy; 0 or absent means the engine's default.
 	Retries int `json:"retries,omitempty"` // failures in a row that make it unhealthy
 	//api:doc Seconds after the start in which failures don't count.
 	StartPeriod int `json:"start_period,omitempty"` // seconds after the start in which failures don't count
@@ -316,20 +316,20 @@ func (c *Container) Movable() (why string) { return Movable(c) }
 type Observed struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc What is the case.
+	//api:doc What the agent last saw: Creating, Stopped, Running, Paused, Error or Gone.
 	Status     ContainerStatus `json:"status"`           // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
 	Reason     string          `json:"reason,omitempty"` // what happened and what to do
 	Generation uint64          `json:"generation"`       // the newest generation that the agent has carried out, or given up
 	//api:doc starting, healthy or unhealthy; null without a health check.
 	Health string `json:"health,omitempty"` // starting, healthy or unhealthy; "" without a healthcheck
 	Failed bool   `json:"failed,omitempty"` // the action of that generation failed; Reason says why
-	//api:doc Of the last run; null if there was none.
+	//api:doc Exit code of the last run; null if no run has ended.
 	ExitCode   *int      `json:"exit_code,omitempty"`  // of the last run, nil if it never ended
 	StartedAt  time.Time `json:"started_at,omitzero"`  // of the last run
 	FinishedAt time.Time `json:"finished_at,omitzero"` // of the last run
-	//api:doc Starts by the restart policy.
+	//api:doc Number of starts by the restart policy.
 	RestartCount int `json:"restart_count,omitempty"` // starts by the restart policy in this epoch
-	//api:doc IP addresses.
+	//api:doc IP addresses in the project's network.
 	Addresses []string `json:"addresses,omitempty"` // in the project's network
 	Ports     []Port   `json:"ports,omitempty"`     // as published
 	Memory    int64    `json:"memory,omitempty"`    // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell

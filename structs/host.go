@@ -34,7 +34,7 @@ type Fingerprint struct {
 	Memory        int64             `json:"memory"` // bytes
 	Disk          int64             `json:"disk"`   // bytes of the engine's file system
 	Labels        map[string]string `json:"labels"` // from the agent's -label flags
-	//api:doc IP addresses.
+	//api:doc IP addresses of the host.
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
 }
@@ -96,27 +96,27 @@ type HostRequest struct {
 type HostBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc The machine's name.
+	//api:doc Name of the machine.
 	Name  string    `json:"name"`
 	State HostState `json:"state"`
-	//api:doc Why it is in this state.
+	//api:doc Why the host is in this state.
 	StateReason *string `json:"state_reason"`
-	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	//api:doc UUID of the host's bay; null if no bay has claimed the host.
 	BayUUID    *string `json:"bay_uuid"`
 	Containers int     `json:"containers"` // placed on it
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc Bytes reserved.
+	//api:doc Reserved memory in bytes.
 	MemoryUsed int64 `json:"memory_used"` // bytes reserved
-	//api:doc Cores reserved.
+	//api:doc Reserved cores.
 	CPUUsed float64 `json:"cpu_used"` // cores reserved
-	//api:doc Nothing new is placed on it, and no bay claims it.
+	//api:doc Whether the host is being drained: nothing new is placed on it, and no bay claims it.
 	Draining bool `json:"draining"` // nothing new is placed on it
-	//api:doc How far a drain is; done when nothing remains.
+	//api:doc Progress of a drain; done when nothing remains. null if there is no drain.
 	Drain *DrainBody `json:"drain"` // how far a drain is; null if there is none
-	//api:doc Silent for so long that it would be lost, but held back because many hosts went silent at once.
+	//api:doc Whether the mass-loss brake keeps the host suspect: it would be lost, but many hosts became silent at once.
 	Braked bool `json:"braked"` // the mass-loss brake holds it back from being lost
-	//api:doc Lost, and an operator has said that it is off.
+	//api:doc Whether the host is lost and an operator has confirmed that it is off.
 	Fenced    bool   `json:"fenced"`     // lost, and an operator has said that it is off
 	Copies    []Copy `json:"copies"`     // containers on its engine that carry the labels of one of magnum's and are not it, the first of them; they are left alone
 	CopyCount int    `json:"copy_count"` // of all of them
@@ -124,11 +124,11 @@ type HostBody struct {
 	// operator decides what becomes of it.
 	Quarantine []QuarantinedBody `json:"quarantine"`
 	// OperatorLabels are those of labels that operators have given.
-	//api:doc Those of its labels that operators have given; they stand over the agent's.
+	//api:doc Labels set by operators. They override the agent's labels.
 	OperatorLabels map[string]string `json:"operator_labels"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt   Time `json:"updated_at"`
 	Fingerprint      // backend, engine_version, ..., labels, addresses
 }
