@@ -13,19 +13,19 @@ type ContainerRequest struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid,omitempty"`
 	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
-	Name *string `json:"name,omitempty"` // default: a generated, readable one
+	Name *string `json:"name,omitempty"`
 	//api:doc UUID or name of the bay. It can be left out if only one bay fits.
 	BayUUID string `json:"bay_uuid,omitempty"`
 	//api:doc Alias of bay_uuid.
-	Bay string `json:"bay,omitempty"` // uuid or name; alias of bay_uuid
+	Bay string `json:"bay,omitempty"`
 	//api:doc Alias of image_id.
-	Image   string   `json:"image,omitempty"`   // alias of image_id, the spec's Image
+	Image   string   `json:"image,omitempty"`   // the spec's Image
 	Command *Command `json:"command,omitempty"` // the spec's Command and CommandText
 	ContainerSpec
 	Secrets // never shown
 }
 
-// MarshalJSON leaves out what asks for nothing: null, "" and false.
+// MarshalJSON leaves out members that are null, "" or false.
 func (r ContainerRequest) MarshalJSON() ([]byte, error) {
 	type plain ContainerRequest
 	b, err := json.Marshal(plain(r))
@@ -46,10 +46,9 @@ func (r ContainerRequest) MarshalJSON() ([]byte, error) {
 	return marshalPlain(members)
 }
 
-// ContainerBody is a container as the API shows it. Lists show the fields up
-// to Status and Links, unless the path ends in /detail. The fields of the spec that
-// stand here, too, have this place in the body, and those of ContainerSpec are not
-// in it.
+// ContainerBody is a container as the API shows it. Lists show a summary: the fields
+// up to Status and Links, unless the path ends in /detail. A field that is declared
+// both here and in ContainerSpec appears once, in the place that it has here.
 //
 //api:doc A container: its spec, its host, and what the host last reported.
 type ContainerBody struct {
@@ -73,10 +72,10 @@ type ContainerBody struct {
 	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
 	//api:doc Name of the container's host; null while it waits for one.
-	Host *string `json:"host"` // name of its host, null while it waits for one
+	Host *string `json:"host"`
 	//api:doc IP addresses in the project's network.
-	Addresses []string `json:"addresses"` // in the project's network
-	Ports     []Port   `json:"ports"`     // as published, or as asked for while it doesn't run
+	Addresses []string `json:"addresses"`
+	Ports     []Port   `json:"ports"` // as published; as requested while the container doesn't run
 	//api:doc Exit code of the last run; null if no run has ended.
 	ExitCode   *int `json:"exit_code"`
 	StartedAt  Time `json:"started_at"`
@@ -87,9 +86,9 @@ type ContainerBody struct {
 	Epoch uint64 `json:"epoch"`
 	ContainerSpec
 	//api:doc starting, healthy or unhealthy; null without a health check.
-	Health *string `json:"health"` // starting, healthy or unhealthy; null without a healthcheck
+	Health *string `json:"health"`
 	//api:doc Health check; null means the image's own, if it has one.
 	Healthcheck *Healthcheck `json:"healthcheck"`
 	//api:doc Whether at most one copy may ever run, even while a host is cut off: true, false or lease.
-	Exclusive Exclusive `json:"exclusive"` // true, false or lease
+	Exclusive Exclusive `json:"exclusive"`
 }
