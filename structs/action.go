@@ -68,13 +68,13 @@ type ActionsBody struct {
 // ActionBody is one thing that somebody did to a container.
 type ActionBody struct {
 	Action string `json:"action"` // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
-	//api:doc Who did it.
+	//api:doc User who asked for the action.
 	UserID string `json:"user_id"` // who did it
-	//api:doc Under which the server's log tells more.
+	//api:doc ID of the request, which the server's log has too; null if unknown.
 	RequestID  *string `json:"request_id"`  // null if it is not known
 	StartedAt  Time    `json:"started_at"`  // when it was decided
 	FinishedAt Time    `json:"finished_at"` // when its host had done it or given it up, null if it hasn't
-	//api:doc success or error; in_progress or superseded of an action, progress in a stream.
+	//api:doc in_progress, success, error or superseded.
 	Result  string  `json:"result"`  // in_progress, success, error or superseded
 	Message *string `json:"message"` // what went wrong, null if nothing did
 }

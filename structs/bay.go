@@ -87,64 +87,64 @@ func (b *Bay) Backend() Backend {
 
 // BayRequest is the body of POST /v1/bays. Absent and null mean the same.
 //
-//api:doc A bay to create: a set of hosts of one backend. Absent and null mean the same.
+//api:doc A bay to create: a set of hosts with one backend. Absent and null mean the same.
 type BayRequest struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid,omitempty"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name *string `json:"name,omitempty"`
-	//api:doc Baymodel, by UUID or name.
+	//api:doc UUID or name of a baymodel.
 	BayModelID string `json:"baymodel_id,omitempty"` // uuid or name
-	//api:doc docker, swarm (another word for docker) or kubernetes.
+	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe,omitempty"` // default: the baymodel's, else docker
-	//api:doc Hosts that are wanted.
+	//api:doc Desired number of hosts.
 	NodeCount *int `json:"node_count,omitempty"` // default 1
-	//api:doc Kept for the client of 2015.
+	//api:doc Stored for the client of 2015, not used.
 	DiscoveryURL string `json:"discovery_url,omitempty"`
-	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	//api:doc Minutes after which a bay that lacks hosts becomes CREATE_FAILED; 0 means never.
 	BayCreateTimeout *int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
 	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
-	//api:doc spread: the host with the fewest containers; binpack: the one with the least room left.
+	//api:doc spread chooses the host with the fewest containers, binpack the host with the least room left.
 	Placement PlacementStrategy `json:"placement,omitempty"` // default spread
-	//api:doc Usable by all projects; for operators to give.
+	//api:doc Whether all projects can use the bay. Only operators can set it.
 	Shared bool `json:"shared,omitempty"` // operators only
 }
 
 // BayBody is a bay as the API shows it.
 //
-//api:doc A bay: a set of hosts of one backend, claimed by one project or shared with all.
+//api:doc A set of hosts with one backend, claimed by one project or shared with all.
 type BayBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique.
 	Name string `json:"name"`
 	//api:doc UUID of the baymodel; null if there is none.
 	BayModelID *string `json:"baymodel_id"`
-	//api:doc Hosts that are wanted.
+	//api:doc Desired number of hosts.
 	NodeCount int `json:"node_count"`
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status BayStatus `json:"status"`
-	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	//api:doc Minutes after which a bay that lacks hosts becomes CREATE_FAILED; 0 means never.
 	BayCreateTimeout int `json:"bay_create_timeout"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc Of the cluster's own API, if it has one.
+	//api:doc Address of the bay's own API; null if it has none.
 	APIAddress *string `json:"api_address"`
-	//api:doc Of the bay's hosts.
+	//api:doc Addresses of the bay's hosts.
 	NodeAddresses []string `json:"node_addresses"`
-	//api:doc Kept for the client of 2015.
+	//api:doc Stored for the client of 2015, not used.
 	DiscoveryURL *string `json:"discovery_url"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
-	//api:doc docker, swarm (another word for docker) or kubernetes.
+	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE    string            `json:"coe"`
 	Labels map[string]string `json:"labels"`
-	//api:doc spread: the host with the fewest containers; binpack: the one with the least room left.
+	//api:doc spread chooses the host with the fewest containers, binpack the host with the least room left.
 	Placement PlacementStrategy `json:"placement"`
-	//api:doc Usable by all projects; for operators to give.
+	//api:doc Whether all projects can use the bay. Only operators can set it.
 	Shared bool `json:"shared"`
-	//api:doc What happened, and what to do.
+	//api:doc What happened and what to do.
 	StatusReason *string `json:"status_reason"`
 }

@@ -40,11 +40,11 @@ func (b *BayModel) SetRowName(name string) { b.Name = name }
 type BayModelRequest struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid,omitempty"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name *string `json:"name,omitempty"`
-	//api:doc docker, swarm (another word for docker) or kubernetes.
+	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe,omitempty"` // mandatory
-	//api:doc Image of the hosts. Kept for the client of 2015.
+	//api:doc Image of the hosts. Stored for the client of 2015, not used.
 	ImageID           string `json:"image_id,omitempty"`
 	FlavorID          string `json:"flavor_id,omitempty"`
 	MasterFlavorID    string `json:"master_flavor_id,omitempty"`
@@ -60,18 +60,18 @@ type BayModelRequest struct {
 
 // BayModelBody is a baymodel as the API shows it.
 //
-//api:doc A template for bays. Only coe matters to magnum.
+//api:doc A template for bays. magnum uses coe only.
 type BayModelBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique.
 	Name string `json:"name"`
-	//api:doc Image of the hosts. Kept for the client of 2015.
+	//api:doc Image of the hosts. Stored for the client of 2015, not used.
 	ImageID       *string `json:"image_id"`
 	APIServerPort *int    `json:"apiserver_port"`
-	//api:doc docker, swarm (another word for docker) or kubernetes.
+	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links             []Link  `json:"links"`
 	FlavorID          *string `json:"flavor_id"`
 	MasterFlavorID    *string `json:"master_flavor_id"`
@@ -82,8 +82,8 @@ type BayModelBody struct {
 	DockerVolumeSize  *int    `json:"docker_volume_size"`
 	SSHAuthorizedKey  *string `json:"ssh_authorized_key"`
 	ClusterDistro     *string `json:"cluster_distro"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
 }

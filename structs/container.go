@@ -11,8 +11,8 @@ const (
 // KindContainer names containers in URLs, error codes and messages.
 const KindContainer = "container"
 
-// Desired is what a user wants of a container. The conductor writes it; the
-// agent makes it so.
+// Desired is the state that a user wants for a container. The conductor writes
+// it, and the agent reconciles to it.
 type Desired string
 
 // The desired states.
@@ -24,7 +24,7 @@ const (
 	DesiredAbsent  Desired = "absent"
 )
 
-// ContainerStatus is the word that the API shows for a container.
+// ContainerStatus is a container's status in the API.
 type ContainerStatus string
 
 // The container statuses.
@@ -36,8 +36,8 @@ const (
 	ContainerError    ContainerStatus = "Error"
 	ContainerUnknown  ContainerStatus = "Unknown" // its host is lost
 	ContainerDeleting ContainerStatus = "Deleting"
-	// ContainerGone is only ever reported by agents: there is no such
-	// container on the host (any more).
+	// ContainerGone means that the host has no such container. Only agents
+	// report it.
 	ContainerGone ContainerStatus = "Gone"
 )
 
@@ -46,11 +46,11 @@ type RestartPolicy struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	Name       string // one of the Restart constants
-	MaxRetries int    // for on-failure; 0 means without end
+	MaxRetries int    // for on-failure; 0 means no limit
 }
 
-// The restart policies. always and unless-stopped mean the same: the container
-// is started again until a user stops it.
+// The restart policies. With always and unless-stopped alike, the container is
+// started again until a user stops it.
 const (
 	RestartNo            = "no"
 	RestartOnFailure     = "on-failure"
@@ -58,17 +58,17 @@ const (
 	RestartUnlessStopped = "unless-stopped"
 )
 
-// Always reports whether the container is wanted running until a user stops it.
+// Always reports whether the container is to run until a user stops it.
 func (p RestartPolicy) Always() bool {
 	return p.Name == RestartAlways || p.Name == RestartUnlessStopped
 }
 
-// Port publishes a port of the container on its host.
+// Port is a port of the container that is published on its host.
 type Port struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	ContainerPort int    `json:"container_port"`              // 1..65535
-	HostPort      int    `json:"host_port"`                   // 0 means any free one; in a status, the one in use
+	HostPort      int    `json:"host_port"`                   // 0 means any free port; in a status, the port in use
 	Protocol      string `json:"protocol" codec:",omitempty"` // tcp or udp
 }
 
@@ -77,41 +77,42 @@ type Port struct {
 type Mount struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc Name of the volume; a tmpfs has none.
+	//api:doc Name of the volume; absent for a tmpfs.
 	Name     string `json:"name,omitempty"`
 	Target   string `json:"target"`         // absolute path in the container
 	Type     string `json:"type,omitempty"` // volume or tmpfs
 	ReadOnly bool   `json:"read_only,omitempty"`
-	Size     int64  `json:"size,omitempty"` // bytes, of a tmpfs; 0 means the engine's default
+	Size     int64  `json:"size,omitempty"` // bytes, of a tmpfs only; 0 means the engine's default
 }
 
 // The mount types.
 const (
-	MountVolume = "volume" // a named volume of the project, kept on the host until it is deleted
-	MountTmpfs  = "tmpfs"  // memory, gone with the container
+	MountVolume = "volume" // a named volume of the project; it stays on the host until it is deleted
+	MountTmpfs  = "tmpfs"  // memory; it ends with the container
 )
 
-// ContainerSpec is what a user asked for. It never changes except by the
-// user's own PATCH. There is one for all: ContainerRequest and ContainerBody embed it,
-// rows hold it, and agents get it. What nobody may see again is in Secrets.
+// ContainerSpec is what the user wants a container to be. Only the user's PATCH
+// changes it. ContainerRequest and ContainerBody embed it, rows hold it, and agents
+// get it. Values that must not be shown are in Secrets.
 //
-// JSON has the names and the values of the REST API, rows have the names of the codec
-// tags. Where JSON is null a field is zero. A tag api:"-" says that requests and
-// answers have the field in another form, api:"set" that answers always have a value.
+// JSON has the names and values of the REST API. Rows have the names of the codec
+// tags. A JSON null is the field's zero value. The tag api:"-" marks a field that
+// requests and answers have in another form. The tag api:"set" marks a field that is
+// never null in answers.
 //
-// A new field stands here, has its limits in check, is carried out by the backends
-// (agent/docker) and is given by a flag (command/container_flags.go). Requests, rows,
-// answers, agents, the OpenAPI document and the hash of the spec have it by themselves. If
-// it needs a default, or is a list or a map, Shown knows it too. What is read in more
-// forms than one has a type of its own, which rest/wire reads. What must not be shown
-// stands in Secrets.
+// A new field is declared here, limited in check, carried out by the backends
+// (agent/docker) and set by a flag (command/container_flags.go). Requests, rows,
+// answers, agents, the OpenAPI document and the hash of the spec include it
+// automatically. Shown also handles a field that is a list or a map, or that has a
+// default. A field that is read in several forms has a type of its own, which
+// rest/wire reads.
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc Image, written as [registry/]name[:tag].
+	//api:doc Image, as [registry/]name[:tag].
 	Image       string            `json:"image_id" codec:"Image"`
 	Command     []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
-	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command, if it was given as a string
+	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command as a string; "" if it was given as a list
 	Entrypoint  Words             `json:"entrypoint" codec:"Entrypoint"`                     // nil means the image's own
 	Environment map[string]string `json:"environment" codec:"Environment"`
 	Labels      map[string]string `json:"labels" codec:"Labels"`
@@ -128,28 +129,28 @@ type ContainerSpec struct {
 	StopTimeout *int `json:"stop_timeout" codec:"StopTimeout" api:"set"` // nil means DefaultStopTimeout
 	TTY         bool `json:"tty" codec:"TTY"`
 	Stdin       bool `json:"stdin" codec:"Stdin"` // keep standard input open
-	//api:doc Delete it once its process has ended.
+	//api:doc Delete the container once its process has ended.
 	AutoRemove bool `json:"auto_remove" codec:"AutoRemove"`
 	//api:doc ifnotpresent, always or never.
 	PullPolicy string `json:"image_pull_policy" codec:"PullPolicy"`
-	//api:doc Labels that its host must carry.
+	//api:doc Labels that the host must carry.
 	Constraints map[string]string `json:"constraints" codec:"Constraints"`
-	//api:doc Bytes of one of three log files.
-	LogMaxSize Bytes `json:"log_max_size" codec:"LogMaxSize" api:"set"` // 0 means DefaultLogMaxSize
-	//api:doc null means the image's own, if it has one.
+	//api:doc Largest size of each of the three log files, in bytes.
+	LogMaxSize Bytes `json:"log_max_size" codec:"LogMaxSize" api:"set"` // bytes; 0 means DefaultLogMaxSize
+	//api:doc Health check; null means the image's own, if it has one.
 	Healthcheck *Healthcheck `json:"healthcheck" codec:"Healthcheck"`
-	//api:doc Whether at most one copy may ever run, also while a host is cut off: true, false or lease.
+	//api:doc Whether at most one copy may ever run, even while a host is cut off: true, false or lease.
 	Exclusive Exclusive `json:"exclusive" codec:"Exclusive"`
 }
 
-// Secrets is what a request says beside the spec and nobody is shown. Rows keep it, and
-// the container's host gets it beside the spec.
+// Secrets holds the secrets of a request. No answer shows them. Rows keep them, and
+// the container's host gets them beside the spec.
 type Secrets struct {
-	//api:doc Credentials for the pull. They are never shown.
+	//api:doc Credentials for pulling the image. They are never shown.
 	Registry *Registry `json:"registry,omitempty" codec:"Registry"` // nil means none
 }
 
-// PrivateSpec is a spec with its secrets, as rows hold it. In their bytes both are one
+// PrivateSpec is a spec with its secrets, as rows hold it. Both are encoded as one
 // object.
 type PrivateSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
@@ -158,26 +159,26 @@ type PrivateSpec struct {
 	Secrets `json:"-" codec:",omitempty"`
 }
 
-// Healthcheck is a command that the engine runs in the container to find out
-// whether it works. A field that is zero takes the engine's default.
+// Healthcheck is a command that the engine runs in the container to check its
+// health. A zero number means the engine's default.
 //
-//api:doc A command that the engine runs in the container to find out whether it works.
+//api:doc A command that the engine runs in the container to check its health.
 type Healthcheck struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc The command; a string is given to a shell. An empty list: no check, not even the image's own.
-	Test Command `json:"test"` // the command; a string is given to a shell. None of it: no check, not even the image's own
+	//api:doc Command to run; a string is given to a shell. An empty list turns off the image's own check.
+	Test Command `json:"test"`
 	//api:doc Seconds between two checks; 0 or absent means the engine's default.
-	Interval int `json:"interval,omitempty"` // seconds between two checks
-	Timeout  int `json:"timeout,omitempty"`  // seconds that one may take
-	//api:doc Failures in a row that make it unhealthy; 0 or absent means the engine's default.
-	Retries int `json:"retries,omitempty"` // failures in a row that make it unhealthy
+	Interval int `json:"interval,omitempty"`
+	Timeout  int `json:"timeout,omitempty"` // seconds that one check may take
+	//api:doc Failures in a row that make the container unhealthy; 0 or absent means the engine's default.
+	Retries int `json:"retries,omitempty"`
 	//api:doc Seconds after the start in which failures don't count.
-	StartPeriod int `json:"start_period,omitempty"` // seconds after the start in which failures don't count
+	StartPeriod int `json:"start_period,omitempty"`
 }
 
-// Registry is the credentials for pulling an image. They are never shown, nor
-// formatted into a message or a log.
+// Registry holds the credentials for pulling an image. They are never shown, and
+// never formatted into a message or a log.
 //
 //api:doc Credentials for pulling the image. They are never shown.
 type Registry struct {
@@ -185,7 +186,7 @@ type Registry struct {
 
 	Username string `json:"username"`
 	Password string `json:"password"`
-	Server   string `json:"server,omitempty"` // "" means the one that the image names
+	Server   string `json:"server,omitempty"` // "" means the server that the image names
 }
 
 // String hides the credentials.
@@ -202,8 +203,8 @@ func (s *ContainerSpec) StopSeconds() int {
 	return DefaultStopTimeout
 }
 
-// NamedVolume returns the name of the first volume of the container that is
-// kept on its host, "" if it has none.
+// NamedVolume returns the name of the container's first named volume, "" if it
+// has none.
 func (s *ContainerSpec) NamedVolume() string {
 	for _, m := range s.Volumes {
 		if m.Name != "" {
@@ -220,19 +221,19 @@ const (
 	PullNever        = "never"
 )
 
-// Container is one container: the user's spec, what is wanted of it, where it
-// is placed, and what its host last reported.
+// Container is one container: the user's spec, the desired state, the placement,
+// and what its host last reported.
 type Container struct {
 	Meta
 	Placement
 	Name    string // 1..255; not unique
 	Spec    PrivateSpec
-	Request string // ID of the HTTP request that made it; "" in rows from before this field
+	Request string // ID of the HTTP request that created it; "" in rows from before this field
 
-	// Wanted: written by the conductor for users.
-	RebootGeneration uint64 // generation of the last reboot, 0 if there was none
-	KillGeneration   uint64 // generation of the last kill, 0 if there was none
-	LimitGeneration  uint64 // generation of the last change of limits, 0 if there was none
+	// Desired: written by the conductor for users.
+	RebootGeneration uint64 // generation of the last reboot; 0 if there was none
+	KillGeneration   uint64 // generation of the last kill; 0 if there was none
+	LimitGeneration  uint64 // generation of the last change of limits; 0 if there was none
 	Signal           string // of the last kill, such as SIGHUP
 	StopTimeout      *int   // seconds, of the last stop, reboot or delete; nil means the spec's
 
@@ -245,12 +246,12 @@ func (*Container) Table() Table { return TableContainers }
 // RowName returns the container's name.
 func (c *Container) RowName() string { return c.Name }
 
-// StoredSpec is the spec of a container whose spec is larger than MaxInlineSpec.
-// Its ID, Seq and ProjectID are the container's. It is written only when the spec changes, so that an
-// entry that moves a container, or takes a report of it, is small whatever its spec
-// is. Written by the conductor in the entry that writes the container, and deleted
-// with it. Nobody else has to look at it: the state store puts the spec into the
-// Container that readers get.
+// StoredSpec is a spec that is larger than MaxInlineSpec, in a row of its own. Its
+// ID, Seq and ProjectID are the container's. It is written only when the spec
+// changes, so entries that move a container or take a report stay small. The
+// conductor writes it in the entry that writes the container, and deletes it with
+// the container. Readers don't need this row: the state store puts the spec into
+// the Container.
 type StoredSpec struct {
 	Meta
 	Spec PrivateSpec
@@ -265,81 +266,81 @@ func (c *Container) Ref() Ref { return ContainerRef(c.ID, c.Epoch) }
 // Copy returns a copy of the row.
 func (c *Container) Copy() Workload { return new(*c) }
 
-// Demand returns what the user asked for.
+// Demand returns what the spec asks of a host.
 func (c *Container) Demand() Demand {
 	return Demand{Memory: int64(c.Spec.Memory), MilliCPU: int64(c.Spec.MilliCPU), Ports: c.Spec.Ports, Constraints: c.Spec.Constraints}
 }
 
-// Reserved returns what the container has reserved of its host: the larger of
-// what is wanted and what the engine was last seen to have. The engine may refuse
-// lower limits, and the process goes on using what it had.
+// Reserved returns what is reserved on the host: the larger of the demand and of
+// the limits that the engine last reported. The engine may refuse lower limits, and
+// the process then keeps the earlier ones.
 func (c *Container) Reserved() Demand {
 	d := c.Demand()
 	d.Memory, d.MilliCPU = max(d.Memory, c.Observed.Memory), max(d.MilliCPU, c.Observed.MilliCPU)
 	return d
 }
 
-// Policy returns what decides whether and when the container is placed again.
+// Policy returns the part of the spec that decides whether the container is placed
+// again.
 func (c *Container) Policy() Policy {
 	return Policy{Restart: c.Spec.RestartPolicy, Exclusive: c.Spec.Exclusive, AutoRemove: c.Spec.AutoRemove, Volume: c.Spec.NamedVolume()}
 }
 
-// Seen returns what all kinds of workloads have of Observed.
+// Seen returns the fields of Observed that all kinds of workloads have.
 func (c *Container) Seen() Seen {
 	o := &c.Observed
 	return Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed, Health: o.Health, EngineID: o.EngineID,
 		StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}
 }
 
-// See writes what all kinds of workloads have of Observed.
+// See sets the fields of Observed that all kinds of workloads have.
 func (c *Container) See(s Seen) {
 	o := &c.Observed
 	o.Status, o.Reason, o.Generation, o.Failed, o.Health, o.EngineID = s.Status, s.Reason, s.Generation, s.Failed, s.Health, s.EngineID
 	o.StartedAt, o.FinishedAt = s.StartedAt, s.FinishedAt
 }
 
-// Forget drops what was observed.
+// Forget drops all observations.
 func (c *Container) Forget() { c.Observed = Observed{} }
 
-// Left drops a kill of the earlier placement's process.
+// Left drops a pending kill, which was meant for the earlier placement's process.
 func (c *Container) Left() { c.KillGeneration, c.Signal = 0, "" }
 
-// LeftOn reports whether something of the container may still run on the host,
-// as far as the host has said.
+// LeftOn reports whether the container may still run on the host, by the host's
+// last report.
 func (c *Container) LeftOn(hostID string) bool { return LeftOn(c, hostID) }
 
-// Movable says why the container isn't placed again when its host has to do
-// without it; "" if it is.
+// Movable returns why the container can't move to another host; "" if it can.
 func (c *Container) Movable() (why string) { return Movable(c) }
 
 // Observed is what an agent last saw of a container.
 type Observed struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	//api:doc What is the case.
+	//api:doc What the agent last saw: Creating, Stopped, Running, Paused, Error or Gone.
 	Status     ContainerStatus `json:"status"`           // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
 	Reason     string          `json:"reason,omitempty"` // what happened and what to do
-	Generation uint64          `json:"generation"`       // the newest generation that the agent has carried out, or given up
+	Generation uint64          `json:"generation"`       // newest generation that the agent has carried out or abandoned
 	//api:doc starting, healthy or unhealthy; null without a health check.
-	Health string `json:"health,omitempty"` // starting, healthy or unhealthy; "" without a healthcheck
-	Failed bool   `json:"failed,omitempty"` // the action of that generation failed; Reason says why
-	//api:doc Of the last run; null if there was none.
-	ExitCode   *int      `json:"exit_code,omitempty"`  // of the last run, nil if it never ended
+	Health string `json:"health,omitempty"` // "" without a health check
+	Failed bool   `json:"failed,omitempty"` // the action of Generation failed; Reason says why
+	//api:doc Exit code of the last run; null if no run has ended.
+	ExitCode   *int      `json:"exit_code,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`  // of the last run
 	FinishedAt time.Time `json:"finished_at,omitzero"` // of the last run
-	//api:doc Starts by the restart policy.
-	RestartCount int `json:"restart_count,omitempty"` // starts by the restart policy in this epoch
-	//api:doc IP addresses.
-	Addresses []string `json:"addresses,omitempty"` // in the project's network
+	//api:doc Number of starts by the restart policy.
+	RestartCount int `json:"restart_count,omitempty"` // in this epoch
+	//api:doc IP addresses in the project's network.
+	Addresses []string `json:"addresses,omitempty"`
 	Ports     []Port   `json:"ports,omitempty"`     // as published
-	Memory    int64    `json:"memory,omitempty"`    // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell
-	MilliCPU  int64    `json:"milli_cpu,omitempty"` // thousandths of a core, likewise
-	EngineID  string   `json:"engine_id,omitempty"` // the engine's own id of the container of this epoch; "" if none was seen, or if the agent doesn't tell
+	Memory    int64    `json:"memory,omitempty"`    // the engine's limit in bytes; 0 means no limit, or that the agent doesn't report it
+	MilliCPU  int64    `json:"milli_cpu,omitempty"` // the engine's limit in thousandths of a core; 0 likewise
+	EngineID  string   `json:"engine_id,omitempty"` // the engine's ID of this epoch's container; "" if none was seen, or the agent doesn't report it
 }
 
-// Gone returns what is known of a container of which the engine has nothing left:
-// what was seen of it before, as the last word on its process, and what its host
-// says of it now. Limits and health were the engine's, and go with it.
+// Gone returns the observation of a container that the engine no longer has. It
+// keeps what was observed of the process, and takes status, reason and generation
+// from now. Limits and health are dropped: they were the engine's.
 func (o Observed) Gone(now Observed) Observed {
 	known := o
 	known.Status, known.Reason, known.Generation, known.Failed = now.Status, now.Reason, now.Generation, now.Failed
@@ -351,9 +352,9 @@ func (o Observed) Gone(now Observed) Observed {
 // Status returns the status that the API shows.
 func (c *Container) Status() ContainerStatus { return statusOf(&c.Placement, c.Observed.Status) }
 
-// StatusReason returns the sentence that the API shows beside the status.
+// StatusReason returns the reason that the API shows with the status.
 func (c *Container) StatusReason() string { return StatusReasonOf(c) }
 
-// Settled reports whether the host has carried out, or given up, all that was
-// asked for.
+// Settled reports whether the host has carried out or abandoned the newest
+// generation.
 func (c *Container) Settled() bool { return Settled(c) }

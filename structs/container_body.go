@@ -12,20 +12,20 @@ import (
 type ContainerRequest struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid,omitempty"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
-	Name *string `json:"name,omitempty"` // default: a generated, readable one
-	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
+	Name *string `json:"name,omitempty"`
+	//api:doc UUID or name of the bay. It can be left out if only one bay fits.
 	BayUUID string `json:"bay_uuid,omitempty"`
-	//api:doc Another word for bay_uuid.
-	Bay string `json:"bay,omitempty"` // uuid or name; alias of bay_uuid
-	//api:doc Another word for image_id.
-	Image   string   `json:"image,omitempty"`   // alias of image_id, the spec's Image
+	//api:doc Alias of bay_uuid.
+	Bay string `json:"bay,omitempty"`
+	//api:doc Alias of image_id.
+	Image   string   `json:"image,omitempty"`   // the spec's Image
 	Command *Command `json:"command,omitempty"` // the spec's Command and CommandText
 	ContainerSpec
 	Secrets // never shown
 }
 
-// MarshalJSON leaves out what asks for nothing: null, "" and false.
+// MarshalJSON leaves out members that are null, "" or false.
 func (r ContainerRequest) MarshalJSON() ([]byte, error) {
 	type plain ContainerRequest
 	b, err := json.Marshal(plain(r))
@@ -46,50 +46,49 @@ func (r ContainerRequest) MarshalJSON() ([]byte, error) {
 	return marshalPlain(members)
 }
 
-// ContainerBody is a container as the API shows it. Lists show the fields up
-// to Status and Links, unless the path ends in /detail. The fields of the spec that
-// stand here, too, have this place in the body, and those of ContainerSpec are not
-// in it.
+// ContainerBody is a container as the API shows it. Lists show a summary: the fields
+// up to Status and Links, unless the path ends in /detail. A field that is declared
+// both here and in ContainerSpec appears once, in the place that it has here.
 //
-//api:doc A container: what was asked for, where it is, and what its host last reported.
+//api:doc A container: its spec, its host, and what the host last reported.
 type ContainerBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique.
 	Name string `json:"name"`
-	//api:doc UUID of its bay.
+	//api:doc UUID of the container's bay.
 	BayUUID string `json:"bay_uuid"`
-	//api:doc Image that it is made of.
+	//api:doc Image of the container.
 	ImageID string   `json:"image_id"`
 	Command *Command `json:"command"`
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status ContainerStatus `json:"status"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc What happened, and what to do.
+	//api:doc What happened and what to do.
 	StatusReason *string `json:"status_reason"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
-	//api:doc Name of its host; null while it waits for one.
-	Host *string `json:"host"` // name of its host, null while it waits for one
-	//api:doc IP addresses.
-	Addresses []string `json:"addresses"` // in the project's network
-	Ports     []Port   `json:"ports"`     // as published, or as asked for while it doesn't run
-	//api:doc Of the last run; null if there was none.
+	//api:doc Name of the container's host; null while it waits for one.
+	Host *string `json:"host"`
+	//api:doc IP addresses in the project's network.
+	Addresses []string `json:"addresses"`
+	Ports     []Port   `json:"ports"` // as published; as requested while the container doesn't run
+	//api:doc Exit code of the last run; null if no run has ended.
 	ExitCode   *int `json:"exit_code"`
 	StartedAt  Time `json:"started_at"`
 	FinishedAt Time `json:"finished_at"`
-	//api:doc Starts by the restart policy.
+	//api:doc Number of starts by the restart policy.
 	RestartCount int `json:"restart_count"`
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch uint64 `json:"epoch"`
 	ContainerSpec
 	//api:doc starting, healthy or unhealthy; null without a health check.
-	Health *string `json:"health"` // starting, healthy or unhealthy; null without a healthcheck
-	//api:doc null means the image's own, if it has one.
+	Health *string `json:"health"`
+	//api:doc Health check; null means the image's own, if it has one.
 	Healthcheck *Healthcheck `json:"healthcheck"`
-	//api:doc Whether at most one copy may ever run, also while a host is cut off: true, false or lease.
-	Exclusive Exclusive `json:"exclusive"` // true, false or lease
+	//api:doc Whether at most one copy may ever run, even while a host is cut off: true, false or lease.
+	Exclusive Exclusive `json:"exclusive"`
 }

@@ -163,13 +163,13 @@ type Fault struct {
 
 // ErrorItem is one error.
 type ErrorItem struct {
-	//api:doc What is the case.
+	//api:doc HTTP status.
 	Status int    `json:"status"`
 	Code   string `json:"code"` // "container.not_found", or the Code alone
-	//api:doc What a client may suggest: unknown_name, ambiguous or choose. Left out if nothing.
+	//api:doc What a client may suggest: unknown_name, ambiguous or choose. Absent if there is nothing to suggest.
 	Hint   Hint   `json:"hint,omitempty"` // see Hint
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
-	//api:doc Under which the server's log tells more.
+	//api:doc ID of the request, which the server's log has too.
 	RequestID string `json:"request_id"`
 }

@@ -2,7 +2,7 @@ package structs
 
 // EventBody is one event of GET /v1/events.
 //
-//api:doc Something that happened to a container, bay or host.
+//api:doc A change of a container, bay or host.
 type EventBody struct {
 	Event string `json:"event"` // created, updated (its status or health is another), deleted; tick: nothing has happened
 	Type  string `json:"type"`  // container, bay or host
@@ -10,14 +10,14 @@ type EventBody struct {
 	UUID string `json:"uuid"` // of the object
 	//api:doc Name of the object.
 	Name string `json:"name"` // of the object
-	//api:doc What is the case.
+	//api:doc Status after the event; after a deletion, the last one.
 	Status string  `json:"status"` // after the event; of a deletion, the last one
 	Was    *string `json:"was"`    // status before it
 	//api:doc starting, healthy or unhealthy; null without a health check.
 	Health *string `json:"health"` // of a container with a health check
-	//api:doc What happened, and what to do.
+	//api:doc What happened and what to do.
 	StatusReason *string `json:"status_reason"` // as the object shows it
-	//api:doc Of a container: name of its host.
+	//api:doc Name of the container's host; null for other objects.
 	Host *string `json:"host"` // of a container: name of its host
 	//api:doc Project of the object; null for hosts.
 	ProjectID *string `json:"project_id"` // null for hosts

@@ -11,17 +11,17 @@ const TableHosts Table = "hosts"
 // KindHost names hosts in URLs, error codes and messages.
 const KindHost = "host"
 
-// HostState is what the servers believe of a host.
+// HostState is the state of a host by its last heartbeat.
 type HostState string
 
 // The host states. The leader's liveness loop writes them.
 const (
 	HostReady   HostState = "ready"
-	HostSuspect HostState = "suspect" // silent: nothing new is placed on it, and nothing is taken away
-	HostLost    HostState = "lost"    // silent for too long: what runs there is Unknown, and is placed anew where it may
+	HostSuspect HostState = "suspect" // silent: nothing new is placed on it, and nothing is moved off it
+	HostLost    HostState = "lost"    // silent for too long: its workloads are Unknown, and those that may move are placed again
 )
 
-// Fingerprint is what an agent found on its host.
+// Fingerprint is what an agent reports of its machine and engine.
 type Fingerprint struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
@@ -34,40 +34,40 @@ type Fingerprint struct {
 	Memory        int64             `json:"memory"` // bytes
 	Disk          int64             `json:"disk"`   // bytes of the engine's file system
 	Labels        map[string]string `json:"labels"` // from the agent's -label flags
-	//api:doc IP addresses.
+	//api:doc IP addresses of the host.
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
 }
 
-// Host is a machine with an agent. Fingerprint, Registration and ReportSeq
-// come from the agent; State and BayID are the conductor's; Draining and Labels
-// are the operators'.
+// Host is a machine with an agent. Fingerprint, Registration and ReportSeq come
+// from the agent, State and BayID from the conductor, Draining and Labels from
+// operators.
 type Host struct {
 	Meta
 	Name         string
 	Fingerprint  Fingerprint
 	SecretHash   string // hex SHA-256 of the secret that the agent sends with each call
 	Registration uint64 // raised by each registration; calls under an older one are refused
-	Instance     string // the life of an agent that made the last registration; "" if it didn't tell
+	Instance     string // the agent instance that registered last; "" if the agent doesn't report one
 	ReportSeq    uint64 // sequence number of the last status report taken in this registration
 	State        HostState
 	StateReason  string
-	BayID        string            // the bay that has claimed it, "" if it is free
+	BayID        string            // the bay that has claimed it; "" if it is free
 	Draining     bool              // nothing new is placed on it, and no bay claims it
-	Labels       map[string]string // stand over the agent's own of the same keys
+	Labels       map[string]string // override the agent's labels with the same keys
 	Braked       bool              // suspect for longer than host_lost_after, and held back by the mass-loss brake
 	DrainTimeout time.Duration     // of a drain, from when a leader first sees it; 0 means none
-	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
-	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
+	DrainUntil   time.Time         // about when DrainTimeout ends, for people; leaders tell drains apart by it
+	DrainForce   bool              // DrainTimeout has ended: what can't move is stopped; stays set after the drain until that is undone
 	Fenced       bool              // lost, and an operator has said that it is off
-	NetworksFull bool              // it has no room for another project's network, as far as its agent has said in this registration
-	Copies       []Copy            // some of the containers on its engine that only look like magnum's, as its agent has told in this registration
-	CopyCount    int               // of all of them
-	Quarantined  int               // containers that it keeps in quarantine and that nobody has decided to remove; see Quarantine
-	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
+	NetworksFull bool              // it has no room for another project's network, as reported in this registration
+	Copies       []Copy            // the first copies on its engine, as reported in this registration; see Copies
+	CopyCount    int               // number of all copies
+	Quarantined  int               // containers in its quarantine that nobody has decided to remove; see Quarantine
+	ReturnIndex  uint64            // index of the state in which it last returned from lost; an agent that has followed no later one gets a full answer
 }
 
-// AllLabels returns the labels that count: the agent's, and over them the
+// AllLabels returns the effective labels: the agent's, overridden by the
 // operators'. The map is shared: never write to it.
 func (h *Host) AllLabels() map[string]string {
 	if len(h.Labels) == 0 {
@@ -96,48 +96,47 @@ type HostRequest struct {
 type HostBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc The machine's name.
+	//api:doc Name of the machine.
 	Name  string    `json:"name"`
 	State HostState `json:"state"`
-	//api:doc Why it is in this state.
+	//api:doc Why the host is in this state.
 	StateReason *string `json:"state_reason"`
-	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	//api:doc UUID of the host's bay; null if no bay has claimed the host.
 	BayUUID    *string `json:"bay_uuid"`
-	Containers int     `json:"containers"` // placed on it
-	//api:doc Where the object is: self, and bookmark without the version.
+	Containers int     `json:"containers"` // number of containers placed on it
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc Bytes reserved.
-	MemoryUsed int64 `json:"memory_used"` // bytes reserved
-	//api:doc Cores reserved.
-	CPUUsed float64 `json:"cpu_used"` // cores reserved
-	//api:doc Nothing new is placed on it, and no bay claims it.
-	Draining bool `json:"draining"` // nothing new is placed on it
-	//api:doc How far a drain is; done when nothing remains.
-	Drain *DrainBody `json:"drain"` // how far a drain is; null if there is none
-	//api:doc Silent for so long that it would be lost, but held back because many hosts went silent at once.
-	Braked bool `json:"braked"` // the mass-loss brake holds it back from being lost
-	//api:doc Lost, and an operator has said that it is off.
-	Fenced    bool   `json:"fenced"`     // lost, and an operator has said that it is off
-	Copies    []Copy `json:"copies"`     // containers on its engine that carry the labels of one of magnum's and are not it, the first of them; they are left alone
-	CopyCount int    `json:"copy_count"` // of all of them
-	// Quarantine is what the host keeps of another history of the cluster, until an
-	// operator decides what becomes of it.
+	//api:doc Reserved memory in bytes.
+	MemoryUsed int64 `json:"memory_used"`
+	//api:doc Reserved cores.
+	CPUUsed float64 `json:"cpu_used"`
+	//api:doc Whether the host is being drained: nothing new is placed on it, and no bay claims it.
+	Draining bool `json:"draining"`
+	//api:doc Progress of a drain; done when nothing remains. null if there is no drain.
+	Drain *DrainBody `json:"drain"`
+	//api:doc Whether the mass-loss brake keeps the host suspect: it would be lost, but many hosts became silent at once.
+	Braked bool `json:"braked"`
+	//api:doc Whether the host is lost and an operator has confirmed that it is off.
+	Fenced    bool   `json:"fenced"`
+	Copies    []Copy `json:"copies"`     // the first copies on its engine, which are left alone; see Copies
+	CopyCount int    `json:"copy_count"` // number of all copies
+	// Quarantine holds the host's containers of another history of the cluster, until
+	// an operator decides about them.
 	Quarantine []QuarantinedBody `json:"quarantine"`
-	// OperatorLabels are those of labels that operators have given.
-	//api:doc Those of its labels that operators have given; they stand over the agent's.
+	//api:doc Labels set by operators. They override the agent's labels.
 	OperatorLabels map[string]string `json:"operator_labels"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt   Time `json:"updated_at"`
 	Fingerprint      // backend, engine_version, ..., labels, addresses
 }
 
-// DrainBody is how far a drain is.
+// DrainBody is the progress of a drain.
 type DrainBody struct {
-	Deadline  Time     `json:"deadline"`  // when what can't move is stopped, null if never
-	Forced    bool     `json:"forced"`    // that time has come
+	Deadline  Time     `json:"deadline"`  // when containers that can't move are stopped; null if never
+	Forced    bool     `json:"forced"`    // the deadline has passed
 	Remaining int      `json:"remaining"` // containers that may still run on the host; at 0 the drain is done
-	Moving    int      `json:"moving"`    // of them, those whose replacements are about to run
-	Waits     []string `json:"waits"`     // of the first few others, why they can't move
+	Moving    int      `json:"moving"`    // remaining containers whose replacements are about to run
+	Waits     []string `json:"waits"`     // why the first few of the other remaining containers can't move
 }

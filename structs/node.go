@@ -29,30 +29,30 @@ func (n *Node) SetRowName(name string) { n.Name = name }
 type NodeRequest struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid,omitempty"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name *string `json:"name,omitempty"`
 	Type string  `json:"type,omitempty"`
-	//api:doc Image of the node. Kept for the client of 2015.
+	//api:doc Image of the node. Stored for the client of 2015, not used.
 	ImageID      string `json:"image_id,omitempty"`
 	IronicNodeID string `json:"ironic_node_id,omitempty"`
 }
 
 // NodeBody is a node of 2015, or a host in its spelling.
 //
-//api:doc A node of 2015, or a host in its spelling.
+//api:doc A node of the API of 2015, or a host shown as one.
 type NodeBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique.
 	Name string  `json:"name"`
 	Type *string `json:"type"`
-	//api:doc Image of the node. Kept for the client of 2015.
+	//api:doc Image of the node. Stored for the client of 2015, not used.
 	ImageID      *string `json:"image_id"`
 	IronicNodeID *string `json:"ironic_node_id"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc When a user last changed it; null means never.
+	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
 }

@@ -10,22 +10,22 @@ type MembersBody struct {
 // MemberBody is a server, or the agent of a host, as the gossip of the server
 // that answers has it. A host need not have registered to be seen.
 //
-//api:doc A server, or the agent of a host that may not have registered, as gossip has it.
+//api:doc A server or an agent as gossip shows it. The agent's host may not have registered.
 type MemberBody struct {
-	//api:doc UUID in canonical lower-case form.
+	//api:doc UUID of the server or host.
 	UUID string `json:"uuid"` // server id or host id
-	//api:doc Its name in gossip.
+	//api:doc Name in gossip.
 	Name string `json:"name"`
 	//api:doc server or agent.
 	Role string `json:"role"` // server or agent
-	//api:doc What is the case.
+	//api:doc alive, dead or left.
 	Status     string  `json:"status"`      // alive, dead or left
 	Since      Time    `json:"since"`       // when it got into Status, by the clock of the server that answers
 	GossipAddr string  `json:"gossip_addr"` // host:port
 	HTTPAddr   *string `json:"http_addr"`   // URL of the REST API; servers only
 	RaftAddr   *string `json:"raft_addr"`   // host:port; servers only
 	ClusterID  *string `json:"cluster_id"`  // of a server that belongs to one
-	//api:doc Address of the leader; empty while there is none.
+	//api:doc Whether the server is the leader.
 	Leader     bool   `json:"leader"`
 	Voter      bool   `json:"voter"`      // it is in the log's configuration, and votes
 	Registered bool   `json:"registered"` // a server is in the log's configuration, an agent's host in the state
@@ -46,11 +46,11 @@ type RaftPeersBody struct {
 
 // RaftPeerBody is a server in the log's configuration.
 //
-//api:doc A server of the log's configuration.
+//api:doc A server in the Raft configuration.
 type RaftPeerBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc Its name in gossip; null if gossip has forgotten it.
+	//api:doc Name in gossip; null if gossip has forgotten the server.
 	Name      *string `json:"name"` // null if gossip has forgotten it
 	RaftAddr  string  `json:"raft_addr"`
 	State     string  `json:"state"` // leader or follower; unreachable if it did not answer
@@ -101,7 +101,7 @@ type SnapshotHead struct {
 // hashes on every server.
 type OperatorState struct {
 	Index uint64 `json:"index"`
-	//api:doc Of the whole state: equal indexes have equal hashes on every server.
+	//api:doc Hash of the whole state. Equal indexes have equal hashes on every server.
 	Hash string `json:"hash"` // hex
 	// Schema numbers the shape of the log's entries that the cluster uses: a
 	// server that does not understand it can't be part of the cluster. Understood

@@ -36,11 +36,11 @@ type Quarantined struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	//api:doc Of the placement.
+	//api:doc Epoch of the placement.
 	Epoch uint64 `json:"epoch"`
-	//api:doc Name that it had; empty if the agent has forgotten it.
+	//api:doc Name of the container; empty if the agent has forgotten it.
 	Name string `json:"name,omitempty"` // the user's; "" if the agent has forgotten it
-	//api:doc Project that it had; empty if the agent has forgotten it.
+	//api:doc Project of the container; empty if the agent has forgotten it.
 	ProjectID string   `json:"project_id,omitempty"` // likewise
 	SpecHash  string   `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
 	State     string   `json:"state,omitempty"`      // the engine's word, when the agent last looked
@@ -97,7 +97,7 @@ type QuarantineRef struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch uint64 `json:"epoch"`
 }
 
@@ -118,11 +118,11 @@ type QuarantineReported struct {
 // QuarantinedBody is a container that a host keeps in quarantine.
 type QuarantinedBody struct {
 	ContainerUUID string `json:"container_uuid"`
-	//api:doc Name that it had; null if the host doesn't know.
+	//api:doc Name of the container; null if the host does not know it.
 	Name *string `json:"name"` // that it had; null if the host doesn't know
-	//api:doc Project that it had; null if the host doesn't know.
+	//api:doc Project of the container; null if the host does not know it.
 	ProjectID *string `json:"project_id"` // likewise
-	//api:doc Of its placement.
+	//api:doc Epoch of the placement.
 	Epoch   uint64  `json:"epoch"`   // of its placement
 	State   *string `json:"state"`   // the engine's word: running, exited, ...
 	Since   Time    `json:"since"`   // when the servers heard of it

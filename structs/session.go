@@ -43,7 +43,7 @@ type SessionOffer struct {
 	ID          string       `json:"id,omitempty"`
 	Part        string       `json:"part,omitempty"`
 	ContainerID string       `json:"container_id"` // "" in a session about the host
-	//api:doc Raised each time it is placed anew.
+	//api:doc Number of the placement. Each new placement raises it.
 	Epoch     uint64       `json:"epoch"`
 	Logs      *LogsRequest `json:"logs,omitempty"`
 	Exec      *ExecRequest `json:"exec,omitempty"`      // of an attach: TTY is the container's own, Command is empty
@@ -51,11 +51,11 @@ type SessionOffer struct {
 	Stream    bool         `json:"stream,omitempty"`    // stats: one document a second until somebody leaves, not one alone
 	Args      string       `json:"args,omitempty"`      // top: of ps, "" means -ef
 	Path      string       `json:"path,omitempty"`      // archives: in the container
-	//api:doc Another word for image_id.
+	//api:doc Name of the image to pull.
 	Image string `json:"image,omitempty"` // image_pull: its name
-	//api:doc Credentials for the pull. They are never shown.
+	//api:doc Credentials for pulling the image. They are never shown.
 	Registry *Registry `json:"registry,omitempty"`
-	//api:doc Project that the token's holder acts in; default the caller's.
+	//api:doc Project of the volumes; empty in a list of all projects' volumes.
 	ProjectID string `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
 	Volume    string `json:"volume,omitempty"`     // volume_delete: its name in the project
 }
@@ -134,7 +134,7 @@ type Resize struct {
 //api:doc What a container or a command put out.
 type OutputBody struct {
 	Output string `json:"output"`
-	//api:doc Of the last run; null if there was none.
+	//api:doc Exit code of an execute.
 	ExitCode  *int    `json:"exit_code,omitempty"` // of execute
 	Stdout    *string `json:"stdout,omitempty"`    // with ?split=true
 	Stderr    *string `json:"stderr,omitempty"`    // with ?split=true
@@ -147,12 +147,12 @@ const EncodingBase64 = "base64"
 
 // StatsBody is what a container uses of its host, at one moment.
 //
-//api:doc What a container uses of its host, at one moment.
+//api:doc What a container uses of its host at one moment.
 type StatsBody struct {
 	ReadAt Time `json:"read_at"`
-	//api:doc Of one core: 200 is two cores in full.
+	//api:doc Percent of one core: 200 is two full cores.
 	CPUPercent float64 `json:"cpu_percent"` // of one core: 200 is two cores in full
-	//api:doc Bytes that it uses, without the page cache that can go.
+	//api:doc Bytes in use, without reclaimable page cache.
 	MemoryUsed int64 `json:"memory_used"` // bytes, without the page cache that can go
 	//api:doc Bytes; the host's memory if there is no limit.
 	MemoryLimit int64 `json:"memory_limit"` // bytes; the host's memory if there is no limit

@@ -64,56 +64,56 @@ const MaxTokenDays = 3650
 
 // TokenRequest is the body of POST /v1/tokens. Absent and null mean the same.
 //
-//api:doc A token to make. Absent and null mean the same.
+//api:doc A token to create. Absent and null mean the same.
 type TokenRequest struct {
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name *string `json:"name,omitempty"` // default: a generated, readable one
-	//api:doc Project that the token's holder acts in; default the caller's.
+	//api:doc Project that the token gives access to; defaults to the caller's.
 	ProjectID string `json:"project_id,omitempty"` // default: the caller's
-	//api:doc User that the token's holder acts as; default the token's name.
+	//api:doc User that the token stands for; defaults to the token's name.
 	UserID string `json:"user_id,omitempty"` // default: the token's name
-	//api:doc admin, member or reader; default member.
+	//api:doc admin, member or reader; defaults to member.
 	Role Role `json:"role,omitempty"` // default: member
-	//api:doc Seconds; 0 or absent: never.
+	//api:doc Seconds until the token expires; 0 or absent means never.
 	ExpiresIn *int `json:"expires_in,omitempty"` // seconds; default 0: never
-	//api:doc Agents register with it, and it is good for nothing else.
+	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
 	Join bool `json:"join,omitempty"` // for agents; then without project_id, user_id and role
 }
 
 // TokenBody is a token as the API shows it: never its secret, nor the hash.
 //
-//api:doc A token of this cluster's own, without its secret.
+//api:doc A local token of this cluster, without its secret.
 type TokenBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique.
 	Name string `json:"name"`
-	//api:doc Project that the token's holder acts in; default the caller's.
+	//api:doc Project that the token gives access to; null for a join token.
 	ProjectID *string `json:"project_id"`
-	//api:doc User that the token's holder acts as; default the token's name.
+	//api:doc User that the token stands for; null for a join token.
 	UserID *string `json:"user_id"`
-	//api:doc admin, member or reader; default member.
+	//api:doc admin, member or reader; null for a join token.
 	Role *Role `json:"role"`
-	//api:doc Agents register with it, and it is good for nothing else.
+	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
 	Join bool `json:"join"`
-	//api:doc When the token ends; null: never.
+	//api:doc When the token expires; null means never.
 	ExpiresAt Time `json:"expires_at"` // null: never
-	//api:doc Its time is over: nobody is let in with it.
+	//api:doc Whether the token has expired and is refused.
 	Expired bool `json:"expired"`
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc User who had it made.
+	//api:doc User who created the token.
 	CreatedBy *string `json:"created_by"` // user who had it made
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
 }
 
 // TokenSecretBody is a token that has just been made, with its secret: the one
 // time that it is shown.
 //
-//api:doc A token that was just made. Its secret is not shown again.
+//api:doc A newly created token. Its secret is not shown again.
 type TokenSecretBody struct {
 	TokenBody
-	//api:doc What to send as X-Auth-Token; a join token is for agents.
+	//api:doc Value for X-Auth-Token; a join token is for agents.
 	Token string `json:"token"`
 }

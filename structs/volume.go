@@ -5,13 +5,13 @@ const KindVolume = "volume"
 
 // Volume is a named volume of a project on a host, as its agent sees it.
 type Volume struct {
-	//api:doc Name that the project knows it by.
+	//api:doc Name of the volume in its project.
 	Name string `json:"name"` // as the project knows it
-	//api:doc Project that the token's holder acts in; default the caller's.
+	//api:doc Project that owns the volume.
 	ProjectID string `json:"project_id"` // whose it is
-	//api:doc When it was created.
+	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc Names of the containers that mount it, whether they run or not.
+	//api:doc Names of the containers that mount the volume, running or not.
 	UsedBy []string `json:"used_by"` // names of the containers that mount it, whether they run or not
 }
 

@@ -18,17 +18,17 @@ import (
 type bayBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name string `json:"name"`
 	//api:doc UUID of the baymodel; null if there is none.
 	BayModelID *string `json:"baymodel_id"`
-	//api:doc Hosts that are wanted.
+	//api:doc Desired number of hosts.
 	NodeCount int `json:"node_count"`
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status structs.BayStatus `json:"status"`
-	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	//api:doc Minutes after which a bay that lacks hosts becomes CREATE_FAILED; 0 means never.
 	BayCreateTimeout int `json:"bay_create_timeout"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []structs.Link `json:"links"`
 }
 

@@ -15,14 +15,14 @@ import (
 type bayModelBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name string `json:"name"`
-	//api:doc Image of the hosts. Kept for the client of 2015.
+	//api:doc Image of the hosts. Stored for the client of 2015, not used.
 	ImageID       *string `json:"image_id"`
 	APIServerPort *int    `json:"apiserver_port"`
-	//api:doc docker, swarm (another word for docker) or kubernetes.
+	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []structs.Link `json:"links"`
 }
 

@@ -18,16 +18,16 @@ import (
 type containerBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name string `json:"name"`
-	//api:doc UUID of its bay.
+	//api:doc UUID of the container's bay.
 	BayUUID string `json:"bay_uuid"`
-	//api:doc Image that it is made of.
+	//api:doc Image of the container.
 	ImageID string           `json:"image_id"`
 	Command *structs.Command `json:"command"`
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status structs.ContainerStatus `json:"status"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []structs.Link `json:"links"`
 }
 

@@ -20,12 +20,12 @@ type hostBrief struct {
 	//api:doc The machine's name.
 	Name  string            `json:"name"`
 	State structs.HostState `json:"state"`
-	//api:doc Why it is in this state.
+	//api:doc Why the host is in this state.
 	StateReason *string `json:"state_reason"`
-	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	//api:doc UUID of the host's bay; null if no bay has claimed the host.
 	BayUUID    *string `json:"bay_uuid"`
 	Containers int     `json:"containers"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []structs.Link `json:"links"`
 }
 

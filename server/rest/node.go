@@ -47,13 +47,13 @@ var nodes = &web.Resource{
 type nodeBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
-	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name string  `json:"name"`
 	Type *string `json:"type"`
-	//api:doc Image of the node. Kept for the client of 2015.
+	//api:doc Image of the node. Stored for the client of 2015, not used.
 	ImageID      *string `json:"image_id"`
 	IronicNodeID *string `json:"ironic_node_id"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []structs.Link `json:"links"`
 }
 

@@ -34,8 +34,8 @@ func operatorRoutes(leader func() (name, address string)) []*web.Route {
 // operatorState answers GET /v1/operator/state.
 type operatorState struct {
 	structs.OperatorState
-	//api:doc Address of the leader; empty while there is none.
-	Leader string `json:"leader"`
+	//api:doc Address of the leader; empty if there is none.
+	Leader string `json:"leader"` // address of the leader, "" while there is none
 }
 
 func getOperatorState(q *web.Request) error {

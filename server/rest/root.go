@@ -28,11 +28,11 @@ type versionsBody struct {
 // versionBody is one version of the API.
 type versionBody struct {
 	ID string `json:"id"`
-	//api:doc What is the case.
+	//api:doc Status of the version.
 	Status     string `json:"status"`
 	MinVersion string `json:"min_version"`
 	MaxVersion string `json:"max_version"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the version.
 	Links []structs.Link `json:"links"`
 }
 
@@ -40,7 +40,7 @@ type versionBody struct {
 type v1Body struct {
 	ID         string      `json:"id"`
 	MediaTypes []mediaType `json:"media_types"`
-	//api:doc Where the object is: self, and bookmark without the version.
+	//api:doc URLs of the version.
 	Links      []typedLink    `json:"links"`
 	Bays       []structs.Link `json:"bays"`
 	BayModels  []structs.Link `json:"baymodels"`

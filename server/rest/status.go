@@ -15,25 +15,25 @@ import (
 
 // leaderBody answers GET /v1/status/leader.
 type leaderBody struct {
-	//api:doc Address of the leader; empty while there is none.
+	//api:doc Address of the leader; empty if there is none.
 	Leader leaderAddress `json:"leader"`
 }
 
 type leaderAddress struct {
-	//api:doc Its name in gossip.
+	//api:doc Name in gossip.
 	Name    string `json:"name"`
 	Address string `json:"address"` // of its REST API, host:port
 }
 
 // statusBody answers a probe of a healthy server.
 type statusBody struct {
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status string `json:"status"`
 }
 
 // unwellBody answers a probe otherwise. It is an error that also lists the reasons.
 type unwellBody struct {
-	//api:doc What is the case.
+	//api:doc Current status.
 	Status  string   `json:"status"`
 	Reasons []string `json:"reasons"`
 	structs.ErrorBody
