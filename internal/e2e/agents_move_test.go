@@ -68,7 +68,7 @@ func (c *threeServers) startAgents(n int) {
 var pollsLine = regexp.MustCompile(`(?m)^magnum_agent_polls (\d+)$`)
 
 // polls returns how many polls wait for work at the server, 0 if it is not there.
-func (n *node) polls() int {
+func (n *clusterServer) polls() int {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -149,8 +149,8 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
-	follower := func() (with *node) { // the one with more polls
-		for _, n := range c.but(c.awaitLeader()) {
+	follower := func() (with *clusterServer) { // the one with more polls
+		for _, n := range c.except(c.awaitLeader()) {
 			if with == nil || n.polls() > with.polls() {
 				with = n
 			}
@@ -159,12 +159,12 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 	}
 	for _, f := range []struct {
 		name   string
-		server func() *node
-		end    func(*node)
+		server func() *clusterServer
+		end    func(*clusterServer)
 	}{
-		{"a follower is killed", follower, func(n *node) { n.kill() }},
-		{"the leader is killed", c.awaitLeader, func(n *node) { n.kill() }},
-		{"the leader is stopped", c.awaitLeader, func(n *node) { n.stop() }},
+		{"a follower is killed", follower, func(n *clusterServer) { n.kill() }},
+		{"the leader is killed", c.awaitLeader, func(n *clusterServer) { n.kill() }},
+		{"the leader is stopped", c.awaitLeader, func(n *clusterServer) { n.stop() }},
 	} {
 		var took []time.Duration
 		for len(took) == 0 || took[len(took)-1] > bound && len(took) < moveTries {

@@ -83,7 +83,7 @@ func scrape(url string) (h holding, err error) {
 }
 
 // base is the most that any server, and any agent, holds before the storm.
-func (c *chaos) base() (server, agent holding) {
+func (c *chaos) baseline() (server, agent holding) {
 	c.Helper()
 	all, err := c.holdings()
 	if err != nil {
@@ -91,7 +91,8 @@ func (c *chaos) base() (server, agent holding) {
 	}
 	for _, n := range c.servers {
 		h := all[n.name]
-		server.goroutines, server.files, server.heap = max(server.goroutines, h.goroutines), max(server.files, h.files), max(server.heap, h.heap)
+		server.goroutines, server.files, server.heap = max(server.goroutines, h.goroutines), max(server.files, h.files),
+			max(server.heap, h.heap)
 	}
 	for _, a := range c.agents {
 		agent.files = max(agent.files, all[a.name].files)
@@ -100,7 +101,7 @@ func (c *chaos) base() (server, agent holding) {
 }
 
 // calm waits until all hold what they held before: I11.
-func (c *chaos) calm(server, agent holding) {
+func (c *chaos) awaitBaseline(server, agent holding) {
 	c.Helper()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	began := time.Now()
@@ -150,7 +151,8 @@ func (c *chaos) reservations() {
 			c.Errorf("I8: %s has %d bytes and %v cores, and %d and %v are reserved", h.Name, h.Memory, h.Cores, h.MemoryUsed, h.CPUUsed)
 		}
 		if n != h.Containers || memory != h.MemoryUsed {
-			c.Errorf("I8: %d containers of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name, h.Containers, h.MemoryUsed, strings.Join(with, ", "))
+			c.Errorf("I8: %d containers of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name,
+				h.Containers, h.MemoryUsed, strings.Join(with, ", "))
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	containerWorkers = 2               // containers that live at a time
-	insist           = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
+	retryFor         = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
 )
 
 // runningContainers are containers that really run, created, stopped, started and deleted
@@ -27,12 +27,12 @@ type runningContainers struct {
 	*chaos
 	clients []*api.Client // by server
 
-	mu       sync.Mutex                         // guards what follows
-	wanted   map[string]structs.ContainerStatus // of what was acknowledged and not deleted
-	names    map[string]string                  // of these
-	deleted  int
-	age      int              // how often the state was put back; a life of an earlier age is over
-	standing map[string]stood // containers that nobody stops
+	mu          sync.Mutex                         // guards what follows
+	wanted      map[string]structs.ContainerStatus // of what was acknowledged and not deleted
+	names       map[string]string                  // of these
+	deleted     int
+	restores    int                 // how often the state was put back; a life of an earlier age is over
+	longRunning map[string]runStart // containers that nobody stops
 
 	taken   map[string]lastReport // by agent
 	secrets map[string]string     // by what they are
@@ -45,7 +45,7 @@ type runningContainers struct {
 
 // stands are the containers that run from the beginning to the end. They are
 // spread in turn: each host has one with a lease.
-var stands = []struct {
+var longRunningSpecs = []struct {
 	policy    string
 	exclusive structs.Exclusive
 }{
@@ -54,16 +54,19 @@ var stands = []struct {
 }
 
 // stood is since when a container runs, and under which epoch.
-type stood struct {
+type runStart struct {
 	began string
 	epoch int64
 }
 
 func newRunningContainers(c *chaos) *runningContainers {
-	l := &runningContainers{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood),
-		ledger: ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool), excused: make(map[string]bool),
+	l := &runningContainers{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string),
+		longRunning: make(map[string]runStart),
+		ledger:      ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool),
+		excused: make(map[string]bool),
 		taken:   make(map[string]lastReport),
-		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(), "a registry's password": "password-" + structs.NewSecret()}}
+		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(),
+			"a registry's password": "password-" + structs.NewSecret()}}
 	for _, n := range c.servers {
 		client, err := api.New(api.Config{Address: n.addr, Timeout: 5 * time.Second, RetryFor: time.Second})
 		if err != nil {
@@ -80,22 +83,22 @@ func newRunningContainers(c *chaos) *runningContainers {
 	began := time.Now()
 	for _, a := range l.agents {
 		watching.Go(func() {
-			if err := l.ledger.watch(ctx, a, began); err != nil {
+			if err := l.ledger.record(ctx, a, began); err != nil {
 				l.Error(err)
 			}
 		})
 	}
-	for i, s := range stands {
+	for i, s := range longRunningSpecs {
 		r := l.policy(fmt.Sprintf("standing-%s-%d", s.policy, i), s.policy)
 		r.Exclusive = s.exclusive
 		b := c.create(l.secretOf(r), structs.ContainerRunning)
 		l.want(b.UUID, b.Name, structs.ContainerRunning)
-		l.standing[b.UUID] = stood{}
+		l.longRunning[b.UUID] = runStart{}
 		if s.exclusive != structs.ExclusiveNo {
 			l.singles[b.UUID] = s.exclusive
 		}
 	}
-	l.settle()
+	l.converge()
 	return l
 }
 
@@ -121,7 +124,7 @@ func (l *runningContainers) ended() int {
 // ask has one server after the other do something until one says yes or no.
 func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
 	var err error
-	for until := time.Now().Add(insist); time.Now().Before(until); {
+	for until := time.Now().Add(retryFor); time.Now().Before(until); {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 		err = f(ctx, oneOf(random, l.clients))
 		cancel()
@@ -134,7 +137,7 @@ func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.C
 		}
 		time.Sleep(20 * time.Millisecond) // a server that isn't there says so at once
 	}
-	l.Errorf("for %v no server does it: %s: %v", insist, what, err)
+	l.Errorf("for %v no server does it: %s: %v", retryFor, what, err)
 	return err
 }
 
@@ -170,7 +173,8 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	steps := []func(){
 		func() {
 			err := l.ask(random, "create "+name, func(ctx context.Context, c *api.Client) error {
-				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{IdempotencyKey: key}})
+				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true,
+					WriteOptions: api.WriteOptions{IdempotencyKey: key}})
 				if err == nil && id != "" && b.UUID != id {
 					l.Errorf("I10: one create of %s made %s and %s", name, id, b.UUID)
 				}
@@ -209,9 +213,9 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 			return
 		}
 		if i == 0 {
-			age = l.age
+			age = l.restores
 		}
-		if age != l.age {
+		if age != l.restores {
 			l.gate.RUnlock()
 			return
 		}
@@ -228,7 +232,7 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 // acknowledged, no more and no less: I1, I4, I5, I9, I10. What stands was started
 // once in an epoch: I6. The caller sees to it that nobody wants anything else
 // meanwhile.
-func (l *runningContainers) settle() {
+func (l *runningContainers) converge() {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -284,22 +288,23 @@ func (l *runningContainers) settle() {
 	for _, a := range l.agents {
 		started := a.engine.started(a.hostID())
 		for id, b := range byHost[a.name] {
-			was, stands := l.standing[id]
+			was, stands := l.longRunning[id]
 			if !stands {
 				continue
 			}
-			now := stood{started[id], int64(b.Epoch)}
+			now := runStart{started[id], int64(b.Epoch)}
 			kind := l.singles[id]
-			if was.began != "" && was.epoch == now.epoch && was.began != now.began && kind != structs.ExclusiveLease { // the end of a lease ends it
+			if was.began != "" && was.epoch == now.epoch && was.began != now.began &&
+				kind != structs.ExclusiveLease { // the end of a lease ends it
 				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
 			}
 			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy.Name == structs.RestartNo || kind == structs.ExclusiveYes) {
 				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
 			}
-			l.standing[id] = now
+			l.longRunning[id] = now
 		}
 	}
-	l.judge()
+	l.checkExclusive()
 	l.lateReports()
 }
 
@@ -312,5 +317,5 @@ func (l *runningContainers) end() {
 	}
 	l.deleteAll(ids)
 	l.wanted = make(map[string]structs.ContainerStatus)
-	l.settle()
+	l.converge()
 }

@@ -65,7 +65,7 @@ func (l *runningContainers) revive(a *hostAgent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	restarted := false
-	l.eventually("what ended on "+a.name+" runs again", insist, func() error {
+	l.eventually("what ended on "+a.name+" runs again", retryFor, func() error {
 		list, _, err := l.client.Containers().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
 		if err != nil {
 			return err
@@ -83,7 +83,8 @@ func (l *runningContainers) revive(a *hostAgent) {
 				continue
 			}
 			if b.Status == structs.ContainerStopped {
-				if _, err := l.client.Containers().Action(l.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+				if _, err := l.client.Containers().Action(l.ctx(), b.UUID, api.Start,
+					api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 					return err
 				}
 			}
@@ -101,9 +102,9 @@ func (l *runningContainers) revive(a *hostAgent) {
 		return nil
 	})
 	// These were started again in their epochs, and are to be.
-	for id, was := range l.standing {
+	for id, was := range l.longRunning {
 		was.began = ""
-		l.standing[id] = was
+		l.longRunning[id] = was
 	}
 }
 

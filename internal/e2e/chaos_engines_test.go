@@ -57,10 +57,10 @@ type ledger struct {
 
 // watch keeps the ledger of one host, from a time on until ctx ends. An engine of
 // the host's own may end meanwhile, and come back.
-func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error {
+func (l *ledger) record(ctx context.Context, a *hostAgent, since time.Time) error {
 	for {
 		var err error
-		if since, err = l.follow(ctx, a, since); ctx.Err() != nil {
+		if since, err = l.recordEvents(ctx, a, since); ctx.Err() != nil {
 			return nil
 		}
 		if a.own == nil {
@@ -78,7 +78,7 @@ func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error
 
 // follow notes the events since a time until they end, and returns the time of the
 // last one.
-func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (time.Time, error) {
+func (l *ledger) recordEvents(ctx context.Context, a *hostAgent, since time.Time) (time.Time, error) {
 	options := events.ListOptions{
 		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("label", "magnum.host="+a.hostID())),
@@ -87,7 +87,7 @@ func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (tim
 	for {
 		select {
 		case m := <-messages:
-			l.take(ctx, a, m)
+			l.add(ctx, a, m)
 			since = time.Unix(0, m.TimeNano+1)
 		case err := <-failed:
 			return since, err
@@ -116,7 +116,7 @@ func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
 		}
 		if n := len(c.runs); n > 0 && c.runs[n-1].to.IsZero() {
 			c.runs[n-1].to = now
-			l.exact(ctx, c)
+			l.refineTimes(ctx, c)
 		}
 		if !there && c.there.to.IsZero() {
 			c.there.to = now
@@ -126,23 +126,24 @@ func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
 }
 
 // take notes an event.
-func (l *ledger) take(ctx context.Context, a *hostAgent, m events.Message) {
+func (l *ledger) add(ctx context.Context, a *hostAgent, m events.Message) {
 	at := time.Unix(0, m.TimeNano)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.copies[m.Actor.ID]
 	if c == nil {
-		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"], epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
+		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"],
+			epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
 		l.copies[c.id] = c
 	}
 	switch m.Action {
 	case "start":
 		c.runs = append(c.runs, span{from: at})
-		l.exact(ctx, c)
+		l.refineTimes(ctx, c)
 	case "die":
 		if n := len(c.runs); n > 0 {
 			c.runs[n-1].to = at
-			l.exact(ctx, c)
+			l.refineTimes(ctx, c)
 		}
 	case "destroy":
 		c.there.to = at
@@ -152,7 +153,7 @@ func (l *ledger) take(ctx context.Context, a *hostAgent, m events.Message) {
 // exact has the last run begin and end when the engine says that it did, unless
 // the container is gone or runs again already. Its event comes later than the
 // process ended; on a busy engine, by a second.
-func (l *ledger) exact(ctx context.Context, c *dockerCopy) {
+func (l *ledger) refineTimes(ctx context.Context, c *dockerCopy) {
 	info, err := c.on.engine.ContainerInspect(ctx, c.id)
 	if err != nil {
 		return
@@ -170,7 +171,7 @@ func (l *ledger) exact(ctx context.Context, c *dockerCopy) {
 }
 
 // of returns the copies of each container.
-func (l *ledger) of() map[string][]*dockerCopy {
+func (l *ledger) byContainer() map[string][]*dockerCopy {
 	byContainer := make(map[string][]*dockerCopy)
 	for _, c := range l.copies {
 		byContainer[c.container] = append(byContainer[c.container], c)
@@ -180,10 +181,10 @@ func (l *ledger) of() map[string][]*dockerCopy {
 
 // doubles returns where there were two Docker containers of one epoch at a time,
 // or one epoch was on two hosts: I4.
-func (l *ledger) doubles() (found []string) {
+func (l *ledger) duplicates() (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, copies := range l.of() {
+	for _, copies := range l.byContainer() {
 		for i, a := range copies {
 			for _, b := range copies[:i] {
 				switch {
@@ -191,7 +192,8 @@ func (l *ledger) doubles() (found []string) {
 				case a.on != b.on:
 					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
 				case a.there.meets(b.there):
-					found = append(found, fmt.Sprintf("I4: two of one epoch are there at a time: %v, %v, and %v, %v", a, a.there, b, b.there))
+					found = append(found, fmt.Sprintf("I4: two of one epoch are there at a time: %v, %v, and %v, %v", a, a.there, b,
+						b.there))
 				}
 			}
 		}
@@ -222,7 +224,7 @@ func (l *ledger) overlaps(container string) (found []overlap, moves int, closest
 		span
 	}
 	var runs []copyRun
-	for _, c := range l.of()[container] {
+	for _, c := range l.byContainer()[container] {
 		for _, r := range c.runs {
 			runs = append(runs, copyRun{c, r})
 		}
@@ -246,11 +248,11 @@ func (l *ledger) overlaps(container string) (found []overlap, moves int, closest
 }
 
 // story tells of all copies of a container.
-func (l *ledger) story(container string) string {
+func (l *ledger) describe(container string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var told []string
-	for _, c := range l.of()[container] {
+	for _, c := range l.byContainer()[container] {
 		told = append(told, fmt.Sprintf("epoch %s on %s ran %v", c.epoch, c.on.name, c.runs))
 	}
 	slices.Sort(told)
@@ -296,7 +298,7 @@ const (
 // unable reports whether a lease could not be kept, as website/docs/concepts.md
 // says: the agent of the older copy was dead or frozen within the time that a
 // lease takes to end, and ended the copy as soon as it was back.
-func (o overlap) unable(away []span, lostAfter time.Duration) bool {
+func (o overlap) excusable(away []span, lostAfter time.Duration) bool {
 	lease := span{o.nowRun.from.Add(-lostAfter), o.nowRun.from}
 	for _, s := range away {
 		wakes := s
@@ -310,9 +312,9 @@ func (o overlap) unable(away []span, lostAfter time.Duration) bool {
 	return false
 }
 
-// judge reports, once each, what must never have been: two Docker containers
+// checker reports, once each, what must never have been: two Docker containers
 // of an epoch, and two copies of what is exclusive that ran at a time.
-func (l *runningContainers) judge() {
+func (l *runningContainers) checkExclusive() {
 	l.Helper()
 	for _, a := range l.agents {
 		l.eventually("the events of "+a.name+"'s engine tell of what there is", 30*time.Second, func() error { return l.ledger.agrees(a) })
@@ -323,17 +325,18 @@ func (l *runningContainers) judge() {
 			l.Error(what)
 		}
 	}
-	for _, double := range l.ledger.doubles() {
+	for _, double := range l.ledger.duplicates() {
 		say(double)
 	}
 	for id, kind := range l.singles {
 		found, _, _ := l.ledger.overlaps(id)
 		for _, o := range found {
-			if kind == structs.ExclusiveLease && o.unable(o.was.on.away(), hostLostAfter) {
+			if kind == structs.ExclusiveLease && o.excusable(o.was.on.away(), hostLostAfter) {
 				l.excused[o.String()] = true
 				continue
 			}
-			say(fmt.Sprintf("two copies of a container that is exclusive (%s) ran at a time: %v; the first one's agent was away %v", kind, o, o.was.on.away()))
+			say(fmt.Sprintf("two copies of a container that is exclusive (%s) ran at a time: %v; the first one's agent was away %v", kind,
+				o, o.was.on.away()))
 		}
 	}
 }
@@ -350,7 +353,7 @@ func (l *runningContainers) moved() (moves int) {
 			closest = gap
 		}
 		moves += n
-		l.Logf("%s", l.ledger.story(id))
+		l.Logf("%s", l.ledger.describe(id))
 	}
 	l.ledger.mu.Lock()
 	copies := len(l.ledger.copies)
@@ -400,7 +403,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 			l.copies[c.id] = c
 		}
 		found, _, _ := l.overlaps("container")
-		if doubles := l.doubles(); len(doubles) != tc.doubles || len(found) != tc.overlaps {
+		if doubles := l.duplicates(); len(doubles) != tc.doubles || len(found) != tc.overlaps {
 			t.Errorf("%s: %q and %v", tc.name, doubles, found)
 		}
 	}
@@ -419,7 +422,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 		"back for long":        {[]span{{at(10), at(14)}}, false},
 		"away later":           {[]span{{at(21), at(29)}}, false},
 	} {
-		if got := o.unable(tc.away, 4*time.Second); got != tc.want {
+		if got := o.excusable(tc.away, 4*time.Second); got != tc.want {
 			t.Errorf("%s: unable is %v", name, got)
 		}
 	}

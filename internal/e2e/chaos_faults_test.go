@@ -68,12 +68,14 @@ var faults = []fault{
 			back()
 		}
 	}},
-	{name: "leader SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(c.awaitLeader().process)
-	}},
-	{name: "follower SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(c.follower().process)
-	}},
+	{name: "leader SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(c.awaitLeader().process)
+		}},
+	{name: "follower SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(c.follower().process)
+		}},
 	{name: "leader clean stop", most: 2 * time.Second, do: func(c *chaos) (string, func()) {
 		n := c.awaitLeader()
 		n.stop()
@@ -106,13 +108,14 @@ var faults = []fault{
 	{name: "agent SIGSTOP", agents: true, least: 200 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
 		return hold(oneOf(c.random, c.agents).process)
 	}},
-	{name: "agent SIGSTOP until its host is lost", agents: true, least: 6 * time.Second, most: 8 * time.Second, long: 20 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(oneOf(c.random, c.agents).process)
-	}},
+	{name: "agent SIGSTOP until its host is lost", agents: true, least: 6 * time.Second, most: 8 * time.Second, long: 20 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(oneOf(c.random, c.agents).process)
+		}},
 }
 
 // kill ends servers as a power cut does, and starts them again.
-func kill(nodes ...*node) (string, func()) {
+func kill(nodes ...*clusterServer) (string, func()) {
 	var names []string
 	for _, n := range nodes {
 		n.signal(syscall.SIGKILL) // all at once
@@ -145,9 +148,9 @@ func hold(p *process) (string, func()) {
 }
 
 // follower returns a server that doesn't lead. It is one draw, whoever leads.
-func (c *chaos) follower() *node {
+func (c *chaos) follower() *clusterServer {
 	c.Helper()
-	return oneOf(c.random, c.but(c.awaitLeader()))
+	return oneOf(c.random, c.except(c.awaitLeader()))
 }
 
 func oneOf[T any](random *rand.Rand, list []T) T { return list[random.IntN(len(list))] }

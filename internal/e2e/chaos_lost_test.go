@@ -18,26 +18,27 @@ import (
 // do what people do behind magnum's back, all under load. What is lost is made good
 // before the next fault comes: two lost disks of three are the end of a cluster.
 var lostFaults = []fault{
-	{name: "follower's disk lost while the other is behind", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
-		leader := c.awaitLeader()
-		all := c.but(leader)
-		behind, loses := all[0], all[1]
-		if c.random.IntN(2) == 0 {
-			behind, loses = loses, behind
-		}
-		behind.signal(syscall.SIGSTOP)
-		time.Sleep(300 * time.Millisecond) // writes that it misses
-		loses.kill()
-		leader.kill()
-		c.wipe(loses)
-		loses.start()
-		return fmt.Sprintf("%s, %s behind, leader %s down", loses.name, behind.name, leader.name), func() {
-			behind.signal(syscall.SIGCONT)
-			leader.start()
-			c.awaitVoters(3)
-			c.onlyVoters()
-		}
-	}},
+	{name: "follower's disk lost while the other is behind", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			leader := c.awaitLeader()
+			all := c.except(leader)
+			behind, loses := all[0], all[1]
+			if c.random.IntN(2) == 0 {
+				behind, loses = loses, behind
+			}
+			behind.signal(syscall.SIGSTOP)
+			time.Sleep(300 * time.Millisecond) // writes that it misses
+			loses.kill()
+			leader.kill()
+			c.wipe(loses)
+			loses.start()
+			return fmt.Sprintf("%s, %s behind, leader %s down", loses.name, behind.name, leader.name), func() {
+				behind.signal(syscall.SIGCONT)
+				leader.start()
+				c.awaitVoters(3)
+				c.onlyVoters()
+			}
+		}},
 	{name: "an older copy put back", alone: true, do: func(c *chaos) (string, func()) {
 		n := c.follower()
 		n.stop()
@@ -49,7 +50,7 @@ var lostFaults = []fault{
 		n.stop()
 		c.must("rm", "-rf", n.dir)
 		c.must("mv", old, n.dir)
-		n.leaves()
+		n.noteAway()
 		n.start()
 		select {
 		case <-n.done:
@@ -60,7 +61,7 @@ var lostFaults = []fault{
 			c.Errorf("I1: %s runs on an older copy of its directory", n.name)
 		}
 		return n.name, func() {
-			c.removed(n)
+			c.removePeer(n)
 			c.wipe(n)
 			n.start()
 			c.awaitVoters(3)
@@ -70,7 +71,7 @@ var lostFaults = []fault{
 	{name: "server replaced", alone: true, do: func(c *chaos) (string, func()) {
 		n := c.follower()
 		n.stop()
-		c.removed(n)
+		c.removePeer(n)
 		c.wipe(n)
 		return n.name, func() {
 			n.start()
@@ -126,7 +127,7 @@ var lostFaults = []fault{
 }
 
 // wipe empties the directory of a server that is stopped.
-func (c *chaos) wipe(n *node) {
+func (c *chaos) wipe(n *clusterServer) {
 	c.Helper()
 	if err := os.RemoveAll(n.dir); err != nil {
 		c.Fatal(err)
@@ -141,11 +142,12 @@ func (c *chaos) must(name string, args ...string) {
 }
 
 // removed has the other servers take one out that is stopped.
-func (c *chaos) removed(n *node) {
+func (c *chaos) removePeer(n *clusterServer) {
 	c.Helper()
-	others := c.but(n)
+	others := c.except(n)
 	c.eventually(n.name+" is taken out", time.Minute, func() error {
-		if r := c.on(others[0], "operator", "raft", "remove-peer", n.name); r.code != 0 && !strings.Contains(r.stderr, "is not one of the cluster's") && !strings.Contains(r.stderr, "could not be found") {
+		if r := c.on(others[0], "operator", "raft", "remove-peer", n.name); r.code != 0 &&
+			!strings.Contains(r.stderr, "is not one of the cluster's") && !strings.Contains(r.stderr, "could not be found") {
 			return fmt.Errorf("%s", r.stderr)
 		}
 		return nil
@@ -158,7 +160,8 @@ func (c *chaos) onlyVoters() {
 	c.Helper()
 	c.eventually("three servers are the cluster", 2*time.Minute, func() error {
 		got := c.on(c.awaitLeader(), "operator", "raft", "list-peers", "-format", "{{.name}} {{.voter}}")
-		if lines := strings.Split(strings.TrimSpace(got.stdout), "\n"); got.code != 0 || len(lines) != 3 || strings.Count(got.stdout, " true") != 3 {
+		if lines := strings.Split(strings.TrimSpace(got.stdout), "\n"); got.code != 0 || len(lines) != 3 ||
+			strings.Count(got.stdout, " true") != 3 {
 			return fmt.Errorf("%d: %s%s", got.code, got.stdout, got.stderr)
 		}
 		return nil

@@ -14,11 +14,11 @@ var netFaults = []fault{
 	onNet("follower alone", func(c *chaos) netFault { return c.net.isolate(c.follower().on) }),
 	onNet("leader deaf", func(c *chaos) netFault {
 		leader := c.awaitLeader()
-		return c.net.deafen(leader.on, hostsOf(c.but(leader))...)
+		return c.net.deafen(leader.on, hostsOf(c.except(leader))...)
 	}),
 	onNet("leader mute", func(c *chaos) netFault {
 		leader := c.awaitLeader()
-		return c.net.cutOneWay(leader.on, hostsOf(c.but(leader))...)
+		return c.net.cutOneWay(leader.on, hostsOf(c.except(leader))...)
 	}),
 	onNet("leader cut from a follower", func(c *chaos) netFault { return c.net.cut(c.awaitLeader().on, c.follower().on) }),
 	onNet("30 % loss on the Raft link", func(c *chaos) netFault {
@@ -48,14 +48,15 @@ func untilLost(f fault) fault {
 
 // onNet makes a fault of one of the network's.
 func onNet(name string, of func(c *chaos) netFault) fault {
-	return fault{name: name, least: 200 * time.Millisecond, most: 4 * time.Second, long: 20 * time.Second, do: func(c *chaos) (string, func()) {
-		f := of(c)
-		undo, err := f.do(context.Background())
-		if err != nil {
-			c.Fatalf("%s: %v", f.name, err)
-		}
-		return f.name, undo
-	}}
+	return fault{name: name, least: 200 * time.Millisecond, most: 4 * time.Second, long: 20 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			f := of(c)
+			undo, err := f.do(context.Background())
+			if err != nil {
+				c.Fatalf("%s: %v", f.name, err)
+			}
+			return f.name, undo
+		}}
 }
 
 // ofAgents has a fault count as one that is done to agents.

@@ -50,7 +50,8 @@ func (l *runningContainers) lateReports() {
 		var lies []structs.ContainerReport
 		for _, b := range list {
 			if deref(b.Host) == a.name {
-				lies = append(lies, structs.ContainerReport{ContainerID: b.UUID, Epoch: uint64(b.Epoch), Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
+				lies = append(lies, structs.ContainerReport{ContainerID: b.UUID, Epoch: uint64(b.Epoch),
+					Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
 			}
 		}
 		for _, n := range l.servers {
@@ -74,7 +75,8 @@ func (l *runningContainers) lateReports() {
 			})
 			was := l.taken[a.name]
 			if registration < was.registration || registration == was.registration && now.Seq < was.seq {
-				l.Errorf("I9: report %d of registration %d of %s was taken, and now report %d of %d is the last", was.seq, was.registration, a.name, now.Seq, registration)
+				l.Errorf("I9: report %d of registration %d of %s was taken, and now report %d of %d is the last", was.seq,
+					was.registration, a.name, now.Seq, registration)
 			}
 			l.taken[a.name] = lastReport{registration, now.Seq}
 			again, err := agent.Report(l.ctx(), structs.StatusReport{Registration: registration, Seq: now.Seq, Containers: lies})
@@ -108,7 +110,7 @@ func (l *runningContainers) secretOf(r *structs.ContainerRequest) *structs.Conta
 var peerSecret = regexp.MustCompile(`PeerSecret[^0-9a-f]{1,3}([0-9a-f]{64})`)
 
 // quiet looks that no process has logged a secret: I12.
-func (l *runningContainers) quiet() {
+func (l *runningContainers) checkLogsForSecrets() {
 	l.Helper()
 	// What servers prove to each other is shown to nobody; but it is in the log of
 	// Raft, or in a snapshot of it.
@@ -178,7 +180,8 @@ func leaks(log []byte, secrets map[string]string) (found []string) {
 func TestLeaksAreFound(t *testing.T) {
 	t.Parallel()
 	log := []byte("first line\nsecond line with abc in it\nlast line")
-	if found := leaks(log, map[string]string{"a token": "abc", "another": "abd"}); len(found) != 1 || found[0] != "a token: second line with abc in it" {
+	if found := leaks(log, map[string]string{"a token": "abc", "another": "abd"}); len(found) != 1 ||
+		found[0] != "a token: second line with abc in it" {
 		t.Errorf("found %q", found)
 	}
 	if found := leaks(log, map[string]string{"a token": ""}); len(found) != 1 {

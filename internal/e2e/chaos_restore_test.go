@@ -17,11 +17,12 @@ import (
 
 // restoreFaults put back what the cluster was, and have two agents claim to be one.
 var restoreFaults = []fault{
-	{name: "snapshot restored under load", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
-		n := oneOf(c.random, c.servers)
-		s := c.save(n)
-		return "by " + n.name, func() { c.restore(oneOf(c.random, c.servers), s) }
-	}},
+	{name: "snapshot restored under load", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			n := oneOf(c.random, c.servers)
+			s := c.save(n)
+			return "by " + n.name, func() { c.restore(oneOf(c.random, c.servers), s) }
+		}},
 	{name: "agent's data directory copied", alone: true, least: time.Second, most: 4 * time.Second, do: func(c *chaos) (string, func()) {
 		a := oneOf(c.random, c.agents)
 		copied := a.dir + ".copied"
@@ -55,7 +56,7 @@ type saved struct {
 	names      map[string]string
 }
 
-// objects returns all nodes and containers that stay, but not those of the pulse.
+// objects returns all nodes and containers that stay, but not those of the probe.
 func (c *chaos) objects() (map[string]string, error) {
 	all := make(map[string]string)
 	nodes, _, err := c.client.Nodes().List(c.ctx(), api.QueryOptions{Consistent: true})
@@ -63,7 +64,7 @@ func (c *chaos) objects() (map[string]string, error) {
 		return nil, err
 	}
 	for _, n := range nodes {
-		if deref(n.Type) != "pulse" {
+		if deref(n.Type) != "probe" {
 			all[n.UUID] = "node " + deref(n.Type)
 		}
 	}
@@ -77,7 +78,7 @@ func (c *chaos) objects() (map[string]string, error) {
 }
 
 // mark makes a node that says something.
-func (c *chaos) mark(id, says string) {
+func (c *chaos) createMarker(id, says string) {
 	c.Helper()
 	if _, _, err := c.client.Nodes().Create(c.ctx(), &structs.NodeRequest{UUID: id, Type: says}, api.WriteOptions{}); err != nil {
 		c.Fatal(err)
@@ -86,17 +87,17 @@ func (c *chaos) mark(id, says string) {
 
 // save has a server save a snapshot while no client changes anything, and then
 // changes what it has.
-func (c *chaos) save(n *node) saved {
+func (c *chaos) save(n *clusterServer) saved {
 	c.Helper()
 	s := saved{file: filepath.Join(c.dir, structs.NewID()+".snap"), kept: structs.NewID(), gone: structs.NewID()}
-	c.cut(func() {
-		c.mark(s.kept, "kept")
-		c.mark(s.gone, "gone")
+	c.withoutClients(func() {
+		c.createMarker(s.kept, "kept")
+		c.createMarker(s.gone, "gone")
 		c.running.mu.Lock()
 		s.wanted, s.names = maps.Clone(c.running.wanted), maps.Clone(c.running.names)
 		c.running.mu.Unlock()
 		// A change whose client waits no longer may still come.
-		c.eventually("a snapshot of what is listed before and after it", insist, func() error {
+		c.eventually("a snapshot of what is listed before and after it", retryFor, func() error {
 			before, err := c.objects()
 			if err != nil {
 				return err
@@ -116,16 +117,16 @@ func (c *chaos) save(n *node) saved {
 	if _, err := c.client.Nodes().Delete(c.ctx(), s.gone, api.WriteOptions{}); err != nil {
 		c.Error(err)
 	}
-	c.mark(structs.NewID(), "later")
+	c.createMarker(structs.NewID(), "later")
 	return s
 }
 
-// restore puts a snapshot back through a server. Writes of the pulse go on meanwhile;
+// restore puts a snapshot back through a server. Writes of the probe go on meanwhile;
 // whatever else was done since the snapshot is undone, and life goes on from there.
-func (c *chaos) restore(n *node, s saved) {
+func (c *chaos) restore(n *clusterServer, s saved) {
 	c.Helper()
 	l := c.running
-	c.cut(func() {
+	c.withoutClients(func() {
 		c.on(n, "operator", "snapshot", "restore", s.file).must(c)
 		now, err := c.objects()
 		if err != nil {
@@ -148,7 +149,7 @@ func (c *chaos) restore(n *node, s saved) {
 			}
 			a.start()
 		}
-		l.age++
+		l.restores++
 		l.mu.Lock()
 		l.wanted, l.names = maps.Clone(s.wanted), maps.Clone(s.names)
 		l.mu.Unlock()
@@ -167,14 +168,14 @@ func (c *chaos) restore(n *node, s saved) {
 	})
 }
 
-// cut has change happen while no client is at work but those of the pulse. What was
+// cut has change happen while no client is at work but those of the probe. What was
 // told before it is judged before.
-func (c *chaos) cut(change func()) {
+func (c *chaos) withoutClients(change func()) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	for i, w := range c.loads {
 		inner := change
-		change = func() { w.Cut(c.judges[i], inner) }
+		change = func() { w.Cut(c.checkers[i], inner) }
 	}
 	change()
 }
@@ -182,7 +183,7 @@ func (c *chaos) cut(change func()) {
 // endQuarantine has the hosts remove what the state that was restored does not know.
 func (c *chaos) endQuarantine() {
 	c.Helper()
-	c.eventually("nothing is in quarantine", insist, func() error {
+	c.eventually("nothing is in quarantine", retryFor, func() error {
 		known, err := c.objects()
 		if err != nil {
 			return err

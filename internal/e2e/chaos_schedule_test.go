@@ -111,12 +111,12 @@ func TestSeedChoosesFaults(t *testing.T) {
 // whoever leads.
 func TestFaultsChooseByOneDraw(t *testing.T) {
 	t.Parallel()
-	c := &chaos{threeServers: &threeServers{servers: []*node{{}, {}, {}}}}
+	c := &chaos{threeServers: &threeServers{servers: []*clusterServer{{}, {}, {}}}}
 	for seed := range uint64(20) {
 		var next []uint64
 		for _, leader := range c.servers {
 			c.random = rand.New(rand.NewPCG(seed, 0))
-			if oneOf(c.random, c.but(leader)) == leader {
+			if oneOf(c.random, c.except(leader)) == leader {
 				t.Fatal("the leader is a follower")
 			}
 			next = append(next, c.random.Uint64())

@@ -25,8 +25,8 @@ const (
 	shortChaos = 40 * time.Second
 	longChaos  = 5 * time.Minute
 
-	chaosClients = 4  // of each kind of object
-	settleEvery  = 12 // faults
+	chaosClients  = 4  // of each kind of object
+	convergeEvery = 12 // faults
 
 	hostLostAfter = 4 * time.Second
 
@@ -36,19 +36,19 @@ const (
 // chaos is three servers and their agents under faults, with clients at work.
 type chaos struct {
 	*threeServers
-	random   *rand.Rand // for the fault under way: to whom it is done
-	long     bool
-	began    time.Time
-	loads    []*history.Workload // nodes, and containers that wait
-	pulse    *history.Workload   // writes through each server all the time
-	running  *runningContainers  // containers that run
-	judges   []*history.Client   // of loads
-	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
-	beat     sync.RWMutex        // the same of the pulse, taken after gate
-	healed   []func()            // what else is to be done, once, when the fault is over and nothing changes
-	injected map[string]int      // faults by name
-	worst    time.Duration       // without a write
-	worstOf  string              // fault
+	random    *rand.Rand // for the fault under way: to whom it is done
+	long      bool
+	began     time.Time
+	loads     []*history.Workload // nodes, and containers that wait
+	probe     *history.Workload   // writes through each server all the time
+	running   *runningContainers  // containers that run
+	checkers  []*history.Client   // of loads
+	gate      sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
+	probeGate sync.RWMutex        // the same of the probe, taken after gate
+	healed    []func()            // what else is to be done, once, when the fault is over and nothing changes
+	injected  map[string]int      // faults by name
+	worst     time.Duration       // without a write
+	worstOf   string              // fault
 }
 
 // TestLongChaos has clients at work while servers and agents are killed and held,
@@ -91,16 +91,17 @@ func TestLongChaos(t *testing.T) {
 	}
 	c.threeServers = newThreeServersOn(t, n, 2, args...)
 	c.awaitAll()
-	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients), history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
-	c.pulse = history.New(history.Nodes, len(c.servers))
-	c.pulse.Timeout = 2 * time.Second
+	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients),
+		history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
+	c.probe = history.New(history.Nodes, len(c.servers))
+	c.probe.Timeout = 2 * time.Second
 	c.running = newRunningContainers(c)
-	server, agent := c.base()
+	server, agent := c.baseline()
 	c.began = time.Now()
-	c.pulse.ResetGap()
+	c.probe.ResetGap()
 
 	work, stop := context.WithCancel(t.Context())
-	var clients, judges sync.WaitGroup
+	var clients, checkers sync.WaitGroup
 	var last []func()
 	for n, w := range c.loads {
 		w.Timeout = 5 * time.Second
@@ -111,22 +112,22 @@ func TestLongChaos(t *testing.T) {
 				c.atWork(work, &c.gate, rand.New(rand.NewPCG(seed, uint64(200+number))), func() { one.Step(work) })
 			})
 		}
-		judge := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
-		c.judges = append(c.judges, judge)
-		judges.Go(func() { w.CheckEnded(work, judge) })
-		last = append(last, func() { w.Finish(judge) })
+		checker := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
+		c.checkers = append(c.checkers, checker)
+		checkers.Go(func() { w.CheckEnded(work, checker) })
+		last = append(last, func() { w.Finish(checker) })
 	}
 	for i := range containerWorkers {
 		clients.Go(func() { c.running.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
 	}
 	for _, n := range c.servers {
 		id := structs.NewID()
-		if out := c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "pulse"}); out.Verdict != history.Done {
+		if out := c.probe.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "probe"}); out.Verdict != history.Done {
 			t.Fatalf("%s: %s", n.name, out.Said)
 		}
 		clients.Go(func() {
-			c.atWork(work, &c.beat, rand.New(rand.NewPCG(seed, 1)), func() {
-				c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "pulse"})
+			c.atWork(work, &c.probeGate, rand.New(rand.NewPCG(seed, 1)), func() {
+				c.probe.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "probe"})
 			})
 		})
 	}
@@ -137,7 +138,7 @@ func TestLongChaos(t *testing.T) {
 	t.Cleanup(func() {
 		stop()
 		clients.Wait()
-		judges.Wait()
+		checkers.Wait()
 	})
 
 	for steps := schedule.round(); time.Since(c.began) < duration && !t.Failed(); steps = steps[1:] {
@@ -149,8 +150,8 @@ func TestLongChaos(t *testing.T) {
 	}
 	stop()
 	clients.Wait()
-	judges.Wait()
-	c.settle()
+	checkers.Wait()
+	c.converge()
 	for _, f := range last {
 		f()
 	}
@@ -164,11 +165,11 @@ func TestLongChaos(t *testing.T) {
 	if lost := c.injected[firstFault]; c.running.moved() == 0 && lost > 0 && !t.Failed() {
 		t.Errorf("hosts were cut off until they were lost, %d times, and nothing with a lease has moved", lost)
 	}
-	for _, w := range append(c.loads, c.pulse) {
+	for _, w := range append(c.loads, c.probe) {
 		w.Close()
 	}
-	c.calm(server, agent)
-	c.running.quiet()
+	c.awaitBaseline(server, agent)
+	c.running.checkLogsForSecrets()
 	finished = true
 }
 
@@ -230,7 +231,8 @@ func (c *chaos) inject(next scheduleStep) {
 	c.awaitLeader()
 	c.awaitAll()
 	name := strings.Join(names, " and ")
-	c.Logf("%8v healed, longest time without a write %v", time.Since(c.began).Round(100*time.Millisecond), c.takeGap(name).Round(time.Millisecond))
+	c.Logf("%8v healed, longest time without a write %v", time.Since(c.began).Round(100*time.Millisecond),
+		c.takeGap(name).Round(time.Millisecond))
 	total := 0
 	for _, n := range c.injected {
 		total += n
@@ -238,17 +240,17 @@ func (c *chaos) inject(next scheduleStep) {
 	// Writes pause, or the servers are never all at one index.
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	c.beat.Lock()
-	defer c.beat.Unlock()
+	c.probeGate.Lock()
+	defer c.probeGate.Unlock()
 	for _, f := range c.healed {
 		f()
 	}
 	c.healed = nil
 	c.sameState()
-	if total%settleEvery == 0 {
-		c.settle()
+	if total%convergeEvery == 0 {
+		c.converge()
 	}
-	c.pulse.ResetGap()
+	c.probe.ResetGap()
 	for _, w := range c.loads {
 		for _, v := range w.Violations() {
 			c.Error(v)
@@ -259,7 +261,7 @@ func (c *chaos) inject(next scheduleStep) {
 // takeGap returns the longest time without a write through any server since it
 // was last called.
 func (c *chaos) takeGap(during string) time.Duration {
-	longest := c.pulse.TakeGap()
+	longest := c.probe.TakeGap()
 	if longest > c.worst {
 		c.worst, c.worstOf = longest, during
 	}
@@ -268,10 +270,10 @@ func (c *chaos) takeGap(during string) time.Duration {
 
 // settle waits until what runs is what is wanted, while nobody wants anything
 // else.
-func (c *chaos) settle() {
+func (c *chaos) converge() {
 	c.Helper()
 	c.awaitAll()
-	c.running.settle()
+	c.running.converge()
 	c.reservations()
 }
 
@@ -304,7 +306,8 @@ func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 		run.What += ", broken off"
 	}
 	c.Logf("seed %d, %v: faults: %s; operations: %d acknowledged, %d failed, %d unknown; %d objects checked, %d containers run; violations: %d; longest time without a successful write: %s; load average %s",
-		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Checked, run.ContainersRun, run.Violations, run.Gap, run.Load)
+		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Checked,
+		run.ContainersRun, run.Violations, run.Gap, run.Load)
 	if err := run.Append(os.Getenv("PAGE")); err != nil {
 		c.Error(err)
 	}

@@ -126,7 +126,7 @@ func TestLongClockJumps(t *testing.T) {
 		p.bin, p.env = bin, append(p.env, "MAGNUM_TEST_CLOCK="+filepath.Join(t.TempDir(), "clock"))
 	}, "-host-lost-after", lostAfter.String())
 	for i := range 3 {
-		c.run(fmt.Sprintf("steady-%d", i), napping)
+		c.run(fmt.Sprintf("steady-%d", i), sleepScript)
 	}
 	c.create(c.exclusive("leased", "lease"), structs.ContainerRunning)
 	c.create(c.policy("always", "always"), structs.ContainerRunning)
@@ -223,5 +223,5 @@ func TestLongClockJumps(t *testing.T) {
 	watching.Wait()
 	c.awaitAll()
 	c.sameState()
-	c.run("after-the-jumps", napping)
+	c.run("after-the-jumps", sleepScript)
 }

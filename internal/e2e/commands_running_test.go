@@ -24,8 +24,10 @@ func TestCommandsOnRunningContainer(t *testing.T) {
 		name string
 		do   func(*commandLine)
 	}{
-		{"kill", (*commandLine).kill}, {"change", (*commandLine).change}, {"wait", (*commandLine).wait}, {"observe", (*commandLine).observe}, {"copies", (*commandLine).copies},
-		{"attach", (*commandLine).attach}, {"runAttached", (*commandLine).runAttached}, {"health", (*commandLine).health}, {"history", (*commandLine).history}, {"drain", (*commandLine).drain},
+		{"kill", (*commandLine).kill}, {"change", (*commandLine).change}, {"wait", (*commandLine).wait},
+		{"observe", (*commandLine).observe}, {"copies", (*commandLine).copies},
+		{"attach", (*commandLine).attach}, {"runAttached", (*commandLine).runAttached}, {"health", (*commandLine).health},
+		{"history", (*commandLine).history}, {"drain", (*commandLine).drain},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			own := *c
@@ -63,7 +65,7 @@ type lacks struct{ text, word string }
 func (e *lacks) Error() string { return "there is no " + e.word + " in " + e.text }
 
 func (l *commandLine) change() {
-	l.nap("old", "-m", "64m")
+	l.runSleeper("old", "-m", "64m")
 	l.says([]string{"container-rename", "old", "new"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "new") })
 	l.says([]string{"container-update", "-m", "128m", "-cpus", "0.5", "new"}, "134217728")
@@ -91,17 +93,18 @@ func (l *commandLine) wait() {
 	if out := l.says([]string{"container-wait", "three", "zero"}); out != "3\n0\n" {
 		l.Errorf("container-wait prints %q", out)
 	}
-	l.nap("naps")
+	l.runSleeper("naps")
 	l.refused(1, []string{"container-wait", "-timeout", "200ms", "naps"}, "still Running after 200ms")
 }
 
 func (l *commandLine) observe() {
-	l.nap("busy")
+	l.runSleeper("busy")
 	l.says([]string{"container-top", "busy"}, "| PID ", "sleep")
 	l.says([]string{"container-top", "busy", "-o", "pid,args"}, "| COMMAND ")
 	l.says([]string{"container-stats", "-no-stream", "busy"}, "| name ", "| busy ", "%")
 	var stats structs.StatsBody
-	if err := json.Unmarshal([]byte(l.says([]string{"container-stats", "-no-stream", "-json"})), &stats); err != nil || stats.PIDs < 1 || stats.MemoryLimit == 0 {
+	if err := json.Unmarshal([]byte(l.says([]string{"container-stats", "-no-stream", "-json"})), &stats); err != nil || stats.PIDs < 1 ||
+		stats.MemoryLimit == 0 {
 		l.Errorf("%v, %+v", err, stats)
 	}
 	s := l.atTerminal(160, 24, "container-stats", "busy")
@@ -115,7 +118,7 @@ func (l *commandLine) observe() {
 }
 
 func (l *commandLine) copies() {
-	l.nap("files")
+	l.runSleeper("files")
 	dir := l.TempDir()
 	write := func(name, text string) {
 		l.Helper()
@@ -140,7 +143,8 @@ func (l *commandLine) copies() {
 	l.says([]string{"container-cp", src + "/.", "files:/srv"})           // its content
 	l.says([]string{"container-cp", src + "/a", "files:/tmp/made/c"})    // becomes a file
 	l.says([]string{"container-cp", src + "/sub/b", "files:/tmp/src/a"}) // over a file
-	out := l.says([]string{"container-execute", "files", "sh", "-c", "cd /tmp; cat src/a src/sub/b made/a made/sub/b made/c /srv/a; stat -c %u /srv/a"})
+	out := l.says([]string{"container-execute", "files", "sh", "-c",
+		"cd /tmp; cat src/a src/sub/b made/a made/sub/b made/c /srv/a; stat -c %u /srv/a"})
 	if out != "two\ntwo\none\ntwo\none\none\n0\n" {
 		l.Errorf("in the container there is %q", out)
 	}
@@ -220,13 +224,15 @@ func (l *commandLine) runAttached() {
 	s.shows("/dev/pts/0\r")
 	s.ends(3)
 	// What is piped in comes through, a line at a time.
-	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c", "echo ready; read x; echo got $x; exit 5")
+	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c",
+		"echo ready; read x; echo got $x; exit 5")
 	if r.code != 5 || r.stdout != "ready\ngot typed\n" || r.stderr != "" {
 		l.Errorf("-i: %+v", r)
 	}
 	// All of it comes, also what the log has no room for.
 	const lines = 300_000
-	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c", fmt.Sprintf("seq 1 %d; exit 5", lines))
+	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c",
+		fmt.Sprintf("seq 1 %d; exit 5", lines))
 	n := 0
 	for line := range strings.Lines(r.stdout) {
 		if n++; line != fmt.Sprintf("%d\n", n) {
@@ -244,7 +250,7 @@ func (l *commandLine) runAttached() {
 }
 
 func (l *commandLine) health() {
-	l.nap("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
+	l.runSleeper("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
 	state := func(want string) {
 		l.Helper()
 		l.eventually("it is "+want, patience, func() error {
@@ -257,7 +263,7 @@ func (l *commandLine) health() {
 	state("unhealthy")
 	l.says([]string{"container-execute", "checked", "touch", "/ok"})
 	state("healthy")
-	l.nap("unchecked", "-no-healthcheck")
+	l.runSleeper("unchecked", "-no-healthcheck")
 	if h := l.inspect("unchecked").Config.Healthcheck; h == nil || len(h.Test) != 1 || h.Test[0] != "NONE" {
 		l.Errorf("-no-healthcheck: the engine has %+v", h)
 	}
@@ -274,9 +280,10 @@ func (l *commandLine) history() {
 	s.shows("container deleted brief ")
 	s.types("\x03")
 	s.ends(130)
-	l.nap("acted")
+	l.runSleeper("acted")
 	l.says([]string{"container-stop", "-t", "0", "acted"})
-	if out := l.says([]string{"container-actions", "acted", "-format", "{{.action}} {{.result}}"}); !regexp.MustCompile(`^stop success\n(start success\n)?create success\n$`).MatchString(out) {
+	if out := l.says([]string{"container-actions", "acted", "-format",
+		"{{.action}} {{.result}}"}); !regexp.MustCompile(`^stop success\n(start success\n)?create success\n$`).MatchString(out) {
 		l.Errorf("container-actions: %q", out)
 	}
 	l.says([]string{"container-actions", "acted"}, "| action ", "| user_id ", "| stop ")

@@ -44,10 +44,14 @@ func TestCommands(t *testing.T) {
 				name string
 				do   func(*commandLine)
 			}{
-				{"about", (*commandLine).about}, {"bays", (*commandLine).bays}, {"baymodels", (*commandLine).baymodels}, {"hosts", (*commandLine).hosts},
-				{"create", (*commandLine).create}, {"run", (*commandLine).run}, {"limits", (*commandLine).limits}, {"ports", (*commandLine).ports},
-				{"volumes", (*commandLine).volumes}, {"list", (*commandLine).list}, {"logs", (*commandLine).logs}, {"execute", (*commandLine).execute},
-				{"terminal", (*commandLine).terminal}, {"actions", (*commandLine).actions}, {"refusals", (*commandLine).refusals}, {"noBay", (*commandLine).noBay},
+				{"about", (*commandLine).about}, {"bays", (*commandLine).bays}, {"baymodels", (*commandLine).baymodels},
+				{"hosts", (*commandLine).hosts},
+				{"create", (*commandLine).create}, {"run", (*commandLine).run}, {"limits", (*commandLine).limits},
+				{"ports", (*commandLine).ports},
+				{"volumes", (*commandLine).volumes}, {"list", (*commandLine).list}, {"logs", (*commandLine).logs},
+				{"execute", (*commandLine).execute},
+				{"terminal", (*commandLine).terminal}, {"actions", (*commandLine).actions}, {"refusals", (*commandLine).refusals},
+				{"noBay", (*commandLine).noBay},
 			} {
 				t.Run(part.name, func(t *testing.T) {
 					own := *c
@@ -64,7 +68,8 @@ func newDev(t testing.TB) *cluster {
 	t.Helper()
 	port := freePort(t)
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + port, engine: newEngine(t)}
-	c.server = c.process("server", "agent", "-dev", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-name", "host-1", "-log-level", "debug")
+	c.server = c.process("server", "agent", "-dev", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-name", "host-1",
+		"-log-level", "debug")
 	c.server.start()
 	t.Cleanup(c.cleanup)
 	client, err := api.New(api.Config{Address: c.addr})
@@ -111,7 +116,8 @@ func (l *commandLine) refused(code int, args []string, words ...string) {
 	l.Helper()
 	r := l.magnum(args...)
 	if r.code != code || r.stdout != "" {
-		l.Errorf("magnum %s: exit code %d, want %d; it printed %q, and on standard error %q", strings.Join(args, " "), r.code, code, r.stdout, r.stderr)
+		l.Errorf("magnum %s: exit code %d, want %d; it printed %q, and on standard error %q", strings.Join(args, " "), r.code, code,
+			r.stdout, r.stderr)
 	}
 	for _, w := range words {
 		if !strings.Contains(r.stderr, w) {
@@ -121,16 +127,16 @@ func (l *commandLine) refused(code int, args []string, words ...string) {
 }
 
 // once runs a container in the foreground that is gone afterwards.
-func (l *commandLine) once(args ...string) result {
+func (l *commandLine) runForeground(args ...string) result {
 	l.Helper()
 	return l.magnum(append([]string{"container-run", "--rm"}, args...)...)
 }
 
 // nap runs a container that goes on until the part of the test ends.
-func (l *commandLine) nap(name string, flags ...string) {
+func (l *commandLine) runSleeper(name string, flags ...string) {
 	l.Helper()
 	args := append([]string{"container-run", "-d", "--name", name}, flags...)
-	l.says(append(args, image, "sh", "-c", napping))
+	l.says(append(args, image, "sh", "-c", sleepScript))
 	l.Cleanup(func() { l.magnum("container-delete", "-force", name) })
 }
 
@@ -157,7 +163,8 @@ func (l *commandLine) about() {
 	main := l.says([]string{"help"}, "container-run", "bay-create", "Exit codes:", "MAGNUM_ADDR")
 	commands := 0
 	for _, line := range strings.Split(main, "\n") {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") && (strings.Contains(name, "-") && name != "tls-init" || name == "status") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") &&
+			(strings.Contains(name, "-") && name != "tls-init" || name == "status") {
 			l.says([]string{"help", name}, "Usage: magnum "+name+" [FLAGS]", "-addr", "Examples:")
 			commands++
 		}
@@ -185,9 +192,11 @@ func (l *commandLine) bays() {
 	l.says([]string{"bay-list"}, "| uuid ", "| name ", "| node_count | status ", "| "+l.bay.Name+" ")
 	l.says([]string{"bay-show", l.bay.Name}, "| Property", "| baymodel_id ", "| placement ", "| spread ")
 	// The one host is taken.
-	l.refused(1, []string{"bay-create", "-name", "second", "-wait", "200ms"}, "second is still CREATE_IN_PROGRESS", "start an agent", "bay-show")
+	l.refused(1, []string{"bay-create", "-name", "second", "-wait", "200ms"}, "second is still CREATE_IN_PROGRESS", "start an agent",
+		"bay-show")
 	l.says([]string{"bay-list", "-wide"}, "0 of 1 hosts")
-	l.says([]string{"bay-create", "-name", "second", "-label", "zone=a", "-placement", "binpack", "-detach"}, "| binpack ", `{"zone":"a"}`, "CREATE_IN_PROGRESS")
+	l.says([]string{"bay-create", "-name", "second", "-label", "zone=a", "-placement", "binpack", "-detach"}, "| binpack ",
+		`{"zone":"a"}`, "CREATE_IN_PROGRESS")
 	l.refused(1, []string{"bay-show", "second"}, "Multiple bays exist with same name", "(HTTP 409)", "bay-list")
 	l.refused(1, []string{"container-run", image}, "bay_uuid is missing", l.bay.Name, "second", "-bay")
 	ids := strings.Fields(l.says([]string{"bay-list", "-name", "second", "-q"}))
@@ -200,7 +209,8 @@ func (l *commandLine) bays() {
 	}
 	l.says([]string{"bay-update", l.bay.Name, "replace", "node_count=2", "-detach"}, "UPDATE_IN_PROGRESS")
 	l.refused(1, []string{"bay-update", l.bay.Name, "replace", "node_count=1"}, "UPDATE_IN_PROGRESS", "not supported")
-	l.refused(1, []string{"bay-delete", "nope", "neither"}, "Delete for bay nope failed: Bay nope could not be found.", "neither", "bay-list")
+	l.refused(1, []string{"bay-delete", "nope", "neither"}, "Delete for bay nope failed: Bay nope could not be found.", "neither",
+		"bay-list")
 	l.refused(2, []string{"bay-update", l.bay.Name, "turn", "node_count=1"}, "none of add, replace, remove")
 	// A bay with all its hosts can be changed. This one has none to lose.
 	l.says([]string{"bay-create", "-name", "third", "-detach"})
@@ -227,12 +237,14 @@ func (l *commandLine) hosts() {
 }
 
 // specFlags are one of each of the flags that describe a container.
-var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5", "-w", "/tmp", "-u", "65534",
-	"-h", "inside", "--restart", "on-failure:2", "-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout", "3", "--log-max-size", "1m", "--pull", "never"}
+var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5", "-w",
+	"/tmp", "-u", "65534",
+	"-h", "inside", "--restart", "on-failure:2", "-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout",
+	"3", "--log-max-size", "1m", "--pull", "never"}
 
 func (l *commandLine) create() {
 	flags := append([]string{"container-create", "--name", "made"}, specFlags...)
-	l.says(append(flags, image, "--", "sh", "-c", napping), "| Property", "| Stopped ", "| made ", "| 67108864 ", "on-failure:2")
+	l.says(append(flags, image, "--", "sh", "-c", sleepScript), "| Property", "| Stopped ", "| made ", "| 67108864 ", "on-failure:2")
 	var made structs.ContainerBody
 	if err := json.Unmarshal([]byte(l.says([]string{"container-show", "made", "-json"})), &made); err != nil {
 		l.Fatal(err)
@@ -245,9 +257,10 @@ func (l *commandLine) create() {
 		"who, where":  made.Workdir == "/tmp" && made.User == "65534" && made.Hostname == "inside",
 		"policies":    made.RestartPolicy.String() == "on-failure:2" && made.PullPolicy == structs.PullNever,
 		"volumes": reflect.DeepEqual(made.Volumes, []structs.Mount{
-			{Name: "spec", Target: "/spec", Type: structs.MountVolume, ReadOnly: true}, {Target: "/scratch", Type: "tmpfs", Size: 1 << 20}}),
+			{Name: "spec", Target: "/spec", Type: structs.MountVolume, ReadOnly: true},
+			{Target: "/scratch", Type: "tmpfs", Size: 1 << 20}}),
 		"ports":   len(made.Ports) == 1 && made.Ports[0].ContainerPort == 81 && made.Ports[0].Protocol == "udp",
-		"command": made.Command != nil && slices.Equal(made.Command.Args, []string{"sh", "-c", napping}) && made.Entrypoint == nil,
+		"command": made.Command != nil && slices.Equal(made.Command.Args, []string{"sh", "-c", sleepScript}) && made.Entrypoint == nil,
 		"the end": made.StopSeconds() == 3 && made.LogMaxSize == 1<<20 && !made.TTY && !made.Stdin && !made.AutoRemove,
 	} {
 		if !ok {
@@ -265,7 +278,8 @@ func (l *commandLine) create() {
 	if r.must(l) != "from2015 Stopped\n" {
 		l.Errorf("a body on standard input: %+v", r)
 	}
-	l.says([]string{"container-create", "--json", file, "--name", "other", "-e", "X=1", "-run", "-format", "{{.name}} {{.status}} {{.environment.X}}"}, "other Running 1\n")
+	l.says([]string{"container-create", "--json", file, "--name", "other", "-e", "X=1", "-run", "-format",
+		"{{.name}} {{.status}} {{.environment.X}}"}, "other Running 1\n")
 	l.refused(1, []string{"container-show", "from2015"}, "Multiple containers exist with same name", "container-list")
 	l.refused(1, []string{"container-create", "--json", filepath.Join(l.TempDir(), "none")}, "no such file")
 	l.refused(2, []string{"container-create", "-m", "lots", image}, "-m", `"lots"`, "512m")
@@ -274,27 +288,30 @@ func (l *commandLine) create() {
 	l.says(append([]string{"container-delete", "made"}, ids...))
 	l.says([]string{"container-delete", "-stop", "other"})
 	// An image that isn't there is the container's error, with a way on.
-	l.refused(1, []string{"container-create", "--name", "bad", "--pull", "never", "magnum-test/none:1"}, "magnum-test/none:1", "container-delete")
+	l.refused(1, []string{"container-create", "--name", "bad", "--pull", "never", "magnum-test/none:1"}, "magnum-test/none:1",
+		"container-delete")
 	l.says([]string{"container-delete", "bad"})
 	// One that no host has room for waits, and can be deleted meanwhile.
-	l.refused(1, []string{"container-run", "-d", "--name", "huge", "-m", "10000g", "-wait", "100ms", image}, "huge is still Creating", "memory")
+	l.refused(1, []string{"container-run", "-d", "--name", "huge", "-m", "10000g", "-wait", "100ms", image}, "huge is still Creating",
+		"memory")
 	l.says([]string{"container-delete", "huge"})
 }
 
 func (l *commandLine) run() {
-	r := l.once(image, "sh", "-c", "echo out; echo err >&2; exit 42")
+	r := l.runForeground(image, "sh", "-c", "echo out; echo err >&2; exit 42")
 	if r.code != 42 || r.stdout != "out\n" || r.stderr != "err\n" {
 		l.Errorf("foreground: %+v", r)
 	}
 	if out := l.says([]string{"container-list", "-q"}); out != "" {
 		l.Errorf("--rm left %s", out)
 	}
-	env := l.once("-e", "A=1", "-e", "HOME", "-w", "/tmp", "-u", "65534", "-h", "inside", image, "sh", "-c", "echo $A $HOME $(pwd) $(id -u) $(hostname)")
+	env := l.runForeground("-e", "A=1", "-e", "HOME", "-w", "/tmp", "-u", "65534", "-h", "inside", image, "sh", "-c",
+		"echo $A $HOME $(pwd) $(id -u) $(hostname)")
 	if want := "1 " + os.Getenv("HOME") + " /tmp 65534 inside\n"; env.code != 0 || env.stdout != want {
 		l.Errorf("the container's surroundings are %+v, want %q", env, want)
 	}
 	// Flags behind IMAGE are the command's.
-	if r := l.once(image, "echo", "-d", "--rm", "-h"); r.stdout != "-d --rm -h\n" {
+	if r := l.runForeground(image, "echo", "-d", "--rm", "-h"); r.stdout != "-d --rm -h\n" {
 		l.Errorf("flags of the command: %+v", r)
 	}
 	// Without --rm it stays, with its exit code.
@@ -306,7 +323,7 @@ func (l *commandLine) run() {
 	}
 	l.says([]string{"container-delete", "ends"})
 
-	id := strings.TrimSpace(l.says([]string{"container-run", "-d", "--name", "back", "-l", "tier=web", image, "sh", "-c", napping}))
+	id := strings.TrimSpace(l.says([]string{"container-run", "-d", "--name", "back", "-l", "tier=web", image, "sh", "-c", sleepScript}))
 	if id != l.field("back", "uuid") || l.field("back", "status") != "Running" {
 		l.Errorf("-d printed %q, and it is %s", id, l.field("back", "status"))
 	}
@@ -323,16 +340,17 @@ func (l *commandLine) run() {
 		l.Errorf("-d -it: %+v", r)
 	}
 	l.says([]string{"container-delete", "-force", "tty"})
-	if r := l.once("-t", image, "sh", "-c", "tty && echo err >&2"); r.stdout != "/dev/pts/0\r\nerr\r\n" {
+	if r := l.runForeground("-t", image, "sh", "-c", "tty && echo err >&2"); r.stdout != "/dev/pts/0\r\nerr\r\n" {
 		l.Errorf("-t: %+v", r)
 	}
 	l.interruptedRun()
 }
 
 func (l *commandLine) limits() {
-	l.nap("limited", "-m", "64m", "--cpu", "0.5", "--restart", "on-failure:2")
+	l.runSleeper("limited", "-m", "64m", "--cpu", "0.5", "--restart", "on-failure:2")
 	info := l.inspect("limited")
-	if r := info.HostConfig; r.Memory != 64<<20 || r.NanoCPUs != 5e8 || r.RestartPolicy != (container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 2}) {
+	if r := info.HostConfig; r.Memory != 64<<20 || r.NanoCPUs != 5e8 ||
+		r.RestartPolicy != (container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 2}) {
 		l.Errorf("the engine has memory %d, cpu %d, %+v", r.Memory, r.NanoCPUs, r.RestartPolicy)
 	}
 	l.says([]string{"host-show", "host-1", "-format", "{{.memory_used}} {{.cpu_used}}"}, "67108864 0.5\n")
@@ -340,7 +358,8 @@ func (l *commandLine) limits() {
 
 func (l *commandLine) ports() {
 	port := freePort(l)
-	l.says([]string{"container-run", "-d", "--name", "web", "-p", port + ":80", "-p", "81", image, "sh", "-c", "mkdir /www; echo welcome >/www/index.html; exec httpd -f -p 80 -h /www"})
+	l.says([]string{"container-run", "-d", "--name", "web", "-p", port + ":80", "-p", "81", image, "sh", "-c",
+		"mkdir /www; echo welcome >/www/index.html; exec httpd -f -p 80 -h /www"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "web") })
 	if got := l.get("http://" + net.JoinHostPort("127.0.0.1", port)); got != "welcome\n" {
 		l.Errorf("the published port answers %q", got)
@@ -351,10 +370,11 @@ func (l *commandLine) ports() {
 	}
 	// Another one of the project reaches it without a published port.
 	address := strings.TrimSpace(l.says([]string{"container-show", "web", "-format", "{{index .addresses 0}}"}))
-	if r := l.once(image, "wget", "-q", "-O", "-", "http://"+address+"/"); r.code != 0 || r.stdout != "welcome\n" {
+	if r := l.runForeground(image, "wget", "-q", "-O", "-", "http://"+address+"/"); r.code != 0 || r.stdout != "welcome\n" {
 		l.Errorf("through the project's network: %+v", r)
 	}
-	l.refused(1, []string{"container-run", "-d", "--name", "late", "-p", port + ":80", "-wait", "100ms", image}, "late is still Creating", "port "+port)
+	l.refused(1, []string{"container-run", "-d", "--name", "late", "-p", port + ":80", "-wait", "100ms", image}, "late is still Creating",
+		"port "+port)
 	l.says([]string{"container-delete", "late"})
 }
 
@@ -378,17 +398,18 @@ func (l *commandLine) get(url string) string {
 func (l *commandLine) volumes() {
 	name := "cycle-" + l.bay.UUID[:8]
 	l.Cleanup(func() { l.engine.removeVolume(name) })
-	if r := l.once("-v", name+":/data", image, "sh", "-c", "echo kept >/data/x"); r.code != 0 {
+	if r := l.runForeground("-v", name+":/data", image, "sh", "-c", "echo kept >/data/x"); r.code != 0 {
 		l.Fatalf("%+v", r)
 	}
-	if r := l.once("-v", name+":/data:ro", image, "sh", "-c", "cat /data/x; echo more >/data/x"); r.code == 0 || r.stdout != "kept\n" || !strings.Contains(r.stderr, "Read-only") {
+	if r := l.runForeground("-v", name+":/data:ro", image, "sh", "-c", "cat /data/x; echo more >/data/x"); r.code == 0 ||
+		r.stdout != "kept\n" || !strings.Contains(r.stderr, "Read-only") {
 		l.Errorf("the volume of a container that is gone: %+v", r)
 	}
 	l.refused(2, []string{"container-run", "-v", "/etc:/data", image}, "-v", "path of the host")
 }
 
 func (l *commandLine) list() {
-	l.nap("one", "-l", "tier=web")
+	l.runSleeper("one", "-l", "tier=web")
 	l.says([]string{"container-create", "--name", "two", "-l", "tier=db", image})
 	l.Cleanup(func() { l.magnum("container-delete", "two") })
 	one, two := l.field("one", "uuid"), l.field("two", "uuid")
@@ -402,17 +423,20 @@ func (l *commandLine) list() {
 	l.says([]string{"container-list", "-wide"}, "| image_id ", "| command ", "| host ", "| ports ", "| created_at ", "| host-1 ", image)
 	for filter, want := range map[string]string{
 		"-name one": one, "-status running": one, "-status Stopped": two, "-label tier=db": two, "-label tier": one + two,
-		"-bay " + l.bay.Name: one + two, "-host host-1": one + two, "-name none": "", "-limit 1": one, "-sort-key name -sort-dir desc": two + one, "-marker " + one: two,
+		"-bay " + l.bay.Name: one + two, "-host host-1": one + two, "-name none": "", "-limit 1": one,
+		"-sort-key name -sort-dir desc": two + one, "-marker " + one: two,
 	} {
 		out := l.says(append([]string{"container-list", "-q"}, strings.Fields(filter)...))
 		if got := strings.ReplaceAll(out, "\n", ""); got != want {
 			l.Errorf("container-list -q %s lists %q, want %q", filter, got, want)
 		}
 	}
-	l.says([]string{"container-list", "-sort-key", "name", "-format", "{{.name}} {{.status}} {{upper .labels.tier}}"}, "one Running WEB\ntwo Stopped DB\n")
+	l.says([]string{"container-list", "-sort-key", "name", "-format", "{{.name}} {{.status}} {{upper .labels.tier}}"},
+		"one Running WEB\ntwo Stopped DB\n")
 	for _, format := range [][]string{{"-json"}, {"-format", "json"}} {
 		var list []structs.ContainerBody
-		if err := json.Unmarshal([]byte(l.says(append([]string{"container-list"}, format...))), &list); err != nil || len(list) != 2 || list[0].Name != "one" {
+		if err := json.Unmarshal([]byte(l.says(append([]string{"container-list"}, format...))), &list); err != nil || len(list) != 2 ||
+			list[0].Name != "one" {
 			l.Errorf("%v: %v, %+v", format, err, list)
 		}
 	}
@@ -422,7 +446,8 @@ func (l *commandLine) list() {
 
 func (l *commandLine) logs() {
 	// Each stream by itself: the engine gives no order between two.
-	l.says([]string{"container-run", "-d", "--name", "talks", image, "sh", "-c", "for i in 1 2 3; do echo out $i; done; echo err >&2; " + napping})
+	l.says([]string{"container-run", "-d", "--name", "talks", image, "sh", "-c",
+		"for i in 1 2 3; do echo out $i; done; echo err >&2; " + sleepScript})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "talks") })
 	l.eventually("the container has said all", patience, func() error {
 		if out := l.says([]string{"container-logs", "talks"}); strings.Count(out, "\n") != 4 {
@@ -438,7 +463,8 @@ func (l *commandLine) logs() {
 			l.Errorf("container-logs %s prints %q, want %q", flags, out, want)
 		}
 	}
-	if out := l.says([]string{"container-logs", "-timestamps", "-stderr", "talks"}); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT[0-9:.]+Z err\n$`).MatchString(out) {
+	if out := l.says([]string{"container-logs", "-timestamps", "-stderr",
+		"talks"}); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT[0-9:.]+Z err\n$`).MatchString(out) {
 		l.Errorf("-timestamps: %q", out)
 	}
 	// -follow goes on to the end.
@@ -458,12 +484,13 @@ func (l *commandLine) logs() {
 }
 
 func (l *commandLine) execute() {
-	l.nap("host", "-e", "A=1")
+	l.runSleeper("host", "-e", "A=1")
 	r := l.magnum("container-execute", "host", "-command", "sh -c 'echo out; echo err >&2; exit 5'")
 	if r.code != 5 || r.stdout != "out\n" || r.stderr != "err\n" {
 		l.Errorf("%+v", r)
 	}
-	if out := l.says([]string{"container-execute", "-e", "B=2", "-u", "65534", "-w", "/tmp", "host", "sh", "-c", "echo $A $B $(id -u) $(pwd)"}); out != "1 2 65534 /tmp\n" {
+	if out := l.says([]string{"container-execute", "-e", "B=2", "-u", "65534", "-w", "/tmp", "host", "sh", "-c",
+		"echo $A $B $(id -u) $(pwd)"}); out != "1 2 65534 /tmp\n" {
 		l.Errorf("it ran in %q", out)
 	}
 	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-execute", "-i", "host", "sh", "-c", "cat; echo err >&2; exit 6")
@@ -471,7 +498,8 @@ func (l *commandLine) execute() {
 		l.Errorf("-i: %+v", r)
 	}
 	// What the engine says of a program that can't be executed is output, as docker's is.
-	if r := l.magnum("container-execute", "host", "nosuchprogram"); r.code != 126 && r.code != 127 || !strings.Contains(r.stdout+r.stderr, "nosuchprogram") {
+	if r := l.magnum("container-execute", "host", "nosuchprogram"); r.code != 126 && r.code != 127 ||
+		!strings.Contains(r.stdout+r.stderr, "nosuchprogram") {
 		l.Errorf("no such program: %+v", r)
 	}
 	l.refused(2, []string{"container-execute", "host"}, "COMMAND is missing")
@@ -480,7 +508,7 @@ func (l *commandLine) execute() {
 }
 
 func (l *commandLine) actions() {
-	l.nap("acts")
+	l.runSleeper("acts")
 	status := func(want string) {
 		l.Helper()
 		if got := l.field("acts", "status"); got != want {
@@ -519,7 +547,8 @@ func (l *commandLine) actions() {
 
 func (l *commandLine) refusals() {
 	nowhere := "127.0.0.1:" + freePort(l)
-	l.refused(1, []string{"container-list", "-addr", nowhere}, "ERROR: no server reachable at http://"+nowhere, "connection refused", `"magnum agent -dev"`, "MAGNUM_ADDR")
+	l.refused(1, []string{"container-list", "-addr", nowhere}, "ERROR: no server reachable at http://"+nowhere, "connection refused",
+		`"magnum agent -dev"`, "MAGNUM_ADDR")
 	l.refused(1, []string{"container-stop", "-addr", nowhere, "c1"}, "no server reachable", `"magnum agent -dev"`)
 	l.refused(2, []string{"container-list", "-addr", "a b"}, "-addr")
 	l.refused(2, []string{"container-list", "-fromat", "json"}, "there is no flag -fromat; did you mean -format?", "Usage:")
@@ -530,7 +559,7 @@ func (l *commandLine) refusals() {
 }
 
 func (l *commandLine) noBay() {
-	l.nap("lost")
+	l.runSleeper("lost")
 	l.says([]string{"bay-delete", l.bay.Name})
 	if out := l.says([]string{"bay-list", "-q"}) + l.says([]string{"container-list", "-q"}); out != "" {
 		l.Errorf("after bay-delete there is %q", out)
@@ -540,7 +569,7 @@ func (l *commandLine) noBay() {
 		l.Error(err)
 	}
 	l.says([]string{"bay-create", "-name", "again", "-format", "{{.name}} {{.status}}"}, "again CREATE_COMPLETE\n")
-	if r := l.once(image, "echo", "again"); r.stdout != "again\n" {
+	if r := l.runForeground(image, "echo", "again"); r.stdout != "again\n" {
 		l.Errorf("in a bay made anew: %+v", r)
 	}
 }

@@ -143,11 +143,11 @@ func TestDiskFull(t *testing.T) {
 		return nil
 	}
 	a.eventually("writes are refused with 507", patience, full)
-	a.allThere(ids)
+	a.expectListed(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 	a.eventually("writes are refused with 507 after the restart", patience, full)
 	empty()
 	a.eventually("writes are taken again", patience, func() error {
@@ -157,7 +157,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		return err
 	})
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
 // TestDiskFullOnOneOfThree: the leader whose disk is full makes room for another;
@@ -179,13 +179,13 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	first := c.awaitLeader()
 	empty := []func(){fillDisk(t, dirs[first.name])}
 	c.awaitAnother(first)
-	c.everywhere("one disk is full")
+	c.writeThroughEach("one disk is full")
 	first.kill()
 	first.start()
 	c.awaitAll()
-	c.everywhere("the server with the full disk has started again")
+	c.writeThroughEach("the server with the full disk has started again")
 
-	for _, n := range c.but(first) {
+	for _, n := range c.except(first) {
 		empty = append(empty, fillDisk(t, dirs[n.name]))
 	}
 	tries := 0 // one may be in time
@@ -217,7 +217,7 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		return nil
 	})
 	l.check()
-	c.everywhere("there is room again")
+	c.writeThroughEach("there is room again")
 }
 
 // fillUp takes all that is left of a disk; empty gives it back.
@@ -279,7 +279,7 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	}
 	empty := []func(){fillUp(t, dirs[first.name])}
 	goesOn("while the disk of one server is full")
-	for _, n := range c.but(first) {
+	for _, n := range c.except(first) {
 		n.kill()
 		n.start()
 		goesOn("after another server was killed")
@@ -290,7 +290,7 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	}
 	goesOn("once there is room again")
 	l.check()
-	c.everywhere("there is room again")
+	c.writeThroughEach("there is room again")
 }
 
 // breakDisk has system calls of a running process fail as those on a disk that
@@ -303,7 +303,8 @@ func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":error=EIO", "-p", strconv.Itoa(p.cmd.Process.Pid))
+	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":error=EIO", "-p",
+		strconv.Itoa(p.cmd.Process.Pid))
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -358,7 +359,9 @@ func TestSyncFails(t *testing.T) {
 	}
 	heal()
 	text := tail(a.server.log, 3)
-	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") || !strings.Contains(text, "input/output error") {
+	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 ||
+		!strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") ||
+		!strings.Contains(text, "input/output error") {
 		t.Errorf("exit code %d and\n%s", code, text)
 	}
 	if len(ids) != acknowledged {
@@ -366,14 +369,14 @@ func TestSyncFails(t *testing.T) {
 	}
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "the disk failed before this start") {
 		t.Errorf("the next start does not warn (%v)", err)
 	}
 	if err := a.tryWrite(&ids); err != nil {
 		t.Errorf("a write on the sound disk: %v", err)
 	}
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
 // TestLogCantBeWrittenForAWhile: neither entries nor terms can be written. No
@@ -394,11 +397,11 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	}
 	heal()
 	a.eventually("writes are taken again", patience, func() error { return a.tryWrite(&ids) })
-	a.allThere(ids)
+	a.expectListed(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
 // TestLongDamagedFiles cuts and flips the server's files at many places, snapshots
@@ -460,7 +463,7 @@ func TestLongDamagedFiles(t *testing.T) {
 		started, code := a.startsOrEnds()
 		if started {
 			whole++
-			a.allThere(ids)
+			a.expectListed(ids)
 			if t.Failed() {
 				t.Fatalf("%s: the server started with fewer than %d containers", what, len(ids))
 			}
@@ -514,7 +517,8 @@ func TestLongDamagedFiles(t *testing.T) {
 	for _, gone := range [][]string{
 		{"raft/raft.db"}, {"raft/snapshots"}, {"raft/raft.db", "raft/stored"},
 		{"raft/raft.db", "raft/snapshots"}, {"raft/raft.db", "raft/snapshots", "raft/stored"}, {"raft"},
-		{"member.json"}, {"member.json", "raft/raft.db"}, {"member.json", "raft/raft.db", "raft/stored"}, {"member.json", "raft/raft.db", "raft/snapshots"},
+		{"member.json"}, {"member.json", "raft/raft.db"}, {"member.json", "raft/raft.db", "raft/stored"},
+		{"member.json", "raft/raft.db", "raft/snapshots"},
 	} {
 		var paths []string
 		for _, g := range gone {

@@ -135,25 +135,27 @@ func TestEngineGoesAway(t *testing.T) {
 				}
 			}
 			// What is asked for meanwhile.
-			late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+			late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript),
+				api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.client.Containers().Action(c.ctx(), leaving.UUID, api.Stop, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+			if _, err := c.client.Containers().Action(c.ctx(), leaving.UUID, api.Stop,
+				api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 				t.Fatal(err)
 			}
 			own.start()
 
 			c.awaitStarted(always.UUID, 1, began[always.UUID])
 			b := c.await(no.UUID, structs.ContainerStopped)
-			c.reason(b, "process")
+			c.checkReason(b, "process")
 			if b.ExitCode == nil {
 				t.Error("no exit code is told of what the engine took with it")
 			}
 			c.await(late.UUID, structs.ContainerRunning)
 			c.await(leaving.UUID, structs.ContainerStopped)
 			c.await(resting.UUID, structs.ContainerStopped)
-			c.settled()
+			c.awaitDesired()
 			if now := c.engine.started(c.hostID())[no.UUID]; now != began[no.UUID] {
 				t.Errorf("what is not to be restarted began at %s, and now at %s", began[no.UUID], now)
 			}

@@ -26,7 +26,7 @@ func TestLongEngineHangs(t *testing.T) {
 	c.engine = engineAt(t, docker.WithHost(own.host))
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]
-	steady, stopping := c.run("steady", napping), c.run("stopping", napping)
+	steady, stopping := c.run("steady", sleepScript), c.run("stopping", sleepScript)
 	began := c.engine.started(agent.hostID())
 
 	own.signal(syscall.SIGSTOP)
@@ -48,7 +48,8 @@ func TestLongEngineHangs(t *testing.T) {
 	if r := c.magnum("image-list"); !strings.Contains(r.stderr, "Host host-1 is left out: the Docker engine does not answer") {
 		t.Errorf("image-list says %q, %q", r.stdout, r.stderr)
 	}
-	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript),
+		api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,8 @@ func TestLongEngineHangs(t *testing.T) {
 		}
 		return nil
 	})
-	if b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{}); err != nil || b.Status != structs.ContainerRunning {
+	if b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{}); err != nil ||
+		b.Status != structs.ContainerRunning {
 		t.Errorf("what nobody has touched is %+v, %v", b, err)
 	}
 
@@ -97,7 +99,7 @@ func TestLongEngineHangs(t *testing.T) {
 		}
 		return nil
 	})
-	if err := c.engine.noDoubles(agent.hostID()); err != nil {
+	if err := c.engine.noDuplicates(agent.hostID()); err != nil {
 		t.Error(err)
 	}
 }

@@ -55,7 +55,8 @@ type seen struct {
 func (e *engine) list(hostID string) ([]seen, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	list, err := e.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+hostID))})
+	list, err := e.ContainerList(ctx, container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+hostID))})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func (e *engine) started(hostID string) map[string]string {
 
 // noDoubles checks I4: at most one Docker container for a container and epoch,
 // and at most one that runs for a container.
-func (e *engine) noDoubles(hostID string) error {
+func (e *engine) noDuplicates(hostID string) error {
 	list, err := e.list(hostID)
 	if err != nil {
 		return err
@@ -138,13 +139,14 @@ func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) er
 			return fmt.Errorf("I5: %s is %s, and the engine has it %q", b.Name, b.Status, s.state)
 		}
 	}
-	return e.noDoubles(hostID)
+	return e.noDuplicates(hostID)
 }
 
 // removeVolume removes the clusters' volumes of a name that nobody mounts, at the end
 // of a test.
 func (e *engine) removeVolume(name string) {
-	list, err := e.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.volume="+name))})
+	list, err := e.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label",
+		"magnum.volume="+name))})
 	if err != nil {
 		e.Error(err)
 	}

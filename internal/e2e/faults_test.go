@@ -51,7 +51,7 @@ func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan stru
 					return
 				default:
 				}
-				r := c.request(fmt.Sprintf("load-%d-%d-%d", cycle, w, i), napping)
+				r := c.request(fmt.Sprintf("load-%d-%d-%d", cycle, w, i), sleepScript)
 				if !run {
 					r.Constraints = map[string]string{"no": "such host"} // never placed
 				}
@@ -71,7 +71,7 @@ func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan stru
 }
 
 // allThere checks I1: every acknowledged container is in the list.
-func (c *cluster) allThere(ids []string) {
+func (c *cluster) expectListed(ids []string) {
 	c.Helper()
 	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
 	if err != nil {
@@ -155,7 +155,7 @@ func TestLongKillServerUnderCreates(t *testing.T) {
 		wg.Wait()
 		ids := made.all()
 		total += len(ids)
-		c.allThere(ids)
+		c.expectListed(ids)
 	}
 	c.acknowledged(total)
 	// A clean restart and a full replay come to the same state. The agent is away, as
@@ -187,7 +187,7 @@ type counted struct {
 // newCounted runs a container that writes a line for each of its starts.
 func (c *cluster) newCounted(name string) *counted {
 	c.Helper()
-	r := c.request(name, "echo start >> /starts/log; "+napping)
+	r := c.request(name, "echo start >> /starts/log; "+sleepScript)
 	r.Volumes = []structs.Mount{{Name: name, Target: "/starts"}}
 	return &counted{c.create(r, structs.ContainerRunning), 1}
 }
@@ -217,7 +217,7 @@ func (k *counted) check(c *cluster) {
 func TestLongKillAgentUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	var rebooted []*counted
 	for i := range 3 {
 		rebooted = append(rebooted, c.newCounted(fmt.Sprintf("counted-%s-%d", c.bay.UUID[:8], i)))
@@ -232,7 +232,8 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 			if cycle%2 == 1 {
 				action = api.Stop
 			}
-			if _, err := c.client.Containers().Action(c.ctx(), k.UUID, action, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+			if _, err := c.client.Containers().Action(c.ctx(), k.UUID, action,
+				api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 				t.Fatal(err)
 			}
 			if action == api.Reboot {
@@ -241,7 +242,7 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 		}
 		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
 		c.agent.kill()
-		if err := c.engine.noDoubles(c.hostID()); err != nil {
+		if err := c.engine.noDuplicates(c.hostID()); err != nil {
 			t.Error(err)
 		}
 		c.agent.start()
@@ -250,13 +251,14 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 		wg.Wait()
 		for _, k := range rebooted {
 			if cycle%2 == 1 {
-				if _, err := c.client.Containers().Action(c.ctx(), k.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
+				if _, err := c.client.Containers().Action(c.ctx(), k.UUID, api.Start,
+					api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
 					t.Fatal(err)
 				}
 				k.starts++
 			}
 		}
-		c.settled()
+		c.awaitDesired()
 		for _, k := range rebooted {
 			k.check(c)
 		}
@@ -273,7 +275,7 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 func TestLongKillServerAndAgent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	total := 0
 	for cycle := range cycles(t) {
@@ -292,8 +294,8 @@ func TestLongKillServerAndAgent(t *testing.T) {
 		c.awaitServer()
 		close(stop)
 		wg.Wait()
-		c.allThere(made.all())
-		c.settled()
+		c.expectListed(made.all())
+		c.awaitDesired()
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
@@ -308,7 +310,7 @@ func TestLongKillServerAndAgent(t *testing.T) {
 func TestLongServerIsPaused(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	made := &acked{ids: map[string]bool{bystander.UUID: true}}
 	for cycle := range cycles(t) {
@@ -317,7 +319,8 @@ func TestLongServerIsPaused(t *testing.T) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			body, _, err := c.client.Containers().Create(ctx, c.request(fmt.Sprintf("late-%d", cycle), napping), api.CreateOptions{Run: true})
+			body, _, err := c.client.Containers().Create(ctx, c.request(fmt.Sprintf("late-%d", cycle), sleepScript),
+				api.CreateOptions{Run: true})
 			if err == nil {
 				made.add(body.UUID)
 			}
@@ -338,12 +341,12 @@ func TestLongServerIsPaused(t *testing.T) {
 				t.Errorf("host %s is %s: it was the server that stood still", h.Name, h.State)
 			}
 		}
-		c.settled()
+		c.awaitDesired()
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
 	}
-	c.allThere(made.all())
+	c.expectListed(made.all())
 }
 
 // TestLostHostComesBack: containers of a silent host are Unknown, and what they
@@ -352,7 +355,7 @@ func TestLongServerIsPaused(t *testing.T) {
 func TestLostHostComesBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	kept, forgotten := c.run("kept", napping), c.run("forgotten", napping)
+	kept, forgotten := c.run("kept", sleepScript), c.run("forgotten", sleepScript)
 	began := c.engine.started(c.hostID())[kept.UUID]
 	c.agent.signal(syscall.SIGSTOP)
 	lost := c.await(kept.UUID, structs.ContainerUnknown)
@@ -362,7 +365,7 @@ func TestLostHostComesBack(t *testing.T) {
 	if _, err := c.client.Containers().Delete(c.ctx(), forgotten.UUID, api.DeleteOptions{Force: true}); err != nil {
 		t.Error(err)
 	}
-	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true})
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript), api.CreateOptions{Run: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +375,7 @@ func TestLostHostComesBack(t *testing.T) {
 	c.agent.signal(syscall.SIGCONT)
 	c.await(kept.UUID, structs.ContainerRunning)
 	c.await(late.UUID, structs.ContainerRunning)
-	all := c.settled()
+	all := c.awaitDesired()
 	if len(all) != 2 {
 		t.Errorf("%d containers are left, want 2", len(all))
 	}

@@ -26,8 +26,8 @@ import (
 // image is the busybox that `make test` has made.
 const image = "magnum-test/busybox:latest"
 
-// napping is a command that runs until it is told to end, and ends at once.
-const napping = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
+// sleepScript is a command that runs until it is told to end, and ends at once.
+const sleepScript = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 
 // patience is how long a test waits for what must come, but is promised at no
 // speed: the machine may be busy with other things.
@@ -81,7 +81,7 @@ func (p *process) away() []span {
 }
 
 // leaves and returns note what away tells.
-func (p *process) leaves() {
+func (p *process) noteAway() {
 	p.awayMu.Lock()
 	defer p.awayMu.Unlock()
 	if n := len(p.gone); n == 0 || !p.gone[n-1].to.IsZero() {
@@ -89,7 +89,7 @@ func (p *process) leaves() {
 	}
 }
 
-func (p *process) returns() {
+func (p *process) noteBack() {
 	p.awayMu.Lock()
 	defer p.awayMu.Unlock()
 	if n := len(p.gone); n > 0 && p.gone[n-1].to.IsZero() {
@@ -119,7 +119,7 @@ func (p *process) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}
-	p.returns()
+	p.noteBack()
 	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	go func() {
@@ -132,13 +132,13 @@ func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
 	switch s {
 	case syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGKILL:
-		p.leaves()
+		p.noteAway()
 	}
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Errorf("signal %v to %s: %v", s, p.name, err)
 	}
 	if s == syscall.SIGCONT {
-		p.returns()
+		p.noteBack()
 	}
 }
 
@@ -230,7 +230,8 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: e}
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug")
+	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t),
+		"-gossip-port", "-1", "-log-level", "debug")
 	c.server.start()
 	client, err := api.New(api.Config{Address: c.addr})
 	if err != nil {
@@ -242,7 +243,8 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 		return err
 	})
 	// The engine is others', too: no test takes images from them.
-	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
+	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"),
+		"-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
 	c.agent.start()
 	t.Cleanup(c.cleanup)
 	count := 1
@@ -262,17 +264,17 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 }
 
 // part is a test that shares its cluster with others.
-type part struct {
+type sharedTest struct {
 	name string
 	test func(*testing.T, *cluster)
 }
 
 // share starts one cluster for some tests, which come one after the other. What a
 // test has left is deleted before the next one begins.
-func share(t *testing.T, parts ...part) {
+func shareCluster(t *testing.T, tests ...sharedTest) {
 	t.Helper()
 	c := newCluster(t)
-	for _, p := range parts {
+	for _, p := range tests {
 		t.Run(p.name, func(t *testing.T) {
 			own := *c
 			own.TB = t
@@ -414,7 +416,7 @@ func (c *cluster) awaitGone(id string) {
 
 // settled waits until what runs is what is wanted: I5. It returns the
 // containers by UUID.
-func (c *cluster) settled() map[string]structs.ContainerBody {
+func (c *cluster) awaitDesired() map[string]structs.ContainerBody {
 	c.Helper()
 	all := make(map[string]structs.ContainerBody)
 	c.eventually("what runs is what is wanted", 2*patience, func() error {

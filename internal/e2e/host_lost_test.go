@@ -48,7 +48,8 @@ func (c *cluster) addHost() *secondHost {
 	if err != nil {
 		c.Fatal(err)
 	}
-	h.agent = c.process("agent-2", "agent", "-server", link.URL, "-gossip=false", "-data-dir", h.dir, "-name", "host-2", "-log-level", "debug",
+	h.agent = c.process("agent-2", "agent", "-server", link.URL, "-gossip=false", "-data-dir", h.dir, "-name", "host-2", "-log-level",
+		"debug",
 		"-docker-host", own.host, "-join-token", strings.TrimSpace(string(token)))
 	h.agent.start()
 	c.Cleanup(func() {
@@ -223,7 +224,7 @@ func TestHostIsLost(t *testing.T) {
 			t.Errorf("%s is %s on %s, epoch %d", b.Name, b.Status, deref(b.Host), b.Epoch)
 		}
 	}
-	c.reason(c.status(one), "magnum host-fence host-2")
+	c.checkReason(c.status(one), "magnum host-fence host-2")
 	if r := c.magnum("host-fence", "host-1"); r.code == 0 || !strings.Contains(r.stderr, "is ready") {
 		t.Errorf("a ready host was fenced: %+v", r)
 	}
@@ -235,7 +236,7 @@ func TestHostIsLost(t *testing.T) {
 	c.only(h.engine, h.hostID(), no)
 	c.only(c.engine, c.hostID(), always, one)
 	c.await(no, structs.ContainerStopped) // its engine has ended under it
-	if err := c.engine.noDoubles(c.hostID()); err != nil {
+	if err := c.engine.noDuplicates(c.hostID()); err != nil {
 		t.Error(err)
 	}
 	for _, id := range []string{always, one} {

@@ -55,8 +55,10 @@ func TestHostileGossip(t *testing.T) {
 		name, port, gossip := fmt.Sprintf("s%d", i+1), freePort(t), freePort(t)
 		f := tlsconftest.Server(t, ca, name)
 		s := server{addr: "127.0.0.1:" + port, gossip: "127.0.0.1:" + gossip}
-		s.process = c.process(name, "server", "-name", name, "-data-dir", filepath.Join(c.dir, name), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", gossip,
-			"-bootstrap-expect", "3", "-join-token", testJoinToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert", f.Cert, "-tls-key", f.Key, "-log-level", "debug")
+		s.process = c.process(name, "server", "-name", name, "-data-dir", filepath.Join(c.dir, name), "-http-port", port, "-raft-port",
+			freePort(t), "-gossip-port", gossip,
+			"-bootstrap-expect", "3", "-join-token", testJoinToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert",
+			f.Cert, "-tls-key", f.Key, "-log-level", "debug")
 		servers, addrs, join = append(servers, s), append(addrs, s.addr), append(join, s.gossip)
 	}
 	for _, s := range servers {
@@ -77,7 +79,8 @@ func TestHostileGossip(t *testing.T) {
 		admin = strings.TrimSpace(r.stdout)
 		return nil
 	})
-	c.agent = c.process("agent", "agent", "-server", addrs[0], "-join", strings.Join(join, ","), "-gossip-port", "-1", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1",
+	c.agent = c.process("agent", "agent", "-server", addrs[0], "-join", strings.Join(join, ","), "-gossip-port", "-1", "-data-dir",
+		filepath.Join(c.dir, "data"), "-name", "host-1",
 		"-encrypt", text, "-tls-ca", ca.CAFile(), "-join-token", testJoinToken, "-log-level", "debug", "-image-gc-high", "0")
 	c.agent.start()
 	as(addrs[0], "bay-create", "-name", "b", "-wait", "1m").must(t)
@@ -115,11 +118,15 @@ func TestHostileGossip(t *testing.T) {
 	clusterID := members[0].ClusterID
 	all := []*hostile{
 		newHostile(t, "the leader in clear", gossip.Node{ID: leader.UUID, ClusterID: clusterID, RaftAddr: leader.RaftAddr}, key, join, nil),
-		newHostile(t, "the leader with an agent's certificate", gossip.Node{ID: leader.UUID, ClusterID: clusterID, RaftAddr: leader.RaftAddr}, key, join, &cert),
-		newHostile(t, "a fourth server in clear", gossip.Node{ID: structs.NewID(), ClusterID: clusterID, RaftAddr: "127.0.0.1:9"}, key, join, nil),
+		newHostile(t, "the leader with an agent's certificate", gossip.Node{ID: leader.UUID, ClusterID: clusterID,
+			RaftAddr: leader.RaftAddr}, key, join, &cert),
+		newHostile(t, "a fourth server in clear", gossip.Node{ID: structs.NewID(), ClusterID: clusterID, RaftAddr: "127.0.0.1:9"}, key,
+			join, nil),
 		newHostile(t, "a new server in clear", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"}, key, join, nil),
-		newHostile(t, "a new server with an agent's certificate", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"}, key, join, &cert),
-		newHostile(t, "a new server at the leader's Raft address", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: leader.RaftAddr}, key, join, &cert),
+		newHostile(t, "a new server with an agent's certificate", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"},
+			key, join, &cert),
+		newHostile(t, "a new server at the leader's Raft address",
+			gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: leader.RaftAddr}, key, join, &cert),
 	}
 	c.eventually("the leader has asked the new ones who they are, more than once", time.Minute, func() error {
 		for _, h := range all[4:] {
@@ -142,12 +149,14 @@ func TestHostileGossip(t *testing.T) {
 	var following sync.WaitGroup
 	for _, s := range servers {
 		name := "through-" + s.name
-		as(s.addr, "container-run", "-d", "-name", name, image, "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done").must(t)
+		as(s.addr, "container-run", "-d", "-name", name, image, "sh", "-c",
+			"for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done").must(t)
 	}
 	for i := range servers {
 		asked := servers[(i+1)%3]
 		following.Go(func() {
-			if r := as(asked.addr, "container-logs", "-follow", "through-"+servers[i].name); r.code != 0 || !strings.Contains(r.stdout, "line 1\n") || !strings.Contains(r.stdout, "line 8\n") {
+			if r := as(asked.addr, "container-logs", "-follow", "through-"+servers[i].name); r.code != 0 ||
+				!strings.Contains(r.stdout, "line 1\n") || !strings.Contains(r.stdout, "line 8\n") {
 				t.Errorf("logs through %s: exit code %d, %q, %q", asked.name, r.code, r.stdout, r.stderr)
 			}
 		})

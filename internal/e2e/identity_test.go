@@ -24,7 +24,7 @@ func TestAgentIdentity(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1)
 	first := c.agents[0]
-	steady := c.run("steady", napping)
+	steady := c.run("steady", sleepScript)
 	began := c.engine.started(first.hostID())
 	untouched := func(when string) {
 		t.Helper()
@@ -71,7 +71,8 @@ func TestAgentIdentity(t *testing.T) {
 	c.awaitLog(first.process, "this one is let in again when it is started anew", 0)
 	c.eventually("a server's log names the host", time.Minute, func() error {
 		for _, n := range c.servers {
-			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b), "an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
+			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b),
+				"an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
 				return nil
 			}
 		}
@@ -84,7 +85,7 @@ func TestAgentIdentity(t *testing.T) {
 		return nil
 	})
 	// The twin works, and the host is what it was.
-	c.run("by-the-twin", napping)
+	c.run("by-the-twin", sleepScript)
 	began = c.engine.started(first.hostID())
 	said := twin.logged()
 	time.Sleep(6 * time.Second) // longer than the first one's pause between two tries
@@ -104,7 +105,7 @@ func TestAgentIdentity(t *testing.T) {
 		}
 		return err
 	})
-	c.run("after-the-twin", napping)
+	c.run("after-the-twin", sleepScript)
 	began = c.engine.started(first.hostID())
 
 	// Killed in the middle of a poll and started again: the poll that it has left
@@ -133,7 +134,7 @@ func TestAgentIdentity(t *testing.T) {
 	first.start()
 	c.awaitLog(first.process, "registered", said)
 	untouched("without a join token")
-	if err := c.engine.noDoubles(first.hostID()); err != nil {
+	if err := c.engine.noDuplicates(first.hostID()); err != nil {
 		t.Error(err)
 	}
 }
@@ -167,7 +168,8 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	t.Cleanup(second.end) // before its engine
 	token := slices.Index(second.args, "-join-token")
 	bare := slices.Delete(slices.Clone(second.args), token, token+2)
-	if r := magnum(t, nil, "", bare...); r.code != 1 || !strings.Contains(r.stderr, first.hostID()) || !strings.Contains(r.stderr, "host-fence "+first.hostID()) {
+	if r := magnum(t, nil, "", bare...); r.code != 1 || !strings.Contains(r.stderr, first.hostID()) ||
+		!strings.Contains(r.stderr, "host-fence "+first.hostID()) {
 		t.Errorf("without a token the agent ends with %+v", r)
 	}
 	second.start()
@@ -217,7 +219,7 @@ func TestLostHostIdentity(t *testing.T) {
 	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
-	steady := c.run("steady", napping)
+	steady := c.run("steady", sleepScript)
 	began := c.engine.started(id)
 	first.kill()
 	ends := func(when string, words ...string) {

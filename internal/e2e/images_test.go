@@ -76,7 +76,8 @@ func (l *commandLine) loads() {
 	if err != nil {
 		l.Fatal(err)
 	}
-	if out := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, string(piped), "image-load", "-json").must(l); !strings.Contains(out, `"images":["e2e/piped:1"]`) {
+	if out := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, string(piped), "image-load", "-json").must(l); !strings.Contains(out,
+		`"images":["e2e/piped:1"]`) {
 		l.Errorf("a load from standard input says %s", out)
 	}
 	have := l.images()
@@ -87,7 +88,8 @@ func (l *commandLine) loads() {
 		l.Errorf("images are %v", have)
 	}
 	broken := filepath.Join(l.dir, "broken.tar")
-	for what, content := range map[string][]byte{"half": piped[:len(piped)/2], "garbage": []byte(strings.Repeat("no archive ", 10_000)), "empty": nil} {
+	for what, content := range map[string][]byte{"half": piped[:len(piped)/2], "garbage": []byte(strings.Repeat("no archive ", 10_000)),
+		"empty": nil} {
 		if err := os.WriteFile(broken, content, 0o600); err != nil {
 			l.Fatal(err)
 		}
@@ -105,8 +107,10 @@ func (l *commandLine) loads() {
 
 func (l *commandLine) pulls() {
 	const none = "127.0.0.1:1/none:1" // nobody listens there
-	l.refused(1, []string{"image-pull", none}, "host-1: pulling "+none, "Pull on host host-1 failed: image "+none+" can't be pulled", "check the name")
-	l.refused(2, []string{"image-pull", "-host", "host-1", "-registry-username", "joe", "-registry-password-stdin", none}, "password", "empty")
+	l.refused(1, []string{"image-pull", none}, "host-1: pulling "+none, "Pull on host host-1 failed: image "+none+" can't be pulled",
+		"check the name")
+	l.refused(2, []string{"image-pull", "-host", "host-1", "-registry-username", "joe", "-registry-password-stdin", none}, "password",
+		"empty")
 	l.refused(1, []string{"image-pull", "a b"}, "white space")
 	l.refused(1, []string{"image-pull", "-bay", "none", none}, "Bay none could not be found")
 	l.refused(1, []string{"image-pull", "-host", "none", none}, "Host none could not be found")
@@ -118,7 +122,7 @@ func (l *commandLine) pulls() {
 // prunes checks that images in use stay, also those of stopped containers, and
 // that containers find their image again.
 func (l *commandLine) prunes() {
-	l.nap("naps")
+	l.runSleeper("naps")
 	l.says([]string{"container-create", "--name", "idle", "e2e/piped:1"})
 	l.await(l.field("idle", "uuid"), structs.ContainerStopped)
 	have := l.images()
@@ -141,7 +145,8 @@ func (l *commandLine) prunes() {
 }
 
 func (l *commandLine) named() {
-	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c", "echo kept > /data/a; " + napping})
+	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c",
+		"echo kept > /data/a; " + sleepScript})
 	l.says([]string{"volume-list"}, "data", "host-1", "writes")
 	l.says([]string{"container-rename", "writes", "renamed"})
 	l.says([]string{"volume-list", "-name", "data", "-format", "{{.name}} {{join .used_by \",\"}}"}, "data renamed\n")
@@ -158,7 +163,7 @@ func (l *commandLine) named() {
 		l.Errorf("volumes are %s", out)
 	}
 	// The next one of the name is empty.
-	if r := l.once("-v", "data:/data", image, "cat", "/data/a"); r.code == 0 {
+	if r := l.runForeground("-v", "data:/data", image, "cat", "/data/a"); r.code == 0 {
 		l.Errorf("a deleted volume has come back with %q", r.stdout)
 	}
 	l.says([]string{"volume-delete", "-host", "host-1", "data"})

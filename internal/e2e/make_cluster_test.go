@@ -60,7 +60,7 @@ func TestMakeCluster(t *testing.T) {
 	}
 	first := pids()
 	env := []string{fmt.Sprintf("MAGNUM_ADDR=10.213.%d.12", number)}
-	magnum(t, env, "", "container-run", "-d", "--name", "napping", "--restart", "always", "busybox", "sh", "-c", napping).must(t)
+	magnum(t, env, "", "container-run", "-d", "--name", "sleepScript", "--restart", "always", "busybox", "sh", "-c", sleepScript).must(t)
 	must("cluster")
 	if again := pids(); fmt.Sprint(again) != fmt.Sprint(first) {
 		t.Errorf("run again, it has made %v of %v", again, first)
@@ -76,7 +76,7 @@ func TestMakeCluster(t *testing.T) {
 	}
 	// In which epoch is not the point here: where the machine is so busy that this
 	// took ten seconds, its host was lost.
-	if out := magnum(t, env, "", "container-show", "-format", "{{.status}}", "napping").must(t); strings.TrimSpace(out) != "Running" {
+	if out := magnum(t, env, "", "container-show", "-format", "{{.status}}", "sleepScript").must(t); strings.TrimSpace(out) != "Running" {
 		t.Errorf("the container is %s", out)
 	}
 
@@ -91,7 +91,8 @@ func TestMakeCluster(t *testing.T) {
 		"MAGNUM_CLUSTER_NAME=" + name + "x": "are in use",
 	} {
 		cmd := exec.Command(filepath.Join("..", "..", "scripts", "cluster"))
-		cmd.Env = append(os.Environ(), "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+other, fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number), "MAGNUM_CLUSTER_NAME="+name, env)
+		cmd.Env = append(os.Environ(), "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+other,
+			fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number), "MAGNUM_CLUSTER_NAME="+name, env)
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", env, err, out)
 		}
@@ -99,7 +100,7 @@ func TestMakeCluster(t *testing.T) {
 
 	must("cluster-down")
 	after := must("cluster")
-	if out := magnum(t, env, "", "container-show", "-format", "{{.name}}", "napping").must(t); strings.TrimSpace(out) != "napping" {
+	if out := magnum(t, env, "", "container-show", "-format", "{{.name}}", "sleepScript").must(t); strings.TrimSpace(out) != "sleepScript" {
 		t.Errorf("after a pause the cluster says %s\n%s", out, after)
 	}
 	last := pids()

@@ -22,14 +22,15 @@ func TestLongMemoryOfAnAgent(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range 20 {
 		wait.Go(func() {
-			if _, _, err := c.client.Containers().Create(c.ctx(), c.request(fmt.Sprintf("napper-%d", i), napping), api.CreateOptions{Run: true}); err != nil {
+			if _, _, err := c.client.Containers().Create(c.ctx(), c.request(fmt.Sprintf("napper-%d", i), sleepScript),
+				api.CreateOptions{Run: true}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wait.Wait()
 	running := 0
-	for _, b := range c.settled() {
+	for _, b := range c.awaitDesired() {
 		if b.Status == structs.ContainerRunning {
 			running++
 		}

@@ -73,7 +73,8 @@ func (n *network) onWire(name string, rules ...string) netFault {
 // filter puts rules into a table of their own.
 func (n *network) filter(space, family, hook string, priority int, rules []string) (undo func(), err error) {
 	table := fmt.Sprintf("%s fault%d", family, n.faults.Add(1))
-	script := fmt.Sprintf("table %s {\nchain rules {\ntype filter hook %s priority %d;\n%s\n}\n}\n", table, hook, priority, strings.Join(rules, "\n"))
+	script := fmt.Sprintf("table %s {\nchain rules {\ntype filter hook %s priority %d;\n%s\n}\n}\n", table, hook, priority,
+		strings.Join(rules, "\n"))
 	if _, err := n.nft(space, script); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,8 @@ func (n *network) deafen(to *netHost, from ...*netHost) netFault {
 // from this machine.
 func (n *network) isolate(h *netHost) netFault {
 	return n.onWire(h.name+" is cut from all others",
-		fmt.Sprintf("ip saddr %s ip daddr != %s counter drop", h.ip, n.gateway), fmt.Sprintf("ip daddr %s ip saddr != %s counter drop", h.ip, n.gateway))
+		fmt.Sprintf("ip saddr %s ip daddr != %s counter drop", h.ip, n.gateway),
+		fmt.Sprintf("ip daddr %s ip saddr != %s counter drop", h.ip, n.gateway))
 }
 
 // loss drops that many percent of the packets between two hosts; a port other

@@ -28,7 +28,8 @@ func (c *cluster) openstack(args ...string) result {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	all := append([]string{"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1", "appcontainer"}, args...)
+	all := append([]string{"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1",
+		"appcontainer"}, args...)
 	cmd := exec.CommandContext(ctx, "openstack", all...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -92,20 +93,25 @@ func TestLongOpenStackClient(t *testing.T) {
 
 	// create: made, not started. Its volume outlives it.
 	t.Cleanup(func() { c.engine.removeVolume("data-" + c.bay.UUID[:8]) })
-	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label", "tier=test",
-		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount", "source=data-"+c.bay.UUID[:8]+",destination=/data",
-		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(napping, `"`, `'`))
+	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label",
+		"tier=test",
+		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount",
+		"source=data-"+c.bay.UUID[:8]+",destination=/data",
+		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(sleepScript, `"`, `'`))
 	if made["name"] != "made" || made["image"] != image || made["memory"] != "64" {
 		t.Errorf("create shows %v", made)
 	}
 	body := shows("made", structs.ContainerStopped)
-	if body.UUID != made["uuid"] || body.Memory != 64<<20 || body.MilliCPU != 500 || body.Environment["GREETING"] != "hello" || body.Labels["tier"] != "test" ||
-		body.RestartPolicy.String() != "on-failure:3" || body.Workdir != "/tmp" || len(body.Volumes) != 1 || body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
+	if body.UUID != made["uuid"] || body.Memory != 64<<20 || body.MilliCPU != 500 || body.Environment["GREETING"] != "hello" ||
+		body.Labels["tier"] != "test" ||
+		body.RestartPolicy.String() != "on-failure:3" || body.Workdir != "/tmp" || len(body.Volumes) != 1 ||
+		body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
 		t.Errorf("create made %+v", body)
 	}
 
 	// run: made and started; wait is the client's own.
-	ran := c.fields("run", "--name", "ran", "--wait", image, "sh", "-c", "echo started; echo complaint >&2; "+strings.ReplaceAll(napping, `"`, `'`))
+	ran := c.fields("run", "--name", "ran", "--wait", image, "sh", "-c",
+		"echo started; echo complaint >&2; "+strings.ReplaceAll(sleepScript, `"`, `'`))
 	if ran["status"] != "Running" {
 		t.Errorf("run shows %v", ran)
 	}
@@ -116,13 +122,15 @@ func TestLongOpenStackClient(t *testing.T) {
 	if err := json.Unmarshal([]byte(c.openstack("list", "-f", "json").must(t)), &list); err != nil || len(list) != 2 {
 		t.Fatalf("list: %v, %v", list, err)
 	}
-	if list[1]["name"] != "ran" || list[1]["status"] != "Running" || list[1]["addresses"] != strings.Join(running.Addresses, ", ") || list[0]["status"] != "Created" {
+	if list[1]["name"] != "ran" || list[1]["status"] != "Running" || list[1]["addresses"] != strings.Join(running.Addresses, ", ") ||
+		list[0]["status"] != "Created" {
 		t.Errorf("list: %v", list)
 	}
 	if out := c.openstack("list", "--name", "made", "-f", "value", "-c", "uuid").must(t); strings.TrimSpace(out) != body.UUID {
 		t.Errorf("list by name: %q", out)
 	}
-	if got := c.fields("show", "ran"); got["uuid"] != running.UUID || got["host"] != "host-1" || got["addresses"] != strings.Join(running.Addresses, ", ") {
+	if got := c.fields("show", "ran"); got["uuid"] != running.UUID || got["host"] != "host-1" ||
+		got["addresses"] != strings.Join(running.Addresses, ", ") {
 		t.Errorf("show: %v", got)
 	}
 	if r := c.openstack("show", "nope"); r.code == 0 || !strings.Contains(r.stderr, "Container nope could not be found.") {
@@ -199,7 +207,8 @@ func TestLongOpenStackClient(t *testing.T) {
 		c.accepted(args...)
 		c.eventually("it is made anew and runs", time.Minute, func() error {
 			b, _, err := c.client.Containers().Get(c.ctx(), "made", api.QueryOptions{})
-			if err == nil && (b.UUID != body.UUID || b.Status != structs.ContainerRunning || b.Epoch != uint64(i)+2 || b.ImageID != args[len(args)-2] && i == 1) {
+			if err == nil && (b.UUID != body.UUID || b.Status != structs.ContainerRunning || b.Epoch != uint64(i)+2 ||
+				b.ImageID != args[len(args)-2] && i == 1) {
 				err = fmt.Errorf("it is %+v", b)
 			}
 			return err
@@ -207,7 +216,8 @@ func TestLongOpenStackClient(t *testing.T) {
 		if now := c.onEngine(body.UUID).id; now == was {
 			t.Errorf("%v: the engine has the container that it had", args)
 		}
-		if r := c.openstack("exec", "made", "ls", "/data/greeting.txt", "/tmp/goes"); r.code == 0 || strings.TrimSpace(r.stdout) == "" || !strings.Contains(r.stdout, "/data/greeting.txt\n") {
+		if r := c.openstack("exec", "made", "ls", "/data/greeting.txt", "/tmp/goes"); r.code == 0 || strings.TrimSpace(r.stdout) == "" ||
+			!strings.Contains(r.stdout, "/data/greeting.txt\n") {
 			t.Errorf("%v: it has %+v", args, r)
 		}
 	}
@@ -229,7 +239,8 @@ func TestLongOpenStackClient(t *testing.T) {
 	shows("renamed", structs.ContainerStopped)
 
 	// action list: who did what, the newest first.
-	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") != "stop update rebuild rebuild reboot unpause pause start create" {
+	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out),
+		" ") != "stop update rebuild rebuild reboot unpause pause start create" {
 		t.Errorf("actions: %q", out)
 	}
 	request := strings.Fields(c.openstack("action", "list", "-f", "value", "-c", "request_id", "renamed").must(t))[0]
@@ -239,12 +250,14 @@ func TestLongOpenStackClient(t *testing.T) {
 
 	// hints: a bay by its name, and a label that no host has; and what there is not.
 	hinted := c.fields("create", "--name", "hinted", "--hint", "bay="+c.bay.Name, "--hint", "zone=nowhere", image)
-	if b := c.says(hinted["uuid"].(string), "zone=nowhere"); b.BayUUID != c.bay.UUID || b.Status != structs.ContainerCreating || len(b.Constraints) != 1 || b.Constraints["zone"] != "nowhere" {
+	if b := c.awaitReason(hinted["uuid"].(string), "zone=nowhere"); b.BayUUID != c.bay.UUID || b.Status != structs.ContainerCreating ||
+		len(b.Constraints) != 1 || b.Constraints["zone"] != "nowhere" {
 		t.Errorf("with hints it is %+v", b)
 	}
 	c.accepted("delete", "hinted")
 	c.awaitGone(hinted["uuid"].(string))
-	if r := c.openstack("create", "--name", "refused", "--host", "host-1", image); r.code == 0 || !strings.Contains(r.stderr, "give them as hints") {
+	if r := c.openstack("create", "--name", "refused", "--host", "host-1", image); r.code == 0 ||
+		!strings.Contains(r.stderr, "give them as hints") {
 		t.Errorf("create on a host: %+v", r)
 	}
 
@@ -261,7 +274,7 @@ func TestLongOpenStackClient(t *testing.T) {
 	if out := c.openstack("list", "-f", "value").must(t); strings.TrimSpace(out) != "" {
 		t.Errorf("left: %s", out)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
 // TestOpenStackTop checks by HTTP what the client asks for: with Python 3 it
@@ -269,7 +282,7 @@ func TestLongOpenStackClient(t *testing.T) {
 func TestOpenStackTop(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("busy", napping)
+	c.run("busy", sleepScript)
 	r, err := http.NewRequest("GET", "http://"+c.addr+"/v1/containers/busy/top?ps_args=None", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +300,8 @@ func TestOpenStackTop(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&top); err != nil || resp.StatusCode != 200 {
 		t.Fatalf("%d, %v", resp.StatusCode, err)
 	}
-	if len(top.Titles) == 0 || len(top.Processes) == 0 || len(top.Processes[0]) != len(top.Titles) || !strings.Contains(fmt.Sprint(top.Processes), "sleep 1") {
+	if len(top.Titles) == 0 || len(top.Processes) == 0 || len(top.Processes[0]) != len(top.Titles) ||
+		!strings.Contains(fmt.Sprint(top.Processes), "sleep 1") {
 		t.Errorf("%+v", top)
 	}
 	if _, err := c.client.Containers().Delete(c.ctx(), "busy", api.DeleteOptions{Force: true}); err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // on asks a server from the command line.
-func (c *threeServers) on(n *node, args ...string) result {
+func (c *threeServers) on(n *clusterServer, args ...string) result {
 	c.Helper()
 	return magnum(c, []string{"MAGNUM_ADDR=" + n.addr}, "", args...)
 }
@@ -27,21 +27,25 @@ func (c *threeServers) on(n *node, args ...string) result {
 func TestOperatorsSeeServersAndHosts(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 0)
-	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name", "stranger",
+	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name",
+		"stranger",
 		"-join-token", "not-the-right-token", "-gossip-port", "-1", "-join", c.gossip, "-log-level", "debug")
 	c.loose = append(c.loose, stranger)
 	stranger.start()
 	leader := c.awaitLeader()
 	for _, n := range c.servers {
 		c.eventually(n.name+" lists the servers and the stranger", time.Minute, func() error {
-			if got := c.on(n, "server-members", "-format", "{{.name}} {{.status}} {{.leader}} {{.voter}}").must(t); strings.Count(got, " alive ") != 3 ||
-				strings.Count(got, " true true") != 1 || !strings.Contains(got, leader.name+" alive true true\n") || strings.Contains(got, "stranger") {
+			if got := c.on(n, "server-members", "-format", "{{.name}} {{.status}} {{.leader}} {{.voter}}").must(t); strings.Count(got,
+				" alive ") != 3 ||
+				strings.Count(got, " true true") != 1 || !strings.Contains(got, leader.name+" alive true true\n") ||
+				strings.Contains(got, "stranger") {
 				return fmt.Errorf("server-members: %s", got)
 			}
 			if got := c.on(n, "host-members", "-unregistered", "-format", "{{.name}} {{.status}}").must(t); got != "stranger alive\n" {
 				return fmt.Errorf("host-members: %q", got)
 			}
-			if got := c.on(n, "operator", "raft", "list-peers", "-format", "{{.name}} {{.state}} {{.behind}}").must(t); strings.Count(got, " 0\n") != 3 ||
+			if got := c.on(n, "operator", "raft", "list-peers", "-format", "{{.name}} {{.state}} {{.behind}}").must(t); strings.Count(got,
+				" 0\n") != 3 ||
 				!strings.Contains(got, leader.name+" leader 0\n") || strings.Count(got, "follower") != 2 {
 				return fmt.Errorf("list-peers: %s", got)
 			}
@@ -100,7 +104,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	})
 	out.stop()
 
-	fresh := c.node("s4")
+	fresh := c.newServer("s4")
 	fresh.args = append(fresh.args, "-join", c.gossip)
 	fresh.start()
 	c.servers = append(c.servers, fresh)
@@ -174,14 +178,14 @@ func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 // and restores it.
 func (c *threeServers) restores(between func()) {
 	c.Helper()
-	kept := c.run("kept", napping)
+	kept := c.run("kept", sleepScript)
 	host := c.agents[0].hostID()
 	file := filepath.Join(c.dir, "a.snap")
 	if got := c.on(c.servers[1], "operator", "snapshot", "save", file).must(c); !strings.Contains(got, "1 containers on 1 hosts") {
 		c.Errorf("save: %s", got)
 	}
 	saved := c.magnum("operator", "snapshot", "inspect", "-format", "{{.cluster_id}} {{.incarnation}}", file).must(c)
-	later := c.run("later", napping)
+	later := c.run("later", sleepScript)
 	began := c.engine.started(host)
 	if len(began) != 2 {
 		c.Fatalf("the engine runs %v", began)
@@ -205,7 +209,7 @@ func (c *threeServers) restores(between func()) {
 		}
 	}
 	leader := c.awaitLeader()
-	var follower *node
+	var follower *clusterServer
 	for _, n := range c.servers {
 		if n != leader {
 			follower = n
@@ -256,7 +260,7 @@ func (c *threeServers) restores(between func()) {
 	agent.start()
 	awaitHost(structs.HostReady)
 	c.await(kept.UUID, structs.ContainerRunning)
-	fresh := c.run("fresh", napping) // the agent has its list by then
+	fresh := c.run("fresh", sleepScript) // the agent has its list by then
 	same("the host follows")
 	c.magnum("container-stop", "kept").must(c)
 	c.await(kept.UUID, structs.ContainerStopped)

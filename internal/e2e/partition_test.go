@@ -19,8 +19,8 @@ import (
 )
 
 // but returns the servers without one.
-func (c *threeServers) but(one *node) []*node {
-	var rest []*node
+func (c *threeServers) except(one *clusterServer) []*clusterServer {
+	var rest []*clusterServer
 	for _, n := range c.servers {
 		if n != one {
 			rest = append(rest, n)
@@ -30,7 +30,7 @@ func (c *threeServers) but(one *node) []*node {
 }
 
 // hostsOf returns where servers run.
-func hostsOf(nodes []*node) []*netHost {
+func hostsOf(nodes []*clusterServer) []*netHost {
 	var all []*netHost
 	for _, n := range nodes {
 		all = append(all, n.on)
@@ -39,17 +39,17 @@ func hostsOf(nodes []*node) []*netHost {
 }
 
 // among has only these servers asked by what asks all of them, until undone.
-func (c *threeServers) among(nodes ...*node) (undo func()) {
+func (c *threeServers) askOnly(nodes ...*clusterServer) (undo func()) {
 	all, client := c.servers, c.client
 	c.servers, c.client = nodes, nodes[0].client
 	return func() { c.servers, c.client = all, client }
 }
 
 // awaitAnother waits until the servers but one agree on another leader.
-func (c *threeServers) awaitAnother(old *node) {
+func (c *threeServers) awaitAnother(old *clusterServer) {
 	c.Helper()
-	defer c.among(c.but(old)...)()
-	var leader *node
+	defer c.askOnly(c.except(old)...)()
+	var leader *clusterServer
 	began := time.Now()
 	c.eventually("the others have another leader", patience, func() (err error) {
 		if leader, err = c.leader(); err == nil && leader == old {
@@ -61,7 +61,7 @@ func (c *threeServers) awaitAnother(old *node) {
 }
 
 // metric returns a figure of a server.
-func (c *threeServers) metric(n *node, name string) string {
+func (c *threeServers) metric(n *clusterServer, name string) string {
 	c.Helper()
 	resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *threeServers) metric(n *node, name string) string {
 
 // refuses tries a write and a consistent read through a server that is cut off.
 // The test waits with done until both have been refused.
-func (c *threeServers) refuses(n *node) (done func()) {
+func (c *threeServers) refuses(n *clusterServer) (done func()) {
 	client, err := api.New(api.Config{Address: n.addr, RetryFor: time.Second})
 	if err != nil {
 		c.Fatal(err)
@@ -125,7 +125,7 @@ func (c *threeServers) load() *load {
 	return l
 }
 
-func (l *load) through(n *node) {
+func (l *load) through(n *clusterServer) {
 	for i := 0; ; i++ {
 		select {
 		case <-l.stop:
@@ -163,7 +163,7 @@ func (l *load) check() {
 	l.wg.Wait()
 	l.gap = gap
 	l.c.awaitAll()
-	l.c.allThere(l.acked)
+	l.c.expectListed(l.acked)
 	l.c.sameState()
 	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
 }
@@ -197,15 +197,15 @@ func TestFaultsBetweenServers(t *testing.T) {
 func leaderIsolated(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
-	c.everywhere("before")
+	c.writeThroughEach("before")
 	l := c.load()
 	old := c.awaitLeader()
 
 	heal := n.with(n.isolate(old.on))
 	refused := c.refuses(old)
 	c.awaitAnother(old)
-	undo := c.among(c.but(old)...)
-	c.everywhere("cut")
+	undo := c.askOnly(c.except(old)...)
+	c.writeThroughEach("cut")
 	undo()
 	refused()
 	list, _, err := old.client.Containers().List(c.ctx(), api.QueryOptions{Stale: true})
@@ -217,7 +217,7 @@ func leaderIsolated(t *testing.T, c *threeServers) {
 	if l.gap > 3*time.Second {
 		t.Errorf("nothing was acknowledged for %v", l.gap)
 	}
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
@@ -227,12 +227,12 @@ func followerIsolated(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
 	leader := c.awaitLeader()
-	cut := c.but(leader)[0]
+	cut := c.except(leader)[0]
 	term := c.metric(leader, "magnum_raft_term")
 
 	heal := n.with(n.isolate(cut.on))
 	refused := c.refuses(cut)
-	undo := c.among(c.but(cut)...)
+	undo := c.askOnly(c.except(cut)...)
 	l := c.load()
 	refused()
 	l.check()
@@ -242,7 +242,7 @@ func followerIsolated(t *testing.T, c *threeServers) {
 	}
 	heal()
 	c.awaitAll()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 	if now := c.metric(leader, "magnum_raft_term"); now != term || c.awaitLeader() != leader {
 		t.Errorf("%s led in term %s; now %s leads, and the term is %s", leader.name, term, c.awaitLeader().name, now)
@@ -257,18 +257,18 @@ func leaderCutOneWay(t *testing.T, c *threeServers) {
 	l := c.load()
 	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
 		old := c.awaitLeader()
-		heal := n.with(half(old.on, hostsOf(c.but(old))...))
+		heal := n.with(half(old.on, hostsOf(c.except(old))...))
 		refused := c.refuses(old)
 		c.awaitAnother(old)
-		undo := c.among(c.but(old)...)
-		c.everywhere("half cut by " + old.name)
+		undo := c.askOnly(c.except(old)...)
+		c.writeThroughEach("half cut by " + old.name)
 		undo()
 		refused()
 		heal()
 		c.awaitAll()
 	}
 	l.check()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
@@ -306,7 +306,7 @@ func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
 		c.awaitAll()
 	}
 	l.check()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
@@ -322,9 +322,9 @@ func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFa
 }
 
 // polled returns the server at which the one agent's poll waits.
-func (c *threeServers) polled() *node {
+func (c *threeServers) polled() *clusterServer {
 	c.Helper()
-	var at *node
+	var at *clusterServer
 	c.eventually("a server has the agent's poll", patience, func() error {
 		for _, n := range c.servers {
 			if c.metric(n, "magnum_agent_polls") == "1" {
@@ -346,7 +346,7 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
 	a, at := c.agents[0], c.polled()
 	before := a.engine.started(a.hostID())
-	c.client = c.but(at)[0].client
+	c.client = c.except(at)[0].client
 
 	heal := n.with(n.cut(a.on, at.on))
 	began := time.Now()
@@ -374,7 +374,7 @@ func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	n := newNet(t)
 	c := newThreeServersOn(t, n, 0)
 	leader := c.awaitLeader()
-	cut, term := c.but(leader)[0], c.metric(leader, "magnum_raft_term")
+	cut, term := c.except(leader)[0], c.metric(leader, "magnum_raft_term")
 	for i := range 3 {
 		c.addAgent(fmt.Sprintf("host-%d", i+1), "-server", cut.addr)
 	}
@@ -389,7 +389,7 @@ func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	before := a.engine.started(a.hostID())
 
 	heal := n.with(n.cut(cut.on, leader.on))
-	c.client = c.but(cut)[1].client
+	c.client = c.except(cut)[1].client
 	for end := time.Now().Add(14 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) { // longer than a host may be silent
 		list, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Detail: true})
 		if err != nil {
@@ -455,7 +455,7 @@ func (c *threeServers) holdsOnce(ids ...string) {
 			if err != nil {
 				return err
 			}
-			if err := a.engine.noDoubles(a.hostID()); err != nil {
+			if err := a.engine.noDuplicates(a.hostID()); err != nil {
 				c.Error(err)
 			}
 			for _, s := range list {
@@ -463,8 +463,10 @@ func (c *threeServers) holdsOnce(ids ...string) {
 				if err != nil {
 					return fmt.Errorf("%s has %s: %w", a.name, s.container, err)
 				}
-				if fmt.Sprint(b.Epoch) != s.epoch || deref(b.Host) != a.name || b.Status != structs.ContainerRunning || s.state != "running" {
-					return fmt.Errorf("%s has %s %s under epoch %s, and it is %s on %s under epoch %d", a.name, b.Name, s.state, s.epoch, b.Status, deref(b.Host), b.Epoch)
+				if fmt.Sprint(b.Epoch) != s.epoch || deref(b.Host) != a.name || b.Status != structs.ContainerRunning ||
+					s.state != "running" {
+					return fmt.Errorf("%s has %s %s under epoch %s, and it is %s on %s under epoch %d", a.name, b.Name, s.state, s.epoch,
+						b.Status, deref(b.Host), b.Epoch)
 				}
 				placed[b.UUID]++
 			}

@@ -21,14 +21,14 @@ import (
 )
 
 // of is a request for a container of another image than the usual one.
-func (c *cluster) of(name string, p *pushed) *structs.ContainerRequest {
-	r := c.request(name, napping)
+func (c *cluster) requestWithImage(name string, p *pushed) *structs.ContainerRequest {
+	r := c.request(name, sleepScript)
 	r.Image = p.ref
 	return r
 }
 
 // begin creates a container that is to run, and waits for nothing.
-func (c *cluster) begin(r *structs.ContainerRequest) string {
+func (c *cluster) createOnly(r *structs.ContainerRequest) string {
 	c.Helper()
 	body, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true})
 	if err != nil {
@@ -38,7 +38,7 @@ func (c *cluster) begin(r *structs.ContainerRequest) string {
 }
 
 // says waits until the reason beside a container's status has the words.
-func (c *cluster) says(id string, words ...string) *structs.ContainerBody {
+func (c *cluster) awaitReason(id string, words ...string) *structs.ContainerBody {
 	c.Helper()
 	var body *structs.ContainerBody
 	c.eventually(fmt.Sprintf("container %s says %q", id, words), time.Minute, func() (err error) {
@@ -60,15 +60,16 @@ func (c *cluster) events(id string, last structs.ContainerStatus) (statuses []st
 	ctx, cancel := context.WithTimeout(c.ctx(), 20*time.Second)
 	defer cancel()
 	enough := errors.New("enough")
-	err := c.client.Events(ctx, api.EventOptions{Index: 1, Type: structs.KindContainer, UUID: id}, func(e structs.EventBody, _ json.RawMessage) error {
-		if e.Event == "tick" {
+	err := c.client.Events(ctx, api.EventOptions{Index: 1, Type: structs.KindContainer, UUID: id},
+		func(e structs.EventBody, _ json.RawMessage) error {
+			if e.Event == "tick" {
+				return nil
+			}
+			if statuses = append(statuses, e.Status); e.Status == string(last) {
+				return enough
+			}
 			return nil
-		}
-		if statuses = append(statuses, e.Status); e.Status == string(last) {
-			return enough
-		}
-		return nil
-	})
+		})
 	if !errors.Is(err, enough) {
 		c.Errorf("the events of %s are %v, and no %s: %v", id, statuses, last, err)
 	}
@@ -104,15 +105,16 @@ func (c *cluster) sentences(id string) (stop func() []string) {
 // TestPulls: who may pull, what is fetched, and how often.
 func TestPulls(t *testing.T) {
 	t.Parallel()
-	share(t,
-		part{"policies", pullPolicies}, part{"credentials", pullWithCredentials}, part{"image-pull", imagePull},
-		part{"one for many", onePullForMany}, part{"slow", slowPull})
+	shareCluster(t,
+		sharedTest{"policies", pullPolicies}, sharedTest{"credentials", pullWithCredentials}, sharedTest{"image-pull", imagePull},
+		sharedTest{"one for many", onePullForMany}, sharedTest{"slow", slowPull})
 }
 
 // TestPullsThatFail: a registry that is cut off or away, and an agent that dies.
 func TestPullsThatFail(t *testing.T) {
 	t.Parallel()
-	share(t, part{"cut", pullThatIsCut}, part{"agent killed", pullOutlivesTheAgent}, part{"registry away", registryAway})
+	shareCluster(t, sharedTest{"cut", pullThatIsCut}, sharedTest{"agent killed", pullOutlivesTheAgent},
+		sharedTest{"registry away", registryAway})
 }
 
 // pullWithCredentials: who has the right ones runs, and nobody else; the
@@ -122,7 +124,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	r := newRegistry(t, password)
 	image := r.push("private", 100_000)
 	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
-		req := c.of(name, image)
+		req := c.requestWithImage(name, image)
 		req.Registry, req.PullPolicy = creds, structs.PullAlways
 		return req
 	}
@@ -131,9 +133,9 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	} {
 		b := c.create(ask(name, creds), structs.ContainerError)
 		if creds == nil {
-			c.reason(b, image.ref, "its registry asks for credentials", "registry.username and registry.password")
+			c.checkReason(b, image.ref, "its registry asks for credentials", "registry.username and registry.password")
 		} else {
-			c.reason(b, image.ref, "its registry refuses user "+creds.Username, "check registry.username and registry.password")
+			c.checkReason(b, image.ref, "its registry refuses user "+creds.Username, "check registry.username and registry.password")
 		}
 		if list := c.events(b.UUID, structs.ContainerError); slices.Contains(list, string(structs.ContainerRunning)) {
 			t.Errorf("%s went through %v", name, list)
@@ -152,10 +154,11 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 		}
 	}
 	// What the host has by now is still refused to others who have to ask.
-	c.reason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
+	c.checkReason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
 
 	// By the command line, from standard input.
-	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always", "-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", napping)
+	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always",
+		"-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", sleepScript)
 	made.must(t)
 	id := strings.TrimSpace(made.stdout)
 	c.await(id, structs.ContainerRunning)
@@ -191,10 +194,13 @@ func imagePull(t *testing.T, c *cluster) {
 	for name, r := range map[string]*registry{"open": open, "private": private} {
 		image, stdin, args := r.push(name, 100_000), "", []string{"-json"}
 		if r == private {
-			if r := pull("", image.ref); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "Pull on host host-1 failed: image "+image.ref) || !strings.Contains(r.stderr, "asks for credentials") {
+			if r := pull("", image.ref); r.code != 1 || r.stdout != "" ||
+				!strings.Contains(r.stderr, "Pull on host host-1 failed: image "+image.ref) ||
+				!strings.Contains(r.stderr, "asks for credentials") {
 				t.Errorf("a pull without credentials: %+v", r)
 			}
-			if r := pull("not-"+password, "-registry-username", "me", "-registry-password-stdin", image.ref); r.code != 1 || !strings.Contains(r.stderr, "refuses user me") {
+			if r := pull("not-"+password, "-registry-username", "me", "-registry-password-stdin", image.ref); r.code != 1 ||
+				!strings.Contains(r.stderr, "refuses user me") {
 				t.Errorf("a pull with a wrong password: %+v", r)
 			}
 			stdin, args = password+"\n", append(args, "-registry-username", "me", "-registry-password-stdin")
@@ -225,14 +231,15 @@ func imagePull(t *testing.T, c *cluster) {
 		if err != nil || !slices.Contains(r.images, info.ID) {
 			t.Errorf("the engine has %s as %q, %v", image.ref, info.ID, err)
 		}
-		if out := c.magnum("image-list", "-name", image.ref, "-format", "{{.host}} {{.id}} {{.in_use}}").must(t); out != "host-1 "+info.ID+" false\n" {
+		if out := c.magnum("image-list", "-name", image.ref, "-format", "{{.host}} {{.id}} {{.in_use}}").must(t); out != "host-1 "+
+			info.ID+" false\n" {
 			t.Errorf("image-list says %q of %s", out, name)
 		}
 	}
 	// It serves containers without the registry.
 	open.down()
 	image := open.addr + "/open:1"
-	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", napping).must(t)
+	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", sleepScript).must(t)
 	if out := c.magnum("image-list", "-name", image, "-format", "{{.in_use}}").must(t); out != "true\n" {
 		t.Errorf("an image that is in use: %q", out)
 	}
@@ -279,9 +286,9 @@ func pullThatIsCut(t *testing.T, c *cluster) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	id := c.begin(c.of("cut", image))
+	id := c.createOnly(c.requestWithImage("cut", image))
 	said := c.sentences(id)
-	c.says(id, "pulling "+image.ref, "trying again")
+	c.awaitReason(id, "pulling "+image.ref, "trying again")
 	c.await(id, structs.ContainerRunning)
 	t.Logf("it said %q", said())
 	if n := r.count("GET", big); n != 3 {
@@ -294,7 +301,7 @@ func pullThatIsCut(t *testing.T, c *cluster) {
 	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
 		t.Errorf("it went through %v", list)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
 var progress = regexp.MustCompile(`: \d+ of 2 layers, ([0-9.]+) of [0-9.]+ MB`)
@@ -323,7 +330,7 @@ func slowPull(t *testing.T, c *cluster) {
 			}
 		}
 	})
-	id := c.begin(c.of("slow", image))
+	id := c.createOnly(c.requestWithImage("slow", image))
 	said := c.sentences(id)
 	amounts := make(map[string]bool)
 	c.eventually("the status tells three times how far it is", time.Minute, func() error {
@@ -369,8 +376,8 @@ func registryAway(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("away", 100_000)
 	r.down()
-	b := c.create(c.of("away", image), structs.ContainerError)
-	c.reason(b, image.ref, "connection refused", "check", "tried again in", "start it")
+	b := c.create(c.requestWithImage("away", image), structs.ContainerError)
+	c.checkReason(b, image.ref, "connection refused", "check", "tried again in", "start it")
 	epoch := b.Epoch
 	r.up()
 	c.eventually("it runs", 2*time.Minute, func() error {
@@ -384,16 +391,16 @@ func registryAway(t *testing.T, c *cluster) {
 	if reason := deref(b.StatusReason); reason != "" || b.Epoch != epoch {
 		t.Errorf("it runs under epoch %d, was %d, and says %q", b.Epoch, epoch, reason)
 	}
-	c.settled()
+	c.awaitDesired()
 
 	// And at once, if somebody starts it.
 	other := r.push("away-too", 100_000)
 	r.down()
-	b = c.create(c.of("away-too", other), structs.ContainerError)
+	b = c.create(c.requestWithImage("away-too", other), structs.ContainerError)
 	r.up()
 	c.act(b.UUID, api.Start)
 	c.await(b.UUID, structs.ContainerRunning)
-	c.settled()
+	c.awaitDesired()
 }
 
 // onePullForMany: fifty containers wait for one fetch.
@@ -411,14 +418,14 @@ func onePullForMany(t *testing.T, c *cluster) {
 	})
 	var ids []string
 	for i := range many {
-		body, _, err := c.client.Containers().Create(c.ctx(), c.of(fmt.Sprint("many-", i), image), api.CreateOptions{})
+		body, _, err := c.client.Containers().Create(c.ctx(), c.requestWithImage(fmt.Sprint("many-", i), image), api.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, body.UUID)
 	}
 	for _, id := range ids {
-		c.says(id, "pulling "+image.ref)
+		c.awaitReason(id, "pulling "+image.ref)
 	}
 	close(gate)
 	for _, id := range ids {
@@ -432,7 +439,7 @@ func onePullForMany(t *testing.T, c *cluster) {
 	if n := r.count("GET", image.path) + r.count("HEAD", image.path); n > 2 {
 		t.Errorf("the manifest was asked for %d times", n)
 	}
-	c.settled()
+	c.awaitDesired()
 	c.deleteAll(ids)
 }
 
@@ -455,8 +462,8 @@ func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	id := c.begin(c.of("outlives", image))
-	c.says(id, "2 of 3 layers")
+	id := c.createOnly(c.requestWithImage("outlives", image))
+	c.awaitReason(id, "2 of 3 layers")
 	c.agent.kill()
 	c.agent.start()
 	c.eventually("the new agent asks for the layer", time.Minute, func() error {
@@ -478,7 +485,7 @@ func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
 		t.Errorf("it went through %v", list)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
 // pullPolicies: always asks the registry each time, ifnotpresent only for
@@ -487,11 +494,12 @@ func pullPolicies(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("policies", 100_000)
 	ask := func(name, policy string) *structs.ContainerRequest {
-		req := c.of(name, image)
+		req := c.requestWithImage(name, image)
 		req.PullPolicy = policy
 		return req
 	}
-	c.reason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never", "ifnotpresent")
+	c.checkReason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never",
+		"ifnotpresent")
 	if n := r.requests(); n != 0 {
 		t.Errorf("never has made %d requests", n)
 	}
@@ -525,5 +533,5 @@ func pullPolicies(t *testing.T, c *cluster) {
 	if now := r.requests(); now != n {
 		t.Errorf("a start has made %d requests", now-n)
 	}
-	c.settled()
+	c.awaitDesired()
 }

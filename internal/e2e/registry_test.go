@@ -96,7 +96,7 @@ type pushed struct {
 	layers []string // paths of its layers on the registry
 }
 
-// push puts an image into the registry that can run napping, with further
+// push puts an image into the registry that can run sleepScript, with further
 // layers of so many random bytes.
 func (r *registry) push(name string, sizes ...int) *pushed {
 	r.Helper()
@@ -126,7 +126,8 @@ func (r *registry) push(name string, sizes ...int) *pushed {
 	}))
 	r.images = append(r.images, config["digest"].(string))
 	const kind = "application/vnd.docker.distribution.manifest.v2+json"
-	r.send("PUT", p.path, kind, r.json(map[string]any{"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}), http.StatusCreated)
+	r.send("PUT", p.path, kind, r.json(map[string]any{"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}),
+		http.StatusCreated)
 	return p
 }
 
@@ -167,7 +168,7 @@ type file struct {
 	content []byte
 }
 
-// busybox is a layer with the shell, what napping needs, and something that
+// busybox is a layer with the shell, what sleepScript needs, and something that
 // makes it unique.
 func busybox(t testing.TB) []byte {
 	t.Helper()

@@ -19,7 +19,8 @@ func TestSessionsAreRelayed(t *testing.T) {
 		t.Parallel()
 		relayed(t, func(n *network, from, to *netHost) netFault {
 			return netFault{from.name + " is refused by " + to.name, func(context.Context) (func(), error) {
-				return n.filter(from.namespace(), "ip", "output", 0, []string{fmt.Sprintf("ip daddr %s tcp dport 9511 counter reject with tcp reset", to.ip)})
+				return n.filter(from.namespace(), "ip", "output", 0,
+					[]string{fmt.Sprintf("ip daddr %s tcp dport 9511 counter reject with tcp reset", to.ip)})
 			}}
 		})
 	})
@@ -34,7 +35,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	c := newThreeServersOn(t, n, 1)
 	b := c.run("talks", `trap "exit 0" TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2 & wait $!; done`)
 	relays := c.polled()
-	through := c.but(relays)[0]
+	through := c.except(relays)[0]
 	heal := n.with(between(n, c.agents[0].on, through.on))
 	c.use(through)
 	t.Logf("%s relays for %s, and %s leads", relays.name, through.name, c.awaitLeader().name)
@@ -73,7 +74,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	}
 	t.Logf("container-execute ended with code %d: %q", term.cmd.ProcessState.ExitCode(), term.shown())
 
-	undo := c.among(c.but(relays)...)
+	undo := c.askOnly(c.except(relays)...)
 	c.client = through.client
 	c.awaitLeader()
 	c.awaitAll()

@@ -42,7 +42,8 @@ func TestTLSAndTokens(t *testing.T) {
 	place("s1")
 
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", file("data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug",
+	c.server = c.process("server", "server", "-data-dir", file("data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port",
+		"-1", "-log-level", "debug",
 		"-auth", "token", "-tls-ca", file("tls/ca.pem"), "-tls-cert", file("live.pem"), "-tls-key", file("live-key.pem"))
 	c.server.start()
 	as := func(token string, args ...string) result {
@@ -77,11 +78,12 @@ func TestTLSAndTokens(t *testing.T) {
 	if err := os.WriteFile(file("join-token"), []byte(join+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", file("data"), "-name", "host-1", "-log-level", "debug",
+	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", file("data"), "-name", "host-1", "-log-level",
+		"debug",
 		"-tls-ca", file("tls/ca.pem"), "-join-token-file", file("join-token"))
 	c.agent.start()
 	as(dev, "bay-create", "-name", "b", "-wait", "1m").must(t)
-	id := strings.TrimSpace(as(dev, "container-run", "-d", "-name", "c", image, "sh", "-c", "echo up; "+napping).must(t))
+	id := strings.TrimSpace(as(dev, "container-run", "-d", "-name", "c", image, "sh", "-c", "echo up; "+sleepScript).must(t))
 	if got := as(dev, "container-execute", "c", "echo", "through TLS").must(t); got != "through TLS\n" {
 		t.Errorf("execute: %q", got)
 	}
@@ -93,19 +95,23 @@ func TestTLSAndTokens(t *testing.T) {
 	})
 	refused(as(reader, "container-stop", "c"), "Policy doesn't allow")
 	as(reader, "container-show", "c").must(t)
-	if list := as(admin, "token-list", "-json").must(t); strings.Contains(list, strings.SplitN(dev, "_", 3)[2]) || !strings.Contains(list, `"dev"`) {
+	if list := as(admin, "token-list", "-json").must(t); strings.Contains(list, strings.SplitN(dev, "_", 3)[2]) ||
+		!strings.Contains(list, `"dev"`) {
 		t.Errorf("token-list: %s", list)
 	}
 
 	// Who speaks no TLS, or trusts somebody else, gets nowhere.
 	refused(magnum(t, []string{"MAGNUM_ADDR=http://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"), "the server speaks TLS", "-tls-ca")
-	refused(magnum(t, []string{"MAGNUM_ADDR=https://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"), "not signed by a CA that this side trusts", "-tls-ca")
-	refused(magnum(t, []string{"MAGNUM_ADDR=" + c.addr, "OS_TOKEN=" + dev}, "", "container-create", image, "-tls-ca", file("other/ca.pem")), "not signed by a CA that this side trusts")
+	refused(magnum(t, []string{"MAGNUM_ADDR=https://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"),
+		"not signed by a CA that this side trusts", "-tls-ca")
+	refused(magnum(t, []string{"MAGNUM_ADDR=" + c.addr, "OS_TOKEN=" + dev}, "", "container-create", image, "-tls-ca",
+		file("other/ca.pem")), "not signed by a CA that this side trusts")
 	if left := as(dev, "container-list", "-q").must(t); left != id+"\n" {
 		t.Errorf("containers %q, want %s", left, id)
 	}
 	stranger := func(name string, args ...string) *process {
-		p := c.process(name, append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", file(name), "-name", name}, args...)...)
+		p := c.process(name, append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", file(name), "-name", name},
+			args...)...)
 		p.start()
 		t.Cleanup(p.kill)
 		return p

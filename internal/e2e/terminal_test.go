@@ -121,7 +121,7 @@ func (s *screen) ends(code int) {
 }
 
 func (l *commandLine) terminal() {
-	l.nap("inner")
+	l.runSleeper("inner")
 	s := l.atTerminal(91, 31, "container-execute", "-it", "inner", "sh")
 	s.types("stty size; tty\r")
 	s.shows("31 91\r\n/dev/pts/")
@@ -139,7 +139,8 @@ func (l *commandLine) terminal() {
 
 	// In the foreground, what the container writes is in one piece, and a
 	// Ctrl-C stops the container.
-	s = l.atTerminal(80, 24, "container-run", "--rm", image, "sh", "-c", `trap "echo bye; exit 7" TERM; echo out; sleep 0.3; echo err >&2; while :; do sleep 1 & wait $!; done`)
+	s = l.atTerminal(80, 24, "container-run", "--rm", image, "sh", "-c",
+		`trap "echo bye; exit 7" TERM; echo out; sleep 0.3; echo err >&2; while :; do sleep 1 & wait $!; done`)
 	s.shows("out\r\nerr\r\n")
 	s.types("\x03")
 	s.shows("bye")

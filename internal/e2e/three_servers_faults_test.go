@@ -105,8 +105,8 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 }
 
 // others returns the servers but one.
-func (c *threeServers) others(n *node) []*node {
-	var all []*node
+func (c *threeServers) others(n *clusterServer) []*clusterServer {
+	var all []*clusterServer
 	for _, o := range c.servers {
 		if o != n {
 			all = append(all, o)
@@ -116,12 +116,12 @@ func (c *threeServers) others(n *node) []*node {
 }
 
 // use has what threeServers inherits ask a server.
-func (c *threeServers) use(n *node) { c.addr, c.client = n.addr, n.client }
+func (c *threeServers) use(n *clusterServer) { c.addr, c.client = n.addr, n.client }
 
 // awaitPoll waits until an agent's poll is parked at a server, and returns it.
-func (c *threeServers) awaitPoll() *node {
+func (c *threeServers) awaitPoll() *clusterServer {
 	c.Helper()
-	var holder *node
+	var holder *clusterServer
 	c.eventually("the agent's poll is parked somewhere", patience, func() error {
 		for _, n := range c.servers {
 			resp, err := http.Get("http://" + n.addr + "/v1/metrics")
@@ -148,14 +148,14 @@ func TestLongContainersOutliveServers(t *testing.T) {
 	c := newThreeServers(t, 1)
 	host := c.agents[0]
 	id := host.hostID()
-	runs, ends := c.run("runs", napping), c.run("ends", napping)
+	runs, ends := c.run("runs", sleepScript), c.run("ends", sleepScript)
 	began := c.engine.started(id)
 
 	leader := c.awaitLeader()
 	leader.kill()
 	c.use(c.others(leader)[0])
 	// The agent's poll goes on: it is told of work.
-	made := c.create(c.request("made-without-the-leader", napping), structs.ContainerRunning)
+	made := c.create(c.request("made-without-the-leader", sleepScript), structs.ContainerRunning)
 	if now := c.engine.started(id); now[runs.UUID] != began[runs.UUID] || now[ends.UUID] != began[ends.UUID] {
 		t.Errorf("I6: started at %v, and now at %v", began, now)
 	}
@@ -274,7 +274,7 @@ type following struct {
 }
 
 // follow starts the CLI with a server.
-func (c *threeServers) follow(n *node, args ...string) *following {
+func (c *threeServers) follow(n *clusterServer, args ...string) *following {
 	c.Helper()
 	f := &following{t: c.TB, cmd: exec.Command(program(c), args...), lines: make(chan string, 1000)}
 	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+n.addr)
@@ -336,14 +336,14 @@ func TestKilledAgentIsTakenAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1, "-host-lost-after", "1m")
 	host := c.agents[0]
-	b := c.run("stays", napping)
+	b := c.run("stays", sleepScript)
 	began := c.engine.started(host.hostID())[b.UUID]
 	id := host.hostID()
 	for range 3 {
 		host.kill()
 		host.start()
 		at := time.Now()
-		made := c.create(c.request("made", napping), structs.ContainerRunning)
+		made := c.create(c.request("made", sleepScript), structs.ContainerRunning)
 		took := time.Since(at)
 		t.Logf("a container ran %v after the agent was started again", took.Round(time.Millisecond))
 		if took > 20*time.Second { // an engine takes seconds at times; a host is lost after a minute
@@ -353,7 +353,8 @@ func TestKilledAgentIsTakenAtOnce(t *testing.T) {
 	}
 	now := c.await(b.UUID, structs.ContainerRunning)
 	if host.hostID() != id || now.Epoch != b.Epoch || c.engine.started(id)[b.UUID] != began {
-		t.Errorf("I6: host %s, epoch %d, began at %s; was host %s, epoch %d, at %s", host.hostID(), now.Epoch, c.engine.started(id)[b.UUID], id, b.Epoch, began)
+		t.Errorf("I6: host %s, epoch %d, began at %s; was host %s, epoch %d, at %s", host.hostID(), now.Epoch,
+			c.engine.started(id)[b.UUID], id, b.Epoch, began)
 	}
 	c.deleteAll([]string{b.UUID})
 }

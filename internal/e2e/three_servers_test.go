@@ -33,7 +33,7 @@ type threeServers struct {
 	*cluster
 	net     *network // whose hosts all live on, nil for this machine
 	gossip  string   // -join of all
-	servers []*node
+	servers []*clusterServer
 	agents  []*hostAgent
 	loose   []*process // others that end with the test
 	change  func(*process)
@@ -42,7 +42,7 @@ type threeServers struct {
 }
 
 // node is one of the servers.
-type node struct {
+type clusterServer struct {
 	*process
 	dir    string
 	addr   string // of its REST API
@@ -104,7 +104,7 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 	t.Cleanup(c.cleanup)
 	var join []string
 	for i := range 3 {
-		n := c.node(fmt.Sprintf("s%d", i+1))
+		n := c.newServer(fmt.Sprintf("s%d", i+1))
 		c.servers, join = append(c.servers, n), append(join, n.gossip)
 	}
 	c.gossip = strings.Join(join, ",")
@@ -141,9 +141,9 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 }
 
 // node prepares a server that waits to be told what it shall join.
-func (c *threeServers) node(name string) *node {
+func (c *threeServers) newServer(name string) *clusterServer {
 	c.Helper()
-	n := &node{dir: filepath.Join(c.dir, name)}
+	n := &clusterServer{dir: filepath.Join(c.dir, name)}
 	n.process = c.process(name, "server", "-name", name, "-data-dir", n.dir, "-join-token", testJoinToken, "-log-level", "debug")
 	if c.net != nil {
 		n.on = c.net.host(name)
@@ -234,7 +234,7 @@ func (c *threeServers) cleanup() {
 }
 
 // leader returns the server that leads, as all servers that answer say.
-func (c *threeServers) leader() (*node, error) {
+func (c *threeServers) leader() (*clusterServer, error) {
 	var said string
 	answered := 0
 	for _, n := range c.servers {
@@ -259,9 +259,9 @@ func (c *threeServers) leader() (*node, error) {
 }
 
 // awaitLeader waits until the servers agree on one that leads.
-func (c *threeServers) awaitLeader() *node {
+func (c *threeServers) awaitLeader() *clusterServer {
 	c.Helper()
-	var leader *node
+	var leader *clusterServer
 	c.eventually("the servers have a leader", time.Minute, func() (err error) {
 		leader, err = c.leader()
 		return err
@@ -359,13 +359,13 @@ func clusterIDOf(dir string) string {
 
 // waiting is a container that no host is ever found for.
 func (c *threeServers) waiting(name string) *structs.ContainerRequest {
-	r := c.request(c.prefix+name, napping)
+	r := c.request(c.prefix+name, sleepScript)
 	r.Constraints = map[string]string{"no": "such host"}
 	return r
 }
 
 // everywhere writes through each server and reads it through all others.
-func (c *threeServers) everywhere(round string) {
+func (c *threeServers) writeThroughEach(round string) {
 	c.Helper()
 	for _, n := range c.servers {
 		made, _, err := n.client.Containers().Create(c.ctx(), c.waiting("through-"+n.name+"-"+round), api.CreateOptions{})
@@ -392,7 +392,7 @@ func TestServersMakeOneCluster(t *testing.T) {
 			t.Fatalf("%s belongs to cluster %q, and s1 to %q", name, id, first["s1"])
 		}
 	}
-	c.everywhere("first")
+	c.writeThroughEach("first")
 	before := c.sameState()
 
 	// All at once, as a power cut does; the flags are what they were.
@@ -415,10 +415,10 @@ func TestServersMakeOneCluster(t *testing.T) {
 	if err != nil || len(list) != 3 {
 		t.Errorf("of 3 containers %d are left, %v", len(list), err)
 	}
-	c.everywhere("second")
+	c.writeThroughEach("second")
 
 	// One of another name hears nothing from these, and they say so.
-	stranger := c.node("stranger")
+	stranger := c.newServer("stranger")
 	c.loose = append(c.loose, stranger.process)
 	stranger.args = append(stranger.args, "-cluster", "other", "-join", c.gossip)
 	stranger.start()
@@ -438,12 +438,12 @@ func TestServersMakeOneCluster(t *testing.T) {
 	c.awaitVoters(3)
 
 	// One that comes later, with -join alone.
-	late := c.node("s4")
+	late := c.newServer("s4")
 	late.args = append(late.args, "-join", c.gossip)
 	late.start()
 	c.servers = append(c.servers, late)
 	c.awaitAll()
-	c.everywhere("third")
+	c.writeThroughEach("third")
 	c.sameState()
 	if id := c.clusterIDs()["s4"]; id != first["s1"] {
 		t.Errorf("s4 belongs to cluster %q", id)
@@ -459,6 +459,6 @@ func TestServersMakeOneCluster(t *testing.T) {
 	c.servers = c.servers[1:]
 	c.awaitLeader()
 	c.client = c.servers[0].client
-	c.everywhere("fourth")
+	c.writeThroughEach("fourth")
 	c.sameState()
 }

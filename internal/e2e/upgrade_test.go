@@ -22,7 +22,8 @@ import (
 // under test.
 func newerProgram(t testing.TB) string {
 	t.Helper()
-	return build(t, "-ldflags", fmt.Sprintf("-s -w -X %s/structs.schemaVersion=%d -X %s/command.Version=99.0.0", module, structs.SchemaVersion+1, module))
+	return build(t, "-ldflags", fmt.Sprintf("-s -w -X %s/structs.schemaVersion=%d -X %s/command.Version=99.0.0", module,
+		structs.SchemaVersion+1, module))
 }
 
 const module = "github.com/stackforge/magnum"
@@ -82,7 +83,7 @@ func (c *threeServers) schemas() map[string]int {
 
 // replaceServer stops a server and starts another version on its data: "" for
 // the program under test.
-func (c *threeServers) replaceServer(n *node, bin string) {
+func (c *threeServers) replaceServer(n *clusterServer, bin string) {
 	c.Helper()
 	n.stop()
 	n.bin = bin
@@ -100,7 +101,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 	c := newThreeServers(t, 2)
 	c.awaitAll()
 	for i := range 4 {
-		c.run(fmt.Sprintf("steady-%d", i), napping)
+		c.run(fmt.Sprintf("steady-%d", i), sleepScript)
 	}
 	began := make(map[string]map[string]string) // start times by container, by host
 	for _, a := range c.agents {
@@ -127,10 +128,10 @@ func TestLongRollingUpgrade(t *testing.T) {
 	// Two of the leader's looks at who understands what: the load's own time.
 	looks := func() { time.Sleep(5 * time.Second) }
 	leader := c.awaitLeader()
-	order := []*node{leader}
+	order := []*clusterServer{leader}
 	for _, n := range c.servers {
 		if n != leader {
-			order = append([]*node{n}, order...)
+			order = append([]*clusterServer{n}, order...)
 		}
 	}
 	c.replaceServer(order[0], newer)
@@ -154,7 +155,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 		}
 		return nil
 	})
-	c.everywhere("raised")
+	c.writeThroughEach("raised")
 	before := len(written.all())
 	c.eventually("writes go on", time.Minute, func() error {
 		if now := len(written.all()); now == before {
@@ -165,7 +166,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 	close(stop)
 	writers.Wait()
 	c.client = order[1].client
-	c.allThere(written.all())
+	c.expectListed(written.all())
 	c.sameState()
 	t.Logf("%d creates were acknowledged during the upgrade", len(written.all()))
 
@@ -177,7 +178,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 			}
 		}
 	}
-	c.run("after-the-upgrade", napping)
+	c.run("after-the-upgrade", sleepScript)
 
 	// The older version finds what it can't read.
 	back := order[0]
@@ -191,7 +192,8 @@ func TestLongRollingUpgrade(t *testing.T) {
 		return nil
 	})
 	text := tail(back.log, 1)
-	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") || !strings.Contains(text, "raft/raft.db") ||
+	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") ||
+		!strings.Contains(text, "raft/raft.db") ||
 		!strings.Contains(text, fmt.Sprintf("of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", raised, old)) {
 		t.Errorf("the older version ended with code %d and %s", code, text)
 	}
@@ -200,7 +202,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 	c.awaitAll()
 
 	// Nor is an older one taken in that has no state.
-	late := c.node("late")
+	late := c.newServer("late")
 	c.loose = append(c.loose, late.process)
 	late.args = append(late.args, "-join", c.gossip)
 	late.start()

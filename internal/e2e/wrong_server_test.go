@@ -46,8 +46,8 @@ func (c *cluster) awaitLog(p *process, words string, after int) {
 func TestServerOfAnotherCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("running", napping)
-	stopped := c.run("stopped", napping)
+	c.run("running", sleepScript)
+	stopped := c.run("stopped", sleepScript)
 	c.act(stopped.UUID, api.Stop)
 	before := c.picture()
 	token, err := os.ReadFile(filepath.Join(c.dir, "data", "server", "join-token"))
@@ -58,7 +58,8 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	own := c.server
 	_, port, _ := net.SplitHostPort(c.addr)
 	// With the same join token: only the cluster's id tells them apart.
-	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-join-token", strings.TrimSpace(string(token)))
+	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t),
+		"-gossip-port", "-1", "-join-token", strings.TrimSpace(string(token)))
 	c.server.start()
 	// The other client has seen more than there will ever be here: not even the
 	// host is let in.
@@ -84,9 +85,9 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	c.server, c.client = own, seen
 	c.server.start()
 	c.awaitServer()
-	c.settled()
-	c.run("after", napping)
-	c.settled()
+	c.awaitDesired()
+	c.run("after", sleepScript)
+	c.awaitDesired()
 }
 
 // TestLongServerFromAnOlderCopy: a server whose data dir somebody has put back does
@@ -95,7 +96,7 @@ func TestServerOfAnotherCluster(t *testing.T) {
 func TestLongServerFromAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("old", napping)
+	c.run("old", sleepScript)
 	c.server.stop()
 	data, copied := filepath.Join(c.dir, "data", "server"), filepath.Join(c.dir, "copy")
 	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
@@ -104,7 +105,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	c.server.start()
 	c.awaitServer()
 	for i := range 3 {
-		c.run(fmt.Sprintf("new-%d", i), napping)
+		c.run(fmt.Sprintf("new-%d", i), sleepScript)
 	}
 	before := c.picture()
 	c.server.kill()
@@ -155,7 +156,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	if after := c.picture(); after != before {
 		t.Errorf("the engine had %s, and has %s", before, after)
 	}
-	c.run("after", napping) // life goes on
+	c.run("after", sleepScript) // life goes on
 }
 
 // TestTwoAgentsOnOneDataDir: the second is refused, and the first goes on.
@@ -163,8 +164,9 @@ func TestTwoAgentsOnOneDataDir(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	r := magnum(t, nil, "", "agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"))
-	if r.code == 0 || !strings.Contains(r.stderr, "another agent (process ") || !strings.Contains(r.stderr, "uses the data dir") || !strings.Contains(r.stderr, "-data-dir") {
+	if r.code == 0 || !strings.Contains(r.stderr, "another agent (process ") || !strings.Contains(r.stderr, "uses the data dir") ||
+		!strings.Contains(r.stderr, "-data-dir") {
 		t.Errorf("the second agent ended with code %d: %s", r.code, r.stderr)
 	}
-	c.run("first", napping)
+	c.run("first", sleepScript)
 }
