@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	containerWorkers = 2               // containers that live at a time
-	retryFor         = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
+	containerWorkers = 2               // containers that the clients use at a time
+	retryFor         = 2 * time.Minute // how long a client repeats a request, through one server after the other
 )
 
-// runningContainers are containers that really run, created, stopped, started and deleted
-// while the cluster has its faults. What the servers have acknowledged is what
-// the engine must come to.
+// runningContainers creates, stops, starts and deletes containers that really
+// run while the cluster has its faults. The engines must end up with what the
+// servers have acknowledged.
 type runningContainers struct {
 	*chaos
 	clients []*api.Client // by server
@@ -31,20 +31,20 @@ type runningContainers struct {
 	wanted      map[string]structs.ContainerStatus // of what was acknowledged and not deleted
 	names       map[string]string                  // of these
 	deleted     int
-	restores    int                 // how often the state was put back; a life of an earlier age is over
-	longRunning map[string]runStart // containers that nobody stops
+	restores    int                 // how often the state was restored; a cycle from before a restore ends
+	longRunning map[string]runStart // containers that no client stops
 
 	taken   map[string]lastReport // by agent
-	secrets map[string]string     // by what they are
+	secrets map[string]string     // by what each one is
 
 	ledger  ledger
-	singles map[string]structs.Exclusive // kinds of those of which two copies must not run
-	said    map[string]bool              // what the ledger has shown
-	excused map[string]bool              // and what is so where an agent is away
+	singles map[string]structs.Exclusive // exclusive containers by UUID
+	said    map[string]bool              // violations that were reported
+	excused map[string]bool              // overlaps that a lease could not prevent
 }
 
-// stands are the containers that run from the beginning to the end. They are
-// spread in turn: each host has one with a lease.
+// longRunningSpecs are the containers that run from the beginning to the end.
+// They are spread in turn: each host has one with a lease.
 var longRunningSpecs = []struct {
 	policy    string
 	exclusive structs.Exclusive
@@ -53,7 +53,7 @@ var longRunningSpecs = []struct {
 	{"always", structs.ExclusiveLease}, {"no", structs.ExclusiveYes}, {"always", structs.ExclusiveYes}, {"always", structs.ExclusiveLease},
 }
 
-// stood is since when a container runs, and under which epoch.
+// runStart says since when a container runs, and under which epoch.
 type runStart struct {
 	began string
 	epoch int64
@@ -102,7 +102,7 @@ func newRunningContainers(c *chaos) *runningContainers {
 	return l
 }
 
-// want notes what was acknowledged; "" is that it is deleted.
+// want notes the acknowledged status of a container; "" means deleted.
 func (l *runningContainers) want(id, name string, status structs.ContainerStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,7 +121,8 @@ func (l *runningContainers) ended() int {
 	return l.deleted
 }
 
-// ask has one server after the other do something until one says yes or no.
+// ask sends a request to one server after the other until a server accepts or
+// refuses it.
 func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
 	var err error
 	for until := time.Now().Add(retryFor); time.Now().Before(until); {
@@ -135,24 +136,24 @@ func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.C
 				return err
 			}
 		}
-		time.Sleep(20 * time.Millisecond) // a server that isn't there says so at once
+		time.Sleep(20 * time.Millisecond) // a server that is down refuses at once
 	}
-	l.Errorf("for %v no server does it: %s: %v", retryFor, what, err)
+	l.Errorf("no server answered within %v: %s: %v", retryFor, what, err)
 	return err
 }
 
-// work has containers live one after the other until ctx ends.
+// work runs cycles one after the other until ctx ends.
 func (l *runningContainers) work(ctx context.Context, random *rand.Rand, worker int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		l.cycle(ctx, random, fmt.Sprintf("cycle-%d-%d", worker, n))
 	}
 }
 
-// cycle is what one container goes through. Each step is repeated until it is acknowledged: what a
-// client wants doesn't change by a fault.
+// cycle takes one container from create to delete. Each step is repeated until
+// it is acknowledged: a fault does not change what a client wants.
 func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name string) {
 	var id string
-	age := -1 // of its first step
+	began := -1 // restores at its first step
 	wait := api.WriteOptions{Wait: -1}
 	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
@@ -196,7 +197,7 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 				_, err := c.Containers().Delete(ctx, id, api.DeleteOptions{Force: true, WriteOptions: wait})
 				return err
 			})
-			// Who asks again may find that the first try has done it.
+			// The first try may have deleted it although its answer was lost.
 			if err != nil && structs.CodeOf(err) != structs.CodeNotFound {
 				l.Errorf("delete %s: %v", name, err)
 			}
@@ -208,14 +209,14 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	}
 	for i, step := range steps {
 		l.gate.RLock()
-		if i == 0 && ctx.Err() != nil { // a life that has begun is lived to its end
+		if i == 0 && ctx.Err() != nil { // a cycle that has begun goes on to its end
 			l.gate.RUnlock()
 			return
 		}
 		if i == 0 {
-			age = l.restores
+			began = l.restores
 		}
-		if age != l.restores {
+		if began != l.restores {
 			l.gate.RUnlock()
 			return
 		}
@@ -224,20 +225,20 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 		if id == "" {
 			return
 		}
-		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // what an engine starts in a second is not much
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // an engine starts few containers a second
 	}
 }
 
-// settle waits until the hosts are ready and the engine has what was
-// acknowledged, no more and no less: I1, I4, I5, I9, I10. What stands was started
-// once in an epoch: I6. The caller sees to it that nobody wants anything else
+// converge waits until the hosts are ready and the engines have exactly what
+// was acknowledged: I1, I4, I5, I9, I10. Long-running containers were started
+// once in an epoch: I6. The caller makes sure that no client changes anything
 // meanwhile.
 func (l *runningContainers) converge() {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var byHost map[string]map[string]structs.ContainerBody
-	l.eventually("what runs is what is wanted", 2*time.Minute, func() error {
+	l.eventually("the engines have what was acknowledged", 2*time.Minute, func() error {
 		client := l.clients[0]
 		for _, a := range l.agents {
 			h, _, err := client.Hosts().Get(l.ctx(), a.hostID(), api.QueryOptions{Consistent: true})
@@ -256,14 +257,14 @@ func (l *runningContainers) converge() {
 		found := 0
 		for _, b := range list {
 			if !strings.HasPrefix(b.Name, "cycle-") && !strings.HasPrefix(b.Name, "standing-") {
-				continue // one that waits
+				continue // it waits for a host
 			}
 			status, ok := l.wanted[b.UUID]
 			if !ok && b.Status == structs.ContainerDeleting {
 				return fmt.Errorf("%s is still being deleted (%s)", b.Name, deref(b.StatusReason))
 			}
 			if !ok {
-				return fmt.Errorf("I5, I10: %s (%s, %s) was deleted, or nobody made it", b.Name, b.UUID, b.Status)
+				return fmt.Errorf("I5, I10: %s (%s, %s) was deleted, or no client created it", b.Name, b.UUID, b.Status)
 			}
 			if b.Status != status {
 				return fmt.Errorf("%s is %s (%s), and was asked to be %s", b.Name, b.Status, deref(b.StatusReason), status)
@@ -295,11 +296,11 @@ func (l *runningContainers) converge() {
 			now := runStart{started[id], int64(b.Epoch)}
 			kind := l.singles[id]
 			if was.began != "" && was.epoch == now.epoch && was.began != now.began &&
-				kind != structs.ExclusiveLease { // the end of a lease ends it
+				kind != structs.ExclusiveLease { // the end of a lease stops it
 				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
 			}
 			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy.Name == structs.RestartNo || kind == structs.ExclusiveYes) {
-				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
+				l.Errorf("I7: %s has epoch %d, had %d, and must not move", b.Name, now.epoch, was.epoch)
 			}
 			l.longRunning[id] = now
 		}
@@ -308,7 +309,7 @@ func (l *runningContainers) converge() {
 	l.lateReports()
 }
 
-// end deletes what is left, and looks that it goes.
+// end deletes what is left, and checks that it goes.
 func (l *runningContainers) end() {
 	l.Helper()
 	var ids []string
