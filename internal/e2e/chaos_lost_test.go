@@ -14,9 +14,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// lostFaults lose disks, put old ones back, change who belongs to the cluster, and
-// do what people do behind magnum's back, all under load. What is lost is made good
-// before the next fault comes: two lost disks of three are the end of a cluster.
+// lostFaults lose disks, put old ones back, change the membership, and change
+// containers behind magnum's back, all under load. A lost disk is replaced
+// before the next fault: without two of three disks a cluster is lost.
 var lostFaults = []fault{
 	{name: "follower's disk lost while the other is behind", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second,
 		do: func(c *chaos) (string, func()) {
@@ -83,7 +83,7 @@ var lostFaults = []fault{
 		var to []string
 		for range 5 {
 			n := c.follower()
-			// It may be refused: others change who leads, too.
+			// The transfer may be refused: another fault may move leadership, too.
 			c.on(n, "operator", "raft", "transfer-leader", n.name)
 			to = append(to, n.name)
 		}
@@ -115,7 +115,7 @@ var lostFaults = []fault{
 			return a.name + " has none", nil
 		}
 		s := oneOf(c.random, list)
-		// It may go meanwhile.
+		// The container may be gone by now.
 		_ = a.engine.ContainerRename(c.ctx(), s.id, "renamed-"+s.id[:12])
 		_ = a.engine.ContainerPause(c.ctx(), s.id)
 		return fmt.Sprintf("%.12s on %s", s.id, a.name), func() {
@@ -126,7 +126,7 @@ var lostFaults = []fault{
 	}},
 }
 
-// wipe empties the directory of a server that is stopped.
+// wipe empties the data directory of a stopped server.
 func (c *chaos) wipe(n *clusterServer) {
 	c.Helper()
 	if err := os.RemoveAll(n.dir); err != nil {
@@ -141,11 +141,11 @@ func (c *chaos) must(name string, args ...string) {
 	}
 }
 
-// removed has the other servers take one out that is stopped.
+// removePeer has the other servers remove a stopped one from the cluster.
 func (c *chaos) removePeer(n *clusterServer) {
 	c.Helper()
 	others := c.except(n)
-	c.eventually(n.name+" is taken out", time.Minute, func() error {
+	c.eventually(n.name+" is removed from the cluster", time.Minute, func() error {
 		if r := c.on(others[0], "operator", "raft", "remove-peer", n.name); r.code != 0 &&
 			!strings.Contains(r.stderr, "is not one of the cluster's") && !strings.Contains(r.stderr, "could not be found") {
 			return fmt.Errorf("%s", r.stderr)
@@ -154,11 +154,11 @@ func (c *chaos) removePeer(n *clusterServer) {
 	})
 }
 
-// onlyVoters waits until the configuration has the three servers and no others: not
-// those that have lost their disks.
+// onlyVoters waits until the configuration has exactly the three servers, all
+// voters: those that lost their disks are gone.
 func (c *chaos) onlyVoters() {
 	c.Helper()
-	c.eventually("three servers are the cluster", 2*time.Minute, func() error {
+	c.eventually("the configuration has three voters and no others", 2*time.Minute, func() error {
 		got := c.on(c.awaitLeader(), "operator", "raft", "list-peers", "-format", "{{.name}} {{.voter}}")
 		if lines := strings.Split(strings.TrimSpace(got.stdout), "\n"); got.code != 0 || len(lines) != 3 ||
 			strings.Count(got.stdout, " true") != 3 {
