@@ -20,14 +20,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// of is a request for a container of another image than the usual one.
+// requestWithImage is a request for a container of a pushed image.
 func (c *cluster) requestWithImage(name string, p *pushed) *structs.ContainerRequest {
 	r := c.request(name, sleepScript)
 	r.Image = p.ref
 	return r
 }
 
-// begin creates a container that is to run, and waits for nothing.
+// createOnly creates and starts a container without waiting for it.
 func (c *cluster) createOnly(r *structs.ContainerRequest) string {
 	c.Helper()
 	body, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true})
@@ -37,11 +37,11 @@ func (c *cluster) createOnly(r *structs.ContainerRequest) string {
 	return body.UUID
 }
 
-// says waits until the reason beside a container's status has the words.
+// awaitReason waits until a container's status reason has the words.
 func (c *cluster) awaitReason(id string, words ...string) *structs.ContainerBody {
 	c.Helper()
 	var body *structs.ContainerBody
-	c.eventually(fmt.Sprintf("container %s says %q", id, words), time.Minute, func() (err error) {
+	c.eventually(fmt.Sprintf("the status reason of container %s has %q", id, words), time.Minute, func() (err error) {
 		body, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		for _, w := range words {
 			if err == nil && !strings.Contains(deref(body.StatusReason), w) {
@@ -53,8 +53,8 @@ func (c *cluster) awaitReason(id string, words ...string) *structs.ContainerBody
 	return body
 }
 
-// events returns the statuses that a container has gone through, as its events
-// tell, up to the given one.
+// events returns the statuses in the events of a container, up to the first one
+// that is last.
 func (c *cluster) events(id string, last structs.ContainerStatus) (statuses []string) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx(), 20*time.Second)
@@ -71,13 +71,13 @@ func (c *cluster) events(id string, last structs.ContainerStatus) (statuses []st
 			return nil
 		})
 	if !errors.Is(err, enough) {
-		c.Errorf("the events of %s are %v, and no %s: %v", id, statuses, last, err)
+		c.Errorf("the events of %s are %v, without %s: %v", id, statuses, last, err)
 	}
 	return statuses
 }
 
-// sentences gathers what a container says until stop is called, which returns
-// each sentence once.
+// sentences collects a container's status reasons until stop is called. stop
+// returns each of them once.
 func (c *cluster) sentences(id string) (stop func() []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all []string
@@ -102,7 +102,7 @@ func (c *cluster) sentences(id string) (stop func() []string) {
 	}
 }
 
-// TestPulls: who may pull, what is fetched, and how often.
+// TestPulls: who may pull an image, what is fetched, and how often.
 func TestPulls(t *testing.T) {
 	t.Parallel()
 	shareCluster(t,
@@ -110,15 +110,16 @@ func TestPulls(t *testing.T) {
 		sharedTest{"one for many", onePullForMany}, sharedTest{"slow", slowPull})
 }
 
-// TestPullsThatFail: a registry that is cut off or away, and an agent that dies.
+// TestPullsThatFail: a pull is cut, the agent is killed during a pull, or the
+// registry is down.
 func TestPullsThatFail(t *testing.T) {
 	t.Parallel()
 	shareCluster(t, sharedTest{"cut", pullThatIsCut}, sharedTest{"agent killed", pullOutlivesTheAgent},
 		sharedTest{"registry away", registryAway})
 }
 
-// pullWithCredentials: who has the right ones runs, and nobody else; the
-// others are told what to do, and nobody is told the password.
+// pullWithCredentials: only containers with the right credentials run. The
+// others get a reason that says what to do. The password is shown nowhere.
 func pullWithCredentials(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	r := newRegistry(t, password)
@@ -143,7 +144,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	}
 	for _, path := range append(image.layers, image.path) {
 		if n := r.passed(path); strings.Contains(path, "/blobs/") && n != 0 {
-			t.Errorf("%d bytes of %s went to strangers", n, path)
+			t.Errorf("%d bytes of %s were sent without credentials", n, path)
 		}
 	}
 	right := c.create(ask("right", &structs.Registry{Username: "me", Password: password}), structs.ContainerRunning)
@@ -153,10 +154,10 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 			t.Errorf("nothing of %s was fetched", path)
 		}
 	}
-	// What the host has by now is still refused to others who have to ask.
+	// The image is on the host by now, but a pull without credentials is still refused.
 	c.checkReason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
 
-	// By the command line, from standard input.
+	// The command line reads the password from standard input.
 	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always",
 		"-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", sleepScript)
 	made.must(t)
@@ -167,7 +168,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 		"docker inspect": fmt.Sprint(c.inspected(id)),
 	} {
 		if strings.Contains(text, password) {
-			t.Errorf("I12: %s tells the password", what)
+			t.Errorf("I12: %s shows the password", what)
 		}
 	}
 	c.act(right.UUID, api.Stop)
@@ -177,13 +178,13 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(b), password) {
-			t.Errorf("I12: the log of the %s tells the password", p.name)
+			t.Errorf("I12: the log of the %s has the password", p.name)
 		}
 	}
 }
 
-// imagePull: images are on the host before anybody runs them, with
-// credentials if it takes them, and who pulls them again fetches nothing.
+// imagePull: image-pull puts an image on the host, with credentials if needed.
+// A second pull fetches nothing.
 func imagePull(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	open, private := newRegistry(t, ""), newRegistry(t, password)
@@ -207,7 +208,7 @@ func imagePull(t *testing.T, c *cluster) {
 		}
 		for i, path := range image.layers {
 			if n := r.count("GET", path); n != 0 {
-				t.Errorf("layer %d of %s was fetched %d times before anybody may have it", i, name, n)
+				t.Errorf("layer %d of %s was fetched %d times before the pull", i, name, n)
 			}
 		}
 		args = append(args, image.ref)
@@ -219,7 +220,7 @@ func imagePull(t *testing.T, c *cluster) {
 				t.Errorf("the pull of %s ends with %v, %v", name, hosts, err)
 			}
 			if !strings.Contains(done.stderr, "host-1: pulling "+image.ref) || strings.Contains(done.stdout+done.stderr, password) {
-				t.Errorf("the pull of %s tells of it %q", name, done.stderr)
+				t.Errorf("the progress of the pull of %s is %q", name, done.stderr)
 			}
 		}
 		for i, path := range image.layers {
@@ -236,7 +237,7 @@ func imagePull(t *testing.T, c *cluster) {
 			t.Errorf("image-list says %q of %s", out, name)
 		}
 	}
-	// It serves containers without the registry.
+	// Containers use the pulled image without the registry.
 	open.down()
 	image := open.addr + "/open:1"
 	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", sleepScript).must(t)
@@ -249,12 +250,12 @@ func imagePull(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(b), password) {
-			t.Errorf("I12: the log of the %s tells the password", p.name)
+			t.Errorf("I12: the log of the %s has the password", p.name)
 		}
 	}
 }
 
-// inspected is what anybody at the engine sees of a container.
+// inspected returns the engine's raw description of a container.
 func (c *cluster) inspected(id string) string {
 	c.Helper()
 	_, raw, err := c.engine.ContainerInspectWithRaw(context.Background(), c.onEngine(id).id, false)
@@ -264,8 +265,8 @@ func (c *cluster) inspected(id string) string {
 	return string(raw)
 }
 
-// pullThatIsCut: the connection breaks in the middle of a layer, more than
-// once; users see it, and in the end the container runs.
+// pullThatIsCut: the connection breaks twice in the middle of a layer. The
+// status reason says so, and in the end the container runs.
 func pullThatIsCut(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("cut", 4_000_000)
@@ -290,11 +291,11 @@ func pullThatIsCut(t *testing.T, c *cluster) {
 	said := c.sentences(id)
 	c.awaitReason(id, "pulling "+image.ref, "trying again")
 	c.await(id, structs.ContainerRunning)
-	t.Logf("it said %q", said())
+	t.Logf("the status reasons were %q", said())
 	if n := r.count("GET", big); n != 3 {
 		t.Errorf("the layer that was cut twice was asked for %d times, want 3", n)
 	}
-	// Another attempt goes on where the one before ended.
+	// A retry goes on where the attempt before ended.
 	if n := r.passed(big); n > 4_100_000 {
 		t.Errorf("%d bytes were fetched of a layer of 4 MB", n)
 	}
@@ -306,8 +307,8 @@ func pullThatIsCut(t *testing.T, c *cluster) {
 
 var progress = regexp.MustCompile(`: \d+ of 2 layers, ([0-9.]+) of [0-9.]+ MB`)
 
-// slowPull: a registry that takes its time. The status says how far it is,
-// and a delete ends it at once.
+// slowPull: the status reason shows the progress of a slow pull, and a delete
+// ends the pull at once.
 func slowPull(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("slow", 20_000_000)
@@ -333,7 +334,7 @@ func slowPull(t *testing.T, c *cluster) {
 	id := c.createOnly(c.requestWithImage("slow", image))
 	said := c.sentences(id)
 	amounts := make(map[string]bool)
-	c.eventually("the status tells three times how far it is", time.Minute, func() error {
+	c.eventually("the status reason has shown three amounts", time.Minute, func() error {
 		b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		if err != nil {
 			return err
@@ -345,7 +346,7 @@ func slowPull(t *testing.T, c *cluster) {
 			t.Fatalf("it is %s (%s)", b.Status, deref(b.StatusReason))
 		}
 		if len(amounts) < 3 {
-			return fmt.Errorf("it told %v", amounts)
+			return fmt.Errorf("it has shown %v", amounts)
 		}
 		return nil
 	})
@@ -354,14 +355,14 @@ func slowPull(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.awaitGone(id)
-	c.eventually("the registry is left", 5*time.Second, func() error {
+	c.eventually("no stream from the registry is open", 5*time.Second, func() error {
 		if n := r.streams(); n > 0 {
 			return fmt.Errorf("%d streams are open", n)
 		}
 		return nil
 	})
 	took := time.Since(began)
-	t.Logf("the delete took %v; it had said %q", took, said())
+	t.Logf("the delete took %v; the status reasons were %q", took, said())
 	if took > 5*time.Second || r.passed(big) > 15_000_000 {
 		t.Errorf("the delete took %v, and %d bytes were fetched", took, r.passed(big))
 	}
@@ -370,8 +371,8 @@ func slowPull(t *testing.T, c *cluster) {
 	}
 }
 
-// registryAway: what can't be had now is an error that says what to do, and
-// runs without anybody's doing once the registry is back.
+// registryAway: a pull from a registry that is down is an error that says what
+// to do. The container runs without any action once the registry is back.
 func registryAway(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("away", 100_000)
@@ -389,11 +390,11 @@ func registryAway(t *testing.T, c *cluster) {
 	})
 	b = c.await(b.UUID, structs.ContainerRunning)
 	if reason := deref(b.StatusReason); reason != "" || b.Epoch != epoch {
-		t.Errorf("it runs under epoch %d, was %d, and says %q", b.Epoch, epoch, reason)
+		t.Errorf("it runs under epoch %d, was %d, with reason %q", b.Epoch, epoch, reason)
 	}
 	c.awaitDesired()
 
-	// And at once, if somebody starts it.
+	// A start by the user retries at once.
 	other := r.push("away-too", 100_000)
 	r.down()
 	b = c.create(c.requestWithImage("away-too", other), structs.ContainerError)
@@ -443,9 +444,9 @@ func onePullForMany(t *testing.T, c *cluster) {
 	c.deleteAll(ids)
 }
 
-// pullOutlivesTheAgent: the agent is killed in the middle of a fetch, and
-// the next one gets the container running, once. The engine throws away even
-// whole layers with the last who waits for the image, so they are fetched again.
+// pullOutlivesTheAgent: the agent is killed during a pull. The next instance
+// gets the container running, once. The engine discards even complete layers
+// when the last pull of the image ends, so they are fetched again.
 func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("outlives", 1_000_000, 1_000_000)
@@ -488,8 +489,8 @@ func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	c.awaitDesired()
 }
 
-// pullPolicies: always asks the registry each time, ifnotpresent only for
-// what is lacking, and never never.
+// pullPolicies: always asks the registry each time, ifnotpresent only for a
+// missing image, and never never.
 func pullPolicies(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("policies", 100_000)
@@ -501,20 +502,20 @@ func pullPolicies(t *testing.T, c *cluster) {
 	c.checkReason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never",
 		"ifnotpresent")
 	if n := r.requests(); n != 0 {
-		t.Errorf("never has made %d requests", n)
+		t.Errorf("never made %d requests", n)
 	}
 	c.create(ask("lacking", structs.PullIfNotPresent), structs.ContainerRunning)
 	if n := r.count("GET", image.layers[1]); n != 1 {
-		t.Errorf("a layer that was lacking was fetched %d times", n)
+		t.Errorf("a missing layer was fetched %d times", n)
 	}
 	n := r.requests()
 	c.create(ask("there", structs.PullIfNotPresent), structs.ContainerRunning)
 	c.create(ask("default", ""), structs.ContainerRunning)
 	c.create(ask("never-2", structs.PullNever), structs.ContainerRunning)
 	if now := r.requests(); now != n {
-		t.Errorf("what was there was asked for: %d requests, before %d", now, n)
+		t.Errorf("an image on the host was requested: %d requests, before %d", now, n)
 	}
-	// Somebody pushes something else under the same name.
+	// Another image is pushed under the same name.
 	old := image.layers[0]
 	image = r.push("policies", 100_000)
 	b := c.create(ask("always", structs.PullAlways), structs.ContainerRunning)
@@ -524,14 +525,14 @@ func pullPolicies(t *testing.T, c *cluster) {
 	n = r.requests()
 	c.create(ask("again", structs.PullAlways), structs.ContainerRunning)
 	if r.requests() == n || r.count("GET", image.layers[0]) != 1 {
-		t.Errorf("always has made %d requests, and has fetched the layer %d times", r.requests()-n, r.count("GET", image.layers[0]))
+		t.Errorf("always made %d requests, and fetched the layer %d times", r.requests()-n, r.count("GET", image.layers[0]))
 	}
-	// It is for the create: what is stopped and started asks nobody.
+	// The policy is for the create: a stop and a start do not ask the registry.
 	n = r.requests()
 	c.act(b.UUID, api.Stop)
 	c.act(b.UUID, api.Start)
 	if now := r.requests(); now != n {
-		t.Errorf("a start has made %d requests", now-n)
+		t.Errorf("a start made %d requests", now-n)
 	}
 	c.awaitDesired()
 }
