@@ -26,10 +26,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what users do, each command at least once, as they type it.
+// This file runs each command at least once, as users type it.
 
-// TestCommands takes bays, hosts and containers from their creation to their
-// deletion, on a server with an agent, and on the two in one process.
+// TestCommands takes bays, hosts and containers from creation to deletion, with
+// a server and an agent in two processes, and in one.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) *cluster{
@@ -39,7 +39,7 @@ func TestCommands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := start(t)
-			// In this order: the last one takes the bay away.
+			// In this order: the last part deletes the bay.
 			for _, part := range []struct {
 				name string
 				do   func(*commandLine)
@@ -88,11 +88,11 @@ func newDev(t testing.TB) *cluster {
 	return c
 }
 
-// commandLine is a cluster whose user sits at a command line.
+// commandLine is a cluster that is used by the command line.
 type commandLine struct{ *cluster }
 
-// says runs a command that goes well and returns its standard output, which
-// has all the words.
+// says runs a command, expects success and all the words in its standard
+// output, and returns that output.
 func (l *commandLine) says(args []string, words ...string) string {
 	l.Helper()
 	out := l.magnum(args...).must(l)
@@ -110,8 +110,8 @@ func (l *commandLine) field(ident, name string) string {
 	return strings.TrimSpace(l.says([]string{"container-show", ident, "-format", "{{." + name + "}}"}))
 }
 
-// refused runs a command that fails with the exit code, says the words on
-// standard error, and prints no result.
+// refused runs a command that must fail with the exit code and have the words
+// on standard error and nothing on standard output.
 func (l *commandLine) refused(code int, args []string, words ...string) {
 	l.Helper()
 	r := l.magnum(args...)
@@ -126,13 +126,13 @@ func (l *commandLine) refused(code int, args []string, words ...string) {
 	}
 }
 
-// once runs a container in the foreground that is gone afterwards.
+// runForeground runs a container with --rm and waits until it has ended.
 func (l *commandLine) runForeground(args ...string) result {
 	l.Helper()
 	return l.magnum(append([]string{"container-run", "--rm"}, args...)...)
 }
 
-// nap runs a container that goes on until the part of the test ends.
+// runSleeper starts a container that runs until the subtest ends.
 func (l *commandLine) runSleeper(name string, flags ...string) {
 	l.Helper()
 	args := append([]string{"container-run", "-d", "--name", name}, flags...)
@@ -140,7 +140,7 @@ func (l *commandLine) runSleeper(name string, flags ...string) {
 	l.Cleanup(func() { l.magnum("container-delete", "-force", name) })
 }
 
-// inspect returns what the engine knows of a container.
+// inspect returns the engine's description of a container.
 func (l *commandLine) inspect(ident string) container.InspectResponse {
 	l.Helper()
 	ctx := context.Background()
@@ -170,7 +170,7 @@ func (l *commandLine) about() {
 		}
 	}
 	if commands < 50 {
-		l.Errorf("the help names %d commands only:\n%s", commands, main)
+		l.Errorf("the help names only %d commands:\n%s", commands, main)
 	}
 	l.says([]string{"status"}, "| Property", "| hosts ", "| 1/1 ready ", "CREATE_COMPLETE", "| server ")
 	l.says([]string{"status", "-format", "{{.bays}} {{.containers}}"}, "1 0\n")
@@ -179,7 +179,7 @@ func (l *commandLine) about() {
 	}
 	l.refused(2, []string{"completion", "tcsh"}, `"tcsh"`, "bash, zsh, fish")
 	l.refused(2, []string{"ps"}, "did you mean container-list?")
-	// The completion itself, as bash asks for it.
+	// Completion works by environment, as bash runs it.
 	for line, want := range map[string]string{"magnum container-ex": "container-execute", "magnum bay-show " + l.bay.Name[:3]: l.bay.Name} {
 		r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr, "COMP_LINE=" + line}, "", "magnum", "x", "y")
 		if !slices.Contains(strings.Fields(r.stdout), want) {
@@ -191,7 +191,7 @@ func (l *commandLine) about() {
 func (l *commandLine) bays() {
 	l.says([]string{"bay-list"}, "| uuid ", "| name ", "| node_count | status ", "| "+l.bay.Name+" ")
 	l.says([]string{"bay-show", l.bay.Name}, "| Property", "| baymodel_id ", "| placement ", "| spread ")
-	// The one host is taken.
+	// The only host belongs to the first bay.
 	l.refused(1, []string{"bay-create", "-name", "second", "-wait", "200ms"}, "second is still CREATE_IN_PROGRESS", "start an agent",
 		"bay-show")
 	l.says([]string{"bay-list", "-wide"}, "0 of 1 hosts")
@@ -205,14 +205,14 @@ func (l *commandLine) bays() {
 	}
 	l.says(append([]string{"bay-delete"}, ids...))
 	if out := l.says([]string{"bay-list", "-q"}); out != l.bay.UUID+"\n" {
-		l.Errorf("of the bays is left %q", out)
+		l.Errorf("the bays left are %q", out)
 	}
 	l.says([]string{"bay-update", l.bay.Name, "replace", "node_count=2", "-detach"}, "UPDATE_IN_PROGRESS")
 	l.refused(1, []string{"bay-update", l.bay.Name, "replace", "node_count=1"}, "UPDATE_IN_PROGRESS", "not supported")
 	l.refused(1, []string{"bay-delete", "nope", "neither"}, "Delete for bay nope failed: Bay nope could not be found.", "neither",
 		"bay-list")
 	l.refused(2, []string{"bay-update", l.bay.Name, "turn", "node_count=1"}, "none of add, replace, remove")
-	// A bay with all its hosts can be changed. This one has none to lose.
+	// A bay without hosts can be deleted at any time.
 	l.says([]string{"bay-create", "-name", "third", "-detach"})
 	l.says([]string{"bay-delete", "third"})
 }
@@ -236,7 +236,7 @@ func (l *commandLine) hosts() {
 	l.says([]string{"node-list"}, "| uuid ", "| type ", "| image_id ", "| virt ", "| host ")
 }
 
-// specFlags are one of each of the flags that describe a container.
+// specFlags has each flag that describes a container once.
 var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5", "-w",
 	"/tmp", "-u", "65534",
 	"-h", "inside", "--restart", "on-failure:2", "-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout",
@@ -264,10 +264,10 @@ func (l *commandLine) create() {
 		"the end": made.StopSeconds() == 3 && made.LogMaxSize == 1<<20 && !made.TTY && !made.Stdin && !made.AutoRemove,
 	} {
 		if !ok {
-			l.Errorf("%s of what was made is not as asked for: %+v", what, made)
+			l.Errorf("%s of the container are not as requested: %+v", what, made)
 		}
 	}
-	// What show prints can be sent again, as can the body of 2015.
+	// A body of the API of 2015 can be sent from a file.
 	body := `{"name":"from2015","image_id":"` + image + `","command":"sh -c 'echo \"it runs\"; sleep 100'","bay_uuid":"` + l.bay.UUID + `"}`
 	file := filepath.Join(l.TempDir(), "c.json")
 	if err := os.WriteFile(file, []byte(body), 0o644); err != nil {
@@ -287,11 +287,11 @@ func (l *commandLine) create() {
 	ids := strings.Fields(l.says([]string{"container-list", "-name", "from2015", "-q"}))
 	l.says(append([]string{"container-delete", "made"}, ids...))
 	l.says([]string{"container-delete", "-stop", "other"})
-	// An image that isn't there is the container's error, with a way on.
+	// A missing image makes the container's status Error, with the way out as reason.
 	l.refused(1, []string{"container-create", "--name", "bad", "--pull", "never", "magnum-test/none:1"}, "magnum-test/none:1",
 		"container-delete")
 	l.says([]string{"container-delete", "bad"})
-	// One that no host has room for waits, and can be deleted meanwhile.
+	// A container that no host has room for waits, and can be deleted meanwhile.
 	l.refused(1, []string{"container-run", "-d", "--name", "huge", "-m", "10000g", "-wait", "100ms", image}, "huge is still Creating",
 		"memory")
 	l.says([]string{"container-delete", "huge"})
@@ -308,30 +308,30 @@ func (l *commandLine) run() {
 	env := l.runForeground("-e", "A=1", "-e", "HOME", "-w", "/tmp", "-u", "65534", "-h", "inside", image, "sh", "-c",
 		"echo $A $HOME $(pwd) $(id -u) $(hostname)")
 	if want := "1 " + os.Getenv("HOME") + " /tmp 65534 inside\n"; env.code != 0 || env.stdout != want {
-		l.Errorf("the container's surroundings are %+v, want %q", env, want)
+		l.Errorf("the container's environment is %+v, want %q", env, want)
 	}
-	// Flags behind IMAGE are the command's.
+	// Flags after IMAGE belong to the command.
 	if r := l.runForeground(image, "echo", "-d", "--rm", "-h"); r.stdout != "-d --rm -h\n" {
 		l.Errorf("flags of the command: %+v", r)
 	}
-	// Without --rm it stays, with its exit code.
+	// Without --rm the container stays, with its exit code.
 	if r := l.magnum("container-run", "--name", "ends", image, "sh", "-c", "exit 3"); r.code != 3 || r.stderr != "" {
 		l.Errorf("exit 3: %+v", r)
 	}
 	if got := l.field("ends", "status") + l.field("ends", "exit_code"); got != "Stopped3" {
-		l.Errorf("it is %s", got)
+		l.Errorf("status and exit code are %s", got)
 	}
 	l.says([]string{"container-delete", "ends"})
 
 	id := strings.TrimSpace(l.says([]string{"container-run", "-d", "--name", "back", "-l", "tier=web", image, "sh", "-c", sleepScript}))
 	if id != l.field("back", "uuid") || l.field("back", "status") != "Running" {
-		l.Errorf("-d printed %q, and it is %s", id, l.field("back", "status"))
+		l.Errorf("-d printed %q, and the status is %s", id, l.field("back", "status"))
 	}
 	if labels := l.inspect("back").Config.Labels; labels["tier"] != "web" {
 		l.Errorf("the engine has the labels %v", labels)
 	}
 	l.says([]string{"container-delete", "-stop", "back"})
-	// The server deletes what runs in the background with --rm.
+	// With -d --rm the server deletes the container.
 	l.awaitGone(strings.TrimSpace(l.says([]string{"container-run", "-d", "--rm", image, "true"})))
 
 	l.refused(2, []string{"container-run", "-it", image, "sh"}, "standard input is none", "-d")
@@ -366,9 +366,9 @@ func (l *commandLine) ports() {
 	}
 	l.says([]string{"container-list", "-wide"}, port+"->80/tcp")
 	if any := l.field("web", "ports"); strings.Contains(any, "host_port:0") {
-		l.Errorf("the port that any was asked for is not known: %s", any)
+		l.Errorf("the port that the engine chose is not shown: %s", any)
 	}
-	// Another one of the project reaches it without a published port.
+	// Another container of the project reaches the port without a published one.
 	address := strings.TrimSpace(l.says([]string{"container-show", "web", "-format", "{{index .addresses 0}}"}))
 	if r := l.runForeground(image, "wget", "-q", "-O", "-", "http://"+address+"/"); r.code != 0 || r.stdout != "welcome\n" {
 		l.Errorf("through the project's network: %+v", r)
@@ -378,7 +378,7 @@ func (l *commandLine) ports() {
 	l.says([]string{"container-delete", "late"})
 }
 
-// get reads a URL as soon as something listens there.
+// get reads a URL as soon as it answers.
 func (l *commandLine) get(url string) string {
 	l.Helper()
 	client := &http.Client{Timeout: 5 * time.Second}
@@ -403,7 +403,7 @@ func (l *commandLine) volumes() {
 	}
 	if r := l.runForeground("-v", name+":/data:ro", image, "sh", "-c", "cat /data/x; echo more >/data/x"); r.code == 0 ||
 		r.stdout != "kept\n" || !strings.Contains(r.stderr, "Read-only") {
-		l.Errorf("the volume of a container that is gone: %+v", r)
+		l.Errorf("the volume of a deleted container: %+v", r)
 	}
 	l.refused(2, []string{"container-run", "-v", "/etc:/data", image}, "-v", "path of the host")
 }
@@ -445,13 +445,13 @@ func (l *commandLine) list() {
 }
 
 func (l *commandLine) logs() {
-	// Each stream by itself: the engine gives no order between two.
+	// Each stream by itself: the engine keeps no order between two streams.
 	l.says([]string{"container-run", "-d", "--name", "talks", image, "sh", "-c",
 		"for i in 1 2 3; do echo out $i; done; echo err >&2; " + sleepScript})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "talks") })
-	l.eventually("the container has said all", patience, func() error {
+	l.eventually("the logs have all lines", patience, func() error {
 		if out := l.says([]string{"container-logs", "talks"}); strings.Count(out, "\n") != 4 {
-			return fmt.Errorf("it said %q", out)
+			return fmt.Errorf("they are %q", out)
 		}
 		return nil
 	})
@@ -467,7 +467,7 @@ func (l *commandLine) logs() {
 		"talks"}); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT[0-9:.]+Z err\n$`).MatchString(out) {
 		l.Errorf("-timestamps: %q", out)
 	}
-	// -follow goes on to the end.
+	// -follow goes on until the container ends.
 	l.says([]string{"container-run", "-d", "--name", "counts", image, "sh", "-c", "for i in 1 2 3 4; do echo $i; sleep 0.3; done"})
 	if out := l.says([]string{"container-logs", "-follow", "counts"}); out != "1\n2\n3\n4\n" {
 		l.Errorf("-follow prints %q", out)
@@ -497,7 +497,7 @@ func (l *commandLine) execute() {
 	if r.code != 6 || r.stdout != "typed\n" || r.stderr != "err\n" {
 		l.Errorf("-i: %+v", r)
 	}
-	// What the engine says of a program that can't be executed is output, as docker's is.
+	// The engine's message about a program that can't be executed is output, as with docker.
 	if r := l.magnum("container-execute", "host", "nosuchprogram"); r.code != 126 && r.code != 127 ||
 		!strings.Contains(r.stdout+r.stderr, "nosuchprogram") {
 		l.Errorf("no such program: %+v", r)
@@ -512,7 +512,7 @@ func (l *commandLine) actions() {
 	status := func(want string) {
 		l.Helper()
 		if got := l.field("acts", "status"); got != want {
-			l.Errorf("it is %s, want %s", got, want)
+			l.Errorf("the status is %s, want %s", got, want)
 		}
 	}
 	l.says([]string{"container-pause", "acts"})
@@ -524,7 +524,7 @@ func (l *commandLine) actions() {
 	before := l.inspect("acts").State.StartedAt
 	l.says([]string{"container-reboot", "acts", "-stop-timeout", "5"})
 	if after := l.inspect("acts").State.StartedAt; after == before {
-		l.Error("a reboot did not start it anew")
+		l.Error("a reboot did not start it again")
 	}
 	l.refused(1, []string{"container-delete", "acts"}, "Delete for container acts failed", "is Running", "stop")
 	l.says([]string{"container-stop", "acts"})
@@ -541,7 +541,7 @@ func (l *commandLine) actions() {
 	l.says([]string{"container-delete", "acts"})
 	l.refused(1, []string{"container-show", id}, "could not be found", "container-list")
 	if err := l.engine.agrees(l.hostID(), map[string]structs.ContainerBody{}); err != nil {
-		l.Errorf("after all parts of its life: %v", err)
+		l.Errorf("after the delete: %v", err)
 	}
 }
 
@@ -570,6 +570,6 @@ func (l *commandLine) noBay() {
 	}
 	l.says([]string{"bay-create", "-name", "again", "-format", "{{.name}} {{.status}}"}, "again CREATE_COMPLETE\n")
 	if r := l.runForeground(image, "echo", "again"); r.stdout != "again\n" {
-		l.Errorf("in a bay made anew: %+v", r)
+		l.Errorf("in a new bay: %+v", r)
 	}
 }

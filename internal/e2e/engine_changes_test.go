@@ -18,7 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what people do to a host's engine without asking magnum.
+// This file changes containers on a host's engine behind magnum's back.
 
 // policy is a request with a restart policy.
 func (c *cluster) policy(name, policy string) *structs.ContainerRequest {
@@ -27,17 +27,17 @@ func (c *cluster) policy(name, policy string) *structs.ContainerRequest {
 	return r
 }
 
-// reason expects the container's reason to have all the words.
+// checkReason expects all the words in the status reason.
 func (c *cluster) checkReason(b *structs.ContainerBody, words ...string) {
 	c.Helper()
 	for _, w := range words {
 		if !strings.Contains(deref(b.StatusReason), w) {
-			c.Errorf("%s is %s because of %q, which does not say %q", b.Name, b.Status, deref(b.StatusReason), w)
+			c.Errorf("%s is %s with reason %q, which does not have %q", b.Name, b.Status, deref(b.StatusReason), w)
 		}
 	}
 }
 
-// act does something to a container and waits until it is done.
+// act requests an action and waits until it is done.
 func (c *cluster) act(id string, action api.Action) {
 	c.Helper()
 	if _, err := c.client.Containers().Action(c.ctx(), id, action,
@@ -65,7 +65,8 @@ func (c *cluster) onEngine(id string) seen {
 	return found[0]
 }
 
-// picture is what the engine has of the host, to be compared.
+// picture returns the engine's containers and their start times, for
+// comparison.
 func (c *cluster) picture() string {
 	c.Helper()
 	list, err := c.engine.list(c.hostID())
@@ -76,7 +77,7 @@ func (c *cluster) picture() string {
 }
 
 // awaitStarted waits until the container runs under the epoch, in another run
-// than the one that began at the time.
+// than the one that began at not.
 func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.ContainerBody {
 	c.Helper()
 	var b *structs.ContainerBody
@@ -93,8 +94,8 @@ func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.Con
 	return b
 }
 
-// TestChangesOnEngine: what people change on the engine is found out, and put right
-// where it is not what a user of magnum wants.
+// TestChangesOnEngine: the agent notices what is changed on the engine, and
+// corrects what differs from desired.
 func TestChangesOnEngine(t *testing.T) {
 	t.Parallel()
 	shareCluster(t,
@@ -117,7 +118,7 @@ func containerRemoved(t *testing.T, c *cluster) {
 	c.checkReason(c.await(no.UUID, structs.ContainerError), "removed from the host", "start it")
 	c.act(no.UUID, api.Start)
 	if b := c.await(no.UUID, structs.ContainerRunning); b.Epoch != 2 {
-		t.Errorf("it is made anew under epoch %d, want 2", b.Epoch)
+		t.Errorf("it is made again under epoch %d, want 2", b.Epoch)
 	}
 
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
@@ -125,7 +126,7 @@ func containerRemoved(t *testing.T, c *cluster) {
 	remove(always.UUID)
 	c.awaitStarted(always.UUID, 2, began)
 
-	// One that is removed while it is stopped, and deleted then.
+	// A stopped container is removed, and then deleted.
 	stopped := c.run("stopped", sleepScript)
 	c.act(stopped.UUID, api.Stop)
 	remove(stopped.UUID)
@@ -172,16 +173,16 @@ func containerStopped(t *testing.T, c *cluster) {
 	}
 	c.awaitStarted(always.UUID, 1, began[always.UUID])
 
-	// What magnum has stopped, and somebody starts, is stopped again.
+	// A container that magnum has stopped is stopped again if it is started on the engine.
 	if err := c.engine.ContainerStart(c.ctx(), c.onEngine(no.UUID).id, container.StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.await(no.UUID, structs.ContainerRunning) // a user wanted it to run
+	c.await(no.UUID, structs.ContainerRunning) // desired is still running
 	c.act(no.UUID, api.Stop)
 	if err := c.engine.ContainerStart(c.ctx(), c.onEngine(no.UUID).id, container.StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("what is to be stopped is stopped", time.Minute, func() error {
+	c.eventually("the container is stopped again", time.Minute, func() error {
 		if s := c.onEngine(no.UUID); s.state != "exited" {
 			return fmt.Errorf("it is %s", s.state)
 		}
@@ -216,15 +217,15 @@ func containerPaused(t *testing.T, c *cluster) {
 	}
 }
 
-// imageMissing: the answer comes soon, and the container as soon as the
-// image is there.
+// imageMissing: the create fails soon, and the container runs as soon as the
+// engine has the image.
 func imageMissing(t *testing.T, c *cluster) {
 	r := c.request("imageless", sleepScript)
 	r.Image = "127.0.0.1:1/none-" + c.bay.UUID + ":1" // nothing listens there
 	began := time.Now()
 	_, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: time.Minute}})
 	if err == nil || !strings.Contains(err.Error(), r.Image) {
-		t.Fatalf("the create that waits ends with %v", err)
+		t.Fatalf("the create with wait ends with %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the answer took %s", took)
@@ -248,7 +249,7 @@ func imageMissing(t *testing.T, c *cluster) {
 	c.awaitDesired()
 }
 
-// startWithoutImage: a user who starts it does not wait for the next try.
+// startWithoutImage: a start by the user tries again at once and fails.
 func startWithoutImage(t *testing.T, c *cluster) {
 	r := c.request("imageless", sleepScript)
 	r.Image, r.PullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
@@ -259,11 +260,12 @@ func startWithoutImage(t *testing.T, c *cluster) {
 		t.Fatalf("the start ends with %v", err)
 	}
 	c.await(b.UUID, structs.ContainerError)
-	c.act(b.UUID, api.Stop) // nothing runs, so that is done
+	c.act(b.UUID, api.Stop) // nothing runs, so the stop is done at once
 	c.deleteAll([]string{b.UUID})
 }
 
-// containerNameTaken: somebody has a container of the name that magnum would give.
+// containerNameTaken: another Docker container has the name that magnum would
+// use.
 func containerNameTaken(t *testing.T, c *cluster) {
 	r := c.request("clash", sleepScript)
 	r.UUID = structs.NewID()
@@ -293,7 +295,7 @@ func containerNameTaken(t *testing.T, c *cluster) {
 	c.awaitDesired()
 }
 
-// hostPortTaken: a process of the host has the port.
+// hostPortTaken: a process of the host listens on the port.
 func hostPortTaken(t *testing.T, c *cluster) {
 	for _, heals := range []bool{true, false} {
 		l, err := net.Listen("tcp", ":0")
@@ -307,7 +309,7 @@ func hostPortTaken(t *testing.T, c *cluster) {
 		_, _, err = c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true,
 			WriteOptions: api.WriteOptions{Wait: time.Minute}})
 		if err == nil || !strings.Contains(err.Error(), strconv.Itoa(port)) {
-			t.Fatalf("the create that waits ends with %v", err)
+			t.Fatalf("the create with wait ends with %v", err)
 		}
 		b := c.await(*r.Name, structs.ContainerError)
 		c.checkReason(b, strconv.Itoa(port), "address already in use")

@@ -179,7 +179,7 @@ func TestFaultsBetweenServers(t *testing.T) {
 		name string
 		test func(*testing.T, *threeServers)
 	}{
-		{"leader-isolated", leaderIsolated}, {"follower-isolated", followerIsolated}, {"leader-cut-one-way", leaderCutOneWay},
+		{"leader-cut-off", leaderCutOff}, {"follower-cut-off", followerCutOff}, {"leader-cut-one-way", leaderCutOneWay},
 		{"loss-and-delay", lossAndDelayOnRaft},
 	} {
 		t.Run(p.name, func(t *testing.T) {
@@ -192,10 +192,10 @@ func TestFaultsBetweenServers(t *testing.T) {
 	}
 }
 
-// leaderIsolated: the other servers elect a new leader. The old one refuses
+// leaderCutOff: the other servers elect a new leader. The old one refuses
 // writes and consistent reads from the first moment on, and answers ?stale with
 // what it has.
-func leaderIsolated(t *testing.T, c *threeServers) {
+func leaderCutOff(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
 	c.writeThroughEach("before")
@@ -222,9 +222,9 @@ func leaderIsolated(t *testing.T, c *threeServers) {
 	c.sameState()
 }
 
-// followerIsolated: only clients of the follower notice, neither its cut nor
+// followerCutOff: only clients of the follower notice, neither its cut nor
 // its return disturbs the others.
-func followerIsolated(t *testing.T, c *threeServers) {
+func followerCutOff(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
 	leader := c.awaitLeader()
