@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what users do with a container that runs, as they type it.
+// This file runs commands on a running container, as users type them.
 
 // TestCommandsOnRunningContainer runs the commands that TestCommands leaves out.
 func TestCommandsOnRunningContainer(t *testing.T) {
@@ -40,13 +40,13 @@ func TestCommandsOnRunningContainer(t *testing.T) {
 func (l *commandLine) kill() {
 	l.says([]string{"container-run", "-d", "--name", "hangs", image, "sh", "-c", `trap "echo hup" HUP; while :; do sleep 0.1; done`})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "hangs") })
-	l.eventually("the trap is set, and the signal comes", patience, func() error {
+	l.eventually("the container has set its trap and gets the signal", patience, func() error {
 		l.says([]string{"container-kill", "-s", "HUP", "hangs"})
 		return has(l.says([]string{"container-logs", "hangs"}), "hup")
 	})
 	l.says([]string{"container-kill", "hangs"})
 	if got := l.field("hangs", "status") + l.field("hangs", "exit_code"); got != "Stopped137" {
-		l.Errorf("after SIGKILL it is %s", got)
+		l.Errorf("after SIGKILL status and exit code are %s", got)
 	}
 	l.refused(1, []string{"container-kill", "hangs"}, "Kill for container hangs failed", "Stopped")
 	l.refused(1, []string{"container-kill", "-s", "NOSUCH", "hangs"}, "NOSUCH")
@@ -55,14 +55,14 @@ func (l *commandLine) kill() {
 // has returns an error if a text lacks a word.
 func has(text, word string) error {
 	if !strings.Contains(text, word) {
-		return &lacks{text, word}
+		return &missingWord{text, word}
 	}
 	return nil
 }
 
-type lacks struct{ text, word string }
+type missingWord struct{ text, word string }
 
-func (e *lacks) Error() string { return "there is no " + e.word + " in " + e.text }
+func (e *missingWord) Error() string { return "there is no " + e.word + " in " + e.text }
 
 func (l *commandLine) change() {
 	l.runSleeper("old", "-m", "64m")
@@ -76,10 +76,10 @@ func (l *commandLine) change() {
 	before := l.inspect("new").ID
 	l.says([]string{"container-rebuild", "new"})
 	if after := l.inspect("new").ID; after == before || l.field("new", "status") != "Running" {
-		l.Errorf("a rebuild left %s, which is %s", after, l.field("new", "status"))
+		l.Errorf("a rebuild left Docker container %s, with status %s", after, l.field("new", "status"))
 	}
 	if r := l.magnum("container-execute", "new", "test", "-e", "/made"); r.code != 1 {
-		l.Errorf("what was written survived a rebuild: %+v", r)
+		l.Errorf("a file that was written survived a rebuild: %+v", r)
 	}
 	l.refused(2, []string{"container-update", "new"}, "nothing to change")
 	l.refused(1, []string{"container-rename", "old", "x"}, "could not be found")
@@ -139,14 +139,14 @@ func (l *commandLine) copies() {
 	write("src/sub/b", "two\n")
 	src := filepath.Join(dir, "src")
 	l.says([]string{"container-cp", src, "files:/tmp"})                  // into a directory
-	l.says([]string{"container-cp", src, "files:/tmp/made"})             // becomes one
+	l.says([]string{"container-cp", src, "files:/tmp/made"})             // becomes a new directory
 	l.says([]string{"container-cp", src + "/.", "files:/srv"})           // its content
 	l.says([]string{"container-cp", src + "/a", "files:/tmp/made/c"})    // becomes a file
 	l.says([]string{"container-cp", src + "/sub/b", "files:/tmp/src/a"}) // over a file
 	out := l.says([]string{"container-execute", "files", "sh", "-c",
 		"cd /tmp; cat src/a src/sub/b made/a made/sub/b made/c /srv/a; stat -c %u /srv/a"})
 	if out != "two\ntwo\none\ntwo\none\none\n0\n" {
-		l.Errorf("in the container there is %q", out)
+		l.Errorf("the files in the container are %q", out)
 	}
 	l.refused(1, []string{"container-cp", src, "files:/tmp/src/a"}, "is a directory")
 	l.refused(1, []string{"container-cp", src, "files:/no/such"}, "directory /no does not exist")
@@ -157,12 +157,12 @@ func (l *commandLine) copies() {
 	l.says([]string{"container-cp", "files:/tmp/made/c", filepath.Join(dir, "d")})
 	read("d", "one\n")
 	l.refused(1, []string{"container-cp", "files:/no/such", dir}, "/no/such")
-	// A tar stream goes out and, as it is, in again.
+	// A tar stream that was copied out can be copied in again.
 	tar := l.says([]string{"container-cp", "files:/tmp/made", "-"})
 	l.says([]string{"container-execute", "files", "mkdir", "/tmp/again"})
 	magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, tar, "container-cp", "-", "files:/tmp/again").must(l)
 	if out := l.says([]string{"container-execute", "files", "cat", "/tmp/again/made/sub/b"}); out != "two\n" {
-		l.Errorf("again there is %q", out)
+		l.Errorf("the file that was copied in again is %q", out)
 	}
 	big, err := os.Create(filepath.Join(dir, "big"))
 	if err != nil {
@@ -175,7 +175,7 @@ func (l *commandLine) copies() {
 	l.refused(1, []string{"container-cp", big.Name(), "files:/tmp"}, "more than 64 MiB")
 	l.says([]string{"container-execute", "files", "dd", "if=/dev/zero", "of=/tmp/big", "bs=1M", "count=65"})
 	l.refused(1, []string{"container-cp", "files:/tmp/big", dir + "/out"}, "67108864 bytes")
-	// One that doesn't run has files, too.
+	// Copies also work on a stopped container.
 	l.says([]string{"container-stop", "-t", "0", "files"})
 	l.says([]string{"container-cp", "files:/tmp/made/c", filepath.Join(dir, "e")})
 	read("e", "one\n")
@@ -194,12 +194,12 @@ func (l *commandLine) attach() {
 	s.shows("container shell goes on")
 	s.ends(0)
 	if got := l.field("shell", "status"); got != "Running" {
-		l.Errorf("who was left is %s", got)
+		l.Errorf("after the detach the status is %s", got)
 	}
 	s = l.atTerminal(80, 24, "container-attach", "shell")
 	s.types("exit 4\r")
 	s.ends(4)
-	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // as the agent has reported by then
+	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // the agent has reported it
 	l.refused(1, []string{"container-attach", "shell"}, "is Stopped")
 }
 
@@ -219,17 +219,17 @@ func (l *commandLine) runAttached() {
 		l.Errorf("the terminal shows its first line %d times: %q", n, s.shown())
 	}
 	l.refused(1, []string{"container-show", "mine"}, "could not be found")
-	// One that ends before anybody can join it has said all, nonetheless.
+	// All output is shown, also that of a container that ends before the CLI is attached.
 	s = l.atTerminal(80, 24, "container-run", "-it", "--rm", image, "sh", "-c", "tty; exit 3")
 	s.shows("/dev/pts/0\r")
 	s.ends(3)
-	// What is piped in comes through, a line at a time.
+	// Standard input is passed on line by line.
 	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c",
 		"echo ready; read x; echo got $x; exit 5")
 	if r.code != 5 || r.stdout != "ready\ngot typed\n" || r.stderr != "" {
 		l.Errorf("-i: %+v", r)
 	}
-	// All of it comes, also what the log has no room for.
+	// All output comes, also what the log has no room for.
 	const lines = 300_000
 	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c",
 		fmt.Sprintf("seq 1 %d; exit 5", lines))
@@ -242,7 +242,7 @@ func (l *commandLine) runAttached() {
 	if r.code != 5 || n != lines || r.stderr != "" {
 		l.Errorf("code %d, %d lines of %d, %q", r.code, n, lines, r.stderr)
 	}
-	// So does its end.
+	// The end of standard input is passed on.
 	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "a\nb\n", "container-run", "-i", "--rm", image, "cat")
 	if r.code != 0 || r.stdout != "a\nb\n" || r.stderr != "" {
 		l.Errorf("-i to the end: %+v", r)
@@ -253,9 +253,9 @@ func (l *commandLine) health() {
 	l.runSleeper("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
 	state := func(want string) {
 		l.Helper()
-		l.eventually("it is "+want, patience, func() error {
+		l.eventually("the health is "+want, patience, func() error {
 			if got := l.field("checked", "health"); got != want {
-				return &lacks{got, want}
+				return &missingWord{got, want}
 			}
 			return nil
 		})
@@ -271,9 +271,9 @@ func (l *commandLine) health() {
 
 func (l *commandLine) history() {
 	s := l.atTerminal(200, 24, "events", "-follow", "-type", "container")
-	l.eventually("events come", patience, func() error {
+	l.eventually("events arrive", patience, func() error {
 		if r := l.magnum("container-run", "-d", "--rm", "--name", "brief", image, "true"); r.code != 0 {
-			return &lacks{r.stderr, "exit code 0"}
+			return &missingWord{r.stderr, "exit code 0"}
 		}
 		return has(s.shown(), "container created brief ")
 	})

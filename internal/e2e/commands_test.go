@@ -237,10 +237,9 @@ func (l *commandLine) hosts() {
 }
 
 // specFlags has each flag that describes a container once.
-var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5", "-w",
-	"/tmp", "-u", "65534",
-	"-h", "inside", "--restart", "on-failure:2", "-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout",
-	"3", "--log-max-size", "1m", "--pull", "never"}
+var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5",
+	"-w", "/tmp", "-u", "65534", "-h", "inside", "--restart", "on-failure:2",
+	"-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout", "3", "--log-max-size", "1m", "--pull", "never"}
 
 func (l *commandLine) create() {
 	flags := append([]string{"container-create", "--name", "made"}, specFlags...)

@@ -20,8 +20,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hostile is somebody who has the gossip key, and perhaps an agent's certificate,
-// and calls himself a server.
+// hostile is an attacker that has the gossip key, and perhaps an agent's
+// certificate, and gossips as a server.
 type hostile struct {
 	*servertest.Forger
 	what string
@@ -32,9 +32,9 @@ func newHostile(t testing.TB, what string, n gossip.Node, key []byte, join []str
 	return &hostile{servertest.Forge(t, n, gossip.Config{Key: key, Join: join}, files), what}
 }
 
-// TestHostileGossip sets three servers and an agent up as operators do who have
-// all of TLS, tokens and a gossip key, and lets somebody in who has the key and a
-// certificate of an agent. What he gossips must get him nothing.
+// TestHostileGossip runs three servers and an agent with TLS, tokens and a
+// gossip key, and attackers that have the key and perhaps a certificate of an
+// agent. Their gossip must get them nothing.
 func TestHostileGossip(t *testing.T) {
 	t.Parallel()
 	c := &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}
@@ -128,7 +128,7 @@ func TestHostileGossip(t *testing.T) {
 		newHostile(t, "a new server at the leader's Raft address",
 			gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: leader.RaftAddr}, key, join, &cert),
 	}
-	c.eventually("the leader has asked the new ones who they are, more than once", time.Minute, func() error {
+	c.eventually("the leader has repeatedly asked the new ones for proof", time.Minute, func() error {
 		for _, h := range all[4:] {
 			if n := h.Dialled.Load(); n < 3 {
 				return fmt.Errorf("%s was dialled %d times", h.what, n)
@@ -136,16 +136,16 @@ func TestHostileGossip(t *testing.T) {
 		}
 		return nil
 	})
-	c.eventually("all servers have heard of the hostile ones", time.Minute, func() error {
+	c.eventually("all servers list the attackers", time.Minute, func() error {
 		for _, s := range servers {
 			if n := strings.Count(as(s.addr, "server-members").must(t), "hostile"); n < 4 {
-				return fmt.Errorf("%s has heard of %d", s.name, n)
+				return fmt.Errorf("%s lists %d", s.name, n)
 			}
 		}
 		return nil
 	})
 
-	// All goes on, through each server.
+	// Everything goes on working through each server.
 	var following sync.WaitGroup
 	for _, s := range servers {
 		name := "through-" + s.name
@@ -186,7 +186,7 @@ func TestHostileGossip(t *testing.T) {
 			t.Errorf("%s was sent %d requests", h.what, n)
 		}
 		if strings.Contains(string(log), "registered: server="+h.URL) {
-			t.Errorf("the agent follows to %s", h.what)
+			t.Errorf("the agent has registered at %s", h.what)
 		}
 	}
 	if clear := all[0].Dialled.Load() + all[2].Dialled.Load() + all[3].Dialled.Load(); clear != 0 {

@@ -18,9 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestImagesAndVolumes goes through what users and operators do with the images
-// and volumes of a host, on an engine of its own: a prune takes all that there
-// is.
+// TestImagesAndVolumes uses and manages the images and volumes of a host. It
+// has an engine of its own, because a prune removes all unused images.
 func TestImagesAndVolumes(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
@@ -28,11 +27,12 @@ func TestImagesAndVolumes(t *testing.T) {
 	l.loads()
 	l.pulls()
 	l.prunes()
-	l.named()
-	l.left()
+	l.volumesOfHost()
+	l.silentHost()
 }
 
-// archive writes an image to load; size is that of the file in it.
+// archive writes an image archive and returns its path. The image has one file
+// of that size in bytes.
 func (l *commandLine) archive(name string, size int) string {
 	l.Helper()
 	raw, err := backendtest.ImageArchive(name, size)
@@ -67,9 +67,9 @@ func (l *commandLine) loads() {
 	const size = 200 << 20
 	l.says([]string{"image-load", l.archive("e2e/large:1", size)}, "host-1", "success", "e2e/large:1")
 	for name, grown := range map[string]int64{"server": l.server.rss() - server, "agent": l.agent.rss() - agent} {
-		l.Logf("an archive of %d MiB has let the %s grow by %d KiB", size>>20, name, grown>>10)
+		l.Logf("with an archive of %d MiB the memory of the %s has grown by %d KiB", size>>20, name, grown>>10)
 		if grown > size/4 {
-			l.Errorf("the %s has grown by %d bytes with an archive of %d", name, grown, size)
+			l.Errorf("the memory of the %s has grown by %d bytes with an archive of %d", name, grown, size)
 		}
 	}
 	piped, err := os.ReadFile(l.archive("e2e/piped:1", 1000))
@@ -78,7 +78,7 @@ func (l *commandLine) loads() {
 	}
 	if out := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, string(piped), "image-load", "-json").must(l); !strings.Contains(out,
 		`"images":["e2e/piped:1"]`) {
-		l.Errorf("a load from standard input says %s", out)
+		l.Errorf("a load from standard input prints %s", out)
 	}
 	have := l.images()
 	if img := have["e2e/large:1"]; img.Size < size || img.InUse || img.Host != "host-1" || img.PulledAt.IsZero() || img.BayUUID == nil {
@@ -95,7 +95,7 @@ func (l *commandLine) loads() {
 		}
 		l.refused(1, []string{"image-load", broken}, "host host-1", "docker save", "HTTP 400")
 		if what == "half" && len(l.images()) != len(have) {
-			l.Errorf("half an archive has left an image: %v", l.images())
+			l.Errorf("half an archive made an image: %v", l.images())
 		}
 	}
 	l.refused(1, []string{"image-load", l.dir}, "is a directory")
@@ -120,7 +120,7 @@ func (l *commandLine) pulls() {
 }
 
 // prunes checks that images in use stay, also those of stopped containers, and
-// that containers find their image again.
+// that their containers still run.
 func (l *commandLine) prunes() {
 	l.runSleeper("naps")
 	l.says([]string{"container-create", "--name", "idle", "e2e/piped:1"})
@@ -134,17 +134,17 @@ func (l *commandLine) prunes() {
 	l.says([]string{"image-prune", "-bay", l.bay.Name}, "host-1", "success", "e2e/large:1")
 	have = l.images()
 	if _, gone := have["e2e/large:1"]; gone || len(have) != 2 {
-		l.Errorf("after a prune there are %v", have)
+		l.Errorf("images after a prune are %v", have)
 	}
 	l.says([]string{"container-delete", "idle"})
 	l.says([]string{"image-prune", "-all", "-format", "{{.host}}: {{join .images \",\"}}"}, "host-1: e2e/piped:1\n")
 	if have := l.images(); len(have) != 1 {
-		l.Errorf("after a second prune there are %v", have)
+		l.Errorf("images after a second prune are %v", have)
 	}
 	l.says([]string{"container-execute", "naps", "true"})
 }
 
-func (l *commandLine) named() {
+func (l *commandLine) volumesOfHost() {
 	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c",
 		"echo kept > /data/a; " + sleepScript})
 	l.says([]string{"volume-list"}, "data", "host-1", "writes")
@@ -162,15 +162,16 @@ func (l *commandLine) named() {
 	if out := l.says([]string{"volume-list", "-json"}); strings.TrimSpace(out) != "[]" {
 		l.Errorf("volumes are %s", out)
 	}
-	// The next one of the name is empty.
+	// The next volume of the name is empty.
 	if r := l.runForeground("-v", "data:/data", image, "cat", "/data/a"); r.code == 0 {
-		l.Errorf("a deleted volume has come back with %q", r.stdout)
+		l.Errorf("a deleted volume still has %q", r.stdout)
 	}
 	l.says([]string{"volume-delete", "-host", "host-1", "data"})
 }
 
-// left checks that a host which does not answer is named, and costs no more.
-func (l *commandLine) left() {
+// silentHost checks that a host that does not answer is named, and that lists
+// leave it out.
+func (l *commandLine) silentHost() {
 	l.agent.signal(syscall.SIGSTOP)
 	for _, list := range []string{"image-list", "volume-list"} {
 		r := l.magnum(list, "-json")

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// TestSessionsAreRelayed: an agent that can't reach the CLI's server, which it is
-// told or finds out by silence, gets there by way of the one that has its poll.
-// If that one dies, the CLI says so and ends, and another one relays what comes
-// then.
+// TestSessionsAreRelayed: an agent can't reach the CLI's server: its
+// connections are refused, or get no answer. Sessions go through the server
+// that has the agent's poll. If that server ends, the CLI says so and ends, and
+// another server relays the next sessions.
 func TestSessionsAreRelayed(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
@@ -43,7 +43,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 		t.Helper()
 		began := time.Now()
 		if out := c.magnum("container-execute", b.UUID, "echo", word).must(t); !strings.Contains(out, word) {
-			t.Errorf("execute says %q", out)
+			t.Errorf("execute prints %q", out)
 		}
 		t.Logf("%s: execute took %v", word, time.Since(began).Round(time.Millisecond))
 	}

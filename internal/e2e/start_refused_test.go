@@ -14,9 +14,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestDaemonsThatCannotStart: each ends by itself with a sentence that names
-// what is wrong, and an exit code that tells its kind.
-func TestDaemonsThatCannotStart(t *testing.T) {
+// TestProcessesThatCannotStart: each ends with a message that names what is
+// wrong, and with the exit code for that kind of error.
+func TestProcessesThatCannotStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,9 +102,9 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 	}
 }
 
-// TestDevLeavesNothing: agent -dev without a data dir removes its containers
-// and its files at a clean stop. Its settings come from a file, the environment
-// and a flag.
+// TestDevLeavesNothing: agent -dev without a data directory removes its
+// containers and files at a clean stop. Its settings come from a file, the
+// environment and a flag.
 func TestDevLeavesNothing(t *testing.T) {
 	t.Parallel()
 	port, dir := freePort(t), t.TempDir()
@@ -141,7 +141,7 @@ func TestDevLeavesNothing(t *testing.T) {
 	host := strings.TrimSpace(l.says([]string{"host-list", "-q"}))
 	t.Cleanup(func() { c.engine.removeAll(host) })
 	l.says([]string{"container-create", image})
-	if err := c.engine.agrees(host, l.both(id)); err != nil {
+	if err := c.engine.agrees(host, l.twoContainers(id)); err != nil {
 		t.Error(err)
 	}
 	c.server.stop()
@@ -153,8 +153,9 @@ func TestDevLeavesNothing(t *testing.T) {
 	}
 }
 
-// both returns the containers by UUID, of which one runs.
-func (l *commandLine) both(running string) map[string]structs.ContainerBody {
+// twoContainers expects two containers and returns them by UUID. The one with
+// the UUID running runs; the other is stopped.
+func (l *commandLine) twoContainers(running string) map[string]structs.ContainerBody {
 	l.Helper()
 	all := make(map[string]structs.ContainerBody)
 	for _, id := range strings.Fields(l.says([]string{"container-list", "-q"})) {
