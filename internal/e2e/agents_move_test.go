@@ -21,9 +21,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fullSize is how many agents move: as many as a cluster is made for, or a
-// tenth if each of them, in this process, is slowed down by the race detector.
-// `make test-faults` runs it both ways.
+// fullSize returns the number of agents: the 2,000 that a cluster is made for,
+// or a tenth under the race detector, which slows down the agents in this
+// process. `make test-faults` runs both.
 func fullSize() int {
 	if raced {
 		return 200
@@ -31,11 +31,10 @@ func fullSize() int {
 	return 2000
 }
 
-// moveTries is how often a move may take too long because the machine has other
-// things to do.
+// moveTries is how often a move may take too long because the machine is busy.
 const moveTries = 3
 
-// startAgents runs so many agents in this process, on engines that are pretended.
+// startAgents runs n agents in this process, on fake backends.
 func (c *threeServers) startAgents(n int) {
 	c.Helper()
 	var addrs []string
@@ -67,8 +66,9 @@ func (c *threeServers) startAgents(n int) {
 
 var pollsLine = regexp.MustCompile(`(?m)^magnum_agent_polls (\d+)$`)
 
-// polls returns how many polls wait for work at the server, 0 if it is not there.
-func (n *node) polls() int {
+// polls returns the number of polls that wait at the server, 0 if it does not
+// answer.
+func (n *clusterServer) polls() int {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -83,7 +83,7 @@ func (n *node) polls() int {
 	return 0
 }
 
-// parked waits until so many polls wait at the servers, and returns how long
+// parked waits until that many polls wait at the servers, and returns how long
 // that took.
 func (c *threeServers) parked(want int, within time.Duration) time.Duration {
 	c.Helper()
@@ -106,16 +106,16 @@ func (c *threeServers) parked(want int, within time.Duration) time.Duration {
 	}
 }
 
-// TestLongAgentsChangeServersAtFullSize: the agents of a server that dies are soon
-// with the others, and no server takes their hosts for lost. The server is a
-// follower that is killed, the leader that is killed, and the leader that is stopped.
+// TestLongAgentsChangeServersAtFullSize: the agents of a server that ends soon
+// poll at the other servers, and no host is lost. The server is a follower that
+// is killed, the leader that is killed, and the leader that is stopped.
 func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 	size := fullSize()
 	c := newThreeServers(t, 0, "-log-level", "warn")
 	c.awaitAll()
 	began := time.Now()
 	c.startAgents(size)
-	// A few are always between two polls.
+	// A few agents are always between two polls.
 	most := size - size/100
 	c.parked(most, 3*time.Minute)
 	t.Logf("%d agents are registered and parked after %v", size, time.Since(began).Round(time.Millisecond))
@@ -133,8 +133,8 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 		bound = 5 * time.Second // the agents are in this process
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	var monitor sync.WaitGroup
+	monitor.Go(func() {
 		for ctx.Err() == nil {
 			hosts, _, err := c.servers[0].client.Hosts().List(ctx, api.QueryOptions{Limit: structs.MaxPage})
 			if err != nil {
@@ -149,8 +149,8 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
-	follower := func() (with *node) { // the one with more polls
-		for _, n := range c.but(c.awaitLeader()) {
+	follower := func() (with *clusterServer) { // the one with more polls
+		for _, n := range c.except(c.awaitLeader()) {
 			if with == nil || n.polls() > with.polls() {
 				with = n
 			}
@@ -159,12 +159,12 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 	}
 	for _, f := range []struct {
 		name   string
-		server func() *node
-		end    func(*node)
+		server func() *clusterServer
+		end    func(*clusterServer)
 	}{
-		{"a follower is killed", follower, func(n *node) { n.kill() }},
-		{"the leader is killed", c.awaitLeader, func(n *node) { n.kill() }},
-		{"the leader is stopped", c.awaitLeader, func(n *node) { n.stop() }},
+		{"a follower is killed", follower, func(n *clusterServer) { n.kill() }},
+		{"the leader is killed", c.awaitLeader, func(n *clusterServer) { n.kill() }},
+		{"the leader is stopped", c.awaitLeader, func(n *clusterServer) { n.stop() }},
 	} {
 		var took []time.Duration
 		for len(took) == 0 || took[len(took)-1] > bound && len(took) < moveTries {
@@ -181,10 +181,10 @@ func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
 			t.Errorf("%s: its agents are with the others after %v, each time more than %v", f.name, took, bound)
 		}
 	}
-	// As long as makes a silent host lost: whoever was forgotten shows by then.
+	// Longer than a host may be silent: a forgotten host is lost by then.
 	time.Sleep(11 * time.Second)
 	stop()
-	watching.Wait()
+	monitor.Wait()
 	hosts := 0
 	for marker := ""; ; {
 		page, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Limit: structs.MaxPage, Marker: marker})

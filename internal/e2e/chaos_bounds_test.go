@@ -15,23 +15,24 @@ import (
 	"github.com/stackforge/magnum/api"
 )
 
-// holding is what a process holds on to.
+// holding is the resources that a process holds.
 type holding struct {
 	goroutines, files int
-	heap              int64 // bytes alive, and garbage that is not collected yet
+	heap              int64 // bytes, including garbage that is not collected yet
 }
 
 func (h holding) String() string {
 	return fmt.Sprintf("%d goroutines, %d open files, %d MB of heap", h.goroutines, h.files, h.heap>>20)
 }
 
-// within reports whether it is about what it was, as it changes with who leads.
+// within reports whether h is about as much as base. What a server holds
+// changes with who leads.
 func (h holding) within(base holding) bool {
 	return h.goroutines <= base.goroutines*5/4+20 && h.files <= base.files*5/4+10 && h.heap <= base.heap+64<<20
 }
 
-// holdings returns what each server and agent holds on to; of agents only the
-// open files are known.
+// holdings returns what each server and agent holds. Of agents only the open
+// files are known.
 func (c *chaos) holdings() (map[string]holding, error) {
 	all := make(map[string]holding)
 	for _, n := range c.servers {
@@ -77,13 +78,14 @@ func scrape(url string) (h holding, err error) {
 		}
 	}
 	if found != 3 {
-		return h, fmt.Errorf("%d of 3 metrics are told", found)
+		return h, fmt.Errorf("%d of 3 metrics were found", found)
 	}
 	return h, nil
 }
 
-// base is the most that any server, and any agent, holds before the storm.
-func (c *chaos) base() (server, agent holding) {
+// baseline returns the most that any server, and any agent, holds before the
+// faults.
+func (c *chaos) baseline() (server, agent holding) {
 	c.Helper()
 	all, err := c.holdings()
 	if err != nil {
@@ -91,7 +93,8 @@ func (c *chaos) base() (server, agent holding) {
 	}
 	for _, n := range c.servers {
 		h := all[n.name]
-		server.goroutines, server.files, server.heap = max(server.goroutines, h.goroutines), max(server.files, h.files), max(server.heap, h.heap)
+		server.goroutines, server.files, server.heap = max(server.goroutines, h.goroutines), max(server.files, h.files),
+			max(server.heap, h.heap)
 	}
 	for _, a := range c.agents {
 		agent.files = max(agent.files, all[a.name].files)
@@ -99,13 +102,14 @@ func (c *chaos) base() (server, agent holding) {
 	return server, agent
 }
 
-// calm waits until all hold what they held before: I11.
-func (c *chaos) calm(server, agent holding) {
+// awaitBaseline waits until all processes hold about what they held before:
+// I11.
+func (c *chaos) awaitBaseline(server, agent holding) {
 	c.Helper()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	began := time.Now()
-	defer func() { c.Logf("calm after %v", time.Since(began).Round(time.Millisecond)) }()
-	c.eventually("I11: servers and agents hold what they held before the storm", 3*time.Minute, func() error {
+	defer func() { c.Logf("back at the baseline after %v", time.Since(began).Round(time.Millisecond)) }()
+	c.eventually("I11: servers and agents hold what they held before the faults", 3*time.Minute, func() error {
 		all, err := c.holdings()
 		for name, h := range all {
 			base := server
@@ -113,15 +117,15 @@ func (c *chaos) calm(server, agent holding) {
 				base = agent
 			}
 			if !h.within(base) {
-				err = fmt.Errorf("%s holds %v; before it was %v at most", name, h, base)
+				err = fmt.Errorf("%s holds %v; before the faults it was %v at most", name, h, base)
 			}
 		}
 		return err
 	})
 }
 
-// reservations checks that what is placed on a host is what the host counts, and
-// fits on it: I8.
+// reservations checks I8: each host's figures are the sum of its containers,
+// and fit on the host.
 func (c *chaos) reservations() {
 	c.Helper()
 	hosts, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Consistent: true, Detail: true})
@@ -150,12 +154,13 @@ func (c *chaos) reservations() {
 			c.Errorf("I8: %s has %d bytes and %v cores, and %d and %v are reserved", h.Name, h.Memory, h.Cores, h.MemoryUsed, h.CPUUsed)
 		}
 		if n != h.Containers || memory != h.MemoryUsed {
-			c.Errorf("I8: %d containers of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name, h.Containers, h.MemoryUsed, strings.Join(with, ", "))
+			c.Errorf("I8: %d containers of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name,
+				h.Containers, h.MemoryUsed, strings.Join(with, ", "))
 		}
 	}
 }
 
-// TestHoldingsAreCompared: what has grown is not within what it was.
+// TestHoldingsAreCompared: a holding that has grown is not within the baseline.
 func TestHoldingsAreCompared(t *testing.T) {
 	base := holding{goroutines: 100, files: 40, heap: 20 << 20}
 	for _, h := range []holding{{goroutines: 146}, {files: 61}, {heap: 85 << 20}} {
@@ -164,6 +169,6 @@ func TestHoldingsAreCompared(t *testing.T) {
 		}
 	}
 	if !base.within(base) {
-		t.Error("what is as it was is not")
+		t.Error("an unchanged holding is not within the baseline")
 	}
 }

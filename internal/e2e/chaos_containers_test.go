@@ -16,36 +16,36 @@ import (
 )
 
 const (
-	containerWorkers = 2               // containers that live at a time
-	insist           = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
+	containerWorkers = 2               // containers that the clients use at a time
+	retryFor         = 2 * time.Minute // how long a client repeats a request, through one server after the other
 )
 
-// runningContainers are containers that really run, created, stopped, started and deleted
-// while the cluster has its faults. What the servers have acknowledged is what
-// the engine must come to.
+// runningContainers creates, stops, starts and deletes containers that really
+// run while the cluster has its faults. The engines must end up with what the
+// servers have acknowledged.
 type runningContainers struct {
 	*chaos
 	clients []*api.Client // by server
 
-	mu       sync.Mutex                         // guards what follows
-	wanted   map[string]structs.ContainerStatus // of what was acknowledged and not deleted
-	names    map[string]string                  // of these
-	deleted  int
-	age      int              // how often the state was put back; a life of an earlier age is over
-	standing map[string]stood // containers that nobody stops
+	mu          sync.Mutex                         // guards what follows
+	wanted      map[string]structs.ContainerStatus // of what was acknowledged and not deleted
+	names       map[string]string                  // of these
+	deleted     int
+	restores    int                 // how often the state was restored; a cycle from before a restore ends
+	longRunning map[string]runStart // containers that no client stops
 
 	taken   map[string]lastReport // by agent
-	secrets map[string]string     // by what they are
+	secrets map[string]string     // by what each one is
 
 	ledger  ledger
-	singles map[string]structs.Exclusive // kinds of those of which two copies must not run
-	said    map[string]bool              // what the ledger has shown
-	excused map[string]bool              // and what is so where an agent is away
+	singles map[string]structs.Exclusive // exclusive containers by UUID
+	said    map[string]bool              // violations that were reported
+	excused map[string]bool              // overlaps that a lease could not prevent
 }
 
-// stands are the containers that run from the beginning to the end. They are
-// spread in turn: each host has one with a lease.
-var stands = []struct {
+// longRunningSpecs are the containers that run from the beginning to the end.
+// They are spread in turn: each host has one with a lease.
+var longRunningSpecs = []struct {
 	policy    string
 	exclusive structs.Exclusive
 }{
@@ -53,17 +53,20 @@ var stands = []struct {
 	{"always", structs.ExclusiveLease}, {"no", structs.ExclusiveYes}, {"always", structs.ExclusiveYes}, {"always", structs.ExclusiveLease},
 }
 
-// stood is since when a container runs, and under which epoch.
-type stood struct {
+// runStart says since when a container runs, and under which epoch.
+type runStart struct {
 	began string
 	epoch int64
 }
 
 func newRunningContainers(c *chaos) *runningContainers {
-	l := &runningContainers{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood),
-		ledger: ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool), excused: make(map[string]bool),
+	l := &runningContainers{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string),
+		longRunning: make(map[string]runStart),
+		ledger:      ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool),
+		excused: make(map[string]bool),
 		taken:   make(map[string]lastReport),
-		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(), "a registry's password": "password-" + structs.NewSecret()}}
+		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(),
+			"a registry's password": "password-" + structs.NewSecret()}}
 	for _, n := range c.servers {
 		client, err := api.New(api.Config{Address: n.addr, Timeout: 5 * time.Second, RetryFor: time.Second})
 		if err != nil {
@@ -80,26 +83,26 @@ func newRunningContainers(c *chaos) *runningContainers {
 	began := time.Now()
 	for _, a := range l.agents {
 		watching.Go(func() {
-			if err := l.ledger.watch(ctx, a, began); err != nil {
+			if err := l.ledger.record(ctx, a, began); err != nil {
 				l.Error(err)
 			}
 		})
 	}
-	for i, s := range stands {
+	for i, s := range longRunningSpecs {
 		r := l.policy(fmt.Sprintf("standing-%s-%d", s.policy, i), s.policy)
 		r.Exclusive = s.exclusive
 		b := c.create(l.secretOf(r), structs.ContainerRunning)
 		l.want(b.UUID, b.Name, structs.ContainerRunning)
-		l.standing[b.UUID] = stood{}
+		l.longRunning[b.UUID] = runStart{}
 		if s.exclusive != structs.ExclusiveNo {
 			l.singles[b.UUID] = s.exclusive
 		}
 	}
-	l.settle()
+	l.converge()
 	return l
 }
 
-// want notes what was acknowledged; "" is that it is deleted.
+// want notes the acknowledged status of a container; "" means deleted.
 func (l *runningContainers) want(id, name string, status structs.ContainerStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,10 +121,11 @@ func (l *runningContainers) ended() int {
 	return l.deleted
 }
 
-// ask has one server after the other do something until one says yes or no.
+// ask sends a request to one server after the other until a server accepts or
+// refuses it.
 func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
 	var err error
-	for until := time.Now().Add(insist); time.Now().Before(until); {
+	for until := time.Now().Add(retryFor); time.Now().Before(until); {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 		err = f(ctx, oneOf(random, l.clients))
 		cancel()
@@ -132,24 +136,24 @@ func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.C
 				return err
 			}
 		}
-		time.Sleep(20 * time.Millisecond) // a server that isn't there says so at once
+		time.Sleep(20 * time.Millisecond) // a server that is down refuses at once
 	}
-	l.Errorf("for %v no server does it: %s: %v", insist, what, err)
+	l.Errorf("no server answered within %v: %s: %v", retryFor, what, err)
 	return err
 }
 
-// work has containers live one after the other until ctx ends.
+// work runs cycles one after the other until ctx ends.
 func (l *runningContainers) work(ctx context.Context, random *rand.Rand, worker int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		l.cycle(ctx, random, fmt.Sprintf("cycle-%d-%d", worker, n))
 	}
 }
 
-// cycle is what one container goes through. Each step is repeated until it is acknowledged: what a
-// client wants doesn't change by a fault.
+// cycle takes one container from create to delete. Each step is repeated until
+// it is acknowledged: a fault does not change what a client wants.
 func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name string) {
 	var id string
-	age := -1 // of its first step
+	began := -1 // restores at its first step
 	wait := api.WriteOptions{Wait: -1}
 	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
@@ -170,7 +174,8 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	steps := []func(){
 		func() {
 			err := l.ask(random, "create "+name, func(ctx context.Context, c *api.Client) error {
-				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{IdempotencyKey: key}})
+				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true,
+					WriteOptions: api.WriteOptions{IdempotencyKey: key}})
 				if err == nil && id != "" && b.UUID != id {
 					l.Errorf("I10: one create of %s made %s and %s", name, id, b.UUID)
 				}
@@ -192,7 +197,7 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 				_, err := c.Containers().Delete(ctx, id, api.DeleteOptions{Force: true, WriteOptions: wait})
 				return err
 			})
-			// Who asks again may find that the first try has done it.
+			// The first try may have deleted it although its answer was lost.
 			if err != nil && structs.CodeOf(err) != structs.CodeNotFound {
 				l.Errorf("delete %s: %v", name, err)
 			}
@@ -204,14 +209,14 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	}
 	for i, step := range steps {
 		l.gate.RLock()
-		if i == 0 && ctx.Err() != nil { // a life that has begun is lived to its end
+		if i == 0 && ctx.Err() != nil { // a cycle that has begun goes on to its end
 			l.gate.RUnlock()
 			return
 		}
 		if i == 0 {
-			age = l.age
+			began = l.restores
 		}
-		if age != l.age {
+		if began != l.restores {
 			l.gate.RUnlock()
 			return
 		}
@@ -220,20 +225,20 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 		if id == "" {
 			return
 		}
-		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // what an engine starts in a second is not much
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // an engine starts few containers a second
 	}
 }
 
-// settle waits until the hosts are ready and the engine has what was
-// acknowledged, no more and no less: I1, I4, I5, I9, I10. What stands was started
-// once in an epoch: I6. The caller sees to it that nobody wants anything else
+// converge waits until the hosts are ready and the engines have exactly what
+// was acknowledged: I1, I4, I5, I9, I10. Long-running containers were started
+// once in an epoch: I6. The caller makes sure that no client changes anything
 // meanwhile.
-func (l *runningContainers) settle() {
+func (l *runningContainers) converge() {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var byHost map[string]map[string]structs.ContainerBody
-	l.eventually("what runs is what is wanted", 2*time.Minute, func() error {
+	l.eventually("the engines have what was acknowledged", 2*time.Minute, func() error {
 		client := l.clients[0]
 		for _, a := range l.agents {
 			h, _, err := client.Hosts().Get(l.ctx(), a.hostID(), api.QueryOptions{Consistent: true})
@@ -252,14 +257,14 @@ func (l *runningContainers) settle() {
 		found := 0
 		for _, b := range list {
 			if !strings.HasPrefix(b.Name, "cycle-") && !strings.HasPrefix(b.Name, "standing-") {
-				continue // one that waits
+				continue // it waits for a host
 			}
 			status, ok := l.wanted[b.UUID]
 			if !ok && b.Status == structs.ContainerDeleting {
 				return fmt.Errorf("%s is still being deleted (%s)", b.Name, deref(b.StatusReason))
 			}
 			if !ok {
-				return fmt.Errorf("I5, I10: %s (%s, %s) was deleted, or nobody made it", b.Name, b.UUID, b.Status)
+				return fmt.Errorf("I5, I10: %s (%s, %s) was deleted, or no client created it", b.Name, b.UUID, b.Status)
 			}
 			if b.Status != status {
 				return fmt.Errorf("%s is %s (%s), and was asked to be %s", b.Name, b.Status, deref(b.StatusReason), status)
@@ -284,26 +289,27 @@ func (l *runningContainers) settle() {
 	for _, a := range l.agents {
 		started := a.engine.started(a.hostID())
 		for id, b := range byHost[a.name] {
-			was, stands := l.standing[id]
+			was, stands := l.longRunning[id]
 			if !stands {
 				continue
 			}
-			now := stood{started[id], int64(b.Epoch)}
+			now := runStart{started[id], int64(b.Epoch)}
 			kind := l.singles[id]
-			if was.began != "" && was.epoch == now.epoch && was.began != now.began && kind != structs.ExclusiveLease { // the end of a lease ends it
+			if was.began != "" && was.epoch == now.epoch && was.began != now.began &&
+				kind != structs.ExclusiveLease { // the end of a lease stops it
 				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
 			}
 			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy.Name == structs.RestartNo || kind == structs.ExclusiveYes) {
-				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
+				l.Errorf("I7: %s has epoch %d, had %d, and must not move", b.Name, now.epoch, was.epoch)
 			}
-			l.standing[id] = now
+			l.longRunning[id] = now
 		}
 	}
-	l.judge()
+	l.checkExclusive()
 	l.lateReports()
 }
 
-// end deletes what is left, and looks that it goes.
+// end deletes what is left, and checks that it goes.
 func (l *runningContainers) end() {
 	l.Helper()
 	var ids []string
@@ -312,5 +318,5 @@ func (l *runningContainers) end() {
 	}
 	l.deleteAll(ids)
 	l.wanted = make(map[string]structs.ContainerStatus)
-	l.settle()
+	l.converge()
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// engineFaults end the engine of a host, which must be its own, and do to its
-// containers what people do. They come together with faults of servers, too.
+// engineFaults end the engine of a host, which must be its own, and change its
+// containers behind its back. They are also combined with faults of servers.
 var engineFaults = []fault{
 	{name: "engine kill -9", agents: true, most: 2 * time.Second, do: func(c *chaos) (string, func()) {
 		a := oneOf(c.random, c.agents)
@@ -43,8 +43,8 @@ func (c *chaos) engineBack(a *hostAgent) func() {
 	return a.own.start
 }
 
-// behind does something to a container of a host, which its restart policy or its
-// owner then starts again.
+// behind does something to a container on its engine. Its restart policy or its
+// owner then starts it again.
 func (c *chaos) behind(do func(a *hostAgent, id string) error) (string, func()) {
 	a := oneOf(c.random, c.agents)
 	list, err := a.engine.list(a.hostID())
@@ -52,20 +52,20 @@ func (c *chaos) behind(do func(a *hostAgent, id string) error) (string, func()) 
 		return a.name + " has none", nil
 	}
 	s := oneOf(c.random, list)
-	_ = do(a, s.id) // it may go meanwhile
+	_ = do(a, s.id) // the container may be gone by now
 	c.healed = append(c.healed, func() { c.running.revive(a) })
 	return fmt.Sprintf("%.12s on %s", s.id, a.name), nil
 }
 
-// revive has what was ended on a host from outside run again, as its owner would:
-// what is not to be restarted is stopped then, and says so. Nobody wants anything
-// else meanwhile.
+// revive waits until containers that were ended on a host run again. As their
+// owner would, it starts those that the restart policy does not. No client may
+// change anything meanwhile.
 func (l *runningContainers) revive(a *hostAgent) {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	restarted := false
-	l.eventually("what ended on "+a.name+" runs again", insist, func() error {
+	l.eventually("what ended on "+a.name+" runs again", retryFor, func() error {
 		list, _, err := l.client.Containers().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
 		if err != nil {
 			return err
@@ -83,12 +83,13 @@ func (l *runningContainers) revive(a *hostAgent) {
 				continue
 			}
 			if b.Status == structs.ContainerStopped {
-				if _, err := l.client.Containers().Action(l.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+				if _, err := l.client.Containers().Action(l.ctx(), b.UUID, api.Start,
+					api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 					return err
 				}
 			}
 			if stuck(deref(b.StatusReason)) && !restarted {
-				// Nothing but a start of the engine removes such a task.
+				// Only a restart of the engine removes such a task.
 				l.Logf("the engine of %s can't start %s and is started again: %s", a.name, b.Name, deref(b.StatusReason))
 				restarted = true
 				a.own.stop()
@@ -100,10 +101,10 @@ func (l *runningContainers) revive(a *hostAgent) {
 		}
 		return nil
 	})
-	// These were started again in their epochs, and are to be.
-	for id, was := range l.standing {
+	// These containers were started again within their epochs, as they should be.
+	for id, was := range l.longRunning {
 		was.began = ""
-		l.standing[id] = was
+		l.longRunning[id] = was
 	}
 }
 

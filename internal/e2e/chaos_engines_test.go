@@ -17,10 +17,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// span is a time from one moment to another one, to zero if it isn't over.
+// span is a time from one moment to another. A zero end means that the span is
+// not over.
 type span struct{ from, to time.Time }
 
-// meets reports whether two spans have a moment in common.
+// meets reports whether two spans overlap.
 func (s span) meets(o span) bool {
 	return (s.to.IsZero() || s.to.After(o.from)) && (o.to.IsZero() || o.to.After(s.from))
 }
@@ -33,13 +34,14 @@ func (s span) String() string {
 	return "from " + s.from.Format(clock) + " to " + s.to.Format(clock)
 }
 
-// dockerCopy is one Docker container of a container of magnum.
+// dockerCopy is one Docker container that an agent made for a container of
+// magnum.
 type dockerCopy struct {
 	id        string // of Docker
 	on        *hostAgent
 	container string // UUID
 	epoch     string
-	there     span
+	there     span // when the Docker container existed
 	runs      []span
 }
 
@@ -47,26 +49,26 @@ func (c *dockerCopy) String() string {
 	return fmt.Sprintf("%.12s of %s, epoch %s, on %s", c.id, c.container, c.epoch, c.on.name)
 }
 
-// ledger is what has been on all engines, and when it ran there, from their
-// events: what came and went between two looks is in it, too. All engines go by
-// the clock of this machine.
+// ledger records from the engines' events which Docker containers existed and
+// when they ran. It also has what came and went between two polls of an engine.
+// All engines use the clock of this machine.
 type ledger struct {
 	mu     sync.Mutex
-	copies map[string]*dockerCopy // by Docker's id
+	copies map[string]*dockerCopy // by Docker's ID
 }
 
-// watch keeps the ledger of one host, from a time on until ctx ends. An engine of
-// the host's own may end meanwhile, and come back.
-func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error {
+// record records the events of one host since a time, until ctx ends. An engine
+// of the host's own may go away meanwhile and come back.
+func (l *ledger) record(ctx context.Context, a *hostAgent, since time.Time) error {
 	for {
 		var err error
-		if since, err = l.follow(ctx, a, since); ctx.Err() != nil {
+		if since, err = l.recordEvents(ctx, a, since); ctx.Err() != nil {
 			return nil
 		}
 		if a.own == nil {
 			return fmt.Errorf("the events of the engine of %s: %w", a.name, err)
 		}
-		for l.catchUp(ctx, a) != nil { // it is away
+		for l.catchUp(ctx, a) != nil { // the engine is away
 			select {
 			case <-time.After(20 * time.Millisecond):
 			case <-ctx.Done():
@@ -76,9 +78,9 @@ func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error
 	}
 }
 
-// follow notes the events since a time until they end, and returns the time of the
-// last one.
-func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (time.Time, error) {
+// recordEvents records events since a time until the stream of events ends, and
+// returns the time of the last event.
+func (l *ledger) recordEvents(ctx context.Context, a *hostAgent, since time.Time) (time.Time, error) {
 	options := events.ListOptions{
 		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("label", "magnum.host="+a.hostID())),
@@ -87,7 +89,7 @@ func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (tim
 	for {
 		select {
 		case m := <-messages:
-			l.take(ctx, a, m)
+			l.add(ctx, a, m)
 			since = time.Unix(0, m.TimeNano+1)
 		case err := <-failed:
 			return since, err
@@ -95,14 +97,14 @@ func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (tim
 	}
 }
 
-// catchUp ends what no event has told the end of: an engine that was away tells only
-// what it has done since it is back.
+// catchUp ends the runs whose end was not in any event: an engine that was away
+// reports only what happened after its return.
 func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
 	list, err := a.engine.list(a.hostID())
 	if err != nil {
 		return err
 	}
-	runs := make(map[string]bool) // by Docker's id, of those that are there
+	runs := make(map[string]bool) // by Docker's ID, of those that are there
 	for _, s := range list {
 		runs[s.id] = s.state == "running"
 	}
@@ -116,7 +118,7 @@ func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
 		}
 		if n := len(c.runs); n > 0 && c.runs[n-1].to.IsZero() {
 			c.runs[n-1].to = now
-			l.exact(ctx, c)
+			l.refineTimes(ctx, c)
 		}
 		if !there && c.there.to.IsZero() {
 			c.there.to = now
@@ -125,34 +127,35 @@ func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
 	return nil
 }
 
-// take notes an event.
-func (l *ledger) take(ctx context.Context, a *hostAgent, m events.Message) {
+// add records one event.
+func (l *ledger) add(ctx context.Context, a *hostAgent, m events.Message) {
 	at := time.Unix(0, m.TimeNano)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.copies[m.Actor.ID]
 	if c == nil {
-		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"], epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
+		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"],
+			epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
 		l.copies[c.id] = c
 	}
 	switch m.Action {
 	case "start":
 		c.runs = append(c.runs, span{from: at})
-		l.exact(ctx, c)
+		l.refineTimes(ctx, c)
 	case "die":
 		if n := len(c.runs); n > 0 {
 			c.runs[n-1].to = at
-			l.exact(ctx, c)
+			l.refineTimes(ctx, c)
 		}
 	case "destroy":
 		c.there.to = at
 	}
 }
 
-// exact has the last run begin and end when the engine says that it did, unless
-// the container is gone or runs again already. Its event comes later than the
-// process ended; on a busy engine, by a second.
-func (l *ledger) exact(ctx context.Context, c *dockerCopy) {
+// refineTimes replaces the times of the last run by those that the engine
+// reports, unless the container is gone or runs again. The event of an end
+// comes later than the end of the process, on a busy engine by a second.
+func (l *ledger) refineTimes(ctx context.Context, c *dockerCopy) {
 	info, err := c.on.engine.ContainerInspect(ctx, c.id)
 	if err != nil {
 		return
@@ -169,8 +172,8 @@ func (l *ledger) exact(ctx context.Context, c *dockerCopy) {
 	}
 }
 
-// of returns the copies of each container.
-func (l *ledger) of() map[string][]*dockerCopy {
+// byContainer returns the copies of each container.
+func (l *ledger) byContainer() map[string][]*dockerCopy {
 	byContainer := make(map[string][]*dockerCopy)
 	for _, c := range l.copies {
 		byContainer[c.container] = append(byContainer[c.container], c)
@@ -178,12 +181,12 @@ func (l *ledger) of() map[string][]*dockerCopy {
 	return byContainer
 }
 
-// doubles returns where there were two Docker containers of one epoch at a time,
-// or one epoch was on two hosts: I4.
-func (l *ledger) doubles() (found []string) {
+// duplicates returns the violations of I4: two Docker containers of one epoch
+// that existed at a time, or one epoch on two hosts.
+func (l *ledger) duplicates() (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, copies := range l.of() {
+	for _, copies := range l.byContainer() {
 		for i, a := range copies {
 			for _, b := range copies[:i] {
 				switch {
@@ -191,7 +194,8 @@ func (l *ledger) doubles() (found []string) {
 				case a.on != b.on:
 					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
 				case a.there.meets(b.there):
-					found = append(found, fmt.Sprintf("I4: two of one epoch are there at a time: %v, %v, and %v, %v", a, a.there, b, b.there))
+					found = append(found, fmt.Sprintf("I4: two copies of one epoch existed at a time: %v, %v, and %v, %v", a, a.there, b,
+						b.there))
 				}
 			}
 		}
@@ -200,8 +204,8 @@ func (l *ledger) doubles() (found []string) {
 	return found
 }
 
-// overlap is that two copies of a container ran at a time, the older one
-// first.
+// overlap says that two copies of a container ran at a time. The older copy is
+// was, the newer one now.
 type overlap struct {
 	was, now       *dockerCopy
 	wasRun, nowRun span
@@ -211,9 +215,9 @@ func (o overlap) String() string {
 	return fmt.Sprintf("%v ran %v, and %v %v", o.was, o.wasRun, o.now, o.nowRun)
 }
 
-// overlaps returns where two copies of a container ran at a time; moves is how
-// often a copy ran after another one, and closest the least time from the end of
-// the one to the start of the other.
+// overlaps returns where two copies of a container ran at a time. moves counts
+// how often another copy ran next, and closest is the shortest time from the
+// end of one copy to the start of the next.
 func (l *ledger) overlaps(container string) (found []overlap, moves int, closest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,7 +226,7 @@ func (l *ledger) overlaps(container string) (found []overlap, moves int, closest
 		span
 	}
 	var runs []copyRun
-	for _, c := range l.of()[container] {
+	for _, c := range l.byContainer()[container] {
 		for _, r := range c.runs {
 			runs = append(runs, copyRun{c, r})
 		}
@@ -245,20 +249,20 @@ func (l *ledger) overlaps(container string) (found []overlap, moves int, closest
 	return found, moves, closest
 }
 
-// story tells of all copies of a container.
-func (l *ledger) story(container string) string {
+// describe lists all copies of a container and when they ran.
+func (l *ledger) describe(container string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var told []string
-	for _, c := range l.of()[container] {
+	for _, c := range l.byContainer()[container] {
 		told = append(told, fmt.Sprintf("epoch %s on %s ran %v", c.epoch, c.on.name, c.runs))
 	}
 	slices.Sort(told)
 	return container + ": " + strings.Join(told, "; ")
 }
 
-// agrees holds the ledger against what an engine has now. Events come a moment
-// after what they tell of.
+// agrees compares the ledger with what an engine has now. Events come a moment
+// after what they report.
 func (l *ledger) agrees(a *hostAgent) error {
 	list, err := a.engine.list(a.hostID())
 	if err != nil {
@@ -271,32 +275,32 @@ func (l *ledger) agrees(a *hostAgent) error {
 		there[s.id] = true
 		c := l.copies[s.id]
 		if c == nil || !c.there.to.IsZero() {
-			return fmt.Errorf("%s has %.12s of %s, of which no event tells", a.name, s.id, s.container)
+			return fmt.Errorf("%s has %.12s of %s, which is in no event", a.name, s.id, s.container)
 		}
 		running := len(c.runs) > 0 && c.runs[len(c.runs)-1].to.IsZero()
 		if running != (s.state == "running") {
-			return fmt.Errorf("%s has %v %s, and its events tell of %v", a.name, c, s.state, c.runs)
+			return fmt.Errorf("%s has %v %s, and by its events it ran %v", a.name, c, s.state, c.runs)
 		}
 	}
 	for _, c := range l.copies {
 		if c.on == a && c.there.to.IsZero() && !there[c.id] {
-			return fmt.Errorf("the events tell of no end of %v, which is gone", c)
+			return fmt.Errorf("no event has the end of %v, which is gone", c)
 		}
 	}
 	return nil
 }
 
-// What a lease needs of an agent that comes back to end what it should have
-// ended; see unable.
+// What excusable allows to an agent that was away.
 const (
-	agentWakes   = 2 * time.Second
-	agentCatches = 15 * time.Second
+	agentWakes   = 2 * time.Second  // after its return it may not have ended the old copy yet
+	agentCatches = 15 * time.Second // after its return it must have ended the old copy
 )
 
-// unable reports whether a lease could not be kept, as website/docs/concepts.md
-// says: the agent of the older copy was dead or frozen within the time that a
-// lease takes to end, and ended the copy as soon as it was back.
-func (o overlap) unable(away []span, lostAfter time.Duration) bool {
+// excusable reports whether the lease could not prevent the overlap, as
+// website/docs/concepts.md says: the agent of the older copy was dead or
+// stopped within the time that a lease takes to end, and ended the copy as soon
+// as it was back.
+func (o overlap) excusable(away []span, lostAfter time.Duration) bool {
 	lease := span{o.nowRun.from.Add(-lostAfter), o.nowRun.from}
 	for _, s := range away {
 		wakes := s
@@ -310,12 +314,14 @@ func (o overlap) unable(away []span, lostAfter time.Duration) bool {
 	return false
 }
 
-// judge reports, once each, what must never have been: two Docker containers
-// of an epoch, and two copies of what is exclusive that ran at a time.
-func (l *runningContainers) judge() {
+// checkExclusive reports, once each, what must never happen: two Docker
+// containers of one epoch, or two copies of an exclusive container that ran at
+// a time.
+func (l *runningContainers) checkExclusive() {
 	l.Helper()
 	for _, a := range l.agents {
-		l.eventually("the events of "+a.name+"'s engine tell of what there is", 30*time.Second, func() error { return l.ledger.agrees(a) })
+		l.eventually("the events of "+a.name+"'s engine agree with its containers", 30*time.Second,
+			func() error { return l.ledger.agrees(a) })
 	}
 	say := func(what string) {
 		if !l.said[what] {
@@ -323,22 +329,24 @@ func (l *runningContainers) judge() {
 			l.Error(what)
 		}
 	}
-	for _, double := range l.ledger.doubles() {
+	for _, double := range l.ledger.duplicates() {
 		say(double)
 	}
 	for id, kind := range l.singles {
 		found, _, _ := l.ledger.overlaps(id)
 		for _, o := range found {
-			if kind == structs.ExclusiveLease && o.unable(o.was.on.away(), hostLostAfter) {
+			if kind == structs.ExclusiveLease && o.excusable(o.was.on.away(), hostLostAfter) {
 				l.excused[o.String()] = true
 				continue
 			}
-			say(fmt.Sprintf("two copies of a container that is exclusive (%s) ran at a time: %v; the first one's agent was away %v", kind, o, o.was.on.away()))
+			say(fmt.Sprintf("two copies of a container that is exclusive (%s) ran at a time: %v; the first one's agent was away %v", kind,
+				o, o.was.on.away()))
 		}
 	}
 }
 
-// moved sums up what the ledger has: how often what has a lease moved.
+// moved logs what the ledger has, and returns how often containers with a lease
+// moved.
 func (l *runningContainers) moved() (moves int) {
 	var closest time.Duration
 	for id, kind := range l.singles {
@@ -350,17 +358,19 @@ func (l *runningContainers) moved() (moves int) {
 			closest = gap
 		}
 		moves += n
-		l.Logf("%s", l.ledger.story(id))
+		l.Logf("%s", l.ledger.describe(id))
 	}
 	l.ledger.mu.Lock()
 	copies := len(l.ledger.copies)
 	l.ledger.mu.Unlock()
-	l.Logf("there were %d Docker containers; those with a lease moved %d times, at the closest %v after the old copy had ended; %d times the agent could not keep the lease", copies, moves, closest.Round(time.Millisecond), len(l.excused))
+	l.Logf("there were %d Docker containers; those with a lease moved %d times, at the closest %v after the old copy had ended; "+
+		"%d times the agent could not keep the lease", copies, moves, closest.Round(time.Millisecond), len(l.excused))
 	return moves
 }
 
-// TestLedgerFindsLosses: what must never be is found in what engines told.
-func TestLedgerFindsLosses(t *testing.T) {
+// TestLedgerFindsDuplicatesAndOverlaps: the ledger finds what must never
+// happen.
+func TestLedgerFindsDuplicatesAndOverlaps(t *testing.T) {
 	t.Parallel()
 	one, two := &hostAgent{process: &process{name: "one"}}, &hostAgent{process: &process{name: "two"}}
 	at := func(seconds int) time.Time { return time.Unix(1e9+int64(seconds), 0) }
@@ -377,7 +387,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 			{id: "a", on: one, epoch: "1", there: span{at(0), at(9)}, runs: []span{{at(1), at(6)}}},
 			{id: "b", on: two, epoch: "2", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
 		}},
-		{"one that has begun again, and the old one runs on", 0, 2, []*dockerCopy{
+		{"a copy starts again, and the old one runs on", 0, 2, []*dockerCopy{
 			{id: "a", on: one, epoch: "1", there: span{from: at(0)}, runs: []span{{from: at(1)}}},
 			{id: "b", on: one, epoch: "2", there: span{from: at(4)}, runs: []span{{at(5), at(6)}, {from: at(7)}}},
 		}},
@@ -389,7 +399,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 			{id: "a", on: one, epoch: "2", there: span{at(0), at(3)}},
 			{id: "b", on: one, epoch: "2", there: span{from: at(2)}},
 		}},
-		{"made anew", 0, 0, []*dockerCopy{
+		{"made again", 0, 0, []*dockerCopy{
 			{id: "a", on: one, epoch: "2", there: span{at(0), at(2)}, runs: []span{{at(0), at(1)}}},
 			{id: "b", on: one, epoch: "2", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
 		}},
@@ -400,7 +410,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 			l.copies[c.id] = c
 		}
 		found, _, _ := l.overlaps("container")
-		if doubles := l.doubles(); len(doubles) != tc.doubles || len(found) != tc.overlaps {
+		if doubles := l.duplicates(); len(doubles) != tc.doubles || len(found) != tc.overlaps {
 			t.Errorf("%s: %q and %v", tc.name, doubles, found)
 		}
 	}
@@ -419,7 +429,7 @@ func TestLedgerFindsLosses(t *testing.T) {
 		"back for long":        {[]span{{at(10), at(14)}}, false},
 		"away later":           {[]span{{at(21), at(29)}}, false},
 	} {
-		if got := o.unable(tc.away, 4*time.Second); got != tc.want {
+		if got := o.excusable(tc.away, 4*time.Second); got != tc.want {
 			t.Errorf("%s: unable is %v", name, got)
 		}
 	}

@@ -13,16 +13,17 @@ import (
 // fault is something that is done to the servers and agents, and undone.
 type fault struct {
 	name   string
-	agents bool // it is done to agents, and may come together with one that is not
-	alone  bool // it comes together with no other
-	// It lasts between least and most, up to long in a long run; long 0 is most.
+	agents bool // done to agents; may be combined with a fault of servers
+	alone  bool // never combined with another fault
+	// The duration is between least and most, in a long run up to long; 0 for long means most.
 	least, most, long time.Duration
-	// do does it and returns to whom, and what undoes it, nil for nothing.
+	// do applies the fault. It returns the target, and what undoes the fault,
+	// nil if nothing does.
 	do func(c *chaos) (on string, undo func())
 }
 
-// faults are all that TestLongChaos chooses from. A test that can do more adds to
-// them.
+// faults are those of every run of TestLongChaos. Longer runs, and runs as
+// root, have more.
 var faults = []fault{
 	{name: "leader kill -9", most: 2 * time.Second, do: func(c *chaos) (string, func()) {
 		return kill(c.awaitLeader())
@@ -68,12 +69,14 @@ var faults = []fault{
 			back()
 		}
 	}},
-	{name: "leader SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(c.awaitLeader().process)
-	}},
-	{name: "follower SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(c.follower().process)
-	}},
+	{name: "leader SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(c.awaitLeader().process)
+		}},
+	{name: "follower SIGSTOP", least: 200 * time.Millisecond, most: 3 * time.Second, long: 30 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(c.follower().process)
+		}},
 	{name: "leader clean stop", most: 2 * time.Second, do: func(c *chaos) (string, func()) {
 		n := c.awaitLeader()
 		n.stop()
@@ -106,13 +109,14 @@ var faults = []fault{
 	{name: "agent SIGSTOP", agents: true, least: 200 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
 		return hold(oneOf(c.random, c.agents).process)
 	}},
-	{name: "agent SIGSTOP until its host is lost", agents: true, least: 6 * time.Second, most: 8 * time.Second, long: 20 * time.Second, do: func(c *chaos) (string, func()) {
-		return hold(oneOf(c.random, c.agents).process)
-	}},
+	{name: "agent SIGSTOP until its host is lost", agents: true, least: 6 * time.Second, most: 8 * time.Second, long: 20 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			return hold(oneOf(c.random, c.agents).process)
+		}},
 }
 
-// kill ends servers as a power cut does, and starts them again.
-func kill(nodes ...*node) (string, func()) {
+// kill ends servers as a power cut does, and returns what starts them again.
+func kill(nodes ...*clusterServer) (string, func()) {
 	var names []string
 	for _, n := range nodes {
 		n.signal(syscall.SIGKILL) // all at once
@@ -128,7 +132,7 @@ func kill(nodes ...*node) (string, func()) {
 	}
 }
 
-// hangUp has processes read again what they can read again. They go on.
+// hangUp sends SIGHUP to processes, which reload their files and go on.
 func hangUp(all []*process) (string, func()) {
 	var names []string
 	for _, p := range all {
@@ -138,16 +142,17 @@ func hangUp(all []*process) (string, func()) {
 	return strings.Join(names, ", "), nil
 }
 
-// hold stops a process where it is, and lets it go on.
+// hold stops a process with SIGSTOP, and returns what continues it.
 func hold(p *process) (string, func()) {
 	p.signal(syscall.SIGSTOP)
 	return fmt.Sprintf("%s (pid %d)", p.name, p.cmd.Process.Pid), func() { p.signal(syscall.SIGCONT) }
 }
 
-// follower returns a server that doesn't lead. It is one draw, whoever leads.
-func (c *chaos) follower() *node {
+// follower returns a server that does not lead. It draws one random number,
+// whichever server leads.
+func (c *chaos) follower() *clusterServer {
 	c.Helper()
-	return oneOf(c.random, c.but(c.awaitLeader()))
+	return oneOf(c.random, c.except(c.awaitLeader()))
 }
 
 func oneOf[T any](random *rand.Rand, list []T) T { return list[random.IntN(len(list))] }

@@ -14,30 +14,31 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// lostFaults lose disks, put old ones back, change who belongs to the cluster, and
-// do what people do behind magnum's back, all under load. What is lost is made good
-// before the next fault comes: two lost disks of three are the end of a cluster.
+// lostFaults lose disks, put old ones back, change the membership, and change
+// containers behind magnum's back, all under load. A lost disk is replaced
+// before the next fault: without two of three disks a cluster is lost.
 var lostFaults = []fault{
-	{name: "follower's disk lost while the other is behind", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
-		leader := c.awaitLeader()
-		all := c.but(leader)
-		behind, loses := all[0], all[1]
-		if c.random.IntN(2) == 0 {
-			behind, loses = loses, behind
-		}
-		behind.signal(syscall.SIGSTOP)
-		time.Sleep(300 * time.Millisecond) // writes that it misses
-		loses.kill()
-		leader.kill()
-		c.wipe(loses)
-		loses.start()
-		return fmt.Sprintf("%s, %s behind, leader %s down", loses.name, behind.name, leader.name), func() {
-			behind.signal(syscall.SIGCONT)
-			leader.start()
-			c.awaitVoters(3)
-			c.onlyVoters()
-		}
-	}},
+	{name: "follower's disk lost while the other is behind", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			leader := c.awaitLeader()
+			all := c.except(leader)
+			behind, loses := all[0], all[1]
+			if c.random.IntN(2) == 0 {
+				behind, loses = loses, behind
+			}
+			behind.signal(syscall.SIGSTOP)
+			time.Sleep(300 * time.Millisecond) // writes that it misses
+			loses.kill()
+			leader.kill()
+			c.wipe(loses)
+			loses.start()
+			return fmt.Sprintf("%s, %s behind, leader %s down", loses.name, behind.name, leader.name), func() {
+				behind.signal(syscall.SIGCONT)
+				leader.start()
+				c.awaitVoters(3)
+				c.onlyVoters()
+			}
+		}},
 	{name: "an older copy put back", alone: true, do: func(c *chaos) (string, func()) {
 		n := c.follower()
 		n.stop()
@@ -49,7 +50,7 @@ var lostFaults = []fault{
 		n.stop()
 		c.must("rm", "-rf", n.dir)
 		c.must("mv", old, n.dir)
-		n.leaves()
+		n.noteAway()
 		n.start()
 		select {
 		case <-n.done:
@@ -60,7 +61,7 @@ var lostFaults = []fault{
 			c.Errorf("I1: %s runs on an older copy of its directory", n.name)
 		}
 		return n.name, func() {
-			c.removed(n)
+			c.removePeer(n)
 			c.wipe(n)
 			n.start()
 			c.awaitVoters(3)
@@ -70,7 +71,7 @@ var lostFaults = []fault{
 	{name: "server replaced", alone: true, do: func(c *chaos) (string, func()) {
 		n := c.follower()
 		n.stop()
-		c.removed(n)
+		c.removePeer(n)
 		c.wipe(n)
 		return n.name, func() {
 			n.start()
@@ -82,7 +83,7 @@ var lostFaults = []fault{
 		var to []string
 		for range 5 {
 			n := c.follower()
-			// It may be refused: others change who leads, too.
+			// The transfer may be refused: another fault may move leadership, too.
 			c.on(n, "operator", "raft", "transfer-leader", n.name)
 			to = append(to, n.name)
 		}
@@ -114,7 +115,7 @@ var lostFaults = []fault{
 			return a.name + " has none", nil
 		}
 		s := oneOf(c.random, list)
-		// It may go meanwhile.
+		// The container may be gone by now.
 		_ = a.engine.ContainerRename(c.ctx(), s.id, "renamed-"+s.id[:12])
 		_ = a.engine.ContainerPause(c.ctx(), s.id)
 		return fmt.Sprintf("%.12s on %s", s.id, a.name), func() {
@@ -125,8 +126,8 @@ var lostFaults = []fault{
 	}},
 }
 
-// wipe empties the directory of a server that is stopped.
-func (c *chaos) wipe(n *node) {
+// wipe empties the data directory of a stopped server.
+func (c *chaos) wipe(n *clusterServer) {
 	c.Helper()
 	if err := os.RemoveAll(n.dir); err != nil {
 		c.Fatal(err)
@@ -140,25 +141,27 @@ func (c *chaos) must(name string, args ...string) {
 	}
 }
 
-// removed has the other servers take one out that is stopped.
-func (c *chaos) removed(n *node) {
+// removePeer has the other servers remove a stopped one from the cluster.
+func (c *chaos) removePeer(n *clusterServer) {
 	c.Helper()
-	others := c.but(n)
-	c.eventually(n.name+" is taken out", time.Minute, func() error {
-		if r := c.on(others[0], "operator", "raft", "remove-peer", n.name); r.code != 0 && !strings.Contains(r.stderr, "is not one of the cluster's") && !strings.Contains(r.stderr, "could not be found") {
+	others := c.except(n)
+	c.eventually(n.name+" is removed from the cluster", time.Minute, func() error {
+		if r := c.on(others[0], "operator", "raft", "remove-peer", n.name); r.code != 0 &&
+			!strings.Contains(r.stderr, "is not one of the cluster's") && !strings.Contains(r.stderr, "could not be found") {
 			return fmt.Errorf("%s", r.stderr)
 		}
 		return nil
 	})
 }
 
-// onlyVoters waits until the configuration has the three servers and no others: not
-// those that have lost their disks.
+// onlyVoters waits until the configuration has exactly the three servers, all
+// voters: those that lost their disks are gone.
 func (c *chaos) onlyVoters() {
 	c.Helper()
-	c.eventually("three servers are the cluster", 2*time.Minute, func() error {
+	c.eventually("the configuration has three voters and no others", 2*time.Minute, func() error {
 		got := c.on(c.awaitLeader(), "operator", "raft", "list-peers", "-format", "{{.name}} {{.voter}}")
-		if lines := strings.Split(strings.TrimSpace(got.stdout), "\n"); got.code != 0 || len(lines) != 3 || strings.Count(got.stdout, " true") != 3 {
+		if lines := strings.Split(strings.TrimSpace(got.stdout), "\n"); got.code != 0 || len(lines) != 3 ||
+			strings.Count(got.stdout, " true") != 3 {
 			return fmt.Errorf("%d: %s%s", got.code, got.stdout, got.stderr)
 		}
 		return nil

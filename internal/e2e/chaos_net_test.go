@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// netFaults are what TestLongChaos chooses from besides, if each server and each
-// agent has a host of its own. The clients reach all of them all the time.
+// netFaults are the further faults of runs in which each server and each agent
+// has a network host of its own. The clients reach all of them all the time.
 var netFaults = []fault{
 	onNet("leader alone", func(c *chaos) netFault { return c.net.isolate(c.awaitLeader().on) }),
 	onNet("follower alone", func(c *chaos) netFault { return c.net.isolate(c.follower().on) }),
 	onNet("leader deaf", func(c *chaos) netFault {
 		leader := c.awaitLeader()
-		return c.net.deafen(leader.on, hostsOf(c.but(leader))...)
+		return c.net.deafen(leader.on, hostsOf(c.except(leader))...)
 	}),
 	onNet("leader mute", func(c *chaos) netFault {
 		leader := c.awaitLeader()
-		return c.net.cutOneWay(leader.on, hostsOf(c.but(leader))...)
+		return c.net.cutOneWay(leader.on, hostsOf(c.except(leader))...)
 	}),
 	onNet("leader cut from a follower", func(c *chaos) netFault { return c.net.cut(c.awaitLeader().on, c.follower().on) }),
 	onNet("30 % loss on the Raft link", func(c *chaos) netFault {
@@ -36,29 +36,30 @@ var netFaults = []fault{
 	ofAgents(untilLost(onNet(firstFault, func(c *chaos) netFault { return c.net.isolate(oneOf(c.random, c.agents).on) }))),
 }
 
-// firstFault comes first of all, if there is a network: a short run, too, has
-// containers move away from a host on which they run on.
+// firstFault comes first if there is a network: a short run, too, has
+// containers move away from a host on which they go on running.
 const firstFault = "agent alone until its host is lost"
 
-// untilLost has a fault last until the host is lost that it is done to.
+// untilLost lets a fault last until its host is lost.
 func untilLost(f fault) fault {
 	f.least, f.most = 6*time.Second, 8*time.Second
 	return f
 }
 
-// onNet makes a fault of one of the network's.
+// onNet makes a fault of a network fault.
 func onNet(name string, of func(c *chaos) netFault) fault {
-	return fault{name: name, least: 200 * time.Millisecond, most: 4 * time.Second, long: 20 * time.Second, do: func(c *chaos) (string, func()) {
-		f := of(c)
-		undo, err := f.do(context.Background())
-		if err != nil {
-			c.Fatalf("%s: %v", f.name, err)
-		}
-		return f.name, undo
-	}}
+	return fault{name: name, least: 200 * time.Millisecond, most: 4 * time.Second, long: 20 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			f := of(c)
+			undo, err := f.do(context.Background())
+			if err != nil {
+				c.Fatalf("%s: %v", f.name, err)
+			}
+			return f.name, undo
+		}}
 }
 
-// ofAgents has a fault count as one that is done to agents.
+// ofAgents marks a fault as one of agents.
 func ofAgents(f fault) fault {
 	f.agents = true
 	return f

@@ -17,7 +17,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// lastReport is the last report of a host that the servers have taken.
+// lastReport is the last report of a host that the servers have accepted.
 type lastReport struct{ registration, seq uint64 }
 
 var registeredLine = regexp.MustCompile(`registered: .*registration=(\d+)`)
@@ -30,15 +30,14 @@ func (a *hostAgent) registration() (uint64, error) {
 	}
 	all := registeredLine.FindAllSubmatch(log, -1)
 	if len(all) == 0 {
-		return 0, fmt.Errorf("the log of %s tells of no registration", a.name)
+		return 0, fmt.Errorf("the log of %s has no registration", a.name)
 	}
 	return strconv.ParseUint(string(all[len(all)-1][1]), 10, 64)
 }
 
-// lateReports sends reports that were overtaken by others, through each server
-// and in each agent's name, and looks that they change nothing: I9. The number
-// of the last report that was taken never goes back. Nothing else may be under
-// way.
+// lateReports sends outdated reports in each agent's name through each server,
+// and checks that they change nothing: I9. The number of the last accepted
+// report never goes back. Nothing else may be under way.
 func (l *runningContainers) lateReports() {
 	l.Helper()
 	const late = "a report that comes late"
@@ -50,7 +49,8 @@ func (l *runningContainers) lateReports() {
 		var lies []structs.ContainerReport
 		for _, b := range list {
 			if deref(b.Host) == a.name {
-				lies = append(lies, structs.ContainerReport{ContainerID: b.UUID, Epoch: uint64(b.Epoch), Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
+				lies = append(lies, structs.ContainerReport{ContainerID: b.UUID, Epoch: uint64(b.Epoch),
+					Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
 			}
 		}
 		for _, n := range l.servers {
@@ -74,7 +74,8 @@ func (l *runningContainers) lateReports() {
 			})
 			was := l.taken[a.name]
 			if registration < was.registration || registration == was.registration && now.Seq < was.seq {
-				l.Errorf("I9: report %d of registration %d of %s was taken, and now report %d of %d is the last", was.seq, was.registration, a.name, now.Seq, registration)
+				l.Errorf("I9: report %d of registration %d of %s was taken, and now report %d of %d is the last", was.seq,
+					was.registration, a.name, now.Seq, registration)
 			}
 			l.taken[a.name] = lastReport{registration, now.Seq}
 			again, err := agent.Report(l.ctx(), structs.StatusReport{Registration: registration, Seq: now.Seq, Containers: lies})
@@ -98,7 +99,7 @@ func (l *runningContainers) lateReports() {
 	}
 }
 
-// secretOf has a container's row hold secrets, which no log may have.
+// secretOf adds secrets to a container's request. No log may have them.
 func (l *runningContainers) secretOf(r *structs.ContainerRequest) *structs.ContainerRequest {
 	r.Environment = map[string]string{"PASSWORD": l.secrets["an environment variable"]}
 	r.Registry = &structs.Registry{Username: "somebody", Password: l.secrets["a registry's password"], Server: "registry.example:5000"}
@@ -107,11 +108,10 @@ func (l *runningContainers) secretOf(r *structs.ContainerRequest) *structs.Conta
 
 var peerSecret = regexp.MustCompile(`PeerSecret[^0-9a-f]{1,3}([0-9a-f]{64})`)
 
-// quiet looks that no process has logged a secret: I12.
-func (l *runningContainers) quiet() {
+// checkLogsForSecrets checks that no process has logged a secret: I12.
+func (l *runningContainers) checkLogsForSecrets() {
 	l.Helper()
-	// What servers prove to each other is shown to nobody; but it is in the log of
-	// Raft, or in a snapshot of it.
+	// No API shows the servers' common secret, but Raft's log or a snapshot has it.
 	var files []string
 	for _, depth := range []string{"*", "*/*", "*/*/*"} {
 		found, err := filepath.Glob(filepath.Join(l.servers[0].dir, "server", "raft", depth))
@@ -130,7 +130,7 @@ func (l *runningContainers) quiet() {
 		}
 	}
 	if l.secrets["the servers' secret"] == "" {
-		l.Errorf("I12: the servers' secret is not found in %d files, so nobody knows whether a log has it", len(files))
+		l.Errorf("I12: the servers' secret is not found in %d files, so the logs can't be searched for it", len(files))
 	}
 	for _, a := range l.agents {
 		b, err := os.ReadFile(filepath.Join(a.dir, "agent", "agent.secret"))
@@ -152,13 +152,14 @@ func (l *runningContainers) quiet() {
 		if err != nil {
 			l.Fatal(err)
 		}
-		for _, told := range leaks(log, l.secrets) {
-			l.Errorf("I12: %s tells %s", filepath.Base(path), told)
+		for _, leak := range leaks(log, l.secrets) {
+			l.Errorf("I12: %s has %s", filepath.Base(path), leak)
 		}
 	}
 }
 
-// leaks returns the lines of a log that have a secret, each with what it is.
+// leaks returns the lines of a log that contain a secret, each with the name of
+// the secret.
 func leaks(log []byte, secrets map[string]string) (found []string) {
 	for what, secret := range secrets {
 		if secret == "" {
@@ -174,11 +175,12 @@ func leaks(log []byte, secrets map[string]string) (found []string) {
 	return found
 }
 
-// TestLeaksAreFound: a secret in a log is found, whose ever it is.
+// TestLeaksAreFound: each secret that a log contains is found.
 func TestLeaksAreFound(t *testing.T) {
 	t.Parallel()
 	log := []byte("first line\nsecond line with abc in it\nlast line")
-	if found := leaks(log, map[string]string{"a token": "abc", "another": "abd"}); len(found) != 1 || found[0] != "a token: second line with abc in it" {
+	if found := leaks(log, map[string]string{"a token": "abc", "another": "abd"}); len(found) != 1 ||
+		found[0] != "a token: second line with abc in it" {
 		t.Errorf("found %q", found)
 	}
 	if found := leaks(log, map[string]string{"a token": ""}); len(found) != 1 {

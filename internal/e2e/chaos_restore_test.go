@@ -15,13 +15,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// restoreFaults put back what the cluster was, and have two agents claim to be one.
+// restoreFaults restore an earlier state, and have two agents claim to be the
+// same host.
 var restoreFaults = []fault{
-	{name: "snapshot restored under load", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second, do: func(c *chaos) (string, func()) {
-		n := oneOf(c.random, c.servers)
-		s := c.save(n)
-		return "by " + n.name, func() { c.restore(oneOf(c.random, c.servers), s) }
-	}},
+	{name: "snapshot restored under load", alone: true, least: 500 * time.Millisecond, most: 3 * time.Second,
+		do: func(c *chaos) (string, func()) {
+			n := oneOf(c.random, c.servers)
+			s := c.save(n)
+			return "by " + n.name, func() { c.restore(oneOf(c.random, c.servers), s) }
+		}},
 	{name: "agent's data directory copied", alone: true, least: time.Second, most: 4 * time.Second, do: func(c *chaos) (string, func()) {
 		a := oneOf(c.random, c.agents)
 		copied := a.dir + ".copied"
@@ -46,16 +48,18 @@ var restoreFaults = []fault{
 	}},
 }
 
-// saved is what a snapshot has, and what the clients knew when it was made.
+// saved is the content of a snapshot, and what the clients knew when it was
+// saved.
 type saved struct {
 	file       string
-	objects    map[string]string // of each node and container, by uuid: its name
-	kept, gone string            // nodes: one that stays, and one that is deleted once it is made
+	objects    map[string]string // names of nodes and containers, by UUID
+	kept, gone string            // nodes in the snapshot: the second is deleted after the save
 	wanted     map[string]structs.ContainerStatus
 	names      map[string]string
 }
 
-// objects returns all nodes and containers that stay, but not those of the pulse.
+// objects returns all nodes and containers except those that are being deleted
+// and those of the probe.
 func (c *chaos) objects() (map[string]string, error) {
 	all := make(map[string]string)
 	nodes, _, err := c.client.Nodes().List(c.ctx(), api.QueryOptions{Consistent: true})
@@ -63,40 +67,40 @@ func (c *chaos) objects() (map[string]string, error) {
 		return nil, err
 	}
 	for _, n := range nodes {
-		if deref(n.Type) != "pulse" {
+		if deref(n.Type) != "probe" {
 			all[n.UUID] = "node " + deref(n.Type)
 		}
 	}
 	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
 	for _, b := range list {
-		if b.Status != structs.ContainerDeleting { // that one may be gone at any time
+		if b.Status != structs.ContainerDeleting { // may be gone at any time
 			all[b.UUID] = "container " + b.Name
 		}
 	}
 	return all, err
 }
 
-// mark makes a node that says something.
-func (c *chaos) mark(id, says string) {
+// createMarker creates a node of a type that says what it is for.
+func (c *chaos) createMarker(id, says string) {
 	c.Helper()
 	if _, _, err := c.client.Nodes().Create(c.ctx(), &structs.NodeRequest{UUID: id, Type: says}, api.WriteOptions{}); err != nil {
 		c.Fatal(err)
 	}
 }
 
-// save has a server save a snapshot while no client changes anything, and then
-// changes what it has.
-func (c *chaos) save(n *node) saved {
+// save saves a snapshot through a server while no client changes anything, and
+// then changes the state.
+func (c *chaos) save(n *clusterServer) saved {
 	c.Helper()
 	s := saved{file: filepath.Join(c.dir, structs.NewID()+".snap"), kept: structs.NewID(), gone: structs.NewID()}
-	c.cut(func() {
-		c.mark(s.kept, "kept")
-		c.mark(s.gone, "gone")
+	c.withoutClients(func() {
+		c.createMarker(s.kept, "kept")
+		c.createMarker(s.gone, "gone")
 		c.running.mu.Lock()
 		s.wanted, s.names = maps.Clone(c.running.wanted), maps.Clone(c.running.names)
 		c.running.mu.Unlock()
-		// A change whose client waits no longer may still come.
-		c.eventually("a snapshot of what is listed before and after it", insist, func() error {
+		// A change may still be applied after its client has stopped waiting.
+		c.eventually("a snapshot of what is listed before and after it", retryFor, func() error {
 			before, err := c.objects()
 			if err != nil {
 				return err
@@ -116,16 +120,17 @@ func (c *chaos) save(n *node) saved {
 	if _, err := c.client.Nodes().Delete(c.ctx(), s.gone, api.WriteOptions{}); err != nil {
 		c.Error(err)
 	}
-	c.mark(structs.NewID(), "later")
+	c.createMarker(structs.NewID(), "later")
 	return s
 }
 
-// restore puts a snapshot back through a server. Writes of the pulse go on meanwhile;
-// whatever else was done since the snapshot is undone, and life goes on from there.
-func (c *chaos) restore(n *node, s saved) {
+// restore restores a snapshot through a server. The probe goes on writing
+// meanwhile. All other changes since the snapshot are undone, and the clients
+// go on from there.
+func (c *chaos) restore(n *clusterServer, s saved) {
 	c.Helper()
 	l := c.running
-	c.cut(func() {
+	c.withoutClients(func() {
 		c.on(n, "operator", "snapshot", "restore", s.file).must(c)
 		now, err := c.objects()
 		if err != nil {
@@ -148,12 +153,12 @@ func (c *chaos) restore(n *node, s saved) {
 			}
 			a.start()
 		}
-		l.age++
+		l.restores++
 		l.mu.Lock()
 		l.wanted, l.names = maps.Clone(s.wanted), maps.Clone(s.names)
 		l.mu.Unlock()
 	})
-	// Nobody looks after these any more, and what each was meanwhile is nobody's to say.
+	// The cycles of these containers have ended, so their status is unknown.
 	c.healed = append(c.healed, func() {
 		var orphans []string
 		for id, name := range s.names {
@@ -167,22 +172,22 @@ func (c *chaos) restore(n *node, s saved) {
 	})
 }
 
-// cut has change happen while no client is at work but those of the pulse. What was
-// told before it is judged before.
-func (c *chaos) cut(change func()) {
+// withoutClients makes a change while only the probe writes. Answers from
+// before the change are checked against the state from before it.
+func (c *chaos) withoutClients(change func()) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	for i, w := range c.loads {
 		inner := change
-		change = func() { w.Cut(c.judges[i], inner) }
+		change = func() { w.Cut(c.checkers[i], inner) }
 	}
 	change()
 }
 
-// endQuarantine has the hosts remove what the state that was restored does not know.
+// endQuarantine has the hosts remove what the restored state does not have.
 func (c *chaos) endQuarantine() {
 	c.Helper()
-	c.eventually("nothing is in quarantine", insist, func() error {
+	c.eventually("nothing is in quarantine", retryFor, func() error {
 		known, err := c.objects()
 		if err != nil {
 			return err
@@ -207,7 +212,7 @@ func (c *chaos) endQuarantine() {
 			}
 			for _, s := range list {
 				if known[s.container] == "" {
-					return fmt.Errorf("%s has %s, which nobody knows", a.name, s.container)
+					return fmt.Errorf("%s has %s, which has no row", a.name, s.container)
 				}
 			}
 		}

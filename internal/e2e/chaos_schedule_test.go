@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// faultSchedule chooses what happens in a run. Nobody else draws from its numbers, so
-// whatever happens meanwhile, and however often somebody has to choose, a seed
-// has the same faults come in the same order.
+// faultSchedule chooses the faults of a run. Nothing else draws from its random
+// numbers: a seed gives the same faults in the same order, whatever happens in
+// the run.
 type faultSchedule struct {
 	random *rand.Rand
 	faults []fault
-	first  string // the fault that comes first of all, "" for any
-	words  string // that the faults' names have
+	first  string // name of the first fault, "" for any
+	words  string // only faults whose names contain them
 	long   bool
 }
 
-// scheduleStep is what comes next: a fault, at times with another one.
+// scheduleStep is one fault, or two at a time.
 type scheduleStep struct {
-	pause  time.Duration // before it: the clients' own time
+	pause  time.Duration // before the faults, without any fault
 	faults []scheduledFault
 }
 
-// scheduledFault is a fault that was chosen.
+// scheduledFault is a chosen fault with its duration and its target.
 type scheduledFault struct {
 	fault
 	lasts time.Duration
-	whom  uint64 // the seed of the choice among those that it may be done to
+	whom  uint64 // seed for choosing the target
 }
 
 func (c scheduleStep) String() string {
@@ -43,8 +43,8 @@ func (c scheduleStep) String() string {
 	return text
 }
 
-// steps is all faults in some order. Dealing them has each come as often as the
-// others, in a short run too.
+// round returns all faults in random order, so that each comes equally often,
+// in a short run too.
 func (d *faultSchedule) round() []scheduleStep {
 	order := slices.Clone(d.faults)
 	order = slices.DeleteFunc(order, func(f fault) bool { return !strings.Contains(f.name, d.words) })
@@ -67,7 +67,7 @@ func (d *faultSchedule) round() []scheduleStep {
 	return steps
 }
 
-// choose chooses how long a fault lasts, and to whom it is done.
+// choose draws the duration of a fault and the seed for its target.
 func (d *faultSchedule) choose(f fault) scheduledFault {
 	most := f.most
 	if d.long && f.long > 0 {
@@ -77,7 +77,7 @@ func (d *faultSchedule) choose(f fault) scheduledFault {
 	return scheduledFault{fault: f, lasts: lasts.Round(time.Millisecond), whom: d.random.Uint64()}
 }
 
-// TestSeedChoosesFaults: one seed has the same rounds, and others have others.
+// TestSeedChoosesFaults: a seed always gives the same rounds, and another seed gives others.
 func TestSeedChoosesFaults(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(faults, lostFaults, restoreFaults, netFaults, engineFaults)
@@ -107,16 +107,16 @@ func TestSeedChoosesFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsChooseByOneDraw: who a fault is done to is what its own seed says,
-// whoever leads.
+// TestFaultsChooseByOneDraw: choosing a target draws one number, whichever
+// server leads.
 func TestFaultsChooseByOneDraw(t *testing.T) {
 	t.Parallel()
-	c := &chaos{threeServers: &threeServers{servers: []*node{{}, {}, {}}}}
+	c := &chaos{threeServers: &threeServers{servers: []*clusterServer{{}, {}, {}}}}
 	for seed := range uint64(20) {
 		var next []uint64
 		for _, leader := range c.servers {
 			c.random = rand.New(rand.NewPCG(seed, 0))
-			if oneOf(c.random, c.but(leader)) == leader {
+			if oneOf(c.random, c.except(leader)) == leader {
 				t.Fatal("the leader is a follower")
 			}
 			next = append(next, c.random.Uint64())

@@ -20,45 +20,48 @@ import (
 )
 
 const (
-	// shortChaos is what `make test` takes for it, longChaos the least that is a
-	// long run: with faults of half a minute, and logs that don't fill a disk.
+	// shortChaos is the duration in `make test-faults`. From longChaos on, a
+	// run is long: faults last up to half a minute, and logs leave out debug
+	// lines so that they do not fill the disk.
 	shortChaos = 40 * time.Second
 	longChaos  = 5 * time.Minute
 
-	chaosClients = 4  // of each kind of object
-	settleEvery  = 12 // faults
+	chaosClients  = 4  // of each kind of object
+	convergeEvery = 12 // faults
 
 	hostLostAfter = 4 * time.Second
 
-	longGap = 5 * time.Second // without a write: somebody may want to know why
+	longGap = 5 * time.Second // without a write; a longer gap keeps the logs
 )
 
-// chaos is three servers and their agents under faults, with clients at work.
+// chaos is three servers and their agents under faults, with clients that read
+// and write.
 type chaos struct {
 	*threeServers
-	random   *rand.Rand // for the fault under way: to whom it is done
-	long     bool
-	began    time.Time
-	loads    []*history.Workload // nodes, and containers that wait
-	pulse    *history.Workload   // writes through each server all the time
-	running  *runningContainers  // containers that run
-	judges   []*history.Client   // of loads
-	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
-	beat     sync.RWMutex        // the same of the pulse, taken after gate
-	healed   []func()            // what else is to be done, once, when the fault is over and nothing changes
-	injected map[string]int      // faults by name
-	worst    time.Duration       // without a write
-	worstOf  string              // fault
+	random    *rand.Rand // chooses the target of the current fault
+	long      bool
+	began     time.Time
+	loads     []*history.Workload // nodes, and containers that wait
+	probe     *history.Workload   // writes through each server all the time
+	running   *runningContainers  // containers that run
+	checkers  []*history.Client   // the client that checks each of loads
+	gate      sync.RWMutex        // read-locked by each step of a client, locked while nothing may change
+	probeGate sync.RWMutex        // the same for probe's clients; lock it after gate
+	healed    []func()            // what is to be done once the current fault is over and nothing changes
+	injected  map[string]int      // count by name of fault
+	worst     time.Duration       // longest gap between writes
+	worstOf   string              // the fault of that gap
 }
 
-// TestLongChaos has clients at work while servers and agents are killed and held,
-// one fault after the other, and now and then two at a time; as root also while
-// the network between them is cut, slow or loses packets, and each agent has an
-// engine of its own. It checks I1 to I6, I8 to I11, and I12 of the logs.
+// TestLongChaos runs clients while servers and agents are killed and stopped,
+// one fault after the other, sometimes two at a time. As root it also cuts,
+// delays and loses packets of the network between them, and each agent has an
+// engine of its own. It checks I1 to I6, I8 to I11, and I12 in the logs.
 //
-// DURATION makes it longer, SEED chooses the same faults again, PAGE names the
-// page that gets a row, LOGS the directory that gets the logs if it fails or
-// nobody could write for long, and FAULTS words that the faults' names have.
+// DURATION sets how long it runs. SEED chooses the same faults again. PAGE
+// names the page that gets a row. LOGS is the directory for the logs if the
+// test fails or a gap without a write was long. FAULTS limits the faults to
+// those whose names contain it.
 func TestLongChaos(t *testing.T) {
 	duration, seed, err := history.FromEnv(shortChaos, rand.Uint64())
 	if err != nil {
@@ -87,20 +90,21 @@ func TestLongChaos(t *testing.T) {
 		}
 	}
 	if !slices.ContainsFunc(schedule.faults, func(f fault) bool { return strings.Contains(f.name, schedule.words) }) {
-		t.Fatalf("FAULTS=%q is part of no fault's name", schedule.words)
+		t.Fatalf("FAULTS=%q: no name of a fault contains it", schedule.words)
 	}
 	c.threeServers = newThreeServersOn(t, n, 2, args...)
 	c.awaitAll()
-	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients), history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
-	c.pulse = history.New(history.Nodes, len(c.servers))
-	c.pulse.Timeout = 2 * time.Second
+	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients),
+		history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
+	c.probe = history.New(history.Nodes, len(c.servers))
+	c.probe.Timeout = 2 * time.Second
 	c.running = newRunningContainers(c)
-	server, agent := c.base()
+	server, agent := c.baseline()
 	c.began = time.Now()
-	c.pulse.ResetGap()
+	c.probe.ResetGap()
 
 	work, stop := context.WithCancel(t.Context())
-	var clients, judges sync.WaitGroup
+	var clients, checkers sync.WaitGroup
 	var last []func()
 	for n, w := range c.loads {
 		w.Timeout = 5 * time.Second
@@ -111,33 +115,33 @@ func TestLongChaos(t *testing.T) {
 				c.atWork(work, &c.gate, rand.New(rand.NewPCG(seed, uint64(200+number))), func() { one.Step(work) })
 			})
 		}
-		judge := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
-		c.judges = append(c.judges, judge)
-		judges.Go(func() { w.CheckEnded(work, judge) })
-		last = append(last, func() { w.Finish(judge) })
+		checker := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
+		c.checkers = append(c.checkers, checker)
+		checkers.Go(func() { w.CheckEnded(work, checker) })
+		last = append(last, func() { w.Finish(checker) })
 	}
 	for i := range containerWorkers {
 		clients.Go(func() { c.running.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
 	}
 	for _, n := range c.servers {
 		id := structs.NewID()
-		if out := c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "pulse"}); out.Verdict != history.Done {
+		if out := c.probe.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "probe"}); out.Verdict != history.Done {
 			t.Fatalf("%s: %s", n.name, out.Said)
 		}
 		clients.Go(func() {
-			c.atWork(work, &c.beat, rand.New(rand.NewPCG(seed, 1)), func() {
-				c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "pulse"})
+			c.atWork(work, &c.probeGate, rand.New(rand.NewPCG(seed, 1)), func() {
+				c.probe.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "probe"})
 			})
 		})
 	}
-	// Whatever ends the test, the row and the figures are written, and nobody is
-	// at work when the servers end.
+	// However the test ends, the row and the figures are written, and the
+	// clients end before the servers do.
 	finished := false
 	t.Cleanup(func() { c.report(seed, duration, finished) })
 	t.Cleanup(func() {
 		stop()
 		clients.Wait()
-		judges.Wait()
+		checkers.Wait()
 	})
 
 	for steps := schedule.round(); time.Since(c.began) < duration && !t.Failed(); steps = steps[1:] {
@@ -149,31 +153,31 @@ func TestLongChaos(t *testing.T) {
 	}
 	stop()
 	clients.Wait()
-	judges.Wait()
-	c.settle()
+	checkers.Wait()
+	c.converge()
 	for _, f := range last {
 		f()
 	}
 	c.sameState()
 	for _, w := range c.loads {
 		if f := w.Figures(); f.Acknowledged == 0 || f.Checked == 0 {
-			t.Errorf("%+v: too little was done to know anything", f)
+			t.Errorf("%+v: no operation was acknowledged, or no object was checked", f)
 		}
 	}
 	c.running.end()
 	if lost := c.injected[firstFault]; c.running.moved() == 0 && lost > 0 && !t.Failed() {
-		t.Errorf("hosts were cut off until they were lost, %d times, and nothing with a lease has moved", lost)
+		t.Errorf("hosts were lost %d times, but no container with a lease has moved", lost)
 	}
-	for _, w := range append(c.loads, c.pulse) {
+	for _, w := range append(c.loads, c.probe) {
 		w.Close()
 	}
-	c.calm(server, agent)
-	c.running.quiet()
+	c.awaitBaseline(server, agent)
+	c.running.checkLogsForSecrets()
 	finished = true
 }
 
-// atWork has a client do one step after the other, with pauses, for the machine
-// has two cores and an election wants its share.
+// atWork runs the steps of one client until ctx ends. It pauses after each: two
+// cores have to leave time for elections.
 func (c *chaos) atWork(ctx context.Context, gate *sync.RWMutex, random *rand.Rand, step func()) {
 	for ctx.Err() == nil {
 		gate.RLock()
@@ -186,8 +190,8 @@ func (c *chaos) atWork(ctx context.Context, gate *sync.RWMutex, random *rand.Ran
 	}
 }
 
-// through returns the server that a client asks: the same one until it fails,
-// and now and then another.
+// through returns the function that chooses the server for a client: the same
+// one until it fails, now and then another.
 func (c *chaos) through(random *rand.Rand) func(failed bool) string {
 	at := random.IntN(len(c.servers))
 	return func(failed bool) string {
@@ -198,8 +202,8 @@ func (c *chaos) through(random *rand.Rand) func(failed bool) string {
 	}
 }
 
-// inject does one fault, at times with another one, undoes it, and waits until
-// the cluster has healed and all servers have the same state.
+// inject applies the faults of a step and undoes them. It then waits until the
+// cluster has healed and all servers have the same state.
 func (c *chaos) inject(next scheduleStep) {
 	c.Helper()
 	c.awaitLeader()
@@ -221,7 +225,7 @@ func (c *chaos) inject(next scheduleStep) {
 	slices.SortFunc(undo, func(a, b undone) int { return int(a.after - b.after) })
 	slept := time.Duration(0)
 	for _, u := range undo {
-		time.Sleep(u.after - slept) // this is the fault itself
+		time.Sleep(u.after - slept) // the fault lasts
 		slept = u.after
 		if u.undo != nil {
 			u.undo()
@@ -230,25 +234,26 @@ func (c *chaos) inject(next scheduleStep) {
 	c.awaitLeader()
 	c.awaitAll()
 	name := strings.Join(names, " and ")
-	c.Logf("%8v healed, longest time without a write %v", time.Since(c.began).Round(100*time.Millisecond), c.takeGap(name).Round(time.Millisecond))
+	c.Logf("%8v healed, longest time without a write %v", time.Since(c.began).Round(100*time.Millisecond),
+		c.takeGap(name).Round(time.Millisecond))
 	total := 0
 	for _, n := range c.injected {
 		total += n
 	}
-	// Writes pause, or the servers are never all at one index.
+	// Without a pause of the writes the servers are never all at one index.
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	c.beat.Lock()
-	defer c.beat.Unlock()
+	c.probeGate.Lock()
+	defer c.probeGate.Unlock()
 	for _, f := range c.healed {
 		f()
 	}
 	c.healed = nil
 	c.sameState()
-	if total%settleEvery == 0 {
-		c.settle()
+	if total%convergeEvery == 0 {
+		c.converge()
 	}
-	c.pulse.ResetGap()
+	c.probe.ResetGap()
 	for _, w := range c.loads {
 		for _, v := range w.Violations() {
 			c.Error(v)
@@ -256,26 +261,26 @@ func (c *chaos) inject(next scheduleStep) {
 	}
 }
 
-// takeGap returns the longest time without a write through any server since it
-// was last called.
+// takeGap returns the longest time without a write through any server since the
+// last call.
 func (c *chaos) takeGap(during string) time.Duration {
-	longest := c.pulse.TakeGap()
+	longest := c.probe.TakeGap()
 	if longest > c.worst {
 		c.worst, c.worstOf = longest, during
 	}
 	return longest
 }
 
-// settle waits until what runs is what is wanted, while nobody wants anything
-// else.
-func (c *chaos) settle() {
+// converge waits until the engines have what was acknowledged. No client may
+// change anything meanwhile.
+func (c *chaos) converge() {
 	c.Helper()
 	c.awaitAll()
-	c.running.settle()
+	c.running.converge()
 	c.reservations()
 }
 
-// report prints the figures and adds a row to the page.
+// report logs the figures and adds a row to the page.
 func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 	run := history.Run{
 		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), ContainersRun: c.running.ended(),
@@ -297,14 +302,17 @@ func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 		run.Violations += f.Violations
 	}
 	if run.Violations == 0 && c.Failed() {
-		run.Violations = 1 // what ended the test is one
+		run.Violations = 1 // the one that ended the test
 	}
 	if !finished || c.Failed() {
 		run.Duration = time.Since(c.began).Round(time.Second)
 		run.What += ", broken off"
 	}
-	c.Logf("seed %d, %v: faults: %s; operations: %d acknowledged, %d failed, %d unknown; %d objects checked, %d containers run; violations: %d; longest time without a successful write: %s; load average %s",
-		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Checked, run.ContainersRun, run.Violations, run.Gap, run.Load)
+	c.Logf("seed %d, %v: faults: %s; operations:"+
+		" %d acknowledged, %d failed, %d unknown; %d objects checked, %d containers run;"+
+		" violations: %d; longest time without a successful write: %s; load average %s",
+		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Checked,
+		run.ContainersRun, run.Violations, run.Gap, run.Load)
 	if err := run.Append(os.Getenv("PAGE")); err != nil {
 		c.Error(err)
 	}
@@ -313,7 +321,7 @@ func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 	}
 }
 
-// keepLogs copies the processes' logs.
+// keepLogs copies the processes' logs to a directory.
 func (c *chaos) keepLogs(dir string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		c.Error(err)

@@ -17,16 +17,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// A clock that jumps, for one process: what its time.Now says is off by as many
-// seconds as a file holds. As on a machine whose clock somebody sets, monotonic
-// time and timers don't notice. Go's own package time has the seam, so that
-// nothing in the process can go around it.
+// A clock that jumps, for one process: its time.Now is off by the number of
+// seconds in a file. Monotonic time and timers are not changed, as on a machine
+// whose clock is set. The change is in Go's own package time, so that nothing in
+// the process can go around it.
 const (
 	jumpInTime = `package time
 
 import "sync/atomic"
 
-// Jump is by how many seconds the wall clock is off.
+// Jump is the offset of the wall clock in seconds.
 var Jump atomic.Int64
 `
 	jumpInMain = `package main
@@ -56,8 +56,8 @@ func init() {
 `
 )
 
-// jumpingProgram builds a magnum whose clock a file sets: that of the
-// environment's MAGNUM_TEST_CLOCK.
+// jumpingProgram builds a magnum whose clock is set by the file that
+// MAGNUM_TEST_CLOCK names.
 func jumpingProgram(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "env", "GOROOT").Output()
@@ -75,7 +75,7 @@ func jumpingProgram(t testing.TB) string {
 	}
 	const seam = "\tsec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(source), seam) != 1 {
-		t.Fatalf("this version of Go reads the clock elsewhere: look for the place of %q", seam)
+		t.Fatalf("this version of Go reads the clock elsewhere: find what has replaced %q", seam)
 	}
 	dir := t.TempDir()
 	replace := make(map[string]string)
@@ -101,10 +101,11 @@ func jumpingProgram(t testing.TB) string {
 	return build(t, "-overlay", overlay)
 }
 
-// setClock has the process's clock jump to as much beside the true time.
+// setClock sets the process's clock off from the true time, negative for
+// behind.
 func (p *process) setClock(off time.Duration) {
 	p.t.Helper()
-	// Written in one piece: the process may read at any time.
+	// Replaced as a whole, because the process may read the file at any time.
 	path := strings.TrimPrefix(p.env[0], "MAGNUM_TEST_CLOCK=")
 	if err := os.WriteFile(path+".new", fmt.Append(nil, int64(off.Seconds())), 0o600); err != nil {
 		p.t.Fatal(err)
@@ -114,19 +115,19 @@ func (p *process) setClock(off time.Duration) {
 	}
 }
 
-// TestLongClockJumps: clocks of servers and agents jump by an hour, both ways, one
-// after another and all at once. No host is taken for lost, no lease ends, no
-// container is touched, and timestamps don't go back.
+// TestLongClockJumps: clocks of servers and agents jump by an hour, forward and
+// back, one after another and all at once. No host is lost, no lease ends, no
+// container is restarted, and timestamps do not go back.
 func TestLongClockJumps(t *testing.T) {
 	t.Parallel()
 	bin := jumpingProgram(t)
-	// Another leader takes one to two seconds of a lease here, where other tests run beside this one.
+	// Longer than an election takes beside other tests, which uses up a part of the lease.
 	const lostAfter = 5 * time.Second
 	c := newThreeServersOf(t, 2, func(p *process) {
 		p.bin, p.env = bin, append(p.env, "MAGNUM_TEST_CLOCK="+filepath.Join(t.TempDir(), "clock"))
 	}, "-host-lost-after", lostAfter.String())
 	for i := range 3 {
-		c.run(fmt.Sprintf("steady-%d", i), napping)
+		c.run(fmt.Sprintf("steady-%d", i), sleepScript)
 	}
 	c.create(c.exclusive("leased", "lease"), structs.ContainerRunning)
 	c.create(c.policy("always", "always"), structs.ContainerRunning)
@@ -141,8 +142,8 @@ func TestLongClockJumps(t *testing.T) {
 	}
 
 	stop := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	var monitor sync.WaitGroup
+	monitor.Go(func() {
 		for {
 			select {
 			case <-stop:
@@ -163,8 +164,8 @@ func TestLongClockJumps(t *testing.T) {
 	})
 	var last time.Time
 	made := 0
-	// over has time pass in which a host that is silent would be lost, and writes
-	// through all servers meanwhile.
+	// over waits for as long as makes a silent host lost, and writes through
+	// all servers meanwhile.
 	over := func(what string) {
 		t.Helper()
 		for until := time.Now().Add(2 * lostAfter); time.Now().Before(until); {
@@ -176,7 +177,7 @@ func TestLongClockJumps(t *testing.T) {
 					continue
 				}
 				if b.CreatedAt.Before(last) {
-					t.Errorf("%s: created at %v, after something that was at %v", what, b.CreatedAt, last)
+					t.Errorf("%s: created at %v, after a row created at %v", what, b.CreatedAt, last)
 				}
 				last = b.CreatedAt.Time
 			}
@@ -195,23 +196,23 @@ func TestLongClockJumps(t *testing.T) {
 	if follower == leader {
 		follower = c.servers[1]
 	}
-	// Both ways, each from where it was: two hours at once, too.
+	// Forward, then back: the second jump is of two hours.
 	for _, off := range []time.Duration{time.Hour, -time.Hour} {
 		leader.setClock(off)
 		over(fmt.Sprintf("the leader's clock jumps to %v", off))
 		if off > 0 && time.Until(last) < off/2 {
-			t.Errorf("the leader's clock is %v ahead, and what it makes is of %v: the clock did not jump", off, last)
+			t.Errorf("the leader's clock is %v ahead, but its last row is from %v: the clock did not jump", off, last)
 		}
 		follower.setClock(off)
 		over(fmt.Sprintf("a follower's clock jumps to %v", off))
 		c.agents[0].setClock(off)
 		over(fmt.Sprintf("an agent's clock jumps to %v", off))
 	}
-	// Another leader, while the clocks disagree; and a process that starts with a
-	// wrong one.
+	// Leadership moves while the clocks disagree, and processes start with a wrong
+	// clock.
 	leader.stop()
 	leader.start()
-	c.awaitAll() // the others have a leader before this one listens
+	c.awaitAll() // the others elect a leader while this server restarts
 	c.agents[0].kill()
 	c.agents[0].start()
 	over("a server and an agent start with clocks that are behind")
@@ -220,8 +221,8 @@ func TestLongClockJumps(t *testing.T) {
 	}
 	over("the clocks are set right")
 	close(stop)
-	watching.Wait()
+	monitor.Wait()
 	c.awaitAll()
 	c.sameState()
-	c.run("after-the-jumps", napping)
+	c.run("after-the-jumps", sleepScript)
 }

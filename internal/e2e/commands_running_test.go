@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what users do with a container that runs, as they type it.
+// This file runs commands on a running container, as users type them.
 
 // TestCommandsOnRunningContainer runs the commands that TestCommands leaves out.
 func TestCommandsOnRunningContainer(t *testing.T) {
@@ -24,8 +24,10 @@ func TestCommandsOnRunningContainer(t *testing.T) {
 		name string
 		do   func(*commandLine)
 	}{
-		{"kill", (*commandLine).kill}, {"change", (*commandLine).change}, {"wait", (*commandLine).wait}, {"observe", (*commandLine).observe}, {"copies", (*commandLine).copies},
-		{"attach", (*commandLine).attach}, {"runAttached", (*commandLine).runAttached}, {"health", (*commandLine).health}, {"history", (*commandLine).history}, {"drain", (*commandLine).drain},
+		{"kill", (*commandLine).kill}, {"change", (*commandLine).change}, {"wait", (*commandLine).wait},
+		{"observe", (*commandLine).observe}, {"copies", (*commandLine).copies},
+		{"attach", (*commandLine).attach}, {"runAttached", (*commandLine).runAttached}, {"health", (*commandLine).health},
+		{"history", (*commandLine).history}, {"drain", (*commandLine).drain},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			own := *c
@@ -38,13 +40,13 @@ func TestCommandsOnRunningContainer(t *testing.T) {
 func (l *commandLine) kill() {
 	l.says([]string{"container-run", "-d", "--name", "hangs", image, "sh", "-c", `trap "echo hup" HUP; while :; do sleep 0.1; done`})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "hangs") })
-	l.eventually("the trap is set, and the signal comes", patience, func() error {
+	l.eventually("the container has set its trap and gets the signal", patience, func() error {
 		l.says([]string{"container-kill", "-s", "HUP", "hangs"})
 		return has(l.says([]string{"container-logs", "hangs"}), "hup")
 	})
 	l.says([]string{"container-kill", "hangs"})
 	if got := l.field("hangs", "status") + l.field("hangs", "exit_code"); got != "Stopped137" {
-		l.Errorf("after SIGKILL it is %s", got)
+		l.Errorf("after SIGKILL status and exit code are %s", got)
 	}
 	l.refused(1, []string{"container-kill", "hangs"}, "Kill for container hangs failed", "Stopped")
 	l.refused(1, []string{"container-kill", "-s", "NOSUCH", "hangs"}, "NOSUCH")
@@ -53,17 +55,17 @@ func (l *commandLine) kill() {
 // has returns an error if a text lacks a word.
 func has(text, word string) error {
 	if !strings.Contains(text, word) {
-		return &lacks{text, word}
+		return &missingWord{text, word}
 	}
 	return nil
 }
 
-type lacks struct{ text, word string }
+type missingWord struct{ text, word string }
 
-func (e *lacks) Error() string { return "there is no " + e.word + " in " + e.text }
+func (e *missingWord) Error() string { return "there is no " + e.word + " in " + e.text }
 
 func (l *commandLine) change() {
-	l.nap("old", "-m", "64m")
+	l.runSleeper("old", "-m", "64m")
 	l.says([]string{"container-rename", "old", "new"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "new") })
 	l.says([]string{"container-update", "-m", "128m", "-cpus", "0.5", "new"}, "134217728")
@@ -74,10 +76,10 @@ func (l *commandLine) change() {
 	before := l.inspect("new").ID
 	l.says([]string{"container-rebuild", "new"})
 	if after := l.inspect("new").ID; after == before || l.field("new", "status") != "Running" {
-		l.Errorf("a rebuild left %s, which is %s", after, l.field("new", "status"))
+		l.Errorf("a rebuild left Docker container %s, with status %s", after, l.field("new", "status"))
 	}
 	if r := l.magnum("container-execute", "new", "test", "-e", "/made"); r.code != 1 {
-		l.Errorf("what was written survived a rebuild: %+v", r)
+		l.Errorf("a file that was written survived a rebuild: %+v", r)
 	}
 	l.refused(2, []string{"container-update", "new"}, "nothing to change")
 	l.refused(1, []string{"container-rename", "old", "x"}, "could not be found")
@@ -91,17 +93,18 @@ func (l *commandLine) wait() {
 	if out := l.says([]string{"container-wait", "three", "zero"}); out != "3\n0\n" {
 		l.Errorf("container-wait prints %q", out)
 	}
-	l.nap("naps")
+	l.runSleeper("naps")
 	l.refused(1, []string{"container-wait", "-timeout", "200ms", "naps"}, "still Running after 200ms")
 }
 
 func (l *commandLine) observe() {
-	l.nap("busy")
+	l.runSleeper("busy")
 	l.says([]string{"container-top", "busy"}, "| PID ", "sleep")
 	l.says([]string{"container-top", "busy", "-o", "pid,args"}, "| COMMAND ")
 	l.says([]string{"container-stats", "-no-stream", "busy"}, "| name ", "| busy ", "%")
 	var stats structs.StatsBody
-	if err := json.Unmarshal([]byte(l.says([]string{"container-stats", "-no-stream", "-json"})), &stats); err != nil || stats.PIDs < 1 || stats.MemoryLimit == 0 {
+	if err := json.Unmarshal([]byte(l.says([]string{"container-stats", "-no-stream", "-json"})), &stats); err != nil || stats.PIDs < 1 ||
+		stats.MemoryLimit == 0 {
 		l.Errorf("%v, %+v", err, stats)
 	}
 	s := l.atTerminal(160, 24, "container-stats", "busy")
@@ -115,7 +118,7 @@ func (l *commandLine) observe() {
 }
 
 func (l *commandLine) copies() {
-	l.nap("files")
+	l.runSleeper("files")
 	dir := l.TempDir()
 	write := func(name, text string) {
 		l.Helper()
@@ -136,13 +139,14 @@ func (l *commandLine) copies() {
 	write("src/sub/b", "two\n")
 	src := filepath.Join(dir, "src")
 	l.says([]string{"container-cp", src, "files:/tmp"})                  // into a directory
-	l.says([]string{"container-cp", src, "files:/tmp/made"})             // becomes one
+	l.says([]string{"container-cp", src, "files:/tmp/made"})             // becomes a new directory
 	l.says([]string{"container-cp", src + "/.", "files:/srv"})           // its content
 	l.says([]string{"container-cp", src + "/a", "files:/tmp/made/c"})    // becomes a file
 	l.says([]string{"container-cp", src + "/sub/b", "files:/tmp/src/a"}) // over a file
-	out := l.says([]string{"container-execute", "files", "sh", "-c", "cd /tmp; cat src/a src/sub/b made/a made/sub/b made/c /srv/a; stat -c %u /srv/a"})
+	out := l.says([]string{"container-execute", "files", "sh", "-c",
+		"cd /tmp; cat src/a src/sub/b made/a made/sub/b made/c /srv/a; stat -c %u /srv/a"})
 	if out != "two\ntwo\none\ntwo\none\none\n0\n" {
-		l.Errorf("in the container there is %q", out)
+		l.Errorf("the files in the container are %q", out)
 	}
 	l.refused(1, []string{"container-cp", src, "files:/tmp/src/a"}, "is a directory")
 	l.refused(1, []string{"container-cp", src, "files:/no/such"}, "directory /no does not exist")
@@ -153,12 +157,12 @@ func (l *commandLine) copies() {
 	l.says([]string{"container-cp", "files:/tmp/made/c", filepath.Join(dir, "d")})
 	read("d", "one\n")
 	l.refused(1, []string{"container-cp", "files:/no/such", dir}, "/no/such")
-	// A tar stream goes out and, as it is, in again.
+	// A tar stream that was copied out can be copied in again.
 	tar := l.says([]string{"container-cp", "files:/tmp/made", "-"})
 	l.says([]string{"container-execute", "files", "mkdir", "/tmp/again"})
 	magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, tar, "container-cp", "-", "files:/tmp/again").must(l)
 	if out := l.says([]string{"container-execute", "files", "cat", "/tmp/again/made/sub/b"}); out != "two\n" {
-		l.Errorf("again there is %q", out)
+		l.Errorf("the file that was copied in again is %q", out)
 	}
 	big, err := os.Create(filepath.Join(dir, "big"))
 	if err != nil {
@@ -171,7 +175,7 @@ func (l *commandLine) copies() {
 	l.refused(1, []string{"container-cp", big.Name(), "files:/tmp"}, "more than 64 MiB")
 	l.says([]string{"container-execute", "files", "dd", "if=/dev/zero", "of=/tmp/big", "bs=1M", "count=65"})
 	l.refused(1, []string{"container-cp", "files:/tmp/big", dir + "/out"}, "67108864 bytes")
-	// One that doesn't run has files, too.
+	// Copies also work on a stopped container.
 	l.says([]string{"container-stop", "-t", "0", "files"})
 	l.says([]string{"container-cp", "files:/tmp/made/c", filepath.Join(dir, "e")})
 	read("e", "one\n")
@@ -190,12 +194,12 @@ func (l *commandLine) attach() {
 	s.shows("container shell goes on")
 	s.ends(0)
 	if got := l.field("shell", "status"); got != "Running" {
-		l.Errorf("who was left is %s", got)
+		l.Errorf("after the detach the status is %s", got)
 	}
 	s = l.atTerminal(80, 24, "container-attach", "shell")
 	s.types("exit 4\r")
 	s.ends(4)
-	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // as the agent has reported by then
+	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // the agent has reported it
 	l.refused(1, []string{"container-attach", "shell"}, "is Stopped")
 }
 
@@ -215,18 +219,20 @@ func (l *commandLine) runAttached() {
 		l.Errorf("the terminal shows its first line %d times: %q", n, s.shown())
 	}
 	l.refused(1, []string{"container-show", "mine"}, "could not be found")
-	// One that ends before anybody can join it has said all, nonetheless.
+	// All output is shown, also that of a container that ends before the CLI is attached.
 	s = l.atTerminal(80, 24, "container-run", "-it", "--rm", image, "sh", "-c", "tty; exit 3")
 	s.shows("/dev/pts/0\r")
 	s.ends(3)
-	// What is piped in comes through, a line at a time.
-	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c", "echo ready; read x; echo got $x; exit 5")
+	// Standard input is passed on line by line.
+	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c",
+		"echo ready; read x; echo got $x; exit 5")
 	if r.code != 5 || r.stdout != "ready\ngot typed\n" || r.stderr != "" {
 		l.Errorf("-i: %+v", r)
 	}
-	// All of it comes, also what the log has no room for.
+	// All output comes, also what the log has no room for.
 	const lines = 300_000
-	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c", fmt.Sprintf("seq 1 %d; exit 5", lines))
+	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c",
+		fmt.Sprintf("seq 1 %d; exit 5", lines))
 	n := 0
 	for line := range strings.Lines(r.stdout) {
 		if n++; line != fmt.Sprintf("%d\n", n) {
@@ -236,7 +242,7 @@ func (l *commandLine) runAttached() {
 	if r.code != 5 || n != lines || r.stderr != "" {
 		l.Errorf("code %d, %d lines of %d, %q", r.code, n, lines, r.stderr)
 	}
-	// So does its end.
+	// The end of standard input is passed on.
 	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "a\nb\n", "container-run", "-i", "--rm", image, "cat")
 	if r.code != 0 || r.stdout != "a\nb\n" || r.stderr != "" {
 		l.Errorf("-i to the end: %+v", r)
@@ -244,12 +250,12 @@ func (l *commandLine) runAttached() {
 }
 
 func (l *commandLine) health() {
-	l.nap("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
+	l.runSleeper("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
 	state := func(want string) {
 		l.Helper()
-		l.eventually("it is "+want, patience, func() error {
+		l.eventually("the health is "+want, patience, func() error {
 			if got := l.field("checked", "health"); got != want {
-				return &lacks{got, want}
+				return &missingWord{got, want}
 			}
 			return nil
 		})
@@ -257,7 +263,7 @@ func (l *commandLine) health() {
 	state("unhealthy")
 	l.says([]string{"container-execute", "checked", "touch", "/ok"})
 	state("healthy")
-	l.nap("unchecked", "-no-healthcheck")
+	l.runSleeper("unchecked", "-no-healthcheck")
 	if h := l.inspect("unchecked").Config.Healthcheck; h == nil || len(h.Test) != 1 || h.Test[0] != "NONE" {
 		l.Errorf("-no-healthcheck: the engine has %+v", h)
 	}
@@ -265,18 +271,19 @@ func (l *commandLine) health() {
 
 func (l *commandLine) history() {
 	s := l.atTerminal(200, 24, "events", "-follow", "-type", "container")
-	l.eventually("events come", patience, func() error {
+	l.eventually("events arrive", patience, func() error {
 		if r := l.magnum("container-run", "-d", "--rm", "--name", "brief", image, "true"); r.code != 0 {
-			return &lacks{r.stderr, "exit code 0"}
+			return &missingWord{r.stderr, "exit code 0"}
 		}
 		return has(s.shown(), "container created brief ")
 	})
 	s.shows("container deleted brief ")
 	s.types("\x03")
 	s.ends(130)
-	l.nap("acted")
+	l.runSleeper("acted")
 	l.says([]string{"container-stop", "-t", "0", "acted"})
-	if out := l.says([]string{"container-actions", "acted", "-format", "{{.action}} {{.result}}"}); !regexp.MustCompile(`^stop success\n(start success\n)?create success\n$`).MatchString(out) {
+	if out := l.says([]string{"container-actions", "acted", "-format",
+		"{{.action}} {{.result}}"}); !regexp.MustCompile(`^stop success\n(start success\n)?create success\n$`).MatchString(out) {
 		l.Errorf("container-actions: %q", out)
 	}
 	l.says([]string{"container-actions", "acted"}, "| action ", "| user_id ", "| stop ")

@@ -26,7 +26,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// loneServer is a server without any host, whose containers wait for ever.
+// loneServer is a server without hosts, whose containers wait for ever.
 type loneServer struct {
 	*cluster
 	data string
@@ -52,7 +52,7 @@ func newLoneServer(t *testing.T, data string) *loneServer {
 		t.Fatal(err)
 	}
 	c.client = client
-	c.eventually("the server has its cluster", time.Minute, func() error { // and writes nothing more by itself
+	c.eventually("the server has its cluster", time.Minute, func() error { // from here on it writes only what it is asked to
 		resp, err := http.Get("http://" + c.addr + "/v1/status/ready")
 		if err != nil {
 			return err
@@ -85,31 +85,32 @@ func (a *loneServer) fill(n int) []string {
 	return ids
 }
 
-// smallDisk mounts a file system of 160 MiB on a directory.
+// smallDisk mounts a file system of 160 MiB on a directory, until the test
+// ends.
 func smallDisk(t testing.TB, dir string) {
 	t.Helper()
 	diskOf(t, dir, "160m")
 }
 
-// diskOf mounts a file system of a size on a directory.
+// diskOf mounts a file system of a size, such as "160m", on a directory, until
+// the test ends.
 func diskOf(t testing.TB, dir, size string) {
 	t.Helper()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "magnum-test", dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		// Lazily: a process that the test leaves may still end.
+		// Lazily, because a process of the test may still be ending.
 		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
 }
 
-// fillDisk takes most of a smallDisk; empty gives it back.
+// fillDisk writes 145 MiB to a smallDisk, or what fits. empty frees it again.
 func fillDisk(t testing.TB, dir string) (empty func()) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
-	// As much as there is room for, if it is less.
 	err := os.WriteFile(filler, make([]byte, 145<<20), 0o600)
 	if err != nil && !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
@@ -121,8 +122,8 @@ func fillDisk(t testing.TB, dir string) (empty func()) {
 	}
 }
 
-// TestDiskFull: I1 on a disk that fills up while the server writes, and
-// through a restart on the full disk.
+// TestDiskFull: nothing acknowledged is lost (I1) when the disk fills up while
+// the server writes, and after a restart on the full disk.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
@@ -135,7 +136,7 @@ func TestDiskFull(t *testing.T) {
 		late++
 		body, _, err := a.client.Containers().Create(a.ctx(), a.request(fmt.Sprint("late-", late), "true"), api.CreateOptions{})
 		if err == nil {
-			ids = append(ids, body.UUID) // it was in time
+			ids = append(ids, body.UUID) // there was still room
 		}
 		if api.StatusOf(err) != 507 {
 			return fmt.Errorf("a write on a full disk gives %v", err)
@@ -143,27 +144,27 @@ func TestDiskFull(t *testing.T) {
 		return nil
 	}
 	a.eventually("writes are refused with 507", patience, full)
-	a.allThere(ids)
+	a.expectListed(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 	a.eventually("writes are refused with 507 after the restart", patience, full)
 	empty()
-	a.eventually("writes are taken again", patience, func() error {
+	a.eventually("writes succeed again", patience, func() error {
 		body, _, err := a.client.Containers().Create(a.ctx(), a.request("there-is-room", "true"), api.CreateOptions{})
 		if err == nil {
 			ids = append(ids, body.UUID)
 		}
 		return err
 	})
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
-// TestDiskFullOnOneOfThree: the leader whose disk is full makes room for another;
-// the cluster writes on, also through a restart of the one that is full. Once all
-// disks are full writes are refused with 507, and nothing that was acknowledged
-// is lost.
+// TestDiskFullOnOneOfThree: the leader whose disk is full hands over
+// leadership, and the cluster goes on writing, also after a restart of that
+// server. Once all disks are full, writes are refused with 507. Nothing
+// acknowledged is lost.
 func TestDiskFullOnOneOfThree(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
@@ -179,16 +180,16 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	first := c.awaitLeader()
 	empty := []func(){fillDisk(t, dirs[first.name])}
 	c.awaitAnother(first)
-	c.everywhere("one disk is full")
+	c.writeThroughEach("one disk is full")
 	first.kill()
 	first.start()
 	c.awaitAll()
-	c.everywhere("the server with the full disk has started again")
+	c.writeThroughEach("the server with the full disk has started again")
 
-	for _, n := range c.but(first) {
+	for _, n := range c.except(first) {
 		empty = append(empty, fillDisk(t, dirs[n.name]))
 	}
-	tries := 0 // one may be in time
+	tries := 0 // there may still be room for one
 	c.eventually("writes are refused with 507", patience, func() error {
 		for _, n := range c.servers {
 			tries++
@@ -210,17 +211,17 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		f()
 	}
 	before := l.count()
-	c.eventually("writes are taken again", patience, func() error {
+	c.eventually("writes succeed again", patience, func() error {
 		if n := l.count(); n < before+30 {
-			return fmt.Errorf("%d were", n-before)
+			return fmt.Errorf("%d succeeded", n-before)
 		}
 		return nil
 	})
 	l.check()
-	c.everywhere("there is room again")
+	c.writeThroughEach("there is room again")
 }
 
-// fillUp takes all that is left of a disk; empty gives it back.
+// fillUp takes all that is left of a disk. empty frees it again.
 func fillUp(t testing.TB, dir string) (empty func()) {
 	t.Helper()
 	f, err := os.CreateTemp(dir, "filler-")
@@ -243,10 +244,10 @@ func fillUp(t testing.TB, dir string) (empty func()) {
 	}
 }
 
-// TestLongLeaderDiskFillsUpTwice: from one moment to the next there is no byte left on
-// the leader's disk, and after its ballast has gone once more none. The others go
-// on, also through an election that needs its vote; its process stays, and it
-// catches up once there is room.
+// TestLongLeaderDiskFillsUpTwice: at once no byte is left on the leader's disk,
+// and after it has removed its ballast, none again. The others go on, also
+// through an election that needs its vote. Its process stays up, and catches up
+// once there is room.
 func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
@@ -267,9 +268,9 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	goesOn := func(when string) {
 		t.Helper()
 		before := l.count()
-		c.eventually("writes are taken "+when, patience, func() error {
+		c.eventually("writes succeed "+when, patience, func() error {
 			if n := l.count(); n < before+30 {
-				return fmt.Errorf("%d were", n-before)
+				return fmt.Errorf("%d succeeded", n-before)
 			}
 			return nil
 		})
@@ -279,50 +280,52 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	}
 	empty := []func(){fillUp(t, dirs[first.name])}
 	goesOn("while the disk of one server is full")
-	for _, n := range c.but(first) {
+	for _, n := range c.except(first) {
 		n.kill()
 		n.start()
 		goesOn("after another server was killed")
-		empty = append(empty, fillUp(t, dirs[first.name])) // also what the ballast has made room for
+		empty = append(empty, fillUp(t, dirs[first.name])) // also the room that the ballast made
 	}
 	for _, f := range empty {
 		f()
 	}
 	goesOn("once there is room again")
 	l.check()
-	c.everywhere("there is room again")
+	c.writeThroughEach("there is room again")
 }
 
-// breakDisk has system calls of a running process fail as those on a disk that
-// fails do, until heal is called or the test ends.
+// breakDisk makes system calls of a running process fail with EIO, as on a
+// failing disk, until heal is called or the test ends.
 func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 	t.Helper()
-	said := filepath.Join(t.TempDir(), "strace")
-	log, err := os.Create(said)
+	output := filepath.Join(t.TempDir(), "strace")
+	log, err := os.Create(output)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":error=EIO", "-p", strconv.Itoa(p.cmd.Process.Pid))
+	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":error=EIO", "-p",
+		strconv.Itoa(p.cmd.Process.Pid))
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("strace (`make test` installs it): %v", err)
 	}
 	heal = sync.OnceFunc(func() {
-		cmd.Process.Signal(syscall.SIGTERM) // it lets go of the process
+		cmd.Process.Signal(syscall.SIGTERM) // strace detaches from the process
 		cmd.Wait()
 	})
 	t.Cleanup(heal)
-	for deadline := time.Now().Add(patience); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(tail(output, 9), "attached"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("strace can't have calls of %s fail: %s", p.name, tail(said, 3))
+			t.Fatalf("strace can't attach to %s: %s", p.name, tail(output, 3))
 		}
 	}
 	return heal
 }
 
-// tryWrite makes a container, once, and adds it to ids if that was acknowledged.
+// tryWrite creates a container without a retry, and adds it to ids if that was
+// acknowledged.
 func (a *loneServer) tryWrite(ids *[]string) error {
 	a.Helper()
 	client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Millisecond})
@@ -336,9 +339,9 @@ func (a *loneServer) tryWrite(ids *[]string) error {
 	return err
 }
 
-// TestSyncFails: I1 on a disk that no longer says that anything is on it. The write
-// that is under way is answered 503 with an unknown outcome; the server ends by
-// itself with a sentence that names the file, and starts again with all that it
+// TestSyncFails: nothing acknowledged is lost (I1) on a disk whose fsync fails.
+// The write in progress is answered 503 with an unknown outcome. The server
+// ends with a message that names the file, and starts again with all that it
 // has acknowledged.
 func TestSyncFails(t *testing.T) {
 	t.Parallel()
@@ -358,22 +361,24 @@ func TestSyncFails(t *testing.T) {
 	}
 	heal()
 	text := tail(a.server.log, 3)
-	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") || !strings.Contains(text, "input/output error") {
+	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 ||
+		!strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") ||
+		!strings.Contains(text, "input/output error") {
 		t.Errorf("exit code %d and\n%s", code, text)
 	}
 	if len(ids) != acknowledged {
-		t.Error("a write was acknowledged that can't be on disk")
+		t.Error("a write that was not synced was acknowledged")
 	}
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "a sync failed before this start") {
 		t.Errorf("the next start does not warn (%v)", err)
 	}
 	if err := a.tryWrite(&ids); err != nil {
-		t.Errorf("a write on the sound disk: %v", err)
+		t.Errorf("a write on the healed disk: %v", err)
 	}
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
 // TestLogCantBeWrittenForAWhile: neither entries nor terms can be written. No
@@ -390,27 +395,27 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 		}
 	}
 	if len(ids) != acknowledged || !a.server.alive() {
-		t.Errorf("%d writes were acknowledged; the server lives: %v", len(ids)-acknowledged, a.server.alive())
+		t.Errorf("%d writes were acknowledged; the server runs: %v", len(ids)-acknowledged, a.server.alive())
 	}
 	heal()
-	a.eventually("writes are taken again", patience, func() error { return a.tryWrite(&ids) })
-	a.allThere(ids)
+	a.eventually("writes succeed again", patience, func() error { return a.tryWrite(&ids) })
+	a.expectListed(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
-	a.allThere(ids)
+	a.expectListed(ids)
 }
 
-// TestLongDamagedFiles cuts and flips the server's files at many places, snapshots
-// among them, and removes them, alone and together. The server either has all
-// that was acknowledged, or ends with a sentence that names the file: never a start with
-// less, never a signal or a panic.
+// TestLongDamagedFiles truncates files of the server, snapshots among them,
+// flips bits at many places, and removes files, alone and together. The server
+// either has all that it acknowledged, or ends with a message that names the
+// file. It never starts with less, and never ends by a signal or a panic.
 func TestLongDamagedFiles(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	a := newLoneServer(t, data)
 	var ids []string
-	// A state that is restored comes as a snapshot, and the log goes on behind it.
+	// A restore writes a snapshot, and the log goes on after it.
 	for range 2 {
 		ids = append(ids, a.fill(10)...)
 		a.restoreOwn()
@@ -425,7 +430,7 @@ func TestLongDamagedFiles(t *testing.T) {
 	filepath.WalkDir(pristine, func(path string, d fs.DirEntry, _ error) error {
 		rel, _ := filepath.Rel(pristine, path)
 		switch {
-		case d.Name() == "ballast": // it only takes room, and is made again
+		case d.Name() == "ballast": // has no content, and is made again
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
@@ -440,8 +445,7 @@ func TestLongDamagedFiles(t *testing.T) {
 		}
 	}
 	refused, whole := 0, 0
-	// try starts the server on a damaged copy; a refusal has to name one of the
-	// files.
+	// try starts the server on a damaged copy. A refusal must name one of names.
 	try := func(what string, damage func(dir string) error, names ...string) (started bool) {
 		t.Helper()
 		dir := filepath.Join(a.dir, "damaged", "data")
@@ -450,7 +454,7 @@ func TestLongDamagedFiles(t *testing.T) {
 		}
 		a.server.args[2] = dir
 		os.Remove(a.server.log)
-		// One that has seen nothing yet: another copy may have come an entry further.
+		// A new client, which has seen no index: another copy may have had one more entry.
 		client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Second})
 		if err != nil {
 			t.Fatal(err)
@@ -460,7 +464,7 @@ func TestLongDamagedFiles(t *testing.T) {
 		started, code := a.startsOrEnds()
 		if started {
 			whole++
-			a.allThere(ids)
+			a.expectListed(ids)
 			if t.Failed() {
 				t.Fatalf("%s: the server started with fewer than %d containers", what, len(ids))
 			}
@@ -489,11 +493,11 @@ func TestLongDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		names := []string{file}
-		if strings.Contains(file, "raft/") { // of the state itself, which the others only speak of
+		if strings.Contains(file, "raft/") { // a file of the log; the message may name its directory
 			names = append(names, filepath.Dir(file))
 		}
 		try(file+" is gone", remove(file), names...)
-		used := int64(len(bytes.TrimRight(content, "\x00"))) // room ahead is zeros
+		used := int64(len(bytes.TrimRight(content, "\x00"))) // preallocated room is zeros
 		if used == 0 {
 			continue
 		}
@@ -509,22 +513,23 @@ func TestLongDamagedFiles(t *testing.T) {
 			}, names...)
 		}
 	}
-	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
+	t.Logf("%d starts were refused, %d had everything; the damaged files were %v", refused, whole, files)
 
 	for _, gone := range [][]string{
 		{"raft/raft.db"}, {"raft/snapshots"}, {"raft/raft.db", "raft/stored"},
 		{"raft/raft.db", "raft/snapshots"}, {"raft/raft.db", "raft/snapshots", "raft/stored"}, {"raft"},
-		{"member.json"}, {"member.json", "raft/raft.db"}, {"member.json", "raft/raft.db", "raft/stored"}, {"member.json", "raft/raft.db", "raft/snapshots"},
+		{"member.json"}, {"member.json", "raft/raft.db"}, {"member.json", "raft/raft.db", "raft/stored"},
+		{"member.json", "raft/raft.db", "raft/snapshots"},
 	} {
 		var paths []string
 		for _, g := range gone {
 			paths = append(paths, filepath.Join("server", g))
 		}
 		if try(fmt.Sprintf("%v are gone", gone), remove(paths...), paths...) {
-			t.Errorf("%v are gone and were not missed", gone)
+			t.Errorf("%v are gone, but the server started", gone)
 		}
 	}
-	// Without any of it, it is another server, with a cluster of its own.
+	// A server without any file bootstraps a cluster of its own.
 	before := a.clusterID(pristine)
 	dir := filepath.Join(a.dir, "damaged", "data")
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
@@ -535,7 +540,7 @@ func TestLongDamagedFiles(t *testing.T) {
 		t.Fatalf("on an empty directory the server ends with %d", code)
 	}
 	if now := a.clusterID(dir); now == before {
-		t.Errorf("an empty server has made cluster %s anew, whose agents would follow it", now)
+		t.Errorf("a server without files made the same cluster %s again, so its agents would follow it", now)
 	}
 }
 
@@ -552,19 +557,19 @@ func (a *loneServer) restoreOwn() {
 	}
 }
 
-// clusterID returns the id of the cluster of a data directory.
+// clusterID waits until a data directory has a cluster ID, and returns it.
 func (a *loneServer) clusterID(dir string) (id string) {
 	a.Helper()
 	a.eventually("the server has a cluster", patience, func() error {
 		if id = clusterIDOf(dir); id == "" {
-			return errors.New("it has none yet")
+			return errors.New("there is no cluster ID yet")
 		}
 		return nil
 	})
 	return id
 }
 
-// startsOrEnds waits until the server serves or has ended.
+// startsOrEnds waits until the server answers consistent reads or has ended.
 func (a *loneServer) startsOrEnds() (started bool, code int) {
 	a.Helper()
 	var last error

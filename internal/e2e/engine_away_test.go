@@ -21,14 +21,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ownEngine is a dockerd of the test's own, which may end at any time. It runs on a
-// host of its own: on this machine it would share interfaces with the machine's
-// engine, and leave its bridges behind.
+// ownEngine is a dockerd of the test's own, which may end at any time. It runs
+// on a network host of its own: on this machine it would share interfaces with
+// the machine's engine, and leave its bridges behind.
 type ownEngine struct {
 	t    testing.TB
 	dir  string
 	host string
-	on   *netHost // where it runs; its socket is everywhere
+	on   *netHost // where it runs; its socket is reachable from everywhere
 }
 
 func newOwnEngine(t testing.TB) *ownEngine {
@@ -36,7 +36,7 @@ func newOwnEngine(t testing.TB) *ownEngine {
 	return newOwnEngines(t, newNet(t).host("engine"))[0]
 }
 
-// newOwnEngines starts an engine on each of some hosts, all at once.
+// newOwnEngines starts an engine on each of the hosts, all at once.
 func newOwnEngines(t testing.TB, on ...*netHost) []*ownEngine {
 	t.Helper()
 	var all []*ownEngine
@@ -64,7 +64,7 @@ func newOwnEngines(t testing.TB, on ...*netHost) []*ownEngine {
 	return all
 }
 
-// script runs one of the project's scripts on the engine.
+// script runs one of the project's scripts for the engine.
 func (e *ownEngine) script(name string, args ...string) {
 	e.t.Helper()
 	if err := e.try(name, args...); err != nil {
@@ -85,10 +85,10 @@ func (e *ownEngine) try(name string, args ...string) error {
 
 func (e *ownEngine) start() { e.t.Helper(); e.script("peers/docker-up", e.dir) }
 
-// stop ends the engine, and with it what runs on it.
+// stop ends the engine and its containers.
 func (e *ownEngine) stop() { e.t.Helper(); e.script("peers/docker-down", e.dir) }
 
-// kill ends the engine as a crash does: what runs on it goes on.
+// kill ends the engine as a crash does: its containers run on.
 func (e *ownEngine) kill() { e.t.Helper(); e.signal(syscall.SIGKILL) }
 
 // signal sends a signal to the engine's process.
@@ -107,9 +107,9 @@ func (e *ownEngine) signal(s syscall.Signal) {
 	}
 }
 
-// TestEngineGoesAway: an engine that ends, cleanly or not, and comes back.
-// Nothing is told while it is away, what was asked for meanwhile is done then,
-// and nothing runs twice.
+// TestEngineGoesAway: an engine ends, cleanly or not, and comes back. Meanwhile
+// nothing is reported; requests of that time are carried out afterwards, and
+// nothing runs twice.
 func TestEngineGoesAway(t *testing.T) {
 	for name, end := range map[string]func(*ownEngine){"Stopped": (*ownEngine).stop, "Killed": (*ownEngine).kill} {
 		t.Run(name, func(t *testing.T) {
@@ -130,32 +130,35 @@ func TestEngineGoesAway(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if now.Status != structs.ContainerRunning && now.Status != structs.ContainerStopped { // a clean end stops it first
+				// A clean end of the engine stops the container first.
+				if now.Status != structs.ContainerRunning && now.Status != structs.ContainerStopped {
 					t.Errorf("while the engine is away %s is %s (%s)", now.Name, now.Status, deref(now.StatusReason))
 				}
 			}
-			// What is asked for meanwhile.
-			late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+			// Requests while the engine is away.
+			late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript),
+				api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.client.Containers().Action(c.ctx(), leaving.UUID, api.Stop, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+			if _, err := c.client.Containers().Action(c.ctx(), leaving.UUID, api.Stop,
+				api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 				t.Fatal(err)
 			}
 			own.start()
 
 			c.awaitStarted(always.UUID, 1, began[always.UUID])
 			b := c.await(no.UUID, structs.ContainerStopped)
-			c.reason(b, "process")
+			c.checkReason(b, "process")
 			if b.ExitCode == nil {
-				t.Error("no exit code is told of what the engine took with it")
+				t.Error("a container that ended with the engine has no exit code")
 			}
 			c.await(late.UUID, structs.ContainerRunning)
 			c.await(leaving.UUID, structs.ContainerStopped)
 			c.await(resting.UUID, structs.ContainerStopped)
-			c.settled()
+			c.awaitDesired()
 			if now := c.engine.started(c.hostID())[no.UUID]; now != began[no.UUID] {
-				t.Errorf("what is not to be restarted began at %s, and now at %s", began[no.UUID], now)
+				t.Errorf("the container without restarts began at %s, and now at %s", began[no.UUID], now)
 			}
 			c.act(no.UUID, api.Start)
 			c.awaitStarted(no.UUID, 1, began[no.UUID])

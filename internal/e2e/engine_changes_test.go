@@ -18,29 +18,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what people do to a host's engine without asking magnum.
+// This file changes containers on a host's engine behind magnum's back.
 
 // policy is a request with a restart policy.
 func (c *cluster) policy(name, policy string) *structs.ContainerRequest {
-	r := c.request(name, napping)
+	r := c.request(name, sleepScript)
 	r.RestartPolicy = structs.RestartPolicyOf(policy)
 	return r
 }
 
-// reason expects the container's reason to have all the words.
-func (c *cluster) reason(b *structs.ContainerBody, words ...string) {
+// checkReason expects all the words in the status reason.
+func (c *cluster) checkReason(b *structs.ContainerBody, words ...string) {
 	c.Helper()
 	for _, w := range words {
 		if !strings.Contains(deref(b.StatusReason), w) {
-			c.Errorf("%s is %s because of %q, which does not say %q", b.Name, b.Status, deref(b.StatusReason), w)
+			c.Errorf("%s is %s with reason %q, which does not have %q", b.Name, b.Status, deref(b.StatusReason), w)
 		}
 	}
 }
 
-// act does something to a container and waits until it is done.
+// act requests an action and waits until it is done.
 func (c *cluster) act(id string, action api.Action) {
 	c.Helper()
-	if _, err := c.client.Containers().Action(c.ctx(), id, action, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
+	if _, err := c.client.Containers().Action(c.ctx(), id, action,
+		api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
 		c.Fatalf("%s: %v", action, err)
 	}
 }
@@ -64,7 +65,8 @@ func (c *cluster) onEngine(id string) seen {
 	return found[0]
 }
 
-// picture is what the engine has of the host, to be compared.
+// picture returns the engine's containers and their start times, for
+// comparison.
 func (c *cluster) picture() string {
 	c.Helper()
 	list, err := c.engine.list(c.hostID())
@@ -75,7 +77,7 @@ func (c *cluster) picture() string {
 }
 
 // awaitStarted waits until the container runs under the epoch, in another run
-// than the one that began at the time.
+// than the one that began at not.
 func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.ContainerBody {
 	c.Helper()
 	var b *structs.ContainerBody
@@ -92,14 +94,16 @@ func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.Con
 	return b
 }
 
-// TestChangesOnEngine: what people change on the engine is found out, and put right
-// where it is not what a user of magnum wants.
+// TestChangesOnEngine: the agent notices what is changed on the engine, and
+// corrects what differs from desired.
 func TestChangesOnEngine(t *testing.T) {
 	t.Parallel()
-	share(t,
-		part{"removed", containerRemoved}, part{"killed", containerKilled}, part{"stopped", containerStopped}, part{"paused", containerPaused},
-		part{"name taken", containerNameTaken}, part{"host port taken", hostPortTaken}, part{"image missing", imageMissing},
-		part{"start without image", startWithoutImage})
+	shareCluster(t,
+		sharedTest{"removed", containerRemoved}, sharedTest{"killed", containerKilled}, sharedTest{"stopped", containerStopped},
+		sharedTest{"paused", containerPaused},
+		sharedTest{"name taken", containerNameTaken}, sharedTest{"host port taken", hostPortTaken},
+		sharedTest{"image missing", imageMissing},
+		sharedTest{"start without image", startWithoutImage})
 }
 
 func containerRemoved(t *testing.T, c *cluster) {
@@ -111,10 +115,10 @@ func containerRemoved(t *testing.T, c *cluster) {
 	}
 	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
 	remove(no.UUID)
-	c.reason(c.await(no.UUID, structs.ContainerError), "removed from the host", "start it")
+	c.checkReason(c.await(no.UUID, structs.ContainerError), "removed from the host", "start it")
 	c.act(no.UUID, api.Start)
 	if b := c.await(no.UUID, structs.ContainerRunning); b.Epoch != 2 {
-		t.Errorf("it is made anew under epoch %d, want 2", b.Epoch)
+		t.Errorf("it is made again under epoch %d, want 2", b.Epoch)
 	}
 
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
@@ -122,13 +126,13 @@ func containerRemoved(t *testing.T, c *cluster) {
 	remove(always.UUID)
 	c.awaitStarted(always.UUID, 2, began)
 
-	// One that is removed while it is stopped, and deleted then.
-	stopped := c.run("stopped", napping)
+	// A stopped container is removed, and then deleted.
+	stopped := c.run("stopped", sleepScript)
 	c.act(stopped.UUID, api.Stop)
 	remove(stopped.UUID)
-	c.reason(c.await(stopped.UUID, structs.ContainerError), "removed from the host")
+	c.checkReason(c.await(stopped.UUID, structs.ContainerError), "removed from the host")
 	c.deleteAll([]string{stopped.UUID})
-	c.settled()
+	c.awaitDesired()
 }
 
 func containerKilled(t *testing.T, c *cluster) {
@@ -141,7 +145,7 @@ func containerKilled(t *testing.T, c *cluster) {
 		}
 	}
 	b := c.await(no.UUID, structs.ContainerStopped)
-	c.reason(b, "signal 9", "not by magnum")
+	c.checkReason(b, "signal 9", "not by magnum")
 	if b.ExitCode == nil || *b.ExitCode != 137 {
 		t.Errorf("exit code is %v, want 137", b.ExitCode)
 	}
@@ -150,7 +154,7 @@ func containerKilled(t *testing.T, c *cluster) {
 	}
 	c.act(no.UUID, api.Start)
 	c.awaitStarted(no.UUID, 1, began[no.UUID])
-	c.settled()
+	c.awaitDesired()
 }
 
 func containerStopped(t *testing.T, c *cluster) {
@@ -163,39 +167,39 @@ func containerStopped(t *testing.T, c *cluster) {
 		}
 	}
 	b := c.await(no.UUID, structs.ContainerStopped)
-	c.reason(b, "has ended")
+	c.checkReason(b, "has ended")
 	if b.ExitCode == nil || *b.ExitCode != 0 {
 		t.Errorf("exit code is %v, want 0", b.ExitCode)
 	}
 	c.awaitStarted(always.UUID, 1, began[always.UUID])
 
-	// What magnum has stopped, and somebody starts, is stopped again.
+	// A container that magnum has stopped is stopped again if it is started on the engine.
 	if err := c.engine.ContainerStart(c.ctx(), c.onEngine(no.UUID).id, container.StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.await(no.UUID, structs.ContainerRunning) // a user wanted it to run
+	c.await(no.UUID, structs.ContainerRunning) // desired is still running
 	c.act(no.UUID, api.Stop)
 	if err := c.engine.ContainerStart(c.ctx(), c.onEngine(no.UUID).id, container.StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("what is to be stopped is stopped", time.Minute, func() error {
+	c.eventually("the container is stopped again", time.Minute, func() error {
 		if s := c.onEngine(no.UUID); s.state != "exited" {
 			return fmt.Errorf("it is %s", s.state)
 		}
 		return nil
 	})
 	c.await(no.UUID, structs.ContainerStopped)
-	c.settled()
+	c.awaitDesired()
 }
 
 func containerPaused(t *testing.T, c *cluster) {
-	b := c.run("napper", napping)
+	b := c.run("napper", sleepScript)
 	began := c.engine.started(c.hostID())[b.UUID]
 	id := c.onEngine(b.UUID).id
 	if err := c.engine.ContainerPause(c.ctx(), id); err != nil {
 		t.Fatal(err)
 	}
-	c.reason(c.await(b.UUID, structs.ContainerPaused), "paused on its host", "unpause")
+	c.checkReason(c.await(b.UUID, structs.ContainerPaused), "paused on its host", "unpause")
 	if err := c.engine.ContainerUnpause(c.ctx(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -213,21 +217,21 @@ func containerPaused(t *testing.T, c *cluster) {
 	}
 }
 
-// imageMissing: the answer comes soon, and the container as soon as the
-// image is there.
+// imageMissing: the create fails soon, and the container runs as soon as the
+// engine has the image.
 func imageMissing(t *testing.T, c *cluster) {
-	r := c.request("imageless", napping)
+	r := c.request("imageless", sleepScript)
 	r.Image = "127.0.0.1:1/none-" + c.bay.UUID + ":1" // nothing listens there
 	began := time.Now()
 	_, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: time.Minute}})
 	if err == nil || !strings.Contains(err.Error(), r.Image) {
-		t.Fatalf("the create that waits ends with %v", err)
+		t.Fatalf("the create with wait ends with %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the answer took %s", took)
 	}
 	b := c.await("imageless", structs.ContainerError)
-	c.reason(b, r.Image, "refused", "registry can be reached", "tried again in 30s")
+	c.checkReason(b, r.Image, "refused", "registry can be reached", "tried again in 30s")
 
 	t.Cleanup(func() {
 		if _, err := c.engine.ImageRemove(context.Background(), r.Image, dockerimage.RemoveOptions{Force: true}); err != nil {
@@ -242,27 +246,28 @@ func imageMissing(t *testing.T, c *cluster) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the image was there for %s before it was used", took)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
-// startWithoutImage: a user who starts it does not wait for the next try.
+// startWithoutImage: a start by the user tries again at once and fails.
 func startWithoutImage(t *testing.T, c *cluster) {
-	r := c.request("imageless", napping)
+	r := c.request("imageless", sleepScript)
 	r.Image, r.PullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
 	b := c.create(r, structs.ContainerError)
-	c.reason(b, r.Image, "never", "start it")
+	c.checkReason(b, r.Image, "never", "start it")
 	_, err := c.client.Containers().Action(c.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}})
 	if err == nil || !strings.Contains(err.Error(), r.Image) {
 		t.Fatalf("the start ends with %v", err)
 	}
 	c.await(b.UUID, structs.ContainerError)
-	c.act(b.UUID, api.Stop) // nothing runs, so that is done
+	c.act(b.UUID, api.Stop) // nothing runs, so the stop is done at once
 	c.deleteAll([]string{b.UUID})
 }
 
-// containerNameTaken: somebody has a container of the name that magnum would give.
+// containerNameTaken: another Docker container has the name that magnum would
+// use.
 func containerNameTaken(t *testing.T, c *cluster) {
-	r := c.request("clash", napping)
+	r := c.request("clash", sleepScript)
 	r.UUID = structs.NewID()
 	name := "mg-" + r.UUID + "-1"
 	foreign, err := c.engine.ContainerCreate(c.ctx(), &container.Config{Image: image}, nil, nil, nil, name)
@@ -279,7 +284,7 @@ func containerNameTaken(t *testing.T, c *cluster) {
 		}
 	}
 	t.Cleanup(remove)
-	c.reason(c.create(r, structs.ContainerError), name, "docker rm")
+	c.checkReason(c.create(r, structs.ContainerError), name, "docker rm")
 	if _, err := c.engine.ContainerInspect(c.ctx(), foreign.ID); err != nil {
 		t.Fatalf("the other container: %v", err)
 	}
@@ -287,10 +292,10 @@ func containerNameTaken(t *testing.T, c *cluster) {
 	if b := c.await(r.UUID, structs.ContainerRunning); b.Epoch != 1 {
 		t.Errorf("it runs under epoch %d, want 1", b.Epoch)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
-// hostPortTaken: a process of the host has the port.
+// hostPortTaken: a process of the host listens on the port.
 func hostPortTaken(t *testing.T, c *cluster) {
 	for _, heals := range []bool{true, false} {
 		l, err := net.Listen("tcp", ":0")
@@ -299,14 +304,15 @@ func hostPortTaken(t *testing.T, c *cluster) {
 		}
 		defer l.Close()
 		port := l.Addr().(*net.TCPAddr).Port
-		r := c.request(fmt.Sprintf("port-%d", port), napping)
+		r := c.request(fmt.Sprintf("port-%d", port), sleepScript)
 		r.Ports = []structs.Port{{ContainerPort: 80, HostPort: port, Protocol: "tcp"}}
-		_, _, err = c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: time.Minute}})
+		_, _, err = c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true,
+			WriteOptions: api.WriteOptions{Wait: time.Minute}})
 		if err == nil || !strings.Contains(err.Error(), strconv.Itoa(port)) {
-			t.Fatalf("the create that waits ends with %v", err)
+			t.Fatalf("the create with wait ends with %v", err)
 		}
 		b := c.await(*r.Name, structs.ContainerError)
-		c.reason(b, strconv.Itoa(port), "address already in use")
+		c.checkReason(b, strconv.Itoa(port), "address already in use")
 		l.Close()
 		if !heals {
 			c.act(b.UUID, api.Start) // at once
@@ -319,5 +325,5 @@ func hostPortTaken(t *testing.T, c *cluster) {
 			t.Errorf("it runs under epoch %s, want 1", s.epoch)
 		}
 	}
-	c.settled()
+	c.awaitDesired()
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestLongEngineHangs: an engine that takes connections and answers nothing, and one
-// that is started again, under a cluster of three. Whatever is asked of it is
-// answered with an error that says so, actions say what they wait for and are
-// done once it goes on, and nothing runs twice.
+// TestLongEngineHangs: an engine accepts connections but answers nothing, and
+// then is restarted, under a cluster of three servers. Requests to it fail with
+// an error that says so. Actions say what they wait for and are done once the
+// engine answers again. Nothing runs twice.
 func TestLongEngineHangs(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
@@ -26,12 +26,12 @@ func TestLongEngineHangs(t *testing.T) {
 	c.engine = engineAt(t, docker.WithHost(own.host))
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]
-	steady, stopping := c.run("steady", napping), c.run("stopping", napping)
+	steady, stopping := c.run("steady", sleepScript), c.run("stopping", sleepScript)
 	began := c.engine.started(agent.hostID())
 
 	own.signal(syscall.SIGSTOP)
-	t.Cleanup(func() { own.signal(syscall.SIGCONT) }) // else nobody can end it
-	// One that is under way when it is found out, and those that come later.
+	t.Cleanup(func() { own.signal(syscall.SIGCONT) }) // a stopped engine could not be ended
+	// The first one finds out that the engine hangs; the later ones know it.
 	const bound = 25 * time.Second
 	for _, args := range [][]string{
 		{"container-logs", steady.UUID}, {"container-execute", steady.UUID, "echo", "hi"},
@@ -48,7 +48,8 @@ func TestLongEngineHangs(t *testing.T) {
 	if r := c.magnum("image-list"); !strings.Contains(r.stderr, "Host host-1 is left out: the Docker engine does not answer") {
 		t.Errorf("image-list says %q, %q", r.stdout, r.stderr)
 	}
-	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript),
+		api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestLongEngineHangs(t *testing.T) {
 	if !strings.Contains(r.stderr, "engine") {
 		t.Errorf("stop says %q, %q and ends with %d", r.stdout, r.stderr, r.code)
 	}
-	c.eventually("what waits says for what", patience, func() error {
+	c.eventually("waiting containers say what they wait for", patience, func() error {
 		for _, id := range []string{late.UUID, stopping.UUID} {
 			b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 			if err == nil && !strings.Contains(deref(b.StatusReason), "what was asked for is done once it does") {
@@ -68,15 +69,16 @@ func TestLongEngineHangs(t *testing.T) {
 		}
 		return nil
 	})
-	if b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{}); err != nil || b.Status != structs.ContainerRunning {
-		t.Errorf("what nobody has touched is %+v, %v", b, err)
+	if b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{}); err != nil ||
+		b.Status != structs.ContainerRunning {
+		t.Errorf("the container without a request is %+v, %v", b, err)
 	}
 
 	own.signal(syscall.SIGCONT)
 	c.await(stopping.UUID, structs.ContainerStopped)
 	for _, id := range []string{late.UUID, steady.UUID} {
 		if b := c.await(id, structs.ContainerRunning); deref(b.StatusReason) != "" {
-			t.Errorf("%s runs, and says %q", b.Name, deref(b.StatusReason))
+			t.Errorf("%s runs, with reason %q", b.Name, deref(b.StatusReason))
 		}
 	}
 	if now := c.engine.started(agent.hostID()); now[steady.UUID] != began[steady.UUID] {
@@ -84,7 +86,7 @@ func TestLongEngineHangs(t *testing.T) {
 	}
 	c.magnum("container-execute", steady.UUID, "true").must(t)
 
-	// Its end, and the next one's beginning; a process outlives that.
+	// The engine is killed and started again; the container's process may outlive that.
 	own.kill()
 	own.start()
 	c.eventually("a container runs on the engine that was started again", time.Minute, func() error {
@@ -97,7 +99,7 @@ func TestLongEngineHangs(t *testing.T) {
 		}
 		return nil
 	})
-	if err := c.engine.noDoubles(agent.hostID()); err != nil {
+	if err := c.engine.noDuplicates(agent.hostID()); err != nil {
 		t.Error(err)
 	}
 }

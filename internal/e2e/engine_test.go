@@ -18,8 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// engine is the Docker engine as a bystander sees it: what magnum says is held
-// against it.
+// engine is a Docker engine, asked directly to check what magnum says.
 type engine struct {
 	testing.TB
 	*docker.Client
@@ -51,11 +50,12 @@ type seen struct {
 	state     string
 }
 
-// list returns the Docker containers that carry a host's label.
+// list returns the Docker containers with a host's label.
 func (e *engine) list(hostID string) ([]seen, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	list, err := e.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+hostID))})
+	list, err := e.ContainerList(ctx, container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+hostID))})
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (e *engine) list(hostID string) ([]seen, error) {
 	return out, nil
 }
 
-// started returns when each running container of a host was started, by UUID.
+// started returns when each container of a host was last started, by UUID.
 func (e *engine) started(hostID string) map[string]string {
 	e.Helper()
 	list, err := e.list(hostID)
@@ -87,9 +87,9 @@ func (e *engine) started(hostID string) map[string]string {
 	return out
 }
 
-// noDoubles checks I4: at most one Docker container for a container and epoch,
-// and at most one that runs for a container.
-func (e *engine) noDoubles(hostID string) error {
+// noDuplicates checks I4: at most one Docker container for a container and
+// epoch, and at most one running for a container.
+func (e *engine) noDuplicates(hostID string) error {
 	list, err := e.list(hostID)
 	if err != nil {
 		return err
@@ -111,8 +111,7 @@ func (e *engine) noDoubles(hostID string) error {
 	return nil
 }
 
-// agrees checks I5: the engine has what the API says, nothing less, nothing
-// more.
+// agrees checks I5: the engine has exactly what the API says.
 func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) error {
 	list, err := e.list(hostID)
 	if err != nil {
@@ -122,10 +121,10 @@ func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) er
 	for _, s := range list {
 		b, ok := want[s.container]
 		if !ok {
-			return fmt.Errorf("I5: %s is an orphan", s.container)
+			return fmt.Errorf("I5: %s has no row", s.container)
 		}
 		if s.epoch != fmt.Sprint(b.Epoch) {
-			return fmt.Errorf("I5: %s is there under epoch %s, not %d", b.Name, s.epoch, b.Epoch)
+			return fmt.Errorf("I5: %s has epoch %s on the engine, not %d", b.Name, s.epoch, b.Epoch)
 		}
 		found[s.container] = s
 	}
@@ -138,13 +137,13 @@ func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) er
 			return fmt.Errorf("I5: %s is %s, and the engine has it %q", b.Name, b.Status, s.state)
 		}
 	}
-	return e.noDoubles(hostID)
+	return e.noDuplicates(hostID)
 }
 
-// removeVolume removes the clusters' volumes of a name that nobody mounts, at the end
-// of a test.
+// removeVolume removes all unmounted volumes of a name, at the end of a test.
 func (e *engine) removeVolume(name string) {
-	list, err := e.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.volume="+name))})
+	list, err := e.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label",
+		"magnum.volume="+name))})
 	if err != nil {
 		e.Error(err)
 	}

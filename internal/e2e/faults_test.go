@@ -36,8 +36,8 @@ func (a *acked) all() []string {
 	return slices.Collect(maps.Keys(a.ids))
 }
 
-// createUnderFaults lets workers create containers until stop is closed; none
-// of them waits for its host. Errors are part of the game.
+// createUnderFaults has workers create containers until stop is closed. If run
+// is false, no host fits the containers. Errors are expected.
 func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan struct{}) (*acked, *sync.WaitGroup) {
 	a := &acked{ids: make(map[string]bool)}
 	var wg sync.WaitGroup
@@ -51,7 +51,7 @@ func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan stru
 					return
 				default:
 				}
-				r := c.request(fmt.Sprintf("load-%d-%d-%d", cycle, w, i), napping)
+				r := c.request(fmt.Sprintf("load-%d-%d-%d", cycle, w, i), sleepScript)
 				if !run {
 					r.Constraints = map[string]string{"no": "such host"} // never placed
 				}
@@ -62,7 +62,7 @@ func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan stru
 					a.add(body.UUID)
 				}
 				if run {
-					time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // an engine starts a few a second
+					time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // an engine starts few containers a second
 				}
 			}
 		}()
@@ -70,8 +70,9 @@ func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan stru
 	return a, &wg
 }
 
-// allThere checks I1: every acknowledged container is in the list.
-func (c *cluster) allThere(ids []string) {
+// expectListed checks that every acknowledged container is in the list (I1),
+// and that no name is in it twice (I10).
+func (c *cluster) expectListed(ids []string) {
 	c.Helper()
 	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
 	if err != nil {
@@ -90,13 +91,13 @@ func (c *cluster) allThere(ids []string) {
 	}
 	for name, n := range names {
 		if n > 1 {
-			c.Errorf("I10: %d containers came of one create of %s", n, name)
+			c.Errorf("I10: one create made %d containers named %s", n, name)
 		}
 	}
 }
 
-// acknowledged fails a test under whose faults no create was acknowledged: nothing
-// could be lost.
+// acknowledged fails the test if no create was acknowledged: then nothing could
+// be lost.
 func (c *cluster) acknowledged(creates int) {
 	c.Helper()
 	c.Logf("%d creates were acknowledged", creates)
@@ -119,7 +120,7 @@ func (c *cluster) deleteAll(ids []string) {
 	}
 }
 
-// state returns the state's index and hash.
+// state returns the index and the hash of the server's state.
 func (c *cluster) state() (index uint64, hash string) {
 	c.Helper()
 	s, _, err := c.client.OperatorState(c.ctx())
@@ -129,7 +130,7 @@ func (c *cluster) state() (index uint64, hash string) {
 	return s.Index, s.Hash
 }
 
-// awaitServer waits until the server takes writes again.
+// awaitServer waits until the server answers consistent reads.
 func (c *cluster) awaitServer() {
 	c.Helper()
 	c.eventually("the server leads", time.Minute, func() error {
@@ -138,7 +139,8 @@ func (c *cluster) awaitServer() {
 	})
 }
 
-// TestLongKillServerUnderCreates: I1, I3, I10.
+// TestLongKillServerUnderCreates: creates go on while the server is killed. I1,
+// I3, I10.
 func TestLongKillServerUnderCreates(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -149,18 +151,18 @@ func TestLongKillServerUnderCreates(t *testing.T) {
 		time.Sleep(time.Duration(200+rand.IntN(600)) * time.Millisecond)
 		c.server.kill()
 		c.server.start()
-		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // some creates meet a server that comes up
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // some creates arrive while the server starts
 		c.awaitServer()
 		close(stop)
 		wg.Wait()
 		ids := made.all()
 		total += len(ids)
-		c.allThere(ids)
+		c.expectListed(ids)
 	}
 	c.acknowledged(total)
-	// A clean restart and a full replay come to the same state. The agent is away, as
-	// nothing else may write. The server itself may: then the two states differ in
-	// their index, and say nothing.
+	// A clean restart and a full replay come to the same state. The agent is stopped
+	// because nothing else may write. The server itself may write: then the states
+	// have different indexes, and are not compared.
 	c.agent.stop()
 	c.eventually("nothing is written around a restart", 2*patience, func() error {
 		index, before := c.state()
@@ -169,7 +171,7 @@ func TestLongKillServerUnderCreates(t *testing.T) {
 		c.awaitServer()
 		now, after := c.state()
 		if now != index {
-			return fmt.Errorf("the state was at index %d, and is at %d", index, now)
+			return fmt.Errorf("the state was at index %d, and now is at %d", index, now)
 		}
 		if after != before {
 			t.Errorf("I3: at index %d the state is %s before the restart, %s after it", index, before, after)
@@ -181,30 +183,30 @@ func TestLongKillServerUnderCreates(t *testing.T) {
 // counted is a container that counts its own starts.
 type counted struct {
 	*structs.ContainerBody
-	starts int // asked for
+	starts int // requested
 }
 
 // newCounted runs a container that writes a line for each of its starts.
 func (c *cluster) newCounted(name string) *counted {
 	c.Helper()
-	r := c.request(name, "echo start >> /starts/log; "+napping)
+	r := c.request(name, "echo start >> /starts/log; "+sleepScript)
 	r.Volumes = []structs.Mount{{Name: name, Target: "/starts"}}
 	return &counted{c.create(r, structs.ContainerRunning), 1}
 }
 
-// check expects the container to have been started as often as was asked: I6. A
-// reboot of which the agent has not heard yet is still to come; one start more than
-// was asked for is one too many at any time.
+// check expects the container to have been started as often as requested: I6.
+// It waits for a reboot that the agent has not received yet. More starts than
+// requested are a failure at any time.
 func (k *counted) check(c *cluster) {
 	c.Helper()
 	c.eventually(fmt.Sprintf("%s was started %d times", k.Name, k.starts), patience, func() error {
 		out, _, err := c.client.Containers().Execute(c.ctx(), k.UUID, structs.ExecRequest{Command: []string{"cat", "/starts/log"}})
 		if err != nil {
-			return err // it is being started
+			return err // the container is being started
 		}
 		got := strings.Count(out.Output, "start")
 		if got > k.starts {
-			c.Fatalf("I6: %s was started %d times, and %d were asked for", k.Name, got, k.starts)
+			c.Fatalf("I6: %s was started %d times, and %d starts were requested", k.Name, got, k.starts)
 		}
 		if got < k.starts {
 			return fmt.Errorf("I6: it was started %d times", got)
@@ -213,11 +215,12 @@ func (k *counted) check(c *cluster) {
 	})
 }
 
-// TestLongKillAgentUnderLoad: I4, I5, I6, I9.
+// TestLongKillAgentUnderLoad: the agent is killed while containers are created
+// and rebooted. I4, I5, I6, I9.
 func TestLongKillAgentUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	var rebooted []*counted
 	for i := range 3 {
 		rebooted = append(rebooted, c.newCounted(fmt.Sprintf("counted-%s-%d", c.bay.UUID[:8], i)))
@@ -232,7 +235,8 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 			if cycle%2 == 1 {
 				action = api.Stop
 			}
-			if _, err := c.client.Containers().Action(c.ctx(), k.UUID, action, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+			if _, err := c.client.Containers().Action(c.ctx(), k.UUID, action,
+				api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
 				t.Fatal(err)
 			}
 			if action == api.Reboot {
@@ -241,7 +245,7 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 		}
 		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
 		c.agent.kill()
-		if err := c.engine.noDoubles(c.hostID()); err != nil {
+		if err := c.engine.noDuplicates(c.hostID()); err != nil {
 			t.Error(err)
 		}
 		c.agent.start()
@@ -250,13 +254,14 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 		wg.Wait()
 		for _, k := range rebooted {
 			if cycle%2 == 1 {
-				if _, err := c.client.Containers().Action(c.ctx(), k.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
+				if _, err := c.client.Containers().Action(c.ctx(), k.UUID, api.Start,
+					api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
 					t.Fatal(err)
 				}
 				k.starts++
 			}
 		}
-		c.settled()
+		c.awaitDesired()
 		for _, k := range rebooted {
 			k.check(c)
 		}
@@ -269,11 +274,11 @@ func TestLongKillAgentUnderLoad(t *testing.T) {
 	c.acknowledged(total)
 }
 
-// TestLongKillServerAndAgent: I1, I4, I5, I6.
+// TestLongKillServerAndAgent: both are killed, in either order. I1, I4, I5, I6.
 func TestLongKillServerAndAgent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	total := 0
 	for cycle := range cycles(t) {
@@ -292,8 +297,8 @@ func TestLongKillServerAndAgent(t *testing.T) {
 		c.awaitServer()
 		close(stop)
 		wg.Wait()
-		c.allThere(made.all())
-		c.settled()
+		c.expectListed(made.all())
+		c.awaitDesired()
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
@@ -303,12 +308,12 @@ func TestLongKillServerAndAgent(t *testing.T) {
 	c.acknowledged(total)
 }
 
-// TestLongServerIsPaused: a server that is stopped for 20 s and goes on finds
-// everything as it was, and takes no host for lost. I1, I5, I6, I7.
+// TestLongServerIsPaused: a server that was stopped by SIGSTOP for 20 s goes
+// on, and no host is lost. I1, I5, I6, I7.
 func TestLongServerIsPaused(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	bystander := c.run("bystander", napping)
+	bystander := c.run("bystander", sleepScript)
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	made := &acked{ids: map[string]bool{bystander.UUID: true}}
 	for cycle := range cycles(t) {
@@ -317,16 +322,17 @@ func TestLongServerIsPaused(t *testing.T) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			body, _, err := c.client.Containers().Create(ctx, c.request(fmt.Sprintf("late-%d", cycle), napping), api.CreateOptions{Run: true})
+			body, _, err := c.client.Containers().Create(ctx, c.request(fmt.Sprintf("late-%d", cycle), sleepScript),
+				api.CreateOptions{Run: true})
 			if err == nil {
 				made.add(body.UUID)
 			}
 			waiting <- err
 		}()
-		time.Sleep(20 * time.Second) // the fault itself, not a wait for something
+		time.Sleep(20 * time.Second) // the fault itself
 		c.server.signal(syscall.SIGCONT)
 		if err := <-waiting; err != nil {
-			t.Errorf("a create that met the stopped server: %v", err)
+			t.Errorf("a create sent to the stopped server: %v", err)
 		}
 		c.awaitServer()
 		hosts, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{})
@@ -335,24 +341,24 @@ func TestLongServerIsPaused(t *testing.T) {
 		}
 		for _, h := range hosts {
 			if h.State != structs.HostReady {
-				t.Errorf("host %s is %s: it was the server that stood still", h.Name, h.State)
+				t.Errorf("host %s is %s, although only the server was stopped", h.Name, h.State)
 			}
 		}
-		c.settled()
+		c.awaitDesired()
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
 	}
-	c.allThere(made.all())
+	c.expectListed(made.all())
 }
 
-// TestLostHostComesBack: containers of a silent host are Unknown, and what they
-// were once it is heard of again. What was deleted by force meanwhile goes from
-// the host then. I5, I6, I7.
+// TestLostHostComesBack: containers of a lost host are Unknown, and Running
+// again after its next heartbeat. A container that was deleted by force
+// meanwhile is then removed from the host. I5, I6, I7.
 func TestLostHostComesBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	kept, forgotten := c.run("kept", napping), c.run("forgotten", napping)
+	kept, forgotten := c.run("kept", sleepScript), c.run("forgotten", sleepScript)
 	began := c.engine.started(c.hostID())[kept.UUID]
 	c.agent.signal(syscall.SIGSTOP)
 	lost := c.await(kept.UUID, structs.ContainerUnknown)
@@ -362,7 +368,7 @@ func TestLostHostComesBack(t *testing.T) {
 	if _, err := c.client.Containers().Delete(c.ctx(), forgotten.UUID, api.DeleteOptions{Force: true}); err != nil {
 		t.Error(err)
 	}
-	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true})
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", sleepScript), api.CreateOptions{Run: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +378,7 @@ func TestLostHostComesBack(t *testing.T) {
 	c.agent.signal(syscall.SIGCONT)
 	c.await(kept.UUID, structs.ContainerRunning)
 	c.await(late.UUID, structs.ContainerRunning)
-	all := c.settled()
+	all := c.awaitDesired()
 	if len(all) != 2 {
 		t.Errorf("%d containers are left, want 2", len(all))
 	}

@@ -23,14 +23,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// image is the busybox that `make test` has made.
+// image is the busybox image that `make test` has built.
 const image = "magnum-test/busybox:latest"
 
-// napping is a command that runs until it is told to end, and ends at once.
-const napping = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
+// sleepScript runs until SIGTERM, which ends it at once with exit code 0.
+const sleepScript = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 
-// patience is how long a test waits for what must come, but is promised at no
-// speed: the machine may be busy with other things.
+// patience bounds waits for what must happen but has no promised speed: the
+// machine may be busy.
 const patience = time.Minute
 
 // program returns the path of the program under test.
@@ -43,7 +43,7 @@ func program(t testing.TB) string {
 	return bin
 }
 
-// cycles returns how many rounds of a fault to go.
+// cycles returns the number of rounds of each fault: CYCLES, or 10.
 func cycles(t testing.TB) int {
 	t.Helper()
 	n, err := strconv.Atoi(os.Getenv("CYCLES"))
@@ -56,32 +56,32 @@ func cycles(t testing.TB) int {
 	return n
 }
 
-// process is one magnum that a test started.
+// process is one magnum process that a test starts, perhaps several times.
 type process struct {
 	t    testing.TB
 	name string
 	bin  string // "" means the program under test
 	args []string
 	env  []string
-	log  string   // file with its output, of all its lives
+	log  string   // file with the output of all its runs
 	on   *netHost // where it runs, nil for this machine
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 
 	awayMu sync.Mutex
-	gone   []span // see away
+	gone   []span // what away returns
 }
 
-// away returns when the process was not there or did nothing: from when it was
-// told to end or to hold until it went on.
+// away returns when the process was down or stopped: from the signal that ended
+// or stopped it until it ran again.
 func (p *process) away() []span {
 	p.awayMu.Lock()
 	defer p.awayMu.Unlock()
 	return slices.Clone(p.gone)
 }
 
-// leaves and returns note what away tells.
-func (p *process) leaves() {
+// noteAway begins a span of away, unless one is open.
+func (p *process) noteAway() {
 	p.awayMu.Lock()
 	defer p.awayMu.Unlock()
 	if n := len(p.gone); n == 0 || !p.gone[n-1].to.IsZero() {
@@ -89,7 +89,8 @@ func (p *process) leaves() {
 	}
 }
 
-func (p *process) returns() {
+// noteBack ends the open span of away.
+func (p *process) noteBack() {
 	p.awayMu.Lock()
 	defer p.awayMu.Unlock()
 	if n := len(p.gone); n > 0 && p.gone[n-1].to.IsZero() {
@@ -97,7 +98,7 @@ func (p *process) returns() {
 	}
 }
 
-// start begins a life of the process.
+// start runs the process.
 func (p *process) start() {
 	p.t.Helper()
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -119,7 +120,7 @@ func (p *process) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}
-	p.returns()
+	p.noteBack()
 	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	go func() {
@@ -132,13 +133,13 @@ func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
 	switch s {
 	case syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGKILL:
-		p.leaves()
+		p.noteAway()
 	}
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Errorf("signal %v to %s: %v", s, p.name, err)
 	}
 	if s == syscall.SIGCONT {
-		p.returns()
+		p.noteBack()
 	}
 }
 
@@ -149,7 +150,7 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// end kills the process if it lives, and if it was stopped.
+// end kills the process if it runs, also if it is stopped by SIGSTOP.
 func (p *process) end() {
 	p.t.Helper()
 	if p.cmd != nil && p.alive() {
@@ -158,7 +159,7 @@ func (p *process) end() {
 	}
 }
 
-// stop ends the process cleanly and expects that it ends well.
+// stop ends the process with SIGTERM and expects exit code 0.
 func (p *process) stop() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
@@ -168,8 +169,8 @@ func (p *process) stop() {
 			p.t.Errorf("%s ended with code %d", p.name, code)
 		}
 	case <-time.After(time.Minute):
-		p.t.Errorf("%s does not end; its log says where it stands", p.name)
-		p.signal(syscall.SIGQUIT) // Go then writes what each goroutine does
+		p.t.Errorf("%s does not end; its log has the stacks of its goroutines", p.name)
+		p.signal(syscall.SIGQUIT) // Go then writes all stacks
 		select {
 		case <-p.done:
 		case <-time.After(5 * time.Second):
@@ -178,7 +179,7 @@ func (p *process) stop() {
 	}
 }
 
-// alive reports whether the process has not ended.
+// alive reports whether the process still runs.
 func (p *process) alive() bool {
 	select {
 	case <-p.done:
@@ -201,11 +202,11 @@ func (p *process) rss() int64 {
 			return kib << 10
 		}
 	}
-	p.t.Fatal("no VmRSS")
+	p.t.Fatal("/proc has no VmRSS for " + p.name)
 	return 0
 }
 
-// cluster is a server, an agent and a bay over them.
+// cluster is a server, an agent and a bay with its host.
 type cluster struct {
 	testing.TB
 	dir    string
@@ -217,20 +218,21 @@ type cluster struct {
 	engine *engine
 }
 
-// newCluster starts a server and an agent on the machine's engine. Whatever
-// their containers are, they are gone after the test.
+// newCluster starts a server and an agent on the machine's engine. The host's
+// containers are removed after the test.
 func newCluster(t testing.TB, agentArgs ...string) *cluster {
 	t.Helper()
 	return newClusterOn(t, newEngine(t), agentArgs...)
 }
 
-// newClusterOn is newCluster on another engine, which the arguments name to the
-// agent.
+// newClusterOn is newCluster on another engine. The arguments must name that
+// engine to the agent.
 func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: e}
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug")
+	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t),
+		"-gossip-port", "-1", "-log-level", "debug")
 	c.server.start()
 	client, err := api.New(api.Config{Address: c.addr})
 	if err != nil {
@@ -241,8 +243,9 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 		_, _, err := client.OperatorState(c.ctx())
 		return err
 	})
-	// The engine is others', too: no test takes images from them.
-	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
+	// Other tests use the same engine: no agent may remove images from it.
+	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"),
+		"-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
 	c.agent.start()
 	t.Cleanup(c.cleanup)
 	count := 1
@@ -261,18 +264,18 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	return c
 }
 
-// part is a test that shares its cluster with others.
-type part struct {
+// sharedTest is a test that shares its cluster with others.
+type sharedTest struct {
 	name string
 	test func(*testing.T, *cluster)
 }
 
-// share starts one cluster for some tests, which come one after the other. What a
-// test has left is deleted before the next one begins.
-func share(t *testing.T, parts ...part) {
+// shareCluster starts one cluster and runs tests on it, one after the other.
+// What a test leaves is deleted before the next one begins.
+func shareCluster(t *testing.T, tests ...sharedTest) {
 	t.Helper()
 	c := newCluster(t)
-	for _, p := range parts {
+	for _, p := range tests {
 		t.Run(p.name, func(t *testing.T) {
 			own := *c
 			own.TB = t
@@ -296,19 +299,19 @@ func (c *cluster) deleteWhatIsLeft() {
 	c.deleteAll(ids)
 }
 
-// process prepares a magnum; start runs it.
+// process prepares a magnum process; its start runs it.
 func (c *cluster) process(name string, args ...string) *process {
 	return &process{t: c.TB, name: name, args: args, log: filepath.Join(c.dir, name+".log")}
 }
 
-// ctx bounds one call.
+// ctx returns a context for one call, with a timeout of two minutes.
 func (c *cluster) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	c.Cleanup(cancel)
 	return ctx
 }
 
-// cleanup ends the processes, removes what they have run, and shows their logs
+// cleanup ends the processes, removes the host's containers, and shows the logs
 // if the test failed.
 func (c *cluster) cleanup() {
 	for _, p := range []*process{c.agent, c.server} {
@@ -328,7 +331,7 @@ func (c *cluster) cleanup() {
 	}
 }
 
-// hostID returns the agent's host, "" before it has one.
+// hostID returns the ID of the agent's host, "" before the host has registered.
 func (c *cluster) hostID() string {
 	b, _ := os.ReadFile(filepath.Join(c.dir, "data", "agent", "host_id"))
 	return strings.TrimSpace(string(b))
@@ -353,13 +356,13 @@ func (c *cluster) eventually(what string, within time.Duration, f func() error) 
 			return
 		}
 		if time.Now().After(deadline) {
-			c.Fatalf("after %v it is still not so that %s: %v", within, what, err)
+			c.Fatalf("after %v not yet true: %s: %v", within, what, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// request returns a container that naps until it is stopped.
+// request returns a request for a container that runs a shell script.
 func (c *cluster) request(name, script string) *structs.ContainerRequest {
 	return &structs.ContainerRequest{
 		Name: &name, BayUUID: c.bay.UUID, Image: image,
@@ -373,7 +376,7 @@ func (c *cluster) run(name, script string) *structs.ContainerBody {
 	return c.create(c.request(name, script), structs.ContainerRunning)
 }
 
-// create runs a container and waits for the status.
+// create creates and starts a container, and waits until it has the status.
 func (c *cluster) create(r *structs.ContainerRequest, status structs.ContainerStatus) *structs.ContainerBody {
 	c.Helper()
 	body, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true})
@@ -390,7 +393,7 @@ func (c *cluster) await(id string, status structs.ContainerStatus) *structs.Cont
 	c.eventually(fmt.Sprintf("container %s is %s", id, status), patience, func() (err error) {
 		body, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		if err == nil && body.Status != status {
-			err = fmt.Errorf("it is %s (%s)", body.Status, deref(body.StatusReason))
+			err = fmt.Errorf("its status is %s (%s)", body.Status, deref(body.StatusReason))
 		}
 		return err
 	})
@@ -408,16 +411,16 @@ func (c *cluster) awaitGone(id string) {
 		case err != nil:
 			return err
 		}
-		return fmt.Errorf("it is %s", b.Status)
+		return fmt.Errorf("its status is %s", b.Status)
 	})
 }
 
-// settled waits until what runs is what is wanted: I5. It returns the
-// containers by UUID.
-func (c *cluster) settled() map[string]structs.ContainerBody {
+// awaitDesired waits until the engine has what the API says (I5). It returns
+// the containers by UUID.
+func (c *cluster) awaitDesired() map[string]structs.ContainerBody {
 	c.Helper()
 	all := make(map[string]structs.ContainerBody)
-	c.eventually("what runs is what is wanted", 2*patience, func() error {
+	c.eventually("the engine has what the API says", 2*patience, func() error {
 		list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Detail: true})
 		if err != nil {
 			return err
@@ -442,7 +445,7 @@ func (c *cluster) magnum(args ...string) result {
 	return magnum(c.TB, []string{"MAGNUM_ADDR=" + c.addr}, "", args...)
 }
 
-// result is what one run of the CLI gave.
+// result is the outcome of one run of the CLI.
 type result struct {
 	stdout, stderr string
 	code           int
@@ -463,7 +466,7 @@ func magnum(t testing.TB, env []string, stdin string, args ...string) result {
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// must expects the run to have gone well, and returns its output.
+// must expects exit code 0, and returns the standard output.
 func (r result) must(t testing.TB) string {
 	t.Helper()
 	if r.code != 0 {
@@ -472,9 +475,9 @@ func (r result) must(t testing.TB) string {
 	return r.stdout
 }
 
-// freePort returns a port that nobody listens on. It is below those that the
-// kernel gives to outgoing connections, one of which could have taken it before
-// it is listened on.
+// freePort returns a port that nobody listens on. It lies below the range of
+// outgoing connections: one of these could take the port before a process
+// listens on it.
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -491,8 +494,8 @@ func freePort(t testing.TB) string {
 	return ""
 }
 
-// ports are those that freePort has returned: a process that is stopped for a
-// moment keeps its own.
+// ports holds what freePort has returned: a process that a test restarts keeps
+// its port while it is down.
 var ports sync.Map
 
 func deref(s *string) string {

@@ -27,8 +27,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// secondHost is a host beside the cluster's first one, with an engine of its
-// own, whose agent reaches the server through a link that can be cut.
+// secondHost is a second host of a cluster, with an engine of its own. Its
+// agent reaches the server through a proxy that can be cut.
 type secondHost struct {
 	own    *ownEngine
 	engine *engine
@@ -48,7 +48,8 @@ func (c *cluster) addHost() *secondHost {
 	if err != nil {
 		c.Fatal(err)
 	}
-	h.agent = c.process("agent-2", "agent", "-server", link.URL, "-gossip=false", "-data-dir", h.dir, "-name", "host-2", "-log-level", "debug",
+	h.agent = c.process("agent-2", "agent", "-server", link.URL, "-gossip=false", "-data-dir", h.dir, "-name", "host-2", "-log-level",
+		"debug",
 		"-docker-host", own.host, "-join-token", strings.TrimSpace(string(token)))
 	h.agent.start()
 	c.Cleanup(func() {
@@ -73,8 +74,8 @@ func (c *cluster) addHost() *secondHost {
 	return h
 }
 
-// link passes the agent's calls on, less the addresses by which it would find
-// the server without it.
+// link is the proxy. It removes the servers' addresses from answers, or the
+// agent would go around the proxy.
 func (h *secondHost) link(server *url.URL) http.Handler {
 	proxy := httputil.NewSingleHostReverseProxy(server)
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
@@ -131,7 +132,7 @@ func (c *cluster) on(h *secondHost, requests ...*structs.ContainerRequest) []*st
 	return all
 }
 
-// exclusive is a container of one copy that is restarted always.
+// exclusive is a request for an exclusive container with restart policy always.
 func (c *cluster) exclusive(name string, kind structs.Exclusive) *structs.ContainerRequest {
 	r := c.policy(name, "always")
 	r.Exclusive = kind
@@ -144,7 +145,7 @@ func (c *cluster) awaitMoved(id string, within time.Duration) {
 	c.eventually("the container runs on the other host", within, func() error {
 		b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		if err == nil && (b.Status != structs.ContainerRunning || deref(b.Host) != "host-1" || b.Epoch != 2) {
-			err = fmt.Errorf("it is %s on %s, epoch %d (%s)", b.Status, deref(b.Host), b.Epoch, deref(b.StatusReason))
+			err = fmt.Errorf("its status is %s on %s, epoch %d (%s)", b.Status, deref(b.Host), b.Epoch, deref(b.StatusReason))
 		}
 		return err
 	})
@@ -153,7 +154,7 @@ func (c *cluster) awaitMoved(id string, within time.Duration) {
 // only waits until an engine has exactly these containers of the host.
 func (c *cluster) only(e *engine, hostID string, ids ...string) {
 	c.Helper()
-	c.eventually("the engine has what is the host's", time.Minute, func() error {
+	c.eventually("the engine has exactly the containers of the host", time.Minute, func() error {
 		list, err := e.list(hostID)
 		if err != nil {
 			return err
@@ -179,7 +180,7 @@ func (c *cluster) status(id string) *structs.ContainerBody {
 	return b
 }
 
-// times returns when the run of a container on an engine began and ended.
+// times returns when the last run of a container on an engine began and ended.
 func (c *cluster) times(e *engine, hostID, id string) (began, ended time.Time) {
 	c.Helper()
 	list, err := e.list(hostID)
@@ -201,16 +202,17 @@ func (c *cluster) times(e *engine, hostID, id string) (began, ended time.Time) {
 	return began, ended
 }
 
-// TestHostIsLost: a host that dies with its agent and engine. What may move runs
-// elsewhere within 15 s and what engines take; what is exclusive waits for an
-// operator. When the host is back, it has nothing left that is another's (I4, I5).
+// TestHostIsLost: a host ends with its agent and engine. What may move runs
+// elsewhere within 15 s plus the time of the engines. Exclusive containers wait
+// for an operator. When the host is back, it has no container that runs
+// elsewhere (I4, I5).
 func TestHostIsLost(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	starting := time.Now()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.policy("no", "no"))
-	slow := time.Since(starting) // what engines take on this machine now
+	slow := time.Since(starting) // how long engines need on this machine now
 	always, one, no := made[0].UUID, made[1].UUID, made[2].UUID
 
 	began := time.Now()
@@ -223,7 +225,7 @@ func TestHostIsLost(t *testing.T) {
 			t.Errorf("%s is %s on %s, epoch %d", b.Name, b.Status, deref(b.Host), b.Epoch)
 		}
 	}
-	c.reason(c.status(one), "magnum host-fence host-2")
+	c.checkReason(c.status(one), "magnum host-fence host-2")
 	if r := c.magnum("host-fence", "host-1"); r.code == 0 || !strings.Contains(r.stderr, "is ready") {
 		t.Errorf("a ready host was fenced: %+v", r)
 	}
@@ -234,8 +236,8 @@ func TestHostIsLost(t *testing.T) {
 	h.agent.start()
 	c.only(h.engine, h.hostID(), no)
 	c.only(c.engine, c.hostID(), always, one)
-	c.await(no, structs.ContainerStopped) // its engine has ended under it
-	if err := c.engine.noDoubles(c.hostID()); err != nil {
+	c.await(no, structs.ContainerStopped) // it ended with its engine
+	if err := c.engine.noDuplicates(c.hostID()); err != nil {
 		t.Error(err)
 	}
 	for _, id := range []string{always, one} {
@@ -246,17 +248,18 @@ func TestHostIsLost(t *testing.T) {
 	c.deleteAll([]string{always, one, no})
 }
 
-// TestLongHostIsCutOff: an agent that lives, but reaches no server. What has a lease
-// is stopped there before it runs elsewhere, what is exclusive runs on.
+// TestLongHostIsCutOff: an agent runs, but reaches no server. A container with
+// a lease is stopped there before it runs elsewhere; an exclusive one without a
+// lease runs on.
 func TestLongHostIsCutOff(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	starting := time.Now()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.exclusive("lease", structs.ExclusiveLease))
-	slow := time.Since(starting) // what engines take on this machine now
+	slow := time.Since(starting) // how long engines need on this machine now
 	always, one, lease := made[0].UUID, made[1].UUID, made[2].UUID
-	time.Sleep(12 * time.Second) // longer than a lease: it is renewed
+	time.Sleep(12 * time.Second) // longer than a lease, so it was renewed
 	before := h.engine.started(h.hostID())
 
 	h.cut.Store(true)
@@ -278,12 +281,13 @@ func TestLongHostIsCutOff(t *testing.T) {
 		t.Errorf("%s is on %s, epoch %d", b.Name, deref(b.Host), b.Epoch)
 	}
 	if now := h.engine.started(h.hostID()); now[one] != before[one] { // I6
-		t.Errorf("what ran all the time began at %s, and now at %s", before[one], now[one])
+		t.Errorf("the exclusive container began at %s, and now at %s", before[one], now[one])
 	}
 	c.deleteAll([]string{always, one, lease})
 }
 
-// TestDrain: the old copy runs until the new one does.
+// TestDrain: a drain starts the new copy and stops what may not move. An
+// undrain starts that again.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hostile is somebody who has the gossip key, and perhaps an agent's certificate,
-// and calls himself a server.
+// hostile is an attacker that has the gossip key, and perhaps an agent's
+// certificate, and gossips as a server.
 type hostile struct {
 	*servertest.Forger
 	what string
@@ -32,9 +32,9 @@ func newHostile(t testing.TB, what string, n gossip.Node, key []byte, join []str
 	return &hostile{servertest.Forge(t, n, gossip.Config{Key: key, Join: join}, files), what}
 }
 
-// TestHostileGossip sets three servers and an agent up as operators do who have
-// all of TLS, tokens and a gossip key, and lets somebody in who has the key and a
-// certificate of an agent. What he gossips must get him nothing.
+// TestHostileGossip runs three servers and an agent with TLS, tokens and a
+// gossip key, and attackers that have the key and perhaps a certificate of an
+// agent. Their gossip must get them nothing.
 func TestHostileGossip(t *testing.T) {
 	t.Parallel()
 	c := &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}
@@ -55,8 +55,10 @@ func TestHostileGossip(t *testing.T) {
 		name, port, gossip := fmt.Sprintf("s%d", i+1), freePort(t), freePort(t)
 		f := tlsconftest.Server(t, ca, name)
 		s := server{addr: "127.0.0.1:" + port, gossip: "127.0.0.1:" + gossip}
-		s.process = c.process(name, "server", "-name", name, "-data-dir", filepath.Join(c.dir, name), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", gossip,
-			"-bootstrap-expect", "3", "-join-token", testJoinToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert", f.Cert, "-tls-key", f.Key, "-log-level", "debug")
+		s.process = c.process(name, "server", "-name", name, "-data-dir", filepath.Join(c.dir, name), "-http-port", port, "-raft-port",
+			freePort(t), "-gossip-port", gossip,
+			"-bootstrap-expect", "3", "-join-token", testJoinToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert",
+			f.Cert, "-tls-key", f.Key, "-log-level", "debug")
 		servers, addrs, join = append(servers, s), append(addrs, s.addr), append(join, s.gossip)
 	}
 	for _, s := range servers {
@@ -77,7 +79,8 @@ func TestHostileGossip(t *testing.T) {
 		admin = strings.TrimSpace(r.stdout)
 		return nil
 	})
-	c.agent = c.process("agent", "agent", "-server", addrs[0], "-join", strings.Join(join, ","), "-gossip-port", "-1", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1",
+	c.agent = c.process("agent", "agent", "-server", addrs[0], "-join", strings.Join(join, ","), "-gossip-port", "-1", "-data-dir",
+		filepath.Join(c.dir, "data"), "-name", "host-1",
 		"-encrypt", text, "-tls-ca", ca.CAFile(), "-join-token", testJoinToken, "-log-level", "debug", "-image-gc-high", "0")
 	c.agent.start()
 	as(addrs[0], "bay-create", "-name", "b", "-wait", "1m").must(t)
@@ -115,13 +118,17 @@ func TestHostileGossip(t *testing.T) {
 	clusterID := members[0].ClusterID
 	all := []*hostile{
 		newHostile(t, "the leader in clear", gossip.Node{ID: leader.UUID, ClusterID: clusterID, RaftAddr: leader.RaftAddr}, key, join, nil),
-		newHostile(t, "the leader with an agent's certificate", gossip.Node{ID: leader.UUID, ClusterID: clusterID, RaftAddr: leader.RaftAddr}, key, join, &cert),
-		newHostile(t, "a fourth server in clear", gossip.Node{ID: structs.NewID(), ClusterID: clusterID, RaftAddr: "127.0.0.1:9"}, key, join, nil),
+		newHostile(t, "the leader with an agent's certificate", gossip.Node{ID: leader.UUID, ClusterID: clusterID,
+			RaftAddr: leader.RaftAddr}, key, join, &cert),
+		newHostile(t, "a fourth server in clear", gossip.Node{ID: structs.NewID(), ClusterID: clusterID, RaftAddr: "127.0.0.1:9"}, key,
+			join, nil),
 		newHostile(t, "a new server in clear", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"}, key, join, nil),
-		newHostile(t, "a new server with an agent's certificate", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"}, key, join, &cert),
-		newHostile(t, "a new server at the leader's Raft address", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: leader.RaftAddr}, key, join, &cert),
+		newHostile(t, "a new server with an agent's certificate", gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: "127.0.0.1:9"},
+			key, join, &cert),
+		newHostile(t, "a new server at the leader's Raft address",
+			gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: leader.RaftAddr}, key, join, &cert),
 	}
-	c.eventually("the leader has asked the new ones who they are, more than once", time.Minute, func() error {
+	c.eventually("the leader has repeatedly asked the new ones for proof", time.Minute, func() error {
 		for _, h := range all[4:] {
 			if n := h.Dialled.Load(); n < 3 {
 				return fmt.Errorf("%s was dialled %d times", h.what, n)
@@ -129,25 +136,27 @@ func TestHostileGossip(t *testing.T) {
 		}
 		return nil
 	})
-	c.eventually("all servers have heard of the hostile ones", time.Minute, func() error {
+	c.eventually("all servers list the attackers", time.Minute, func() error {
 		for _, s := range servers {
 			if n := strings.Count(as(s.addr, "server-members").must(t), "hostile"); n < 4 {
-				return fmt.Errorf("%s has heard of %d", s.name, n)
+				return fmt.Errorf("%s lists %d", s.name, n)
 			}
 		}
 		return nil
 	})
 
-	// All goes on, through each server.
+	// Everything goes on working through each server.
 	var following sync.WaitGroup
 	for _, s := range servers {
 		name := "through-" + s.name
-		as(s.addr, "container-run", "-d", "-name", name, image, "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done").must(t)
+		as(s.addr, "container-run", "-d", "-name", name, image, "sh", "-c",
+			"for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done").must(t)
 	}
 	for i := range servers {
 		asked := servers[(i+1)%3]
 		following.Go(func() {
-			if r := as(asked.addr, "container-logs", "-follow", "through-"+servers[i].name); r.code != 0 || !strings.Contains(r.stdout, "line 1\n") || !strings.Contains(r.stdout, "line 8\n") {
+			if r := as(asked.addr, "container-logs", "-follow", "through-"+servers[i].name); r.code != 0 ||
+				!strings.Contains(r.stdout, "line 1\n") || !strings.Contains(r.stdout, "line 8\n") {
 				t.Errorf("logs through %s: exit code %d, %q, %q", asked.name, r.code, r.stdout, r.stderr)
 			}
 		})
@@ -177,7 +186,7 @@ func TestHostileGossip(t *testing.T) {
 			t.Errorf("%s was sent %d requests", h.what, n)
 		}
 		if strings.Contains(string(log), "registered: server="+h.URL) {
-			t.Errorf("the agent follows to %s", h.what)
+			t.Errorf("the agent has registered at %s", h.what)
 		}
 	}
 	if clear := all[0].Dialled.Load() + all[2].Dialled.Load() + all[3].Dialled.Load(); clear != 0 {

@@ -18,9 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestImagesAndVolumes goes through what users and operators do with the images
-// and volumes of a host, on an engine of its own: a prune takes all that there
-// is.
+// TestImagesAndVolumes uses and manages the images and volumes of a host. It
+// has an engine of its own, because a prune removes all unused images.
 func TestImagesAndVolumes(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
@@ -28,11 +27,12 @@ func TestImagesAndVolumes(t *testing.T) {
 	l.loads()
 	l.pulls()
 	l.prunes()
-	l.named()
-	l.left()
+	l.volumesOfHost()
+	l.silentHost()
 }
 
-// archive writes an image to load; size is that of the file in it.
+// archive writes an image archive and returns its path. The image has one file
+// of that size in bytes.
 func (l *commandLine) archive(name string, size int) string {
 	l.Helper()
 	raw, err := backendtest.ImageArchive(name, size)
@@ -67,17 +67,18 @@ func (l *commandLine) loads() {
 	const size = 200 << 20
 	l.says([]string{"image-load", l.archive("e2e/large:1", size)}, "host-1", "success", "e2e/large:1")
 	for name, grown := range map[string]int64{"server": l.server.rss() - server, "agent": l.agent.rss() - agent} {
-		l.Logf("an archive of %d MiB has let the %s grow by %d KiB", size>>20, name, grown>>10)
+		l.Logf("with an archive of %d MiB the memory of the %s has grown by %d KiB", size>>20, name, grown>>10)
 		if grown > size/4 {
-			l.Errorf("the %s has grown by %d bytes with an archive of %d", name, grown, size)
+			l.Errorf("the memory of the %s has grown by %d bytes with an archive of %d", name, grown, size)
 		}
 	}
 	piped, err := os.ReadFile(l.archive("e2e/piped:1", 1000))
 	if err != nil {
 		l.Fatal(err)
 	}
-	if out := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, string(piped), "image-load", "-json").must(l); !strings.Contains(out, `"images":["e2e/piped:1"]`) {
-		l.Errorf("a load from standard input says %s", out)
+	if out := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, string(piped), "image-load", "-json").must(l); !strings.Contains(out,
+		`"images":["e2e/piped:1"]`) {
+		l.Errorf("a load from standard input prints %s", out)
 	}
 	have := l.images()
 	if img := have["e2e/large:1"]; img.Size < size || img.InUse || img.Host != "host-1" || img.PulledAt.IsZero() || img.BayUUID == nil {
@@ -87,13 +88,14 @@ func (l *commandLine) loads() {
 		l.Errorf("images are %v", have)
 	}
 	broken := filepath.Join(l.dir, "broken.tar")
-	for what, content := range map[string][]byte{"half": piped[:len(piped)/2], "garbage": []byte(strings.Repeat("no archive ", 10_000)), "empty": nil} {
+	for what, content := range map[string][]byte{"half": piped[:len(piped)/2], "garbage": []byte(strings.Repeat("no archive ", 10_000)),
+		"empty": nil} {
 		if err := os.WriteFile(broken, content, 0o600); err != nil {
 			l.Fatal(err)
 		}
 		l.refused(1, []string{"image-load", broken}, "host host-1", "docker save", "HTTP 400")
 		if what == "half" && len(l.images()) != len(have) {
-			l.Errorf("half an archive has left an image: %v", l.images())
+			l.Errorf("half an archive made an image: %v", l.images())
 		}
 	}
 	l.refused(1, []string{"image-load", l.dir}, "is a directory")
@@ -105,8 +107,10 @@ func (l *commandLine) loads() {
 
 func (l *commandLine) pulls() {
 	const none = "127.0.0.1:1/none:1" // nobody listens there
-	l.refused(1, []string{"image-pull", none}, "host-1: pulling "+none, "Pull on host host-1 failed: image "+none+" can't be pulled", "check the name")
-	l.refused(2, []string{"image-pull", "-host", "host-1", "-registry-username", "joe", "-registry-password-stdin", none}, "password", "empty")
+	l.refused(1, []string{"image-pull", none}, "host-1: pulling "+none, "Pull on host host-1 failed: image "+none+" can't be pulled",
+		"check the name")
+	l.refused(2, []string{"image-pull", "-host", "host-1", "-registry-username", "joe", "-registry-password-stdin", none}, "password",
+		"empty")
 	l.refused(1, []string{"image-pull", "a b"}, "white space")
 	l.refused(1, []string{"image-pull", "-bay", "none", none}, "Bay none could not be found")
 	l.refused(1, []string{"image-pull", "-host", "none", none}, "Host none could not be found")
@@ -116,9 +120,9 @@ func (l *commandLine) pulls() {
 }
 
 // prunes checks that images in use stay, also those of stopped containers, and
-// that containers find their image again.
+// that their containers still run.
 func (l *commandLine) prunes() {
-	l.nap("naps")
+	l.runSleeper("naps")
 	l.says([]string{"container-create", "--name", "idle", "e2e/piped:1"})
 	l.await(l.field("idle", "uuid"), structs.ContainerStopped)
 	have := l.images()
@@ -130,18 +134,19 @@ func (l *commandLine) prunes() {
 	l.says([]string{"image-prune", "-bay", l.bay.Name}, "host-1", "success", "e2e/large:1")
 	have = l.images()
 	if _, gone := have["e2e/large:1"]; gone || len(have) != 2 {
-		l.Errorf("after a prune there are %v", have)
+		l.Errorf("images after a prune are %v", have)
 	}
 	l.says([]string{"container-delete", "idle"})
 	l.says([]string{"image-prune", "-all", "-format", "{{.host}}: {{join .images \",\"}}"}, "host-1: e2e/piped:1\n")
 	if have := l.images(); len(have) != 1 {
-		l.Errorf("after a second prune there are %v", have)
+		l.Errorf("images after a second prune are %v", have)
 	}
 	l.says([]string{"container-execute", "naps", "true"})
 }
 
-func (l *commandLine) named() {
-	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c", "echo kept > /data/a; " + napping})
+func (l *commandLine) volumesOfHost() {
+	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c",
+		"echo kept > /data/a; " + sleepScript})
 	l.says([]string{"volume-list"}, "data", "host-1", "writes")
 	l.says([]string{"container-rename", "writes", "renamed"})
 	l.says([]string{"volume-list", "-name", "data", "-format", "{{.name}} {{join .used_by \",\"}}"}, "data renamed\n")
@@ -157,15 +162,16 @@ func (l *commandLine) named() {
 	if out := l.says([]string{"volume-list", "-json"}); strings.TrimSpace(out) != "[]" {
 		l.Errorf("volumes are %s", out)
 	}
-	// The next one of the name is empty.
-	if r := l.once("-v", "data:/data", image, "cat", "/data/a"); r.code == 0 {
-		l.Errorf("a deleted volume has come back with %q", r.stdout)
+	// The next volume of the name is empty.
+	if r := l.runForeground("-v", "data:/data", image, "cat", "/data/a"); r.code == 0 {
+		l.Errorf("a deleted volume still has %q", r.stdout)
 	}
 	l.says([]string{"volume-delete", "-host", "host-1", "data"})
 }
 
-// left checks that a host which does not answer is named, and costs no more.
-func (l *commandLine) left() {
+// silentHost checks that a host that does not answer is named, and that lists
+// leave it out.
+func (l *commandLine) silentHost() {
 	l.agent.signal(syscall.SIGSTOP)
 	for _, list := range []string{"image-list", "volume-list"} {
 		r := l.magnum(list, "-json")

@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// TestMakeCluster: what `make cluster` runs comes up, stays as it is when
-// it is run again, starts what has died, and leaves nothing when it is ended.
+// TestMakeCluster: the scripts of `make cluster` start a cluster, leave it as
+// it is on a second run, restart what has ended, and leave nothing behind after
+// `make cluster-down`.
 func TestMakeCluster(t *testing.T) {
 	t.Parallel()
 	number := reserveNet(t)
@@ -56,14 +57,14 @@ func TestMakeCluster(t *testing.T) {
 	t.Cleanup(func() { must("cluster-down", "CLEAN=1") })
 
 	if out := must("cluster"); !strings.Contains(out, "The cluster runs") {
-		t.Errorf("it says:\n%s", out)
+		t.Errorf("cluster printed:\n%s", out)
 	}
 	first := pids()
 	env := []string{fmt.Sprintf("MAGNUM_ADDR=10.213.%d.12", number)}
-	magnum(t, env, "", "container-run", "-d", "--name", "napping", "--restart", "always", "busybox", "sh", "-c", napping).must(t)
+	magnum(t, env, "", "container-run", "-d", "--name", "napping", "--restart", "always", "busybox", "sh", "-c", sleepScript).must(t)
 	must("cluster")
 	if again := pids(); fmt.Sprint(again) != fmt.Sprint(first) {
-		t.Errorf("run again, it has made %v of %v", again, first)
+		t.Errorf("a second run made %v of %v", again, first)
 	}
 
 	syscall.Kill(first["s1"], syscall.SIGKILL)
@@ -74,13 +75,13 @@ func TestMakeCluster(t *testing.T) {
 			t.Errorf("%s had pid %d, and has %d", d, first[d], pid)
 		}
 	}
-	// In which epoch is not the point here: where the machine is so busy that this
-	// took ten seconds, its host was lost.
+	// Under any epoch: if a busy machine needed ten seconds, the host was lost and
+	// the container has moved.
 	if out := magnum(t, env, "", "container-show", "-format", "{{.status}}", "napping").must(t); strings.TrimSpace(out) != "Running" {
 		t.Errorf("the container is %s", out)
 	}
 
-	// The names are this cluster's.
+	// Another cluster can't use the same names.
 	other := t.TempDir()
 	if out, err := run(other, "cluster"); err == nil || !strings.Contains(out, "of the cluster in "+dir) {
 		t.Errorf("another cluster of that name: %v\n%s", err, out)
@@ -91,7 +92,8 @@ func TestMakeCluster(t *testing.T) {
 		"MAGNUM_CLUSTER_NAME=" + name + "x": "are in use",
 	} {
 		cmd := exec.Command(filepath.Join("..", "..", "scripts", "cluster"))
-		cmd.Env = append(os.Environ(), "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+other, fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number), "MAGNUM_CLUSTER_NAME="+name, env)
+		cmd.Env = append(os.Environ(), "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+other,
+			fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number), "MAGNUM_CLUSTER_NAME="+name, env)
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", env, err, out)
 		}
@@ -100,21 +102,21 @@ func TestMakeCluster(t *testing.T) {
 	must("cluster-down")
 	after := must("cluster")
 	if out := magnum(t, env, "", "container-show", "-format", "{{.name}}", "napping").must(t); strings.TrimSpace(out) != "napping" {
-		t.Errorf("after a pause the cluster says %s\n%s", out, after)
+		t.Errorf("after a stop and a start the cluster prints %s\n%s", out, after)
 	}
 	last := pids()
 	must("cluster-down", "CLEAN=1")
 	for d, pid := range last {
-		// One that nobody has reaped yet has no command line any more.
+		// A process that has ended but is not reaped has no command line.
 		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); len(line) > 0 {
-			t.Errorf("%s is still there, pid %d", d, pid)
+			t.Errorf("%s still runs, pid %d", d, pid)
 		}
 	}
 	left, _ := filepath.Glob("/run/netns/" + name + "-*")
 	if files, _ := os.ReadDir(dir); len(files)+len(left) != 0 {
-		t.Errorf("it has left %v and the files %v", left, files)
+		t.Errorf("cluster-down left %v and the files %v", left, files)
 	}
 	if _, err := os.Stat("/sys/class/net/" + name); err == nil {
-		t.Errorf("it has left the interface %s", name)
+		t.Errorf("cluster-down left the interface %s", name)
 	}
 }

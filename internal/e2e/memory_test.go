@@ -12,24 +12,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxAgentRSS is what an agent with twenty containers may need: hosts are for
-// their work.
+// maxAgentRSS is the memory, in bytes, that an agent with twenty containers may
+// use.
 const maxAgentRSS = 30 << 20
 
+// TestLongMemoryOfAnAgent: an agent with twenty containers stays below
+// maxAgentRSS.
 func TestLongMemoryOfAnAgent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	var wait sync.WaitGroup
 	for i := range 20 {
 		wait.Go(func() {
-			if _, _, err := c.client.Containers().Create(c.ctx(), c.request(fmt.Sprintf("napper-%d", i), napping), api.CreateOptions{Run: true}); err != nil {
+			if _, _, err := c.client.Containers().Create(c.ctx(), c.request(fmt.Sprintf("napper-%d", i), sleepScript),
+				api.CreateOptions{Run: true}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wait.Wait()
 	running := 0
-	for _, b := range c.settled() {
+	for _, b := range c.awaitDesired() {
 		if b.Status == structs.ContainerRunning {
 			running++
 		}
@@ -38,7 +41,7 @@ func TestLongMemoryOfAnAgent(t *testing.T) {
 		t.Fatalf("%d containers run, want 20", running)
 	}
 	most := int64(0)
-	for range 20 { // also what polling and reporting need for a moment
+	for range 20 { // includes the peaks of polls and reports
 		most = max(most, c.agent.rss())
 		time.Sleep(100 * time.Millisecond)
 	}

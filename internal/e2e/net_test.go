@@ -18,30 +18,29 @@ import (
 	"time"
 )
 
-// Networks are numbered: number N has the addresses 10.213.N.0/24, the
-// interface mgN on this machine, and namespaces that begin with mgN-. Who has
-// locked the file N in netLocks owns all of that, and as a lock ends with its
-// process, what is there under a number that nobody has locked is left over
-// from a killed run.
+// Networks are numbered. Number N has the addresses 10.213.N.0/24, the interface
+// mgN on this machine, and namespaces that begin with mgN-. The process that has
+// locked the file N in netLocks owns all of them. A lock ends with its process,
+// so what exists under an unlocked number is left over from a killed run.
 const (
 	netLocks = "/run/magnum-e2e"
 	netCount = 200
 )
 
-// network is an Ethernet segment of a test's own with real hosts on it, each of
-// which is a network namespace. The segment is a bridge in one more namespace:
-// this machine's packet filter, which drops what Docker doesn't know, has no say
-// there. This machine is on it, too, at the address gateway.
+// network is an Ethernet segment of a test's own. Each of its hosts is a
+// network namespace. The segment is a bridge in one more namespace, where this
+// machine's packet filter, which drops what Docker does not know, has no
+// effect. This machine is on the segment too, with the address gateway.
 type network struct {
 	testing.TB
 	number  int
 	gateway string
-	engines bool // each host of an agent has an engine of its own; set it before servers start
+	engines bool // each agent's host has an engine of its own; set before servers start
 
 	mu     sync.Mutex
 	hosts  []*netHost
-	faults atomic.Int64 // that there have been
-	hits   atomic.Int64 // packets that those that are over have met
+	faults atomic.Int64 // faults so far; numbers the tables
+	hits   atomic.Int64 // packets that met the rules of ended faults
 }
 
 // netHost is a host of a network.
@@ -51,7 +50,7 @@ type netHost struct {
 	ip   string
 }
 
-// sweep removes what killed runs have left, once per run.
+// sweep removes what killed runs have left, once per process.
 var sweep = sync.OnceValue(func() error {
 	left, err := filepath.Glob("/run/netns/mg*-*")
 	if err != nil {
@@ -61,7 +60,7 @@ var sweep = sync.OnceValue(func() error {
 		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), "mg"), "-")
 		n, err := strconv.Atoi(number)
 		if err != nil || n >= netCount {
-			continue // none of these tests'
+			continue // not made by these tests
 		}
 		lock, err := lockNet(n)
 		if err != nil {
@@ -79,7 +78,7 @@ var sweep = sync.OnceValue(func() error {
 	return nil
 })
 
-// lockNet takes a number, or returns nil if somebody has it.
+// lockNet locks a number. It returns nil if another process has it.
 func lockNet(n int) (*os.File, error) {
 	if err := os.MkdirAll(netLocks, 0o755); err != nil {
 		return nil, err
@@ -95,8 +94,8 @@ func lockNet(n int) (*os.File, error) {
 	return f, nil
 }
 
-// reserveNet takes a number until the test has ended, and removes what has its
-// names then.
+// reserveNet reserves a number until the test has ended, and then removes what
+// has its names.
 func reserveNet(t testing.TB) int {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -146,7 +145,7 @@ func newNet(t testing.TB) *network {
 	return n
 }
 
-// taken reports whether this machine has addresses of a network already.
+// taken reports whether this machine already has addresses of a network.
 func taken(number int) bool {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -161,15 +160,15 @@ func taken(number int) bool {
 	return false
 }
 
-// removeNet ends what runs in the namespaces of a network and removes them; the
-// bridge and all interfaces go with them.
+// removeNet ends the processes in the namespaces of a network and removes the
+// namespaces. The bridge and all interfaces go with them.
 func removeNet(number int) error {
 	spaces, err := filepath.Glob(fmt.Sprintf("/run/netns/mg%d-*", number))
 	if err != nil {
 		return err
 	}
-	// An engine has 15 s for its containers, then some more for itself. Only it
-	// can take down what it has mounted.
+	// An engine has 15 s for its containers, then some more for itself. Only the
+	// engine can unmount what it has mounted.
 	endAll(spaces, "dockerd", syscall.SIGTERM, 30*time.Second)
 	endAll(spaces, "", syscall.SIGKILL, 10*time.Second)
 	for _, space := range spaces {
@@ -177,13 +176,13 @@ func removeNet(number int) error {
 			return fmt.Errorf("ip netns del %s: %w: %s", filepath.Base(space), err, out)
 		}
 	}
-	// A namespace that a dying process holds keeps the interface's other end.
+	// A namespace that a dying process still holds keeps the other end of the interface.
 	exec.Command("ip", "link", "del", fmt.Sprintf("mg%d", number)).Run()
 	return nil
 }
 
-// endAll ends the processes of that name, or of any, whose network namespace is
-// one of these, and waits until they have ended.
+// endAll signals the processes of a name, "" for all, in the network
+// namespaces, and waits until they have ended.
 func endAll(spaces []string, name string, s syscall.Signal, within time.Duration) {
 	sent := make(map[int]bool)
 	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -212,7 +211,7 @@ func endAll(spaces []string, name string, s syscall.Signal, within time.Duration
 
 func (n *network) namespace(name string) string { return fmt.Sprintf("mg%d-%s", n.number, name) }
 
-// ip runs the command of that name.
+// ip runs the command ip.
 func (n *network) ip(args ...string) {
 	n.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -220,8 +219,8 @@ func (n *network) ip(args ...string) {
 	}
 }
 
-// host returns the host of that name, and makes it if there is none. The name
-// has at most 15 characters.
+// host returns the host of a name, and makes it if there is none. The name has
+// at most 15 characters.
 func (n *network) host(name string) *netHost {
 	n.Helper()
 	n.mu.Lock()
@@ -246,15 +245,15 @@ func (n *network) host(name string) *netHost {
 
 func (h *netHost) namespace() string { return h.net.namespace(h.name) }
 
-// command prepares a program that runs on the host. The process is the
-// program's own: nsenter becomes it. Not `ip netns exec`, which would give it
-// another /sys, without cgroups.
+// command prepares a program that runs on the host. nsenter executes it, so the
+// process is the program's own. `ip netns exec` would give it another /sys,
+// without cgroups.
 func (h *netHost) command(program string, args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--net=/run/netns/" + h.namespace(), program}, args...)...)
 }
 
 // nft runs commands on the packet filter of a namespace, all or none, and
-// returns what they print.
+// returns their output.
 func (n *network) nft(space, script string) (string, error) {
 	cmd := exec.Command("nsenter", "--net=/run/netns/"+space, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// netFault is one thing that goes wrong with a network, and is put right by the
-// undo that do returns. Faults add up; each is undone by itself, in any order.
+// netFault is one fault of a network. do applies it and returns what undoes it.
+// Faults add up; each is undone by itself, in any order.
 type netFault struct {
 	name string
 	do   func(ctx context.Context) (undo func(), err error)
 }
 
-// with puts a fault in until undo is called. One that nothing has come across
-// has tested nothing.
+// with applies a fault until undo is called. It is an error if no packet met
+// the fault: then nothing was tested.
 func (n *network) with(f netFault) (undo func()) {
 	n.Helper()
 	end, err := f.do(context.Background())
@@ -34,9 +34,9 @@ func (n *network) with(f netFault) (undo func()) {
 		before := n.hits.Load()
 		end()
 		hits := n.hits.Load() - before
-		n.Logf("%s: over, it has met %d packets", f.name, hits)
+		n.Logf("%s: undone, %d packets met it", f.name, hits)
 		if hits == 0 {
-			n.Errorf("%s: it has met no packet", f.name)
+			n.Errorf("%s: no packet met it", f.name)
 		}
 	}
 }
@@ -62,8 +62,8 @@ func together(name string, faults ...netFault) netFault {
 	}}
 }
 
-// onWire is a fault of rules that the bridge holds packets against. What they
-// drop has left its host, and is never heard of again.
+// onWire is a fault of packet filter rules on the bridge. A packet that they
+// drop has left its host, and its sender gets no error.
 func (n *network) onWire(name string, rules ...string) netFault {
 	return netFault{name, func(context.Context) (func(), error) {
 		return n.filter(n.namespace("wire"), "bridge", "forward", 0, rules)
@@ -73,7 +73,8 @@ func (n *network) onWire(name string, rules ...string) netFault {
 // filter puts rules into a table of their own.
 func (n *network) filter(space, family, hook string, priority int, rules []string) (undo func(), err error) {
 	table := fmt.Sprintf("%s fault%d", family, n.faults.Add(1))
-	script := fmt.Sprintf("table %s {\nchain rules {\ntype filter hook %s priority %d;\n%s\n}\n}\n", table, hook, priority, strings.Join(rules, "\n"))
+	script := fmt.Sprintf("table %s {\nchain rules {\ntype filter hook %s priority %d;\n%s\n}\n}\n", table, hook, priority,
+		strings.Join(rules, "\n"))
 	if _, err := n.nft(space, script); err != nil {
 		return nil, err
 	}
@@ -83,10 +84,10 @@ func (n *network) filter(space, family, hook string, priority int, rules []strin
 // packets finds the counters in what nft prints.
 var packets = regexp.MustCompile(`counter packets (\d+)`)
 
-// unfilter removes a table and counts what has met its rules.
+// unfilter removes a table and counts the packets that met its rules.
 func (n *network) unfilter(space, table string) {
 	out, err := n.nft(space, "list table "+table+"\n")
-	if err == nil { // not in one go: that has made nft crash
+	if err == nil { // not in one script: that has made nft crash
 		_, err = n.nft(space, "delete table "+table+"\n")
 	}
 	if err != nil {
@@ -98,38 +99,39 @@ func (n *network) unfilter(space, table string) {
 	}
 }
 
-// cut lets no packet pass between two hosts.
+// cut drops all packets between two hosts.
 func (n *network) cut(a, b *netHost) netFault {
 	return n.onWire(a.name+" and "+b.name+" are cut from each other", between(a, b, "counter drop"), between(b, a, "counter drop"))
 }
 
-// cutOneWay lets no packet of one host reach the other ones.
+// cutOneWay drops all packets from one host to the others.
 func (n *network) cutOneWay(from *netHost, to ...*netHost) netFault {
 	var rules, names []string
 	for _, h := range to {
 		rules, names = append(rules, between(from, h, "counter drop")), append(names, h.name)
 	}
-	return n.onWire(from.name+" is not heard by "+strings.Join(names, ", "), rules...)
+	return n.onWire(from.name+" reaches none of "+strings.Join(names, ", "), rules...)
 }
 
-// deafen lets no packet of the other hosts reach one.
+// deafen drops all packets from the others to one host.
 func (n *network) deafen(to *netHost, from ...*netHost) netFault {
 	var rules, names []string
 	for _, h := range from {
 		rules, names = append(rules, between(h, to, "counter drop")), append(names, h.name)
 	}
-	return n.onWire(to.name+" does not hear "+strings.Join(names, ", "), rules...)
+	return n.onWire(to.name+" is reached by none of "+strings.Join(names, ", "), rules...)
 }
 
-// isolate cuts a host from all others, also from those that come later, but not
-// from this machine.
+// isolate cuts a host from all others, also from those that are made later, but
+// not from this machine.
 func (n *network) isolate(h *netHost) netFault {
 	return n.onWire(h.name+" is cut from all others",
-		fmt.Sprintf("ip saddr %s ip daddr != %s counter drop", h.ip, n.gateway), fmt.Sprintf("ip daddr %s ip saddr != %s counter drop", h.ip, n.gateway))
+		fmt.Sprintf("ip saddr %s ip daddr != %s counter drop", h.ip, n.gateway),
+		fmt.Sprintf("ip daddr %s ip saddr != %s counter drop", h.ip, n.gateway))
 }
 
-// loss drops that many percent of the packets between two hosts; a port other
-// than 0 bounds it to the TCP connections to that port of either.
+// loss drops a percentage of the packets between two hosts. A port other than 0
+// limits it to TCP connections to that port of either host.
 func (n *network) loss(a, b *netHost, percent, port int) netFault {
 	chance := fmt.Sprintf("numgen random mod 100 < %d counter drop", percent)
 	name := fmt.Sprintf("%d %% loss between %s and %s", percent, a.name, b.name)
@@ -144,14 +146,14 @@ func (n *network) loss(a, b *netHost, percent, port int) netFault {
 	return n.onWire(fmt.Sprintf("%s on port %d", name, port), rules...)
 }
 
-// between is the rule for packets of one host to another one.
+// between returns the rule for packets from one host to another.
 func between(from, to *netHost, then string) string {
 	return fmt.Sprintf("ip saddr %s ip daddr %s %s", from.ip, to.ip, then)
 }
 
-// delay makes what one host sends to the TCP port of another, and what comes
-// back, arrive that much later each. The kernel can't, so connections are led
-// through this process; those that there are break.
+// delay delays what one host sends to a TCP port of another, and what comes
+// back, by the same time each. The kernel here can't, so connections go through
+// a relay in this process. Existing connections break.
 func (n *network) delay(from, to *netHost, port int, by time.Duration) netFault {
 	name := fmt.Sprintf("%v delay, each way, from %s to port %d of %s", by, from.name, port, to.name)
 	return netFault{name, func(context.Context) (func(), error) {
@@ -162,16 +164,17 @@ func (n *network) delay(from, to *netHost, port int, by time.Duration) netFault 
 		n.Cleanup(r.close)
 		table := fmt.Sprintf("ip fault%d", n.faults.Add(1))
 		match := fmt.Sprintf("ip daddr %s tcp dport %d", to.ip, port)
-		// Connections of before have another address than the relay's still.
-		_, err = n.nft(from.namespace(), fmt.Sprintf("table %s {\nchain lead {\ntype nat hook output priority -100;\n%s counter dnat to %s\n}\n"+
+		// Connections from before still have the other host's address, not the relay's.
+		_, err = n.nft(from.namespace(), fmt.Sprintf("table %s {\n"+
+			"chain lead {\ntype nat hook output priority -100;\n%s counter dnat to %s\n}\n"+
 			"chain break {\ntype filter hook output priority 10;\n%s reject with tcp reset\n}\n}\n", table, match, r.Addr(), match))
 		if err != nil {
 			r.close()
 			return nil, err
 		}
 		return func() {
-			// Not the other way round: what tells the ends that the connections
-			// are over would find nobody who translates its address.
+			// In this order: the packets that end the connections need the
+			// address translation of the table.
 			r.close()
 			n.unfilter(from.namespace(), table)
 		}, nil
@@ -199,7 +202,7 @@ func newRelay(ip, to string, by time.Duration) (*relay, error) {
 	return r, nil
 }
 
-// close breaks the connections and waits for what passes them on.
+// close breaks the connections and waits for the goroutines.
 func (r *relay) close() {
 	r.Close()
 	r.mu.Lock()
@@ -212,7 +215,8 @@ func (r *relay) close() {
 	r.wg.Wait()
 }
 
-// keep notes a connection that close breaks, or closes it if it is too late.
+// keep notes a connection for close. It closes the connection at once if the
+// relay is closed.
 func (r *relay) keep(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -244,7 +248,7 @@ func (r *relay) accept() {
 	}
 }
 
-// pass writes what one connection says to the other one, in time.
+// pass writes to one connection what the other one sends, after the delay.
 func (r *relay) pass(to, from net.Conn) {
 	type piece struct {
 		due  time.Time
@@ -257,7 +261,7 @@ func (r *relay) pass(to, from net.Conn) {
 		for p := range line {
 			time.Sleep(time.Until(p.due)) // the delay itself
 			if _, err := to.Write(p.data); err != nil {
-				from.Close() // nobody reads on
+				from.Close() // the other end is gone
 			}
 		}
 		to.Close()

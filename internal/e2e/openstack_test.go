@@ -28,11 +28,12 @@ func (c *cluster) openstack(args ...string) result {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	all := append([]string{"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1", "appcontainer"}, args...)
+	all := append([]string{"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1",
+		"appcontainer"}, args...)
 	cmd := exec.CommandContext(ctx, "openstack", all...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	// Its home is the test's: it keeps a cache there.
+	// The client keeps a cache in its home.
 	cmd.Env = append(os.Environ(), "HOME="+c.dir, "PYTHONWARNINGS=ignore", "no_proxy=127.0.0.1")
 	err := cmd.Run()
 	if _, ended := err.(*exec.ExitError); err != nil && !ended {
@@ -41,7 +42,7 @@ func (c *cluster) openstack(args ...string) result {
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// accepted runs an action, whose failure the client tells in words only.
+// accepted runs an action. The client shows its failure only in its output.
 func (c *cluster) accepted(args ...string) {
 	c.Helper()
 	if out := c.openstack(args...).must(c.TB); !strings.Contains(out, "accepted") {
@@ -49,7 +50,7 @@ func (c *cluster) accepted(args ...string) {
 	}
 }
 
-// fields runs a command that shows one object, and returns it.
+// fields runs a command that shows one object, and returns the fields.
 func (c *cluster) fields(args ...string) map[string]any {
 	c.Helper()
 	out := c.openstack(slices.Concat(strings.Fields(args[0]), []string{"-f", "json"}, args[1:])...).must(c.TB)
@@ -60,7 +61,7 @@ func (c *cluster) fields(args ...string) map[string]any {
 	return m
 }
 
-// memoryOf returns the limit of a container on the engine, in bytes.
+// memoryOf returns the memory limit of a container on the engine, in bytes.
 func (e *engine) memoryOf(hostID, container string) int64 {
 	e.Helper()
 	list, err := e.list(hostID)
@@ -80,8 +81,8 @@ func (e *engine) memoryOf(hostID, container string) int64 {
 	return 0
 }
 
-// TestLongOpenStackClient has OpenStack's own container client do all that it can
-// with a container, and looks at the engine for what it did.
+// TestLongOpenStackClient runs all container commands of OpenStack's own
+// client, and checks the result on the engine.
 func TestLongOpenStackClient(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -90,22 +91,27 @@ func TestLongOpenStackClient(t *testing.T) {
 		return c.await(name, status)
 	}
 
-	// create: made, not started. Its volume outlives it.
+	// create: the container is not started. Its volume outlives it.
 	t.Cleanup(func() { c.engine.removeVolume("data-" + c.bay.UUID[:8]) })
-	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label", "tier=test",
-		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount", "source=data-"+c.bay.UUID[:8]+",destination=/data",
-		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(napping, `"`, `'`))
+	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5",
+		"--environment", "GREETING=hello", "--label", "tier=test",
+		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount",
+		"source=data-"+c.bay.UUID[:8]+",destination=/data",
+		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(sleepScript, `"`, `'`))
 	if made["name"] != "made" || made["image"] != image || made["memory"] != "64" {
 		t.Errorf("create shows %v", made)
 	}
 	body := shows("made", structs.ContainerStopped)
-	if body.UUID != made["uuid"] || body.Memory != 64<<20 || body.MilliCPU != 500 || body.Environment["GREETING"] != "hello" || body.Labels["tier"] != "test" ||
-		body.RestartPolicy.String() != "on-failure:3" || body.Workdir != "/tmp" || len(body.Volumes) != 1 || body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
+	if body.UUID != made["uuid"] || body.Memory != 64<<20 || body.MilliCPU != 500 || body.Environment["GREETING"] != "hello" ||
+		body.Labels["tier"] != "test" ||
+		body.RestartPolicy.String() != "on-failure:3" || body.Workdir != "/tmp" || len(body.Volumes) != 1 ||
+		body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
 		t.Errorf("create made %+v", body)
 	}
 
-	// run: made and started; wait is the client's own.
-	ran := c.fields("run", "--name", "ran", "--wait", image, "sh", "-c", "echo started; echo complaint >&2; "+strings.ReplaceAll(napping, `"`, `'`))
+	// run: the container is started; the client implements --wait.
+	ran := c.fields("run", "--name", "ran", "--wait", image, "sh", "-c",
+		"echo started; echo complaint >&2; "+strings.ReplaceAll(sleepScript, `"`, `'`))
 	if ran["status"] != "Running" {
 		t.Errorf("run shows %v", ran)
 	}
@@ -116,13 +122,15 @@ func TestLongOpenStackClient(t *testing.T) {
 	if err := json.Unmarshal([]byte(c.openstack("list", "-f", "json").must(t)), &list); err != nil || len(list) != 2 {
 		t.Fatalf("list: %v, %v", list, err)
 	}
-	if list[1]["name"] != "ran" || list[1]["status"] != "Running" || list[1]["addresses"] != strings.Join(running.Addresses, ", ") || list[0]["status"] != "Created" {
+	if list[1]["name"] != "ran" || list[1]["status"] != "Running" || list[1]["addresses"] != strings.Join(running.Addresses, ", ") ||
+		list[0]["status"] != "Created" {
 		t.Errorf("list: %v", list)
 	}
 	if out := c.openstack("list", "--name", "made", "-f", "value", "-c", "uuid").must(t); strings.TrimSpace(out) != body.UUID {
 		t.Errorf("list by name: %q", out)
 	}
-	if got := c.fields("show", "ran"); got["uuid"] != running.UUID || got["host"] != "host-1" || got["addresses"] != strings.Join(running.Addresses, ", ") {
+	if got := c.fields("show", "ran"); got["uuid"] != running.UUID || got["host"] != "host-1" ||
+		got["addresses"] != strings.Join(running.Addresses, ", ") {
 		t.Errorf("show: %v", got)
 	}
 	if r := c.openstack("show", "nope"); r.code == 0 || !strings.Contains(r.stderr, "Container nope could not be found.") {
@@ -187,7 +195,7 @@ func TestLongOpenStackClient(t *testing.T) {
 		t.Errorf("cp out: %d bytes, %v", len(got), err)
 	}
 
-	// rebuild: the same container and volumes, made anew, also of another image.
+	// rebuild: the same container and volumes from a new Docker container, also of another image.
 	other := "magnum-test/rebuilt-" + c.bay.UUID[:8] + ":1"
 	if err := c.engine.ImageTag(c.ctx(), image, other); err != nil {
 		t.Fatal(err)
@@ -197,17 +205,19 @@ func TestLongOpenStackClient(t *testing.T) {
 	for i, args := range [][]string{{"rebuild", "made"}, {"rebuild", "--image", other, "made"}} {
 		was := c.onEngine(body.UUID).id
 		c.accepted(args...)
-		c.eventually("it is made anew and runs", time.Minute, func() error {
+		c.eventually("the container is made again and runs", time.Minute, func() error {
 			b, _, err := c.client.Containers().Get(c.ctx(), "made", api.QueryOptions{})
-			if err == nil && (b.UUID != body.UUID || b.Status != structs.ContainerRunning || b.Epoch != uint64(i)+2 || b.ImageID != args[len(args)-2] && i == 1) {
+			if err == nil && (b.UUID != body.UUID || b.Status != structs.ContainerRunning || b.Epoch != uint64(i)+2 ||
+				b.ImageID != args[len(args)-2] && i == 1) {
 				err = fmt.Errorf("it is %+v", b)
 			}
 			return err
 		})
 		if now := c.onEngine(body.UUID).id; now == was {
-			t.Errorf("%v: the engine has the container that it had", args)
+			t.Errorf("%v: the engine still has the old Docker container", args)
 		}
-		if r := c.openstack("exec", "made", "ls", "/data/greeting.txt", "/tmp/goes"); r.code == 0 || strings.TrimSpace(r.stdout) == "" || !strings.Contains(r.stdout, "/data/greeting.txt\n") {
+		if r := c.openstack("exec", "made", "ls", "/data/greeting.txt", "/tmp/goes"); r.code == 0 || strings.TrimSpace(r.stdout) == "" ||
+			!strings.Contains(r.stdout, "/data/greeting.txt\n") {
 			t.Errorf("%v: it has %+v", args, r)
 		}
 	}
@@ -217,10 +227,10 @@ func TestLongOpenStackClient(t *testing.T) {
 		t.Errorf("set: %v", got)
 	}
 	if got := c.engine.memoryOf(c.hostID(), body.UUID); got != 96<<20 {
-		t.Errorf("the engine limits it to %d bytes", got)
+		t.Errorf("the memory limit on the engine is %d bytes", got)
 	}
 
-	// kill: with the signal that is named. This one's process ends by TERM.
+	// kill: the named signal is sent. TERM ends this process.
 	c.accepted("kill", "--signal", "TERM", "ran")
 	if b := shows("ran", structs.ContainerStopped); b.ExitCode == nil || *b.ExitCode != 0 {
 		t.Errorf("killed: %+v", b)
@@ -228,8 +238,9 @@ func TestLongOpenStackClient(t *testing.T) {
 	c.accepted("stop", "--timeout", "5", "renamed")
 	shows("renamed", structs.ContainerStopped)
 
-	// action list: who did what, the newest first.
-	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") != "stop update rebuild rebuild reboot unpause pause start create" {
+	// action list: the newest first.
+	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") !=
+		"stop update rebuild rebuild reboot unpause pause start create" {
 		t.Errorf("actions: %q", out)
 	}
 	request := strings.Fields(c.openstack("action", "list", "-f", "value", "-c", "request_id", "renamed").must(t))[0]
@@ -237,39 +248,41 @@ func TestLongOpenStackClient(t *testing.T) {
 		t.Errorf("action show: %v", got)
 	}
 
-	// hints: a bay by its name, and a label that no host has; and what there is not.
+	// hints: a bay by its name, and a label that no host has. A host is refused.
 	hinted := c.fields("create", "--name", "hinted", "--hint", "bay="+c.bay.Name, "--hint", "zone=nowhere", image)
-	if b := c.says(hinted["uuid"].(string), "zone=nowhere"); b.BayUUID != c.bay.UUID || b.Status != structs.ContainerCreating || len(b.Constraints) != 1 || b.Constraints["zone"] != "nowhere" {
-		t.Errorf("with hints it is %+v", b)
+	if b := c.awaitReason(hinted["uuid"].(string), "zone=nowhere"); b.BayUUID != c.bay.UUID || b.Status != structs.ContainerCreating ||
+		len(b.Constraints) != 1 || b.Constraints["zone"] != "nowhere" {
+		t.Errorf("with hints the container is %+v", b)
 	}
 	c.accepted("delete", "hinted")
 	c.awaitGone(hinted["uuid"].(string))
-	if r := c.openstack("create", "--name", "refused", "--host", "host-1", image); r.code == 0 || !strings.Contains(r.stderr, "give them as hints") {
+	if r := c.openstack("create", "--name", "refused", "--host", "host-1", image); r.code == 0 ||
+		!strings.Contains(r.stderr, "give them as hints") {
 		t.Errorf("create on a host: %+v", r)
 	}
 
-	// delete: what runs only if it is told so.
+	// delete: a running container needs --stop or --force.
 	c.accepted("start", "ran")
 	shows("ran", structs.ContainerRunning)
 	if out := c.openstack("delete", "ran").must(t); !strings.Contains(out, "stop it first, or delete it with stop or force") {
-		t.Errorf("delete of what runs: %s", out)
+		t.Errorf("delete of a running container: %s", out)
 	}
 	c.accepted("delete", "--stop", "ran")
 	c.accepted("delete", "--force", "renamed")
 	c.awaitGone(running.UUID)
 	c.awaitGone(body.UUID)
 	if out := c.openstack("list", "-f", "value").must(t); strings.TrimSpace(out) != "" {
-		t.Errorf("left: %s", out)
+		t.Errorf("containers are left: %s", out)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
-// TestOpenStackTop checks by HTTP what the client asks for: with Python 3 it
-// can't print it.
+// TestOpenStackTop sends the client's request by HTTP: with Python 3 the client
+// can't print the answer.
 func TestOpenStackTop(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("busy", napping)
+	c.run("busy", sleepScript)
 	r, err := http.NewRequest("GET", "http://"+c.addr+"/v1/containers/busy/top?ps_args=None", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +300,8 @@ func TestOpenStackTop(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&top); err != nil || resp.StatusCode != 200 {
 		t.Fatalf("%d, %v", resp.StatusCode, err)
 	}
-	if len(top.Titles) == 0 || len(top.Processes) == 0 || len(top.Processes[0]) != len(top.Titles) || !strings.Contains(fmt.Sprint(top.Processes), "sleep 1") {
+	if len(top.Titles) == 0 || len(top.Processes) == 0 || len(top.Processes[0]) != len(top.Titles) ||
+		!strings.Contains(fmt.Sprint(top.Processes), "sleep 1") {
 		t.Errorf("%+v", top)
 	}
 	if _, err := c.client.Containers().Delete(c.ctx(), "busy", api.DeleteOptions{Force: true}); err != nil {
@@ -309,7 +323,7 @@ func TestOpenStackTerminal(t *testing.T) {
 }
 
 // terminal runs an interactive command of OpenStack's client on a terminal,
-// types the text until it has shown the answer, and ends it then.
+// types the text until the answer is shown, and ends the client.
 func (c *cluster) terminal(args []string, text, answer string) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -331,7 +345,7 @@ func (c *cluster) terminal(args []string, text, answer string) {
 	}
 	var seen strings.Builder
 	done := false
-	// What is typed before the client has its terminal as it wants it is lost.
+	// Input before the client has set up its terminal is lost, so the text is repeated.
 	var typing sync.WaitGroup
 	typing.Go(func() {
 		for ctx.Err() == nil {
@@ -352,7 +366,7 @@ func (c *cluster) terminal(args []string, text, answer string) {
 	}
 	cancel()
 	typing.Wait()
-	_ = cmd.Wait() // it was ended
+	_ = cmd.Wait() // killed by cancel
 	if !done {
 		c.Errorf("openstack appcontainer %v showed %q", args, seen.String())
 	}

@@ -16,32 +16,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// on asks a server from the command line.
-func (c *threeServers) on(n *node, args ...string) result {
+// on runs the CLI with the address of a server.
+func (c *threeServers) on(n *clusterServer, args ...string) result {
 	c.Helper()
 	return magnum(c, []string{"MAGNUM_ADDR=" + n.addr}, "", args...)
 }
 
-// TestOperatorsSeeServersAndHosts: every server lists all of them, and hosts
-// that can't register.
+// TestOperatorsSeeServersAndHosts: every server lists all servers, and also
+// hosts that can't register.
 func TestOperatorsSeeServersAndHosts(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 0)
-	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name", "stranger",
+	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name",
+		"stranger",
 		"-join-token", "not-the-right-token", "-gossip-port", "-1", "-join", c.gossip, "-log-level", "debug")
 	c.loose = append(c.loose, stranger)
 	stranger.start()
 	leader := c.awaitLeader()
 	for _, n := range c.servers {
 		c.eventually(n.name+" lists the servers and the stranger", time.Minute, func() error {
-			if got := c.on(n, "server-members", "-format", "{{.name}} {{.status}} {{.leader}} {{.voter}}").must(t); strings.Count(got, " alive ") != 3 ||
-				strings.Count(got, " true true") != 1 || !strings.Contains(got, leader.name+" alive true true\n") || strings.Contains(got, "stranger") {
+			if got := c.on(n, "server-members", "-format", "{{.name}} {{.status}} {{.leader}} {{.voter}}").must(t); strings.Count(got,
+				" alive ") != 3 ||
+				strings.Count(got, " true true") != 1 || !strings.Contains(got, leader.name+" alive true true\n") ||
+				strings.Contains(got, "stranger") {
 				return fmt.Errorf("server-members: %s", got)
 			}
 			if got := c.on(n, "host-members", "-unregistered", "-format", "{{.name}} {{.status}}").must(t); got != "stranger alive\n" {
 				return fmt.Errorf("host-members: %q", got)
 			}
-			if got := c.on(n, "operator", "raft", "list-peers", "-format", "{{.name}} {{.state}} {{.behind}}").must(t); strings.Count(got, " 0\n") != 3 ||
+			if got := c.on(n, "operator", "raft", "list-peers", "-format", "{{.name}} {{.state}} {{.behind}}").must(t); strings.Count(got,
+				" 0\n") != 3 ||
 				!strings.Contains(got, leader.name+" leader 0\n") || strings.Count(got, "follower") != 2 {
 				return fmt.Errorf("list-peers: %s", got)
 			}
@@ -53,8 +57,8 @@ func TestOperatorsSeeServersAndHosts(t *testing.T) {
 	}
 }
 
-// TestServerIsReplacedUnderLoad: leadership moves, a server is removed while it
-// runs, and a new one comes in its place, while a client writes through another.
+// TestServerIsReplacedUnderLoad: leadership moves, a running server is removed,
+// and a new one joins, while a client writes through another server.
 func TestServerIsReplacedUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 0)
@@ -91,7 +95,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	c.servers = c.servers[:2]
 	c.loose = append(c.loose, out.process)
 	c.awaitVoters(2)
-	c.eventually("the removed server says what is the matter", time.Minute, func() error {
+	c.eventually("the removed server logs that it was removed", time.Minute, func() error {
 		b, err := os.ReadFile(out.log)
 		if err == nil && !strings.Contains(string(b), "an operator has taken this server out") {
 			err = errors.New("it does not")
@@ -100,7 +104,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	})
 	out.stop()
 
-	fresh := c.node("s4")
+	fresh := c.newServer("s4")
 	fresh.args = append(fresh.args, "-join", c.gossip)
 	fresh.start()
 	c.servers = append(c.servers, fresh)
@@ -108,7 +112,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	stop()
 	made := <-written
 	if len(made) == 0 {
-		t.Fatal("nothing was written meanwhile")
+		t.Fatal("no create was acknowledged meanwhile")
 	}
 	list, _, err := fresh.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
 	if err != nil {
@@ -130,16 +134,16 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	t.Logf("%d creates were acknowledged meanwhile", len(made))
 }
 
-// TestSnapshotIsRestored: all servers go back to what was saved, and hosts go on
-// with it once they are told to.
+// TestSnapshotIsRestored: all servers go back to the saved state, and hosts
+// follow with -follow-restore.
 func TestSnapshotIsRestored(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1, "-host-lost-after", "3s")
 	c.restores(func() {})
 }
 
-// TestSnapshotIsRestoredIntoANewCluster: the servers are gone, and what they knew
-// is in new ones; the host and its containers are as they were.
+// TestSnapshotIsRestoredIntoANewCluster: all servers are lost, and new ones get
+// the saved state. The host and its containers stay as they were.
 func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1, "-host-lost-after", "3s")
@@ -157,7 +161,7 @@ func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 		for _, n := range c.servers {
 			n.start()
 		}
-		// Nobody waits for the clients' old index here: the restore brings it.
+		// Not awaitAll: the clients ask for an index that only the restore brings.
 		for _, n := range c.servers {
 			c.eventually(n.name+" knows the leader", time.Minute, func() error {
 				_, _, err := n.client.Leader(c.ctx())
@@ -166,22 +170,22 @@ func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 		}
 	})
 	if now := c.clusterIDs()["s1"]; now == first {
-		t.Errorf("the new servers are the old cluster %s", now)
+		t.Errorf("the new servers have the ID %s of the old cluster", now)
 	}
 }
 
-// restores saves a snapshot, makes changes, has something happen to the servers,
-// and restores it.
+// restores saves a snapshot, changes the state, calls between, restores the
+// snapshot, and checks servers, host and containers.
 func (c *threeServers) restores(between func()) {
 	c.Helper()
-	kept := c.run("kept", napping)
+	kept := c.run("kept", sleepScript)
 	host := c.agents[0].hostID()
 	file := filepath.Join(c.dir, "a.snap")
 	if got := c.on(c.servers[1], "operator", "snapshot", "save", file).must(c); !strings.Contains(got, "1 containers on 1 hosts") {
 		c.Errorf("save: %s", got)
 	}
 	saved := c.magnum("operator", "snapshot", "inspect", "-format", "{{.cluster_id}} {{.incarnation}}", file).must(c)
-	later := c.run("later", napping)
+	later := c.run("later", sleepScript)
 	began := c.engine.started(host)
 	if len(began) != 2 {
 		c.Fatalf("the engine runs %v", began)
@@ -205,7 +209,7 @@ func (c *threeServers) restores(between func()) {
 		}
 	}
 	leader := c.awaitLeader()
-	var follower *node
+	var follower *clusterServer
 	for _, n := range c.servers {
 		if n != leader {
 			follower = n
@@ -221,9 +225,9 @@ func (c *threeServers) restores(between func()) {
 		c.Errorf("containers after the restore: %q", got)
 	}
 
-	// The host is of the cluster, but not told to follow.
+	// The host belongs to the cluster, but its agent runs without -follow-restore.
 	agent := c.agents[0]
-	c.eventually("the agent says what to do", time.Minute, func() error {
+	c.eventually("the agent logs what to do", time.Minute, func() error {
 		b, err := os.ReadFile(agent.log)
 		if err == nil && !strings.Contains(string(b), "start the agent with -follow-restore") {
 			err = errors.New("it does not")
@@ -235,7 +239,7 @@ func (c *threeServers) restores(between func()) {
 		now := c.engine.started(host)
 		for id, at := range began {
 			if now[id] != at {
-				c.Errorf("I7: %s, container %s runs since %q, and did since %q", when, id, now[id], at)
+				c.Errorf("I7: %s, container %s runs since %q, before since %q", when, id, now[id], at)
 			}
 		}
 	}
@@ -249,22 +253,22 @@ func (c *threeServers) restores(between func()) {
 			return err
 		})
 	}
-	awaitHost(structs.HostLost) // nothing is placed on a host that does not listen
+	awaitHost(structs.HostLost) // nothing is placed on a host that does not follow
 	same("the host does not follow")
 	agent.stop()
 	agent.args = append(agent.args, "-follow-restore")
 	agent.start()
 	awaitHost(structs.HostReady)
 	c.await(kept.UUID, structs.ContainerRunning)
-	fresh := c.run("fresh", napping) // the agent has its list by then
+	fresh := c.run("fresh", sleepScript) // by now the agent has its assignments
 	same("the host follows")
 	c.magnum("container-stop", "kept").must(c)
 	c.await(kept.UUID, structs.ContainerStopped)
 	if now := c.engine.started(host); now[later.UUID] != began[later.UUID] || now[fresh.UUID] == "" {
-		c.Errorf("I7: a container that the cluster does not know was touched: %v, and was %v", now, began)
+		c.Errorf("I7: a container without a row was changed: %v, before %v", now, began)
 	}
 
-	// What the file does not know is in quarantine, until an operator ends that.
+	// Containers that the snapshot lacks are in quarantine until an operator decides.
 	c.eventually("host-show names what is in quarantine", time.Minute, func() error {
 		h, _, err := c.client.Hosts().Get(c.ctx(), host, api.QueryOptions{})
 		if err == nil && (len(h.Quarantine) != 1 || h.Quarantine[0].ContainerUUID != later.UUID || h.Quarantine[0].State == nil) {
@@ -282,7 +286,7 @@ func (c *threeServers) restores(between func()) {
 		c.Errorf("after the quarantine the engine runs %v", now)
 	}
 
-	// Every server starts again with it.
+	// Every server restarts with the restored state.
 	before := c.sameState()
 	for _, n := range c.servers {
 		n.kill()
@@ -292,9 +296,9 @@ func (c *threeServers) restores(between func()) {
 	}
 	c.awaitAll()
 	if after := c.sameState(); after.Index < before.Index {
-		c.Errorf("I1: the state was at index %d, and is at %d", before.Index, after.Index)
+		c.Errorf("I1: the state was at index %d, and now is at %d", before.Index, after.Index)
 	}
 	if got := list(); !strings.Contains(got, "kept\n") || !strings.Contains(got, "fresh\n") || strings.Contains(got, "later") {
-		c.Errorf("containers after a start: %q", got)
+		c.Errorf("containers after a restart: %q", got)
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// but returns the servers without one.
-func (c *threeServers) but(one *node) []*node {
-	var rest []*node
+// except returns the servers without one.
+func (c *threeServers) except(one *clusterServer) []*clusterServer {
+	var rest []*clusterServer
 	for _, n := range c.servers {
 		if n != one {
 			rest = append(rest, n)
@@ -29,8 +29,8 @@ func (c *threeServers) but(one *node) []*node {
 	return rest
 }
 
-// hostsOf returns where servers run.
-func hostsOf(nodes []*node) []*netHost {
+// hostsOf returns the network hosts of servers.
+func hostsOf(nodes []*clusterServer) []*netHost {
 	var all []*netHost
 	for _, n := range nodes {
 		all = append(all, n.on)
@@ -38,30 +38,31 @@ func hostsOf(nodes []*node) []*netHost {
 	return all
 }
 
-// among has only these servers asked by what asks all of them, until undone.
-func (c *threeServers) among(nodes ...*node) (undo func()) {
+// askOnly limits the functions that ask all servers to these, until undo is
+// called.
+func (c *threeServers) askOnly(nodes ...*clusterServer) (undo func()) {
 	all, client := c.servers, c.client
 	c.servers, c.client = nodes, nodes[0].client
 	return func() { c.servers, c.client = all, client }
 }
 
-// awaitAnother waits until the servers but one agree on another leader.
-func (c *threeServers) awaitAnother(old *node) {
+// awaitAnother waits until the servers other than old agree on a new leader.
+func (c *threeServers) awaitAnother(old *clusterServer) {
 	c.Helper()
-	defer c.among(c.but(old)...)()
-	var leader *node
+	defer c.askOnly(c.except(old)...)()
+	var leader *clusterServer
 	began := time.Now()
-	c.eventually("the others have another leader", patience, func() (err error) {
+	c.eventually("the other servers have another leader", patience, func() (err error) {
 		if leader, err = c.leader(); err == nil && leader == old {
-			err = fmt.Errorf("it is still %s", old.name)
+			err = fmt.Errorf("the leader is still %s", old.name)
 		}
 		return err
 	})
-	c.Logf("after %v %s leads", time.Since(began).Round(time.Millisecond), leader.name)
+	c.Logf("after %v the leader is %s", time.Since(began).Round(time.Millisecond), leader.name)
 }
 
-// metric returns a figure of a server.
-func (c *threeServers) metric(n *node, name string) string {
+// metric returns the value of a metric of a server.
+func (c *threeServers) metric(n *clusterServer, name string) string {
 	c.Helper()
 	resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -81,16 +82,16 @@ func (c *threeServers) metric(n *node, name string) string {
 	return ""
 }
 
-// refuses tries a write and a consistent read through a server that is cut off.
-// The test waits with done until both have been refused.
-func (c *threeServers) refuses(n *node) (done func()) {
+// refuses starts a write and a consistent read through a server that is cut
+// off. done waits until both have been refused.
+func (c *threeServers) refuses(n *clusterServer) (done func()) {
 	client, err := api.New(api.Config{Address: n.addr, RetryFor: time.Second})
 	if err != nil {
 		c.Fatal(err)
 	}
 	check := func(what string, err error) {
 		if code := structs.CodeOf(err); err == nil || code != structs.CodeNoLeader && code != structs.CodeUnavailable {
-			c.Errorf("I1, I2: %s is cut off and answers a %s: %v", n.name, what, err)
+			c.Errorf("I1, I2: %s is cut off, but answers a %s with: %v", n.name, what, err)
 		}
 	}
 	ctx := c.ctx()
@@ -106,7 +107,7 @@ func (c *threeServers) refuses(n *node) (done func()) {
 	return wg.Wait
 }
 
-// load is containers that are created through each server, one after the other.
+// load creates containers through each server, one after the other.
 type load struct {
 	c     *threeServers
 	stop  chan struct{}
@@ -114,7 +115,7 @@ type load struct {
 	mu    sync.Mutex
 	acked []string
 	last  time.Time
-	gap   time.Duration // longest without an acknowledged create, until check
+	gap   time.Duration // longest time without an acknowledged create, until check
 }
 
 func (c *threeServers) load() *load {
@@ -125,7 +126,7 @@ func (c *threeServers) load() *load {
 	return l
 }
 
-func (l *load) through(n *node) {
+func (l *load) through(n *clusterServer) {
 	for i := 0; ; i++ {
 		select {
 		case <-l.stop:
@@ -136,7 +137,7 @@ func (l *load) through(n *node) {
 		b, _, err := n.client.Containers().Create(ctx, l.c.waiting(fmt.Sprintf("load-%s-%d", n.name, i)), api.CreateOptions{})
 		cancel()
 		if err != nil {
-			continue // of the fault
+			continue // refused because of the fault
 		}
 		l.mu.Lock()
 		now := time.Now()
@@ -145,31 +146,31 @@ func (l *load) through(n *node) {
 	}
 }
 
-// count returns how many have been acknowledged.
+// count returns the number of acknowledged creates.
 func (l *load) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acked)
 }
 
-// check ends the load, and holds what was acknowledged against what is there:
+// check ends the load, and checks that the servers have what was acknowledged:
 // I1, I3, I10.
 func (l *load) check() {
 	l.c.Helper()
 	l.mu.Lock()
-	gap := max(l.gap, time.Since(l.last)) // later ones are the last of each server's
+	gap := max(l.gap, time.Since(l.last)) // without the last create of each server, which check waits for
 	l.mu.Unlock()
 	close(l.stop)
 	l.wg.Wait()
 	l.gap = gap
 	l.c.awaitAll()
-	l.c.allThere(l.acked)
+	l.c.expectListed(l.acked)
 	l.c.sameState()
 	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
 }
 
-// TestFaultsBetweenServers: one cluster of three goes through faults of the network
-// between its servers, one after the other.
+// TestFaultsBetweenServers applies faults of the network between the servers to
+// one cluster of three, one after the other.
 func TestFaultsBetweenServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
@@ -178,7 +179,7 @@ func TestFaultsBetweenServers(t *testing.T) {
 		name string
 		test func(*testing.T, *threeServers)
 	}{
-		{"leader-isolated", leaderIsolated}, {"follower-isolated", followerIsolated}, {"leader-cut-one-way", leaderCutOneWay},
+		{"leader-cut-off", leaderCutOff}, {"follower-cut-off", followerCutOff}, {"leader-cut-one-way", leaderCutOneWay},
 		{"loss-and-delay", lossAndDelayOnRaft},
 	} {
 		t.Run(p.name, func(t *testing.T) {
@@ -191,48 +192,48 @@ func TestFaultsBetweenServers(t *testing.T) {
 	}
 }
 
-// leaderIsolated: the others elect another one. The old one answers neither
-// writes nor consistent reads from the first moment on, and what it knows with
-// ?stale.
-func leaderIsolated(t *testing.T, c *threeServers) {
+// leaderCutOff: the other servers elect a new leader. The old one refuses
+// writes and consistent reads from the first moment on, and answers ?stale with
+// what it has.
+func leaderCutOff(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
-	c.everywhere("before")
+	c.writeThroughEach("before")
 	l := c.load()
 	old := c.awaitLeader()
 
 	heal := n.with(n.isolate(old.on))
 	refused := c.refuses(old)
 	c.awaitAnother(old)
-	undo := c.among(c.but(old)...)
-	c.everywhere("cut")
+	undo := c.askOnly(c.except(old)...)
+	c.writeThroughEach("cut")
 	undo()
 	refused()
 	list, _, err := old.client.Containers().List(c.ctx(), api.QueryOptions{Stale: true})
 	if err != nil || len(list) < 3 {
-		t.Errorf("the old leader knows %d of the 3 containers of before, %v", len(list), err)
+		t.Errorf("the old leader has %d of the 3 earlier containers, %v", len(list), err)
 	}
 	heal()
 	l.check()
 	if l.gap > 3*time.Second {
 		t.Errorf("nothing was acknowledged for %v", l.gap)
 	}
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
-// followerIsolated: nobody but its own clients notices, neither when it is cut
-// off nor when it is back.
-func followerIsolated(t *testing.T, c *threeServers) {
+// followerCutOff: only clients of the follower notice, neither its cut nor
+// its return disturbs the others.
+func followerCutOff(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
 	leader := c.awaitLeader()
-	cut := c.but(leader)[0]
+	cut := c.except(leader)[0]
 	term := c.metric(leader, "magnum_raft_term")
 
 	heal := n.with(n.isolate(cut.on))
 	refused := c.refuses(cut)
-	undo := c.among(c.but(cut)...)
+	undo := c.askOnly(c.except(cut)...)
 	l := c.load()
 	refused()
 	l.check()
@@ -242,38 +243,38 @@ func followerIsolated(t *testing.T, c *threeServers) {
 	}
 	heal()
 	c.awaitAll()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 	if now := c.metric(leader, "magnum_raft_term"); now != term || c.awaitLeader() != leader {
 		t.Errorf("%s led in term %s; now %s leads, and the term is %s", leader.name, term, c.awaitLeader().name, now)
 	}
 }
 
-// leaderCutOneWay: a leader that is heard and hears nothing must not go on,
-// nor one that hears and isn't heard.
+// leaderCutOneWay: a leader must lose its leadership if it can send but not
+// receive, and if it can receive but not send.
 func leaderCutOneWay(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
 	l := c.load()
 	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
 		old := c.awaitLeader()
-		heal := n.with(half(old.on, hostsOf(c.but(old))...))
+		heal := n.with(half(old.on, hostsOf(c.except(old))...))
 		refused := c.refuses(old)
 		c.awaitAnother(old)
-		undo := c.among(c.but(old)...)
-		c.everywhere("half cut by " + old.name)
+		undo := c.askOnly(c.except(old)...)
+		c.writeThroughEach("half cut by " + old.name)
 		undo()
 		refused()
 		heal()
 		c.awaitAll()
 	}
 	l.check()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
-// lossAndDelayOnRaft: packets between servers get lost, or take their time. It goes
-// slowly, but it goes, and nothing is lost or made twice.
+// lossAndDelayOnRaft: packets between servers are lost or late. Writes are slow
+// but succeed, and nothing is lost or made twice.
 func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
 	n := c.net
 	c.awaitAll()
@@ -285,12 +286,12 @@ func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
 	}
 	for _, bad := range []struct {
 		netFault
-		least int // creates that are acknowledged meanwhile
+		least int // creates that must be acknowledged meanwhile
 	}{
 		{c.onRaft("30 % loss", func(a, b *netHost) netFault { return n.loss(a, b, 30, 9512) }), 15},
 		{c.onRaft("100 ms delay each way", slow(100*time.Millisecond)), 15},
-		// An answer takes longer than a leader may do without: whether anything
-		// goes is chance.
+		// A round trip takes longer than the leader's lease: whether a create
+		// succeeds is chance.
 		{c.onRaft("200 ms delay each way", slow(200*time.Millisecond)), 0},
 	} {
 		before, began := l.count(), time.Now()
@@ -306,11 +307,11 @@ func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
 		c.awaitAll()
 	}
 	l.check()
-	c.everywhere("after")
+	c.writeThroughEach("after")
 	c.sameState()
 }
 
-// onRaft is a fault between any two servers.
+// onRaft is a fault between each two servers.
 func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFault {
 	var all []netFault
 	for i, a := range c.servers {
@@ -321,10 +322,10 @@ func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFa
 	return together(name+" on the Raft link", all...)
 }
 
-// polled returns the server at which the one agent's poll waits.
-func (c *threeServers) polled() *node {
+// polled returns the server at which the only agent polls.
+func (c *threeServers) polled() *clusterServer {
 	c.Helper()
-	var at *node
+	var at *clusterServer
 	c.eventually("a server has the agent's poll", patience, func() error {
 		for _, n := range c.servers {
 			if c.metric(n, "magnum_agent_polls") == "1" {
@@ -332,13 +333,13 @@ func (c *threeServers) polled() *node {
 				return nil
 			}
 		}
-		return errors.New("none has")
+		return errors.New("no server has it")
 	})
 	return at
 }
 
-// TestAgentCutFromItsServer: it moves to another one before it is lost, and its
-// containers notice nothing.
+// TestAgentCutFromItsServer: the agent moves to another server before its host
+// is lost, and its containers run on.
 func TestAgentCutFromItsServer(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
@@ -346,7 +347,7 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
 	a, at := c.agents[0], c.polled()
 	before := a.engine.started(a.hostID())
-	c.client = c.but(at)[0].client
+	c.client = c.except(at)[0].client
 
 	heal := n.with(n.cut(a.on, at.on))
 	began := time.Now()
@@ -366,15 +367,15 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	c.sameState()
 }
 
-// TestLongServerCutFromLeaderKeepsPolls: a server that hears nothing of the leader any more, and
-// is well with all others, while hosts are heard by it alone. They move in time,
-// none is lost, and the leader stays.
-func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
+// TestLongAgentsLeaveServerCutFromLeader: a follower is cut from the leader but
+// not from the other servers, and all agents poll there. The agents move to
+// other servers in time, no host is lost, and the leader stays.
+func TestLongAgentsLeaveServerCutFromLeader(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
 	c := newThreeServersOn(t, n, 0)
 	leader := c.awaitLeader()
-	cut, term := c.but(leader)[0], c.metric(leader, "magnum_raft_term")
+	cut, term := c.except(leader)[0], c.metric(leader, "magnum_raft_term")
 	for i := range 3 {
 		c.addAgent(fmt.Sprintf("host-%d", i+1), "-server", cut.addr)
 	}
@@ -389,8 +390,9 @@ func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	before := a.engine.started(a.hostID())
 
 	heal := n.with(n.cut(cut.on, leader.on))
-	c.client = c.but(cut)[1].client
-	for end := time.Now().Add(14 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) { // longer than a host may be silent
+	c.client = c.except(cut)[1].client
+	// Longer than a host may be silent.
+	for end := time.Now().Add(14 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		list, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Detail: true})
 		if err != nil {
 			t.Fatal(err)
@@ -426,7 +428,7 @@ func (c *threeServers) agentOf(host *string) *hostAgent {
 			return a
 		}
 	}
-	c.Fatalf("no agent is that of host %q", deref(host))
+	c.Fatalf("no agent belongs to host %q", deref(host))
 	return nil
 }
 
@@ -444,8 +446,8 @@ func (c *threeServers) awaitHost(name string, state structs.HostState, within ti
 	return time.Since(began).Round(100 * time.Millisecond)
 }
 
-// holdsOnce waits until the engines together have each of the containers as the
-// API says, under its newest epoch, once: I4 and I5.
+// holdsOnce waits until the engines together have each of the containers once,
+// under its newest epoch, as the API says: I4 and I5.
 func (c *threeServers) holdsOnce(ids ...string) {
 	c.Helper()
 	c.eventually("I4, I5: the engines have each container once, under its newest epoch, and nothing else", time.Minute, func() error {
@@ -455,7 +457,7 @@ func (c *threeServers) holdsOnce(ids ...string) {
 			if err != nil {
 				return err
 			}
-			if err := a.engine.noDoubles(a.hostID()); err != nil {
+			if err := a.engine.noDuplicates(a.hostID()); err != nil {
 				c.Error(err)
 			}
 			for _, s := range list {
@@ -463,15 +465,17 @@ func (c *threeServers) holdsOnce(ids ...string) {
 				if err != nil {
 					return fmt.Errorf("%s has %s: %w", a.name, s.container, err)
 				}
-				if fmt.Sprint(b.Epoch) != s.epoch || deref(b.Host) != a.name || b.Status != structs.ContainerRunning || s.state != "running" {
-					return fmt.Errorf("%s has %s %s under epoch %s, and it is %s on %s under epoch %d", a.name, b.Name, s.state, s.epoch, b.Status, deref(b.Host), b.Epoch)
+				if fmt.Sprint(b.Epoch) != s.epoch || deref(b.Host) != a.name || b.Status != structs.ContainerRunning ||
+					s.state != "running" {
+					return fmt.Errorf("%s has %s %s under epoch %s, and it is %s on %s under epoch %d", a.name, b.Name, s.state, s.epoch,
+						b.Status, deref(b.Host), b.Epoch)
 				}
 				placed[b.UUID]++
 			}
 		}
 		for _, id := range ids {
 			if placed[id] != 1 {
-				return fmt.Errorf("%s is there %d times", id, placed[id])
+				return fmt.Errorf("%s exists %d times", id, placed[id])
 			}
 		}
 		if len(placed) != len(ids) {
@@ -481,9 +485,9 @@ func (c *threeServers) holdsOnce(ids ...string) {
 	})
 }
 
-// TestLongAgentCutFromAllServers: a host that no server hears of, whose containers run on.
-// What may move runs elsewhere after it is lost, and its old copy ends once the
-// host is back.
+// TestLongAgentCutFromAllServers: the containers of a host without any server
+// run on. What may move runs elsewhere once the host is lost, and the old copy
+// ends once the host is back.
 func TestLongAgentCutFromAllServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
@@ -520,14 +524,14 @@ func TestLongAgentCutFromAllServers(t *testing.T) {
 		t.Errorf("what can't move is %s, epoch %d", b.Status, b.Epoch)
 	}
 	if now := gone.engine.started(gone.hostID()); !maps.Equal(now, before) {
-		t.Errorf("I7: on the host that is cut off ran %v, and now %v", before, now)
+		t.Errorf("I7: the host that is cut off ran %v, and now runs %v", before, now)
 	}
 	heal()
 	c.awaitHost(gone.name, structs.HostReady, 15*time.Second)
 	c.await(no.UUID, structs.ContainerRunning)
 	c.holdsOnce(always.UUID, no.UUID)
 	if now := gone.engine.started(gone.hostID()); now[no.UUID] != before[no.UUID] {
-		t.Errorf("I6: what ran on all the time began at %s, and now at %s", before[no.UUID], now[no.UUID])
+		t.Errorf("I6: the container that may not move began at %s, and now at %s", before[no.UUID], now[no.UUID])
 	}
 	c.sameState()
 }

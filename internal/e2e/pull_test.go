@@ -20,15 +20,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// of is a request for a container of another image than the usual one.
-func (c *cluster) of(name string, p *pushed) *structs.ContainerRequest {
-	r := c.request(name, napping)
+// requestWithImage is a request for a container of a pushed image.
+func (c *cluster) requestWithImage(name string, p *pushed) *structs.ContainerRequest {
+	r := c.request(name, sleepScript)
 	r.Image = p.ref
 	return r
 }
 
-// begin creates a container that is to run, and waits for nothing.
-func (c *cluster) begin(r *structs.ContainerRequest) string {
+// createOnly creates and starts a container without waiting for it.
+func (c *cluster) createOnly(r *structs.ContainerRequest) string {
 	c.Helper()
 	body, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true})
 	if err != nil {
@@ -37,11 +37,11 @@ func (c *cluster) begin(r *structs.ContainerRequest) string {
 	return body.UUID
 }
 
-// says waits until the reason beside a container's status has the words.
-func (c *cluster) says(id string, words ...string) *structs.ContainerBody {
+// awaitReason waits until a container's status reason has the words.
+func (c *cluster) awaitReason(id string, words ...string) *structs.ContainerBody {
 	c.Helper()
 	var body *structs.ContainerBody
-	c.eventually(fmt.Sprintf("container %s says %q", id, words), time.Minute, func() (err error) {
+	c.eventually(fmt.Sprintf("the status reason of container %s has %q", id, words), time.Minute, func() (err error) {
 		body, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		for _, w := range words {
 			if err == nil && !strings.Contains(deref(body.StatusReason), w) {
@@ -53,30 +53,31 @@ func (c *cluster) says(id string, words ...string) *structs.ContainerBody {
 	return body
 }
 
-// events returns the statuses that a container has gone through, as its events
-// tell, up to the given one.
+// events returns the statuses in the events of a container, up to the first one
+// that is last.
 func (c *cluster) events(id string, last structs.ContainerStatus) (statuses []string) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx(), 20*time.Second)
 	defer cancel()
 	enough := errors.New("enough")
-	err := c.client.Events(ctx, api.EventOptions{Index: 1, Type: structs.KindContainer, UUID: id}, func(e structs.EventBody, _ json.RawMessage) error {
-		if e.Event == "tick" {
+	err := c.client.Events(ctx, api.EventOptions{Index: 1, Type: structs.KindContainer, UUID: id},
+		func(e structs.EventBody, _ json.RawMessage) error {
+			if e.Event == "tick" {
+				return nil
+			}
+			if statuses = append(statuses, e.Status); e.Status == string(last) {
+				return enough
+			}
 			return nil
-		}
-		if statuses = append(statuses, e.Status); e.Status == string(last) {
-			return enough
-		}
-		return nil
-	})
+		})
 	if !errors.Is(err, enough) {
-		c.Errorf("the events of %s are %v, and no %s: %v", id, statuses, last, err)
+		c.Errorf("the events of %s are %v, without %s: %v", id, statuses, last, err)
 	}
 	return statuses
 }
 
-// sentences gathers what a container says until stop is called, which returns
-// each sentence once.
+// sentences collects a container's status reasons until stop is called. stop
+// returns each of them once.
 func (c *cluster) sentences(id string) (stop func() []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all []string
@@ -101,28 +102,30 @@ func (c *cluster) sentences(id string) (stop func() []string) {
 	}
 }
 
-// TestPulls: who may pull, what is fetched, and how often.
+// TestPulls: who may pull an image, what is fetched, and how often.
 func TestPulls(t *testing.T) {
 	t.Parallel()
-	share(t,
-		part{"policies", pullPolicies}, part{"credentials", pullWithCredentials}, part{"image-pull", imagePull},
-		part{"one for many", onePullForMany}, part{"slow", slowPull})
+	shareCluster(t,
+		sharedTest{"policies", pullPolicies}, sharedTest{"credentials", pullWithCredentials}, sharedTest{"image-pull", imagePull},
+		sharedTest{"one for many", onePullForMany}, sharedTest{"slow", slowPull})
 }
 
-// TestPullsThatFail: a registry that is cut off or away, and an agent that dies.
+// TestPullsThatFail: a pull is cut, the agent is killed during a pull, or the
+// registry is down.
 func TestPullsThatFail(t *testing.T) {
 	t.Parallel()
-	share(t, part{"cut", pullThatIsCut}, part{"agent killed", pullOutlivesTheAgent}, part{"registry away", registryAway})
+	shareCluster(t, sharedTest{"cut", pullThatIsCut}, sharedTest{"agent killed", pullOutlivesTheAgent},
+		sharedTest{"registry away", registryAway})
 }
 
-// pullWithCredentials: who has the right ones runs, and nobody else; the
-// others are told what to do, and nobody is told the password.
+// pullWithCredentials: only containers with the right credentials run. The
+// others get a reason that says what to do. The password is shown nowhere.
 func pullWithCredentials(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	r := newRegistry(t, password)
 	image := r.push("private", 100_000)
 	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
-		req := c.of(name, image)
+		req := c.requestWithImage(name, image)
 		req.Registry, req.PullPolicy = creds, structs.PullAlways
 		return req
 	}
@@ -131,9 +134,9 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	} {
 		b := c.create(ask(name, creds), structs.ContainerError)
 		if creds == nil {
-			c.reason(b, image.ref, "its registry asks for credentials", "registry.username and registry.password")
+			c.checkReason(b, image.ref, "its registry asks for credentials", "registry.username and registry.password")
 		} else {
-			c.reason(b, image.ref, "its registry refuses user "+creds.Username, "check registry.username and registry.password")
+			c.checkReason(b, image.ref, "its registry refuses user "+creds.Username, "check registry.username and registry.password")
 		}
 		if list := c.events(b.UUID, structs.ContainerError); slices.Contains(list, string(structs.ContainerRunning)) {
 			t.Errorf("%s went through %v", name, list)
@@ -141,7 +144,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	}
 	for _, path := range append(image.layers, image.path) {
 		if n := r.passed(path); strings.Contains(path, "/blobs/") && n != 0 {
-			t.Errorf("%d bytes of %s went to strangers", n, path)
+			t.Errorf("%d bytes of %s were sent without credentials", n, path)
 		}
 	}
 	right := c.create(ask("right", &structs.Registry{Username: "me", Password: password}), structs.ContainerRunning)
@@ -151,11 +154,12 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 			t.Errorf("nothing of %s was fetched", path)
 		}
 	}
-	// What the host has by now is still refused to others who have to ask.
-	c.reason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
+	// The image is on the host by now, but a pull without credentials is still refused.
+	c.checkReason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
 
-	// By the command line, from standard input.
-	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always", "-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", napping)
+	// The command line reads the password from standard input.
+	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always",
+		"-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", sleepScript)
 	made.must(t)
 	id := strings.TrimSpace(made.stdout)
 	c.await(id, structs.ContainerRunning)
@@ -164,7 +168,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 		"docker inspect": fmt.Sprint(c.inspected(id)),
 	} {
 		if strings.Contains(text, password) {
-			t.Errorf("I12: %s tells the password", what)
+			t.Errorf("I12: %s shows the password", what)
 		}
 	}
 	c.act(right.UUID, api.Stop)
@@ -174,13 +178,13 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(b), password) {
-			t.Errorf("I12: the log of the %s tells the password", p.name)
+			t.Errorf("I12: the log of the %s has the password", p.name)
 		}
 	}
 }
 
-// imagePull: images are on the host before anybody runs them, with
-// credentials if it takes them, and who pulls them again fetches nothing.
+// imagePull: image-pull puts an image on the host, with credentials if needed.
+// A second pull fetches nothing.
 func imagePull(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	open, private := newRegistry(t, ""), newRegistry(t, password)
@@ -191,17 +195,20 @@ func imagePull(t *testing.T, c *cluster) {
 	for name, r := range map[string]*registry{"open": open, "private": private} {
 		image, stdin, args := r.push(name, 100_000), "", []string{"-json"}
 		if r == private {
-			if r := pull("", image.ref); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "Pull on host host-1 failed: image "+image.ref) || !strings.Contains(r.stderr, "asks for credentials") {
+			if r := pull("", image.ref); r.code != 1 || r.stdout != "" ||
+				!strings.Contains(r.stderr, "Pull on host host-1 failed: image "+image.ref) ||
+				!strings.Contains(r.stderr, "asks for credentials") {
 				t.Errorf("a pull without credentials: %+v", r)
 			}
-			if r := pull("not-"+password, "-registry-username", "me", "-registry-password-stdin", image.ref); r.code != 1 || !strings.Contains(r.stderr, "refuses user me") {
+			if r := pull("not-"+password, "-registry-username", "me", "-registry-password-stdin", image.ref); r.code != 1 ||
+				!strings.Contains(r.stderr, "refuses user me") {
 				t.Errorf("a pull with a wrong password: %+v", r)
 			}
 			stdin, args = password+"\n", append(args, "-registry-username", "me", "-registry-password-stdin")
 		}
 		for i, path := range image.layers {
 			if n := r.count("GET", path); n != 0 {
-				t.Errorf("layer %d of %s was fetched %d times before anybody may have it", i, name, n)
+				t.Errorf("layer %d of %s was fetched %d times before the pull", i, name, n)
 			}
 		}
 		args = append(args, image.ref)
@@ -213,7 +220,7 @@ func imagePull(t *testing.T, c *cluster) {
 				t.Errorf("the pull of %s ends with %v, %v", name, hosts, err)
 			}
 			if !strings.Contains(done.stderr, "host-1: pulling "+image.ref) || strings.Contains(done.stdout+done.stderr, password) {
-				t.Errorf("the pull of %s tells of it %q", name, done.stderr)
+				t.Errorf("the progress of the pull of %s is %q", name, done.stderr)
 			}
 		}
 		for i, path := range image.layers {
@@ -225,14 +232,15 @@ func imagePull(t *testing.T, c *cluster) {
 		if err != nil || !slices.Contains(r.images, info.ID) {
 			t.Errorf("the engine has %s as %q, %v", image.ref, info.ID, err)
 		}
-		if out := c.magnum("image-list", "-name", image.ref, "-format", "{{.host}} {{.id}} {{.in_use}}").must(t); out != "host-1 "+info.ID+" false\n" {
+		if out := c.magnum("image-list", "-name", image.ref, "-format", "{{.host}} {{.id}} {{.in_use}}").must(t); out != "host-1 "+
+			info.ID+" false\n" {
 			t.Errorf("image-list says %q of %s", out, name)
 		}
 	}
-	// It serves containers without the registry.
+	// Containers use the pulled image without the registry.
 	open.down()
 	image := open.addr + "/open:1"
-	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", napping).must(t)
+	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", sleepScript).must(t)
 	if out := c.magnum("image-list", "-name", image, "-format", "{{.in_use}}").must(t); out != "true\n" {
 		t.Errorf("an image that is in use: %q", out)
 	}
@@ -242,12 +250,12 @@ func imagePull(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(b), password) {
-			t.Errorf("I12: the log of the %s tells the password", p.name)
+			t.Errorf("I12: the log of the %s has the password", p.name)
 		}
 	}
 }
 
-// inspected is what anybody at the engine sees of a container.
+// inspected returns the engine's raw description of a container.
 func (c *cluster) inspected(id string) string {
 	c.Helper()
 	_, raw, err := c.engine.ContainerInspectWithRaw(context.Background(), c.onEngine(id).id, false)
@@ -257,8 +265,8 @@ func (c *cluster) inspected(id string) string {
 	return string(raw)
 }
 
-// pullThatIsCut: the connection breaks in the middle of a layer, more than
-// once; users see it, and in the end the container runs.
+// pullThatIsCut: the connection breaks twice in the middle of a layer. The
+// status reason says so, and in the end the container runs.
 func pullThatIsCut(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("cut", 4_000_000)
@@ -279,28 +287,28 @@ func pullThatIsCut(t *testing.T, c *cluster) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	id := c.begin(c.of("cut", image))
+	id := c.createOnly(c.requestWithImage("cut", image))
 	said := c.sentences(id)
-	c.says(id, "pulling "+image.ref, "trying again")
+	c.awaitReason(id, "pulling "+image.ref, "trying again")
 	c.await(id, structs.ContainerRunning)
-	t.Logf("it said %q", said())
+	t.Logf("the status reasons were %q", said())
 	if n := r.count("GET", big); n != 3 {
 		t.Errorf("the layer that was cut twice was asked for %d times, want 3", n)
 	}
-	// Another attempt goes on where the one before ended.
+	// A retry goes on where the attempt before ended.
 	if n := r.passed(big); n > 4_100_000 {
 		t.Errorf("%d bytes were fetched of a layer of 4 MB", n)
 	}
 	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
 		t.Errorf("it went through %v", list)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
 var progress = regexp.MustCompile(`: \d+ of 2 layers, ([0-9.]+) of [0-9.]+ MB`)
 
-// slowPull: a registry that takes its time. The status says how far it is,
-// and a delete ends it at once.
+// slowPull: the status reason shows the progress of a slow pull, and a delete
+// ends the pull at once.
 func slowPull(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("slow", 20_000_000)
@@ -323,10 +331,10 @@ func slowPull(t *testing.T, c *cluster) {
 			}
 		}
 	})
-	id := c.begin(c.of("slow", image))
+	id := c.createOnly(c.requestWithImage("slow", image))
 	said := c.sentences(id)
 	amounts := make(map[string]bool)
-	c.eventually("the status tells three times how far it is", time.Minute, func() error {
+	c.eventually("the status reason has shown three amounts", time.Minute, func() error {
 		b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		if err != nil {
 			return err
@@ -338,7 +346,7 @@ func slowPull(t *testing.T, c *cluster) {
 			t.Fatalf("it is %s (%s)", b.Status, deref(b.StatusReason))
 		}
 		if len(amounts) < 3 {
-			return fmt.Errorf("it told %v", amounts)
+			return fmt.Errorf("it has shown %v", amounts)
 		}
 		return nil
 	})
@@ -347,14 +355,14 @@ func slowPull(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.awaitGone(id)
-	c.eventually("the registry is left", 5*time.Second, func() error {
+	c.eventually("no stream from the registry is open", 5*time.Second, func() error {
 		if n := r.streams(); n > 0 {
 			return fmt.Errorf("%d streams are open", n)
 		}
 		return nil
 	})
 	took := time.Since(began)
-	t.Logf("the delete took %v; it had said %q", took, said())
+	t.Logf("the delete took %v; the status reasons were %q", took, said())
 	if took > 5*time.Second || r.passed(big) > 15_000_000 {
 		t.Errorf("the delete took %v, and %d bytes were fetched", took, r.passed(big))
 	}
@@ -363,14 +371,14 @@ func slowPull(t *testing.T, c *cluster) {
 	}
 }
 
-// registryAway: what can't be had now is an error that says what to do, and
-// runs without anybody's doing once the registry is back.
+// registryAway: a pull from a registry that is down is an error that says what
+// to do. The container runs without any action once the registry is back.
 func registryAway(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("away", 100_000)
 	r.down()
-	b := c.create(c.of("away", image), structs.ContainerError)
-	c.reason(b, image.ref, "connection refused", "check", "tried again in", "start it")
+	b := c.create(c.requestWithImage("away", image), structs.ContainerError)
+	c.checkReason(b, image.ref, "connection refused", "check", "tried again in", "start it")
 	epoch := b.Epoch
 	r.up()
 	c.eventually("it runs", 2*time.Minute, func() error {
@@ -382,18 +390,18 @@ func registryAway(t *testing.T, c *cluster) {
 	})
 	b = c.await(b.UUID, structs.ContainerRunning)
 	if reason := deref(b.StatusReason); reason != "" || b.Epoch != epoch {
-		t.Errorf("it runs under epoch %d, was %d, and says %q", b.Epoch, epoch, reason)
+		t.Errorf("it runs under epoch %d, was %d, with reason %q", b.Epoch, epoch, reason)
 	}
-	c.settled()
+	c.awaitDesired()
 
-	// And at once, if somebody starts it.
+	// A start by the user retries at once.
 	other := r.push("away-too", 100_000)
 	r.down()
-	b = c.create(c.of("away-too", other), structs.ContainerError)
+	b = c.create(c.requestWithImage("away-too", other), structs.ContainerError)
 	r.up()
 	c.act(b.UUID, api.Start)
 	c.await(b.UUID, structs.ContainerRunning)
-	c.settled()
+	c.awaitDesired()
 }
 
 // onePullForMany: fifty containers wait for one fetch.
@@ -411,14 +419,14 @@ func onePullForMany(t *testing.T, c *cluster) {
 	})
 	var ids []string
 	for i := range many {
-		body, _, err := c.client.Containers().Create(c.ctx(), c.of(fmt.Sprint("many-", i), image), api.CreateOptions{})
+		body, _, err := c.client.Containers().Create(c.ctx(), c.requestWithImage(fmt.Sprint("many-", i), image), api.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, body.UUID)
 	}
 	for _, id := range ids {
-		c.says(id, "pulling "+image.ref)
+		c.awaitReason(id, "pulling "+image.ref)
 	}
 	close(gate)
 	for _, id := range ids {
@@ -432,13 +440,13 @@ func onePullForMany(t *testing.T, c *cluster) {
 	if n := r.count("GET", image.path) + r.count("HEAD", image.path); n > 2 {
 		t.Errorf("the manifest was asked for %d times", n)
 	}
-	c.settled()
+	c.awaitDesired()
 	c.deleteAll(ids)
 }
 
-// pullOutlivesTheAgent: the agent is killed in the middle of a fetch, and
-// the next one gets the container running, once. The engine throws away even
-// whole layers with the last who waits for the image, so they are fetched again.
+// pullOutlivesTheAgent: the agent is killed during a pull. The next instance
+// gets the container running, once. The engine discards even complete layers
+// when the last pull of the image ends, so they are fetched again.
 func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("outlives", 1_000_000, 1_000_000)
@@ -455,8 +463,8 @@ func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	id := c.begin(c.of("outlives", image))
-	c.says(id, "2 of 3 layers")
+	id := c.createOnly(c.requestWithImage("outlives", image))
+	c.awaitReason(id, "2 of 3 layers")
 	c.agent.kill()
 	c.agent.start()
 	c.eventually("the new agent asks for the layer", time.Minute, func() error {
@@ -478,35 +486,36 @@ func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
 		t.Errorf("it went through %v", list)
 	}
-	c.settled()
+	c.awaitDesired()
 }
 
-// pullPolicies: always asks the registry each time, ifnotpresent only for
-// what is lacking, and never never.
+// pullPolicies: always asks the registry each time, ifnotpresent only for a
+// missing image, and never never.
 func pullPolicies(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("policies", 100_000)
 	ask := func(name, policy string) *structs.ContainerRequest {
-		req := c.of(name, image)
+		req := c.requestWithImage(name, image)
 		req.PullPolicy = policy
 		return req
 	}
-	c.reason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never", "ifnotpresent")
+	c.checkReason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never",
+		"ifnotpresent")
 	if n := r.requests(); n != 0 {
-		t.Errorf("never has made %d requests", n)
+		t.Errorf("never made %d requests", n)
 	}
 	c.create(ask("lacking", structs.PullIfNotPresent), structs.ContainerRunning)
 	if n := r.count("GET", image.layers[1]); n != 1 {
-		t.Errorf("a layer that was lacking was fetched %d times", n)
+		t.Errorf("a missing layer was fetched %d times", n)
 	}
 	n := r.requests()
 	c.create(ask("there", structs.PullIfNotPresent), structs.ContainerRunning)
 	c.create(ask("default", ""), structs.ContainerRunning)
 	c.create(ask("never-2", structs.PullNever), structs.ContainerRunning)
 	if now := r.requests(); now != n {
-		t.Errorf("what was there was asked for: %d requests, before %d", now, n)
+		t.Errorf("an image on the host was requested: %d requests, before %d", now, n)
 	}
-	// Somebody pushes something else under the same name.
+	// Another image is pushed under the same name.
 	old := image.layers[0]
 	image = r.push("policies", 100_000)
 	b := c.create(ask("always", structs.PullAlways), structs.ContainerRunning)
@@ -516,14 +525,14 @@ func pullPolicies(t *testing.T, c *cluster) {
 	n = r.requests()
 	c.create(ask("again", structs.PullAlways), structs.ContainerRunning)
 	if r.requests() == n || r.count("GET", image.layers[0]) != 1 {
-		t.Errorf("always has made %d requests, and has fetched the layer %d times", r.requests()-n, r.count("GET", image.layers[0]))
+		t.Errorf("always made %d requests, and fetched the layer %d times", r.requests()-n, r.count("GET", image.layers[0]))
 	}
-	// It is for the create: what is stopped and started asks nobody.
+	// The policy is for the create: a stop and a start do not ask the registry.
 	n = r.requests()
 	c.act(b.UUID, api.Stop)
 	c.act(b.UUID, api.Start)
 	if now := r.requests(); now != n {
-		t.Errorf("a start has made %d requests", now-n)
+		t.Errorf("a start made %d requests", now-n)
 	}
-	c.settled()
+	c.awaitDesired()
 }

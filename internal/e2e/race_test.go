@@ -2,6 +2,6 @@
 
 package e2e
 
-// raced says that this process, not the programs under test, is slowed down by
-// the race detector.
+// raced reports that the race detector slows down this process, though not the
+// programs under test.
 const raced = true

@@ -12,18 +12,18 @@ import (
 	"testing"
 )
 
-// registryProxy is what the engine reaches a registry through. It counts what is asked for, and makes the
-// way to the registry as bad as a test wants it.
+// registryProxy is the proxy through which the engine reaches a registry. It
+// counts requests, and delays or cuts answers as a test wants.
 type registryProxy struct {
 	testing.TB
 	addr string // host:port
 	back string // host:port of the registry
 
 	mu     sync.Mutex
-	server *http.Server   // nil while the proxy is away
+	server *http.Server   // nil while the proxy is down
 	asked  map[string]int // requests by "METHOD PATH"
-	bytes  map[string]int // of bodies passed on, by path
-	open   int            // bodies that are being passed on
+	bytes  map[string]int // body bytes passed on, by path
+	open   int            // bodies being passed on
 	via    func(path string, w io.Writer, body io.Reader) error
 }
 
@@ -35,7 +35,7 @@ func newRegistryProxy(t testing.TB, back string) *registryProxy {
 	return f
 }
 
-// up lets the proxy answer, at the address that it has for good.
+// up starts the proxy, always at the same address.
 func (f *registryProxy) up() {
 	f.Helper()
 	l, err := net.Listen("tcp", f.addr)
@@ -49,7 +49,7 @@ func (f *registryProxy) up() {
 	go server.Serve(l)
 }
 
-// down refuses connections from now on and cuts those that there are.
+// down refuses new connections and cuts the existing ones.
 func (f *registryProxy) down() {
 	f.mu.Lock()
 	server := f.server
@@ -60,7 +60,7 @@ func (f *registryProxy) down() {
 	}
 }
 
-// bodies passes the bodies of GETs on by way of via; nil lets them through. An
+// bodies passes the bodies of GET answers through via; nil copies them. An
 // error cuts the connection.
 func (f *registryProxy) bodies(via func(path string, w io.Writer, body io.Reader) error) {
 	f.mu.Lock()
@@ -68,14 +68,14 @@ func (f *registryProxy) bodies(via func(path string, w io.Writer, body io.Reader
 	f.via = via
 }
 
-// count returns how often something was asked for.
+// count returns the number of requests of a method for a path.
 func (f *registryProxy) count(method, path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.asked[method+" "+path]
 }
 
-// requests returns how many requests there were, but for a ping of the API.
+// requests returns the number of requests, without pings of the API.
 func (f *registryProxy) requests() (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,14 +87,14 @@ func (f *registryProxy) requests() (n int) {
 	return n
 }
 
-// passed returns how many bytes of a path were passed on.
+// passed returns the number of body bytes passed on for a path.
 func (f *registryProxy) passed(path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.bytes[path]
 }
 
-// streams returns how many bodies are being passed on.
+// streams returns the number of bodies being passed on.
 func (f *registryProxy) streams() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,7 +125,7 @@ func (f *registryProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[k] = v
 	}
 	w.WriteHeader(answer.StatusCode)
-	http.NewResponseController(w).Flush() // an engine that waits for headers can't be told to stop
+	http.NewResponseController(w).Flush() // a pull that waits for headers can't be canceled
 	if via == nil || r.Method != http.MethodGet {
 		via = func(_ string, w io.Writer, body io.Reader) error {
 			_, err := io.Copy(w, body)
@@ -137,7 +137,7 @@ func (f *registryProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// flushed sends each write at once, and counts it.
+// flushed flushes each write, and counts its bytes.
 type flushed struct {
 	f    *registryProxy
 	path string
@@ -159,5 +159,5 @@ func (w *flushed) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// done is closed once the other side has left.
+// done is closed once the client has disconnected.
 func (w *flushed) done() <-chan struct{} { return w.r.Context().Done() }

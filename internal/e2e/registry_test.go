@@ -26,25 +26,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// registry is a real image registry of the test's own, with a proxy before it
-// through which the engine has to go.
+// registry is a real image registry of the test's own. The engine reaches it
+// through a proxy.
 type registry struct {
 	testing.TB
 	*registryProxy
 	own      string // host:port of the registry itself
-	username string // "" if anybody may pull
+	username string // "" if no credentials are needed
 	password string
-	images   []string // IDs of what was pushed; they go from the engine at the end
+	images   []string // IDs of pushed images, which are removed from the engine at the end
 }
 
-// newRegistry starts a registry. With a password, only user "me" gets anything
-// from it. Call it before newCluster, so that its images go after
-// the containers.
+// newRegistry starts a registry. With a password, only user "me" may pull. Call
+// it before newCluster, so that its images are removed after the containers.
 func newRegistry(t testing.TB, password string) *registry {
 	t.Helper()
 	dir := t.TempDir()
 	r := &registry{TB: t, own: "127.0.0.1:" + freePort(t)}
-	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", filepath.Join(dir, "data"), r.own)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"+
+		"storage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", filepath.Join(dir, "data"), r.own)
 	if password != "" {
 		r.username, r.password = "me", password
 		users := filepath.Join(dir, "htpasswd")
@@ -91,13 +91,13 @@ func newRegistry(t testing.TB, password string) *registry {
 
 // pushed is an image in a registry. No engine has its layers.
 type pushed struct {
-	ref    string   // as containers name it, through the proxy
+	ref    string   // the name for containers, through the proxy
 	path   string   // of its manifest on the registry
 	layers []string // paths of its layers on the registry
 }
 
-// push puts an image into the registry that can run napping, with further
-// layers of so many random bytes.
+// push pushes an image that can run sleepScript, with further layers of the
+// given numbers of random bytes.
 func (r *registry) push(name string, sizes ...int) *pushed {
 	r.Helper()
 	p := &pushed{ref: r.addr + "/" + name + ":1", path: "/v2/" + name + "/manifests/1"}
@@ -126,7 +126,8 @@ func (r *registry) push(name string, sizes ...int) *pushed {
 	}))
 	r.images = append(r.images, config["digest"].(string))
 	const kind = "application/vnd.docker.distribution.manifest.v2+json"
-	r.send("PUT", p.path, kind, r.json(map[string]any{"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}), http.StatusCreated)
+	r.send("PUT", p.path, kind, r.json(map[string]any{"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}),
+		http.StatusCreated)
 	return p
 }
 
@@ -167,8 +168,8 @@ type file struct {
 	content []byte
 }
 
-// busybox is a layer with the shell, what napping needs, and something that
-// makes it unique.
+// busybox returns a layer with the shell, what sleepScript needs, and something
+// that makes it unique.
 func busybox(t testing.TB) []byte {
 	t.Helper()
 	binary, err := os.ReadFile("/bin/busybox")
@@ -202,8 +203,8 @@ func layer(t testing.TB, files ...file) []byte {
 	return b.Bytes()
 }
 
-// removeImages takes what was pushed off the machine's engine, as far as it is
-// there.
+// removeImages removes the pushed images from the machine's engine, if it has
+// them.
 func (r *registry) removeImages() {
 	e := newEngine(r.TB)
 	for _, id := range r.images {

@@ -10,16 +10,17 @@ import (
 	"time"
 )
 
-// TestSessionsAreRelayed: an agent that can't reach the CLI's server, which it is
-// told or finds out by silence, gets there by way of the one that has its poll.
-// If that one dies, the CLI says so and ends, and another one relays what comes
-// then.
+// TestSessionsAreRelayed: an agent can't reach the CLI's server: its
+// connections are refused, or get no answer. Sessions go through the server
+// that has the agent's poll. If that server ends, the CLI says so and ends, and
+// another server relays the next sessions.
 func TestSessionsAreRelayed(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		relayed(t, func(n *network, from, to *netHost) netFault {
 			return netFault{from.name + " is refused by " + to.name, func(context.Context) (func(), error) {
-				return n.filter(from.namespace(), "ip", "output", 0, []string{fmt.Sprintf("ip daddr %s tcp dport 9511 counter reject with tcp reset", to.ip)})
+				return n.filter(from.namespace(), "ip", "output", 0,
+					[]string{fmt.Sprintf("ip daddr %s tcp dport 9511 counter reject with tcp reset", to.ip)})
 			}}
 		})
 	})
@@ -34,7 +35,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	c := newThreeServersOn(t, n, 1)
 	b := c.run("talks", `trap "exit 0" TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2 & wait $!; done`)
 	relays := c.polled()
-	through := c.but(relays)[0]
+	through := c.except(relays)[0]
 	heal := n.with(between(n, c.agents[0].on, through.on))
 	c.use(through)
 	t.Logf("%s relays for %s, and %s leads", relays.name, through.name, c.awaitLeader().name)
@@ -42,7 +43,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 		t.Helper()
 		began := time.Now()
 		if out := c.magnum("container-execute", b.UUID, "echo", word).must(t); !strings.Contains(out, word) {
-			t.Errorf("execute says %q", out)
+			t.Errorf("execute prints %q", out)
 		}
 		t.Logf("%s: execute took %v", word, time.Since(began).Round(time.Millisecond))
 	}
@@ -73,7 +74,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	}
 	t.Logf("container-execute ended with code %d: %q", term.cmd.ProcessState.ExitCode(), term.shown())
 
-	undo := c.among(c.but(relays)...)
+	undo := c.askOnly(c.except(relays)...)
 	c.client = through.client
 	c.awaitLeader()
 	c.awaitAll()

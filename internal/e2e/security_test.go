@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// TestTLSAndTokens sets up a server as operators do that others reach: its own
-// CA, tokens, an agent that joins by one; and tries what must not work.
+// TestTLSAndTokens sets up a server for a network, with its own CA and tokens,
+// and an agent that joins by a token. It also tries what must be refused.
 func TestTLSAndTokens(t *testing.T) {
 	t.Parallel()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: newEngine(t)}
 	t.Cleanup(c.cleanup)
 	file := func(name string) string { return filepath.Join(c.dir, name) }
-	place := func(server string) { // the server's certificate becomes that of -tls-cert
+	place := func(server string) { // makes the server's certificate that of -tls-cert
 		t.Helper()
 		for _, end := range []string{".pem", "-key.pem"} {
 			text, err := os.ReadFile(file("tls/server-" + server + end))
@@ -36,13 +36,14 @@ func TestTLSAndTokens(t *testing.T) {
 	}
 	says := magnum(t, nil, "", "tls-init", "-dir", file("tls"), "-server", "s1,10.1.2.3", "-server", "s2").must(t)
 	if !strings.Contains(says, "magnum server -bind 10.1.2.3 -encrypt KEY -auth token -tls-ca "+file("tls/ca.pem")) {
-		t.Errorf("tls-init says %q", says)
+		t.Errorf("tls-init prints %q", says)
 	}
 	magnum(t, nil, "", "tls-init", "-dir", file("other")).must(t)
 	place("s1")
 
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", file("data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug",
+	c.server = c.process("server", "server", "-data-dir", file("data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port",
+		"-1", "-log-level", "debug",
 		"-auth", "token", "-tls-ca", file("tls/ca.pem"), "-tls-cert", file("live.pem"), "-tls-key", file("live-key.pem"))
 	c.server.start()
 	as := func(token string, args ...string) result {
@@ -77,15 +78,16 @@ func TestTLSAndTokens(t *testing.T) {
 	if err := os.WriteFile(file("join-token"), []byte(join+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", file("data"), "-name", "host-1", "-log-level", "debug",
+	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", file("data"), "-name", "host-1", "-log-level",
+		"debug",
 		"-tls-ca", file("tls/ca.pem"), "-join-token-file", file("join-token"))
 	c.agent.start()
 	as(dev, "bay-create", "-name", "b", "-wait", "1m").must(t)
-	id := strings.TrimSpace(as(dev, "container-run", "-d", "-name", "c", image, "sh", "-c", "echo up; "+napping).must(t))
+	id := strings.TrimSpace(as(dev, "container-run", "-d", "-name", "c", image, "sh", "-c", "echo up; "+sleepScript).must(t))
 	if got := as(dev, "container-execute", "c", "echo", "through TLS").must(t); got != "through TLS\n" {
 		t.Errorf("execute: %q", got)
 	}
-	c.eventually("its log is there", time.Minute, func() error {
+	c.eventually("the container's log is there", time.Minute, func() error {
 		if got := as(dev, "container-logs", "c").must(t); got != "up\n" {
 			return fmt.Errorf("%q", got)
 		}
@@ -93,26 +95,30 @@ func TestTLSAndTokens(t *testing.T) {
 	})
 	refused(as(reader, "container-stop", "c"), "Policy doesn't allow")
 	as(reader, "container-show", "c").must(t)
-	if list := as(admin, "token-list", "-json").must(t); strings.Contains(list, strings.SplitN(dev, "_", 3)[2]) || !strings.Contains(list, `"dev"`) {
+	if list := as(admin, "token-list", "-json").must(t); strings.Contains(list, strings.SplitN(dev, "_", 3)[2]) ||
+		!strings.Contains(list, `"dev"`) {
 		t.Errorf("token-list: %s", list)
 	}
 
-	// Who speaks no TLS, or trusts somebody else, gets nowhere.
+	// A client without TLS, or with another CA, is refused.
 	refused(magnum(t, []string{"MAGNUM_ADDR=http://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"), "the server speaks TLS", "-tls-ca")
-	refused(magnum(t, []string{"MAGNUM_ADDR=https://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"), "not signed by a CA that this side trusts", "-tls-ca")
-	refused(magnum(t, []string{"MAGNUM_ADDR=" + c.addr, "OS_TOKEN=" + dev}, "", "container-create", image, "-tls-ca", file("other/ca.pem")), "not signed by a CA that this side trusts")
+	refused(magnum(t, []string{"MAGNUM_ADDR=https://" + c.addr, "OS_TOKEN=" + dev}, "", "bay-list"),
+		"not signed by a CA that this side trusts", "-tls-ca")
+	refused(magnum(t, []string{"MAGNUM_ADDR=" + c.addr, "OS_TOKEN=" + dev}, "", "container-create", image, "-tls-ca",
+		file("other/ca.pem")), "not signed by a CA that this side trusts")
 	if left := as(dev, "container-list", "-q").must(t); left != id+"\n" {
 		t.Errorf("containers %q, want %s", left, id)
 	}
 	stranger := func(name string, args ...string) *process {
-		p := c.process(name, append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", file(name), "-name", name}, args...)...)
+		p := c.process(name, append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", file(name), "-name", name},
+			args...)...)
 		p.start()
 		t.Cleanup(p.kill)
 		return p
 	}
 	complains := func(p *process, words string) {
 		t.Helper()
-		c.eventually("the log of "+p.name+" says "+words, time.Minute, func() error {
+		c.eventually("the log of "+p.name+" has "+words, time.Minute, func() error {
 			if log := tail(p.log, 20); !strings.Contains(log, words) {
 				return fmt.Errorf("%s", log)
 			}
@@ -130,7 +136,7 @@ func TestTLSAndTokens(t *testing.T) {
 		t.Errorf("hosts %q", hosts)
 	}
 
-	// SIGHUP swaps the certificate, and nothing else.
+	// SIGHUP replaces only the certificate.
 	pool := x509.NewCertPool()
 	if text, err := os.ReadFile(file("tls/ca.pem")); err != nil || !pool.AppendCertsFromPEM(text) {
 		t.Fatal(err)
@@ -148,7 +154,7 @@ func TestTLSAndTokens(t *testing.T) {
 	place("s2")
 	c.server.signal(syscall.SIGHUP)
 	c.agent.signal(syscall.SIGHUP)
-	c.eventually("the certificate is another", time.Minute, func() error {
+	c.eventually("the server has the other certificate", time.Minute, func() error {
 		if serial() == first {
 			return fmt.Errorf("it is %s", first)
 		}
@@ -163,12 +169,12 @@ func TestTLSAndTokens(t *testing.T) {
 	complains(c.server, "stay what they were")
 	complains(c.server, file("live.pem"))
 	if serial() != second {
-		t.Error("a broken file has replaced the certificate")
+		t.Error("a broken file replaced the certificate")
 	}
 	as(dev, "container-delete", "-force", "c").must(t)
 
-	// Tokens are what the snapshot has: what was made since is gone, and what was
-	// revoked since counts again, until somebody revokes it.
+	// A restore brings back the tokens of the snapshot: later tokens are gone, and
+	// tokens revoked since are valid again until they are revoked again.
 	late := strings.TrimSpace(as(admin, "token-create", "-name", "late", "-project", "web", "-q").must(t))
 	as(late, "bay-list").must(t)
 	refused(as(dev, "operator", "snapshot", "restore", snapshot), "Policy doesn't allow")

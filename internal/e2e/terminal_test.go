@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is a terminal with a program on it, and what the program has shown.
+// screen is a program on a terminal, and what it has shown.
 type screen struct {
 	cli  *commandLine
-	user *os.File // the end that a terminal emulator holds
+	user *os.File // the side of the terminal emulator
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the program has ended
 
@@ -75,7 +75,7 @@ func (l *commandLine) atTerminal(width, height uint16, args ...string) *screen {
 	return s
 }
 
-// resize changes the terminal's size, which the kernel tells the program.
+// resize changes the terminal's size. The kernel signals the program.
 func (s *screen) resize(width, height uint16) {
 	s.cli.Helper()
 	if err := unix.IoctlSetWinsize(int(s.user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}); err != nil {
@@ -116,20 +116,20 @@ func (s *screen) ends(code int) {
 		}
 	case <-time.After(patience):
 		s.cmd.Process.Kill()
-		s.cli.Fatalf("it does not end; the terminal shows %q", s.shown())
+		s.cli.Fatalf("the program does not end; the terminal shows %q", s.shown())
 	}
 }
 
 func (l *commandLine) terminal() {
-	l.nap("inner")
+	l.runSleeper("inner")
 	s := l.atTerminal(91, 31, "container-execute", "-it", "inner", "sh")
 	s.types("stty size; tty\r")
 	s.shows("31 91\r\n/dev/pts/")
 	s.resize(123, 45)
 	s.types("sleep 0.2; stty size\r")
 	s.shows("45 123\r\n")
-	// Ctrl-C goes to the command there, and not to the CLI.
-	s.types("sh -c 'echo begins; sleep 1000'\r") // a process of its own ends by it at any time
+	// Ctrl-C goes to the command in the container, and does not end the CLI.
+	s.types("sh -c 'echo begins; sleep 1000'\r") // a child process always ends by Ctrl-C
 	s.shows("begins\r\n")
 	s.types("\x03")
 	s.types("echo still $((40 + 2)) here\r")
@@ -137,9 +137,10 @@ func (l *commandLine) terminal() {
 	s.types("exit 9\r")
 	s.ends(9)
 
-	// In the foreground, what the container writes is in one piece, and a
-	// Ctrl-C stops the container.
-	s = l.atTerminal(80, 24, "container-run", "--rm", image, "sh", "-c", `trap "echo bye; exit 7" TERM; echo out; sleep 0.3; echo err >&2; while :; do sleep 1 & wait $!; done`)
+	// Without -t both streams of the container are shown, and Ctrl-C stops the
+	// container.
+	s = l.atTerminal(80, 24, "container-run", "--rm", image, "sh", "-c",
+		`trap "echo bye; exit 7" TERM; echo out; sleep 0.3; echo err >&2; while :; do sleep 1 & wait $!; done`)
 	s.shows("out\r\nerr\r\n")
 	s.types("\x03")
 	s.shows("bye")
@@ -149,8 +150,8 @@ func (l *commandLine) terminal() {
 	}
 }
 
-// interruptedRun interrupts a run while it waits for room: the container goes
-// with --rm, and is told of without.
+// interruptedRun interrupts a run that waits for room. With --rm the container
+// is deleted; without it, the CLI says that it goes on.
 func (l *commandLine) interruptedRun() {
 	for _, flags := range [][]string{{"--rm"}, nil} {
 		args := append([]string{"container-run", "--name", "waits", "-m", "10000g"}, flags...)

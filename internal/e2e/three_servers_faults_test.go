@@ -23,9 +23,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestPausedLeaderDoesNotGoOnLeading: a leader that is held for longer than it leads, and then goes
-// on as if nothing had been. What it was asked meanwhile it answers only with
-// what is so: I1, I2.
+// TestPausedLeaderDoesNotGoOnLeading: a leader is stopped by SIGSTOP until
+// another one leads, and then goes on. Of the requests that it got meanwhile it
+// acknowledges only those that are committed, and its consistent reads are
+// current: I1, I2.
 func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 0)
@@ -38,7 +39,7 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	zombie.signal(syscall.SIGSTOP)
 	held := time.Now()
 	next := c.others(zombie)[0]
-	// A client of its own for each answer, so that none asks for an index.
+	// A new client for each request, so that none asks for an index.
 	fresh := func() *api.Client {
 		client, err := api.New(api.Config{Address: zombie.addr, RetryFor: time.Millisecond})
 		if err != nil {
@@ -47,13 +48,13 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 		return client
 	}
 	ops := []structs.PatchOp{{Op: "replace", Path: "/name", Value: "after"}}
-	c.eventually("the others change it", patience, func() error {
+	c.eventually("the other servers rename the container", patience, func() error {
 		_, _, err := next.client.Containers().Update(c.ctx(), made.UUID, ops, api.WriteOptions{})
 		return err
 	})
-	t.Logf("the others wrote %v after the leader was held", time.Since(held).Round(time.Millisecond))
+	t.Logf("the other servers wrote %v after the leader was stopped", time.Since(held).Round(time.Millisecond))
 
-	// The kernel takes these in for the zombie, which reads them when it wakes.
+	// The kernel accepts these requests, and the zombie reads them when it goes on.
 	const each = 10
 	var asking sync.WaitGroup
 	var mu sync.Mutex
@@ -98,15 +99,15 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 		}
 		got, _, err := n.client.Containers().Get(c.ctx(), made.UUID, api.QueryOptions{Consistent: true})
 		if err != nil || got.Name != "after" {
-			t.Errorf("I1: what was renamed is %+v by %s, %v", got, n.name, err)
+			t.Errorf("I1: the renamed container is %+v on %s, %v", got, n.name, err)
 		}
 	}
 	c.sameState()
 }
 
-// others returns the servers but one.
-func (c *threeServers) others(n *node) []*node {
-	var all []*node
+// others returns the servers without one.
+func (c *threeServers) others(n *clusterServer) []*clusterServer {
+	var all []*clusterServer
 	for _, o := range c.servers {
 		if o != n {
 			all = append(all, o)
@@ -115,14 +116,15 @@ func (c *threeServers) others(n *node) []*node {
 	return all
 }
 
-// use has what threeServers inherits ask a server.
-func (c *threeServers) use(n *node) { c.addr, c.client = n.addr, n.client }
+// use has the functions that threeServers inherits ask a server.
+func (c *threeServers) use(n *clusterServer) { c.addr, c.client = n.addr, n.client }
 
-// awaitPoll waits until an agent's poll is parked at a server, and returns it.
-func (c *threeServers) awaitPoll() *node {
+// awaitPoll waits until the only agent polls at a server, and returns that
+// server.
+func (c *threeServers) awaitPoll() *clusterServer {
 	c.Helper()
-	var holder *node
-	c.eventually("the agent's poll is parked somewhere", patience, func() error {
+	var holder *clusterServer
+	c.eventually("a server has the agent's poll", patience, func() error {
 		for _, n := range c.servers {
 			resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 			if err != nil {
@@ -135,27 +137,27 @@ func (c *threeServers) awaitPoll() *node {
 				return nil
 			}
 		}
-		return errors.New("no server has one")
+		return errors.New("no server has it")
 	})
 	return holder
 }
 
-// TestLongContainersOutliveServers: an agent's containers run on while its leader is
-// gone, and while all servers are. What has become of them meanwhile is told
-// once there are servers again (I5, I6).
+// TestLongContainersOutliveServers: an agent's containers run on while the
+// leader is down, and while all servers are. Changes of that time are reported
+// once servers are back (I5, I6).
 func TestLongContainersOutliveServers(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1)
 	host := c.agents[0]
 	id := host.hostID()
-	runs, ends := c.run("runs", napping), c.run("ends", napping)
+	runs, ends := c.run("runs", sleepScript), c.run("ends", sleepScript)
 	began := c.engine.started(id)
 
 	leader := c.awaitLeader()
 	leader.kill()
 	c.use(c.others(leader)[0])
-	// The agent's poll goes on: it is told of work.
-	made := c.create(c.request("made-without-the-leader", napping), structs.ContainerRunning)
+	// The agent still polls and gets work.
+	made := c.create(c.request("made-without-the-leader", sleepScript), structs.ContainerRunning)
 	if now := c.engine.started(id); now[runs.UUID] != began[runs.UUID] || now[ends.UUID] != began[ends.UUID] {
 		t.Errorf("I6: started at %v, and now at %v", began, now)
 	}
@@ -166,9 +168,9 @@ func TestLongContainersOutliveServers(t *testing.T) {
 		n.kill()
 	}
 	c.endOutside(id, ends.UUID)
-	time.Sleep(2 * time.Second) // no server at all for a while
+	time.Sleep(2 * time.Second) // without any server
 	if now := c.engine.started(id); now[runs.UUID] != began[runs.UUID] {
-		t.Errorf("I6: without a server it was started at %s, before at %s", now[runs.UUID], began[runs.UUID])
+		t.Errorf("I6: without a server the container was started at %s, before at %s", now[runs.UUID], began[runs.UUID])
 	}
 	for _, n := range c.servers {
 		n.start()
@@ -178,13 +180,13 @@ func TestLongContainersOutliveServers(t *testing.T) {
 	c.await(runs.UUID, structs.ContainerRunning)
 	c.await(made.UUID, structs.ContainerRunning)
 	if now := c.engine.started(id); now[runs.UUID] != began[runs.UUID] {
-		t.Errorf("I6: it was started at %s, and now at %s", began[runs.UUID], now[runs.UUID])
+		t.Errorf("I6: the container was started at %s, and now at %s", began[runs.UUID], now[runs.UUID])
 	}
 	c.deleteAll([]string{runs.UUID, ends.UUID, made.UUID})
 	c.sameState()
 }
 
-// endOutside ends a container on the engine, without its agent being asked.
+// endOutside ends a container on the engine behind the agent's back.
 func (c *threeServers) endOutside(hostID, id string) {
 	c.Helper()
 	list, err := c.engine.list(hostID)
@@ -203,8 +205,8 @@ func (c *threeServers) endOutside(hostID, id string) {
 	c.Fatalf("the engine has no container of %s", id)
 }
 
-// TestSessionsAcrossServers: whichever server the CLI talks to and whichever has
-// the agent's poll, sessions work; if the CLI's server dies, the CLI says so and
+// TestSessionsAcrossServers: sessions work whichever server the CLI uses and
+// whichever has the agent's poll. If the CLI's server ends, the CLI says so and
 // ends.
 func TestSessionsAcrossServers(t *testing.T) {
 	t.Parallel()
@@ -226,7 +228,7 @@ func TestSessionsAcrossServers(t *testing.T) {
 	term.types("echo $((40 + 2)) here\r")
 	term.shows("42 here")
 
-	// The agent has dialled the CLI's server: the one with the poll isn't on the way.
+	// The agent has dialled the CLI's server: sessions do not go through the server with the poll.
 	holder.kill()
 	logs.awaitLines(10)
 	term.types("echo $((50 + 3)) here\r")
@@ -251,7 +253,7 @@ func TestSessionsAcrossServers(t *testing.T) {
 	term.shows("ERROR: ")
 	t.Logf("container-execute ended with code %d: %q", term.cmd.ProcessState.ExitCode(), term.shown())
 
-	// Another server does it again, and the container has noticed nothing.
+	// New sessions work through another server, and the container was not disturbed.
 	c.use(holder)
 	logs = c.follow(holder, "container-logs", "--follow", b.UUID)
 	logs.awaitLines(3)
@@ -265,7 +267,7 @@ func TestSessionsAcrossServers(t *testing.T) {
 	c.deleteAll([]string{b.UUID})
 }
 
-// following is a run of the CLI that goes on by itself.
+// following is a run of the CLI in the background.
 type following struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -273,8 +275,8 @@ type following struct {
 	errors strings.Builder
 }
 
-// follow starts the CLI with a server.
-func (c *threeServers) follow(n *node, args ...string) *following {
+// follow starts the CLI with the address of a server.
+func (c *threeServers) follow(n *clusterServer, args ...string) *following {
 	c.Helper()
 	f := &following{t: c.TB, cmd: exec.Command(program(c), args...), lines: make(chan string, 1000)}
 	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+n.addr)
@@ -296,7 +298,7 @@ func (c *threeServers) follow(n *node, args ...string) *following {
 	return f
 }
 
-// awaitLines waits for so many lines more.
+// awaitLines waits for n more lines.
 func (f *following) awaitLines(n int) {
 	f.t.Helper()
 	late := time.After(patience)
@@ -312,7 +314,8 @@ func (f *following) awaitLines(n int) {
 	}
 }
 
-// ended waits for the CLI's end, and returns its code and what it said last.
+// ended waits for the CLI's end, and returns its exit code and its standard
+// error.
 func (f *following) ended() (int, string) {
 	f.t.Helper()
 	late := time.After(patience)
@@ -330,30 +333,31 @@ func (f *following) ended() (int, string) {
 	}
 }
 
-// TestKilledAgentIsTakenAtOnce: it keeps its data directory and its containers,
-// and nobody waits for its old self to be lost.
-func TestKilledAgentIsTakenAtOnce(t *testing.T) {
+// TestKilledAgentIsAcceptedAtOnce: a killed agent that starts again keeps its
+// host and its containers, and nothing waits for its host to be lost.
+func TestKilledAgentIsAcceptedAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1, "-host-lost-after", "1m")
 	host := c.agents[0]
-	b := c.run("stays", napping)
+	b := c.run("stays", sleepScript)
 	began := c.engine.started(host.hostID())[b.UUID]
 	id := host.hostID()
 	for range 3 {
 		host.kill()
 		host.start()
 		at := time.Now()
-		made := c.create(c.request("made", napping), structs.ContainerRunning)
+		made := c.create(c.request("made", sleepScript), structs.ContainerRunning)
 		took := time.Since(at)
 		t.Logf("a container ran %v after the agent was started again", took.Round(time.Millisecond))
-		if took > 20*time.Second { // an engine takes seconds at times; a host is lost after a minute
-			t.Errorf("the agent was not taken at once, but after %v", took)
+		if took > 20*time.Second { // an engine may take seconds; the host would be lost after a minute
+			t.Errorf("the agent was accepted only after %v", took)
 		}
 		c.deleteAll([]string{made.UUID})
 	}
 	now := c.await(b.UUID, structs.ContainerRunning)
 	if host.hostID() != id || now.Epoch != b.Epoch || c.engine.started(id)[b.UUID] != began {
-		t.Errorf("I6: host %s, epoch %d, began at %s; was host %s, epoch %d, at %s", host.hostID(), now.Epoch, c.engine.started(id)[b.UUID], id, b.Epoch, began)
+		t.Errorf("I6: host %s, epoch %d, began at %s; was host %s, epoch %d, at %s", host.hostID(), now.Epoch,
+			c.engine.started(id)[b.UUID], id, b.Epoch, began)
 	}
 	c.deleteAll([]string{b.UUID})
 }

@@ -26,23 +26,23 @@ import (
 // testJoinToken is the join token of the servers of these tests.
 const testJoinToken = "join-token-of-three-servers"
 
-// threeServers is three servers that make one cluster, and agents on the machine's
+// threeServers is three servers of one cluster, and agents on the machine's
 // engine, each of which is a host. What it inherits from cluster asks the first
 // server, unless client is set to another one's.
 type threeServers struct {
 	*cluster
-	net     *network // whose hosts all live on, nil for this machine
+	net     *network // where the processes run, nil for this machine
 	gossip  string   // -join of all
-	servers []*node
+	servers []*clusterServer
 	agents  []*hostAgent
-	loose   []*process // others that end with the test
+	loose   []*process // further processes that end with the test
 	change  func(*process)
-	engines map[string]*ownEngine // by host, of those that were started ahead
-	prefix  string                // of the names of containers that wait, for tests that share the servers
+	engines map[string]*ownEngine // started ahead of the agents, by host
+	prefix  string                // of the names of waiting containers, for tests that share the servers
 }
 
 // node is one of the servers.
-type node struct {
+type clusterServer struct {
 	*process
 	dir    string
 	addr   string // of its REST API
@@ -55,30 +55,31 @@ type hostAgent struct {
 	*process
 	dir    string
 	engine *engine
-	own    *ownEngine // the engine, if it is the host's own; else nil
+	own    *ownEngine // the host's own engine, nil if it has none
 }
 
-// hostID returns the agent's host, "" before it has one.
+// hostID returns the ID of the agent's host, "" before it has registered.
 func (a *hostAgent) hostID() string {
 	b, _ := os.ReadFile(filepath.Join(a.dir, "agent", "host_id"))
 	return strings.TrimSpace(string(b))
 }
 
-// newThreeServers starts three servers with the same flags, waits for their leader, and
-// has a bay of as many hosts as there are agents.
+// newThreeServers starts three servers with the same flags and that many
+// agents, waits for a leader, and creates a bay of all hosts.
 func newThreeServers(t testing.TB, agents int, args ...string) *threeServers {
 	t.Helper()
 	return newThreeServersWith(t, nil, agents, nil, args...)
 }
 
-// newThreeServersOn is newThreeServers with each server and each agent on a host of its own,
-// named as it is.
+// newThreeServersOn is newThreeServers with each server and each agent on a
+// network host of its own, which has the same name.
 func newThreeServersOn(t testing.TB, n *network, agents int, args ...string) *threeServers {
 	t.Helper()
 	return newThreeServersWith(t, n, agents, nil, args...)
 }
 
-// newThreeServersOf is newThreeServers, and has change look at each process before it starts.
+// newThreeServersOf is newThreeServers that calls change for each process
+// before it starts.
 func newThreeServersOf(t testing.TB, agents int, change func(*process), args ...string) *threeServers {
 	t.Helper()
 	return newThreeServersWith(t, nil, agents, change, args...)
@@ -104,7 +105,7 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 	t.Cleanup(c.cleanup)
 	var join []string
 	for i := range 3 {
-		n := c.node(fmt.Sprintf("s%d", i+1))
+		n := c.newServer(fmt.Sprintf("s%d", i+1))
 		c.servers, join = append(c.servers, n), append(join, n.gossip)
 	}
 	c.gossip = strings.Join(join, ",")
@@ -120,7 +121,7 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 	}
 	name := "bay-" + filepath.Base(filepath.Dir(c.dir))
 	if agents == 0 {
-		agents = 1 // a host that never comes: its containers wait
+		agents = 1 // for a host that never comes, so its containers wait
 	}
 	count := agents
 	var err error
@@ -140,10 +141,10 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 	return c
 }
 
-// node prepares a server that waits to be told what it shall join.
-func (c *threeServers) node(name string) *node {
+// newServer prepares a server without -join or -bootstrap-expect.
+func (c *threeServers) newServer(name string) *clusterServer {
 	c.Helper()
-	n := &node{dir: filepath.Join(c.dir, name)}
+	n := &clusterServer{dir: filepath.Join(c.dir, name)}
 	n.process = c.process(name, "server", "-name", name, "-data-dir", n.dir, "-join-token", testJoinToken, "-log-level", "debug")
 	if c.net != nil {
 		n.on = c.net.host(name)
@@ -165,7 +166,7 @@ func (c *threeServers) node(name string) *node {
 	return n
 }
 
-// addAgent starts an agent that is told of all servers.
+// addAgent starts an agent with the addresses of all servers.
 func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 	c.Helper()
 	var addrs []string
@@ -173,7 +174,7 @@ func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 		addrs = append(addrs, n.addr)
 	}
 	a := &hostAgent{dir: filepath.Join(c.dir, name), engine: c.engine}
-	// The engine is others', too: no test takes images from them.
+	// Other tests use the same engine: no agent may remove images from it.
 	a.process = c.process(name, append([]string{"agent", "-server", strings.Join(addrs, ","), "-data-dir", a.dir, "-name", name,
 		"-join-token", testJoinToken, "-join", c.gossip, "-log-level", "debug", "-image-gc-high", "0"}, args...)...)
 	if c.net != nil {
@@ -188,10 +189,10 @@ func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 		}
 		a.engine = engineAt(c, docker.WithHost(a.own.host))
 		a.args = append(a.args, "-docker-host", a.own.host)
-		// Before its engine ends: it would start again what ends with it.
+		// The agent ends before its engine, or it would restart the containers that end.
 		c.Cleanup(a.end)
 	} else if len(c.agents) > 0 && !slices.Contains(args, "-docker-host") {
-		// The engine is one host of the cluster: the second agent sees another face of it.
+		// An engine is one host of a cluster. A front makes it another engine for this agent.
 		front, err := dockertest.NewFront(filepath.Join(c.dir, name+".sock"), name)
 		if err != nil {
 			c.Fatal(err)
@@ -207,7 +208,7 @@ func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 	return a
 }
 
-// cleanup ends the processes, removes what they have run, and shows their logs
+// cleanup ends the processes, removes the hosts' containers, and shows the logs
 // if the test failed.
 func (c *threeServers) cleanup() {
 	all := c.loose
@@ -221,7 +222,7 @@ func (c *threeServers) cleanup() {
 		p.end()
 	}
 	for _, a := range c.agents {
-		if id := a.hostID(); id != "" && a.own == nil { // one of its own has ended
+		if id := a.hostID(); id != "" && a.own == nil { // an own engine has ended
 			c.engine.removeAll(id)
 		}
 	}
@@ -233,8 +234,8 @@ func (c *threeServers) cleanup() {
 	}
 }
 
-// leader returns the server that leads, as all servers that answer say.
-func (c *threeServers) leader() (*node, error) {
+// leader returns the leader, if a majority answers and all answers agree.
+func (c *threeServers) leader() (*clusterServer, error) {
 	var said string
 	answered := 0
 	for _, n := range c.servers {
@@ -246,7 +247,7 @@ func (c *threeServers) leader() (*node, error) {
 		}
 		answered++
 		if said != "" && said != l.Name {
-			return nil, fmt.Errorf("one says that %s leads, another that %s does", said, l.Name)
+			return nil, fmt.Errorf("one server names %s as leader, another %s", said, l.Name)
 		}
 		said = l.Name
 	}
@@ -255,13 +256,13 @@ func (c *threeServers) leader() (*node, error) {
 			return n, nil
 		}
 	}
-	return nil, fmt.Errorf("%d of %d servers say that %q leads", answered, len(c.servers), said)
+	return nil, fmt.Errorf("%d of %d servers answer, with leader %q", answered, len(c.servers), said)
 }
 
 // awaitLeader waits until the servers agree on one that leads.
-func (c *threeServers) awaitLeader() *node {
+func (c *threeServers) awaitLeader() *clusterServer {
 	c.Helper()
-	var leader *node
+	var leader *clusterServer
 	c.eventually("the servers have a leader", time.Minute, func() (err error) {
 		leader, err = c.leader()
 		return err
@@ -269,7 +270,7 @@ func (c *threeServers) awaitLeader() *node {
 	return leader
 }
 
-// awaitAll waits until each server that is to run answers consistent reads.
+// awaitAll waits until each server answers consistent reads.
 func (c *threeServers) awaitAll() {
 	c.Helper()
 	for _, n := range c.servers {
@@ -282,7 +283,7 @@ func (c *threeServers) awaitAll() {
 	}
 }
 
-// awaitVoters waits until all servers count so many that vote.
+// awaitVoters waits until each server counts that many voters.
 func (c *threeServers) awaitVoters(want int) {
 	c.Helper()
 	line := fmt.Sprintf("\nmagnum_raft_peers %d\n", want-1)
@@ -295,15 +296,15 @@ func (c *threeServers) awaitVoters(want int) {
 			defer resp.Body.Close()
 			b, err := io.ReadAll(resp.Body)
 			if err == nil && !strings.Contains(string(b), line) {
-				err = fmt.Errorf("its metrics have no line %q", strings.TrimSpace(line))
+				err = fmt.Errorf("the metrics have no line %q", strings.TrimSpace(line))
 			}
 			return err
 		})
 	}
 }
 
-// sameState waits until all servers are at one index, and holds their states
-// against each other there: I3.
+// sameState waits until all servers are at one index, and compares their states
+// there: I3.
 func (c *threeServers) sameState() structs.OperatorState {
 	c.Helper()
 	byIndex := make(map[uint64]map[string]string) // state hash by server
@@ -335,7 +336,7 @@ func (c *threeServers) sameState() structs.OperatorState {
 	return last
 }
 
-// clusterIDs returns the cluster ids that the servers have on disk.
+// clusterIDs returns the cluster IDs that the servers have on disk, by name.
 func (c *threeServers) clusterIDs() map[string]string {
 	ids := make(map[string]string)
 	for _, n := range c.servers {
@@ -344,8 +345,8 @@ func (c *threeServers) clusterIDs() map[string]string {
 	return ids
 }
 
-// clusterIDOf returns the cluster that the server of a data directory says that it
-// belongs to, "" if to none.
+// clusterIDOf returns the cluster ID in the member record of a data directory,
+// "" if there is none.
 func clusterIDOf(dir string) string {
 	var record struct {
 		ClusterID string `json:"cluster_id"`
@@ -357,15 +358,16 @@ func clusterIDOf(dir string) string {
 	return record.ClusterID
 }
 
-// waiting is a container that no host is ever found for.
+// waiting is a request for a container that no host fits.
 func (c *threeServers) waiting(name string) *structs.ContainerRequest {
-	r := c.request(c.prefix+name, napping)
+	r := c.request(c.prefix+name, sleepScript)
 	r.Constraints = map[string]string{"no": "such host"}
 	return r
 }
 
-// everywhere writes through each server and reads it through all others.
-func (c *threeServers) everywhere(round string) {
+// writeThroughEach writes through each server and reads that through all
+// servers.
+func (c *threeServers) writeThroughEach(round string) {
 	c.Helper()
 	for _, n := range c.servers {
 		made, _, err := n.client.Containers().Create(c.ctx(), c.waiting("through-"+n.name+"-"+round), api.CreateOptions{})
@@ -375,14 +377,16 @@ func (c *threeServers) everywhere(round string) {
 		for _, other := range c.servers {
 			got, _, err := other.client.Containers().Get(c.ctx(), made.UUID, api.QueryOptions{Consistent: true})
 			if err != nil || got.Name != made.Name {
-				c.Errorf("what was made through %s is not seen through %s: %+v, %v", n.name, other.name, got, err)
+				c.Errorf("the container created through %s is not read through %s: %+v, %v", n.name, other.name, got, err)
 			}
 		}
 	}
 }
 
-// TestServersMakeOneCluster: the same flags on each, at once and again.
-func TestServersMakeOneCluster(t *testing.T) {
+// TestServersBootstrapOneCluster: three servers with the same flags become one
+// cluster, also after a power cut. A server of another cluster name is refused,
+// and a later server joins.
+func TestServersBootstrapOneCluster(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 0)
 	c.awaitAll()
@@ -392,10 +396,10 @@ func TestServersMakeOneCluster(t *testing.T) {
 			t.Fatalf("%s belongs to cluster %q, and s1 to %q", name, id, first["s1"])
 		}
 	}
-	c.everywhere("first")
+	c.writeThroughEach("first")
 	before := c.sameState()
 
-	// All at once, as a power cut does; the flags are what they were.
+	// All at once, as a power cut does, with unchanged flags.
 	for _, n := range c.servers {
 		n.kill()
 	}
@@ -415,14 +419,14 @@ func TestServersMakeOneCluster(t *testing.T) {
 	if err != nil || len(list) != 3 {
 		t.Errorf("of 3 containers %d are left, %v", len(list), err)
 	}
-	c.everywhere("second")
+	c.writeThroughEach("second")
 
-	// One of another name hears nothing from these, and they say so.
-	stranger := c.node("stranger")
+	// A server of another cluster name is refused.
+	stranger := c.newServer("stranger")
 	c.loose = append(c.loose, stranger.process)
 	stranger.args = append(stranger.args, "-cluster", "other", "-join", c.gossip)
 	stranger.start()
-	c.eventually("a server logs that it refuses one of another cluster", time.Minute, func() error {
+	c.eventually("a server logs that it refuses a member of another cluster", time.Minute, func() error {
 		for _, n := range c.servers {
 			b, err := os.ReadFile(n.log)
 			if err != nil {
@@ -432,18 +436,18 @@ func TestServersMakeOneCluster(t *testing.T) {
 				return nil
 			}
 		}
-		return errors.New("none has")
+		return errors.New("no server has logged it")
 	})
 
 	c.awaitVoters(3)
 
-	// One that comes later, with -join alone.
-	late := c.node("s4")
+	// A later server has -join only.
+	late := c.newServer("s4")
 	late.args = append(late.args, "-join", c.gossip)
 	late.start()
 	c.servers = append(c.servers, late)
 	c.awaitAll()
-	c.everywhere("third")
+	c.writeThroughEach("third")
 	c.sameState()
 	if id := c.clusterIDs()["s4"]; id != first["s1"] {
 		t.Errorf("s4 belongs to cluster %q", id)
@@ -452,13 +456,13 @@ func TestServersMakeOneCluster(t *testing.T) {
 		t.Errorf("the stranger belongs to cluster %q", id)
 	}
 	c.awaitVoters(4)
-	// Without one of the first, the later one is needed for a majority.
+	// Without one of the first three, the later one is needed for a majority.
 	all := "MAGNUM_ADDR=" + c.servers[0].addr + "," + c.servers[1].addr + "," + c.servers[2].addr
 	c.servers[0].kill()
-	magnum(t, []string{all}, "", "bay-list").must(t) // the next address
+	magnum(t, []string{all}, "", "bay-list").must(t) // asks the next address
 	c.servers = c.servers[1:]
 	c.awaitLeader()
 	c.client = c.servers[0].client
-	c.everywhere("fourth")
+	c.writeThroughEach("fourth")
 	c.sameState()
 }

@@ -22,13 +22,13 @@ import (
 // under test.
 func newerProgram(t testing.TB) string {
 	t.Helper()
-	return build(t, "-ldflags", fmt.Sprintf("-s -w -X %s/structs.schemaVersion=%d -X %s/command.Version=99.0.0", module, structs.SchemaVersion+1, module))
+	return build(t, "-ldflags", fmt.Sprintf("-s -w -X %s/structs.schemaVersion=%d -X %s/command.Version=99.0.0", module,
+		structs.SchemaVersion+1, module))
 }
 
 const module = "github.com/stackforge/magnum"
 
-// build builds a magnum that differs from the program under test by the flags,
-// and returns its path.
+// build builds a magnum with further flags of go build, and returns its path.
 func build(t testing.TB, flags ...string) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "magnum")
@@ -42,8 +42,8 @@ func build(t testing.TB, flags ...string) string {
 	return bin
 }
 
-// writeThroughAll has one client per server create containers that wait for
-// ever, until stop is closed. It returns those that were acknowledged.
+// writeThroughAll has a client for each server create containers that wait for
+// ever, until stop is closed. It returns the acknowledged ones.
 func (c *threeServers) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGroup) {
 	a := &acked{ids: make(map[string]bool)}
 	var wg sync.WaitGroup
@@ -67,7 +67,7 @@ func (c *threeServers) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGr
 	return a, &wg
 }
 
-// schemas returns the schema in use by what each server says that answers.
+// schemas returns the schema in use on each server that answers.
 func (c *threeServers) schemas() map[string]int {
 	all := make(map[string]int)
 	for _, n := range c.servers {
@@ -80,9 +80,9 @@ func (c *threeServers) schemas() map[string]int {
 	return all
 }
 
-// replaceServer stops a server and starts another version on its data: "" for
+// replaceServer stops a server and starts another program on its data, "" for
 // the program under test.
-func (c *threeServers) replaceServer(n *node, bin string) {
+func (c *threeServers) replaceServer(n *clusterServer, bin string) {
 	c.Helper()
 	n.stop()
 	n.bin = bin
@@ -90,9 +90,9 @@ func (c *threeServers) replaceServer(n *node, bin string) {
 	c.awaitAll()
 }
 
-// TestLongRollingUpgrade: servers of two versions side by side, while clients write
-// and containers run. What the newer version alone understands is written once
-// all three are of it, and from then on the older one is refused.
+// TestLongRollingUpgrade: servers of two versions run side by side while
+// clients write and containers run. The newer schema is used once all three
+// servers understand it. From then on the older version is refused.
 func TestLongRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	newer := newerProgram(t)
@@ -100,7 +100,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 	c := newThreeServers(t, 2)
 	c.awaitAll()
 	for i := range 4 {
-		c.run(fmt.Sprintf("steady-%d", i), napping)
+		c.run(fmt.Sprintf("steady-%d", i), sleepScript)
 	}
 	began := make(map[string]map[string]string) // start times by container, by host
 	for _, a := range c.agents {
@@ -109,12 +109,12 @@ func TestLongRollingUpgrade(t *testing.T) {
 	stop := make(chan struct{})
 	written, writers := c.writeThroughAll(stop)
 
-	// Nobody may raise the schema before the last server is replaced.
+	// The schema must not be raised before the last server is replaced.
 	var last atomic.Bool
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	var monitor sync.WaitGroup
+	monitor.Go(func() {
 		for !last.Load() {
-			// Looked at before it is known whether that was too early.
+			// Read the schemas first, then whether it was too early.
 			for name, schema := range c.schemas() {
 				if schema != old && !last.Load() {
 					t.Errorf("%s uses schema %d while a server understands only %d", name, schema, old)
@@ -124,27 +124,27 @@ func TestLongRollingUpgrade(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 	})
-	// Two of the leader's looks at who understands what: the load's own time.
-	looks := func() { time.Sleep(5 * time.Second) }
+	// Time for the leader to check twice which schemas the servers understand.
+	waitForChecks := func() { time.Sleep(5 * time.Second) }
 	leader := c.awaitLeader()
-	order := []*node{leader}
+	order := []*clusterServer{leader}
 	for _, n := range c.servers {
 		if n != leader {
-			order = append([]*node{n}, order...)
+			order = append([]*clusterServer{n}, order...)
 		}
 	}
 	c.replaceServer(order[0], newer)
-	looks()
-	c.replaceServer(order[0], "") // there is a way back as long as nothing was raised
+	waitForChecks()
+	c.replaceServer(order[0], "") // a downgrade works until the schema is raised
 	c.replaceServer(order[0], newer)
 	c.replaceServer(order[1], newer)
-	looks()
+	waitForChecks()
 	s, _, err := order[0].client.OperatorState(c.ctx())
 	if err != nil || s.Schema != old || s.Understood != raised {
 		t.Errorf("with two of three replaced the first says %+v, %v", s, err)
 	}
 	last.Store(true)
-	watching.Wait()
+	monitor.Wait()
 	c.replaceServer(order[2], newer)
 	c.eventually("all servers use the newer schema", time.Minute, func() error {
 		for _, n := range c.servers {
@@ -154,22 +154,22 @@ func TestLongRollingUpgrade(t *testing.T) {
 		}
 		return nil
 	})
-	c.everywhere("raised")
+	c.writeThroughEach("raised")
 	before := len(written.all())
 	c.eventually("writes go on", time.Minute, func() error {
 		if now := len(written.all()); now == before {
-			return fmt.Errorf("there are %d", now)
+			return fmt.Errorf("still %d were acknowledged", now)
 		}
 		return nil
 	})
 	close(stop)
 	writers.Wait()
 	c.client = order[1].client
-	c.allThere(written.all())
+	c.expectListed(written.all())
 	c.sameState()
 	t.Logf("%d creates were acknowledged during the upgrade", len(written.all()))
 
-	// The agents are still of the older version.
+	// The agents still run the older version.
 	for _, a := range c.agents {
 		for id, at := range began[a.hostID()] {
 			if now := c.engine.started(a.hostID())[id]; now != at {
@@ -177,30 +177,32 @@ func TestLongRollingUpgrade(t *testing.T) {
 			}
 		}
 	}
-	c.run("after-the-upgrade", napping)
+	c.run("after-the-upgrade", sleepScript)
 
-	// The older version finds what it can't read.
+	// The older version ends because it can't read the newer entries.
 	back := order[0]
 	back.stop()
 	back.bin = ""
 	back.start()
 	c.eventually("the older version ends", time.Minute, func() error {
 		if back.alive() {
-			return fmt.Errorf("it runs")
+			return fmt.Errorf("it still runs")
 		}
 		return nil
 	})
 	text := tail(back.log, 1)
-	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") || !strings.Contains(text, "raft/raft.db") ||
-		!strings.Contains(text, fmt.Sprintf("of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", raised, old)) {
+	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") ||
+		!strings.Contains(text, "raft/raft.db") ||
+		!strings.Contains(text, fmt.Sprintf("of schema %d; this binary reads up to %d: "+
+			"run the version of magnum that wrote it, or a newer one", raised, old)) {
 		t.Errorf("the older version ended with code %d and %s", code, text)
 	}
 	back.bin = newer
 	back.start()
 	c.awaitAll()
 
-	// Nor is an older one taken in that has no state.
-	late := c.node("late")
+	// An older server without state is not accepted either.
+	late := c.newServer("late")
 	c.loose = append(c.loose, late.process)
 	late.args = append(late.args, "-join", c.gossip)
 	late.start()
@@ -211,7 +213,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 		}
 		b, err := os.ReadFile(leader.log)
 		if err == nil && !strings.Contains(string(b), "server not added: its version is older") {
-			err = fmt.Errorf("the log of %s does not", leader.name)
+			err = fmt.Errorf("the log of %s does not name it", leader.name)
 		}
 		return err
 	})

@@ -16,10 +16,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is servers that an agent must not follow, and an agent that must
+// This file has servers that an agent must not follow, and an agent that must
 // not run.
 
-// logged returns how much the process has logged, in bytes.
+// logged returns the size of the process's log in bytes.
 func (p *process) logged() int {
 	p.t.Helper()
 	b, err := os.ReadFile(p.log)
@@ -29,25 +29,26 @@ func (p *process) logged() int {
 	return len(b)
 }
 
-// awaitLog waits until the process has logged the words, after so many bytes.
+// awaitLog waits until the log of the process has the words after its first
+// bytes, of which after says how many.
 func (c *cluster) awaitLog(p *process, words string, after int) {
 	c.Helper()
 	c.eventually(fmt.Sprintf("the %s logs %q", p.name, words), time.Minute, func() error {
 		b, err := os.ReadFile(p.log)
 		if err == nil && !strings.Contains(string(b[after:]), words) {
-			err = fmt.Errorf("it has not")
+			err = fmt.Errorf("its log does not have it")
 		}
 		return err
 	})
 }
 
-// TestServerOfAnotherCluster: a server that knows nothing, at the address of
-// the agent's own, has no say over its containers.
+// TestServerOfAnotherCluster: a new server at the address of the agent's own
+// server has no say over the agent's containers.
 func TestServerOfAnotherCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("running", napping)
-	stopped := c.run("stopped", napping)
+	c.run("running", sleepScript)
+	stopped := c.run("stopped", sleepScript)
 	c.act(stopped.UUID, api.Stop)
 	before := c.picture()
 	token, err := os.ReadFile(filepath.Join(c.dir, "data", "server", "join-token"))
@@ -57,11 +58,12 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	c.server.stop()
 	own := c.server
 	_, port, _ := net.SplitHostPort(c.addr)
-	// With the same join token: only the cluster's id tells them apart.
-	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-join-token", strings.TrimSpace(string(token)))
+	// With the same join token, so that only the cluster ID differs.
+	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t),
+		"-gossip-port", "-1", "-join-token", strings.TrimSpace(string(token)))
 	c.server.start()
-	// The other client has seen more than there will ever be here: not even the
-	// host is let in.
+	// A new client, because the old one asks for an index that this server never
+	// reaches.
 	seen := c.client
 	fresh, err := api.New(api.Config{Address: c.addr})
 	if err != nil {
@@ -75,27 +77,28 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	}
 	c.agent.kill()
 	said := c.agent.logged()
-	c.agent.start() // one that has to register before it does anything
+	c.agent.start() // the new instance has to register first
 	c.awaitLog(c.agent, "its containers are left alone", said)
 	if after := c.picture(); after != before {
-		t.Errorf("the engine had %s, and has %s", before, after)
+		t.Errorf("the engine had %s, and now has %s", before, after)
 	}
 	c.server.stop()
 	c.server, c.client = own, seen
 	c.server.start()
 	c.awaitServer()
-	c.settled()
-	c.run("after", napping)
-	c.settled()
+	c.awaitDesired()
+	c.run("after", sleepScript)
+	c.awaitDesired()
 }
 
-// TestLongServerFromAnOlderCopy: a server whose data dir somebody has put back does
-// not know the containers that came later. The agent follows it, and leaves them
-// alone: they are in quarantine, also after the agent was killed.
+// TestLongServerFromAnOlderCopy: a server starts on an older copy of its data
+// directory, which lacks later containers. The agent follows the server and
+// leaves these containers alone: they are in quarantine, also after the agent
+// was killed.
 func TestLongServerFromAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.run("old", napping)
+	c.run("old", sleepScript)
 	c.server.stop()
 	data, copied := filepath.Join(c.dir, "data", "server"), filepath.Join(c.dir, "copy")
 	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
@@ -104,7 +107,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	c.server.start()
 	c.awaitServer()
 	for i := range 3 {
-		c.run(fmt.Sprintf("new-%d", i), napping)
+		c.run(fmt.Sprintf("new-%d", i), sleepScript)
 	}
 	before := c.picture()
 	c.server.kill()
@@ -116,7 +119,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	}
 	said := c.agent.logged()
 	c.server.start()
-	// The other client has seen more, and takes no answer from before.
+	// A new client, because the old one asks for a later index.
 	client, err := api.New(api.Config{Address: c.addr})
 	if err != nil {
 		t.Fatal(err)
@@ -125,12 +128,12 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	c.awaitServer()
 	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{})
 	if err != nil || len(list) != 1 {
-		t.Fatalf("the copy knows %d containers, want 1: %v", len(list), err)
+		t.Fatalf("the copy has %d containers, want 1: %v", len(list), err)
 	}
 	c.awaitLog(c.agent, "has followed another history of the cluster", said)
 	quarantined := func() {
 		t.Helper()
-		c.eventually("what the copy does not know is in quarantine", time.Minute, func() error {
+		c.eventually("the containers that the copy lacks are in quarantine", time.Minute, func() error {
 			h, _, err := c.client.Hosts().Get(c.ctx(), c.hostID(), api.QueryOptions{})
 			if err != nil {
 				return err
@@ -141,7 +144,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 			}
 			slices.Sort(names)
 			if !slices.Equal(names, []string{"new-0", "new-1", "new-2"}) || h.State != structs.HostReady {
-				return fmt.Errorf("%v of a host that is %s", names, h.State)
+				return fmt.Errorf("%v are, and the host is %s", names, h.State)
 			}
 			return nil
 		})
@@ -153,9 +156,9 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	c.awaitLog(c.agent, "registered", said)
 	quarantined()
 	if after := c.picture(); after != before {
-		t.Errorf("the engine had %s, and has %s", before, after)
+		t.Errorf("the engine had %s, and now has %s", before, after)
 	}
-	c.run("after", napping) // life goes on
+	c.run("after", sleepScript)
 }
 
 // TestTwoAgentsOnOneDataDir: the second is refused, and the first goes on.
@@ -163,8 +166,9 @@ func TestTwoAgentsOnOneDataDir(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	r := magnum(t, nil, "", "agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"))
-	if r.code == 0 || !strings.Contains(r.stderr, "another agent (process ") || !strings.Contains(r.stderr, "uses the data dir") || !strings.Contains(r.stderr, "-data-dir") {
+	if r.code == 0 || !strings.Contains(r.stderr, "another agent (process ") || !strings.Contains(r.stderr, "uses the data dir") ||
+		!strings.Contains(r.stderr, "-data-dir") {
 		t.Errorf("the second agent ended with code %d: %s", r.code, r.stderr)
 	}
-	c.run("first", napping)
+	c.run("first", sleepScript)
 }

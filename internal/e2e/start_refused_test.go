@@ -14,9 +14,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestDaemonsThatCannotStart: each ends by itself with a sentence that names
-// what is wrong, and an exit code that tells its kind.
-func TestDaemonsThatCannotStart(t *testing.T) {
+// TestProcessesThatCannotStart: each ends with a message that names what is
+// wrong, and with the exit code for that kind of error.
+func TestProcessesThatCannotStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +33,8 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		return path
 	}
 	used := filepath.Join(dir, "used")
-	running := &process{t: t, name: "server", log: filepath.Join(dir, "log"), args: []string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}}
+	running := &process{t: t, name: "server", log: filepath.Join(dir, "log"),
+		args: []string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}}
 	running.start()
 	t.Cleanup(running.kill)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
@@ -50,16 +51,23 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		code  int
 		words []string
 	}{
-		{[]string{"server", "-data-dir", fresh(), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1"}, 1, []string{"-http-port", port, "in use"}},
-		{[]string{"server", "-data-dir", fresh(), "-http-port", freePort(t), "-raft-port", port, "-gossip-port", "-1"}, 1, []string{port, "in use"}},
-		{[]string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}, 1, []string{used, "in use by another magnum"}},
+		{[]string{"server", "-data-dir", fresh(), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1"}, 1,
+			[]string{"-http-port", port, "in use"}},
+		{[]string{"server", "-data-dir", fresh(), "-http-port", freePort(t), "-raft-port", port, "-gossip-port", "-1"}, 1,
+			[]string{port, "in use"}},
+		{[]string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}, 1,
+			[]string{used, "in use by another magnum"}},
 		{[]string{"server", "-data-dir", "/proc/none"}, 1, []string{"/proc/none"}},
 		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0"}, 2, []string{"-bind", "-insecure"}},
-		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0", "-auth", "token"}, 2, []string{"-bind 0.0.0.0 without TLS lets anyone on the way read tokens", "magnum tls-init", "-insecure"}},
+		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0", "-auth", "token"}, 2,
+			[]string{"-bind 0.0.0.0 without TLS lets anyone on the way read tokens", "magnum tls-init", "-insecure"}},
 		{[]string{"server", "-data-dir", fresh(), "-auth", "keystones"}, 2, []string{"-auth", "keystones", "none nor token"}},
-		{[]string{"server", "-data-dir", fresh(), "-tls-ca", "ca.pem", "-tls-cert", "cert.pem"}, 2, []string{"-tls-ca is given without -tls-key"}},
-		{[]string{"server", "-data-dir", fresh(), "-tls-ca", config(""), "-tls-cert", "none.pem", "-tls-key", "none.pem"}, 2, []string{"-tls-ca", "magnum.hcl holds no PEM certificate"}},
-		{[]string{"agent", "-data-dir", fresh(), "-server", "127.0.0.1", "-join-token", "12345678", "-tls-cert", "cert.pem"}, 2, []string{"-tls-cert is given without -tls-ca"}},
+		{[]string{"server", "-data-dir", fresh(), "-tls-ca", "ca.pem", "-tls-cert", "cert.pem"}, 2,
+			[]string{"-tls-ca is given without -tls-key"}},
+		{[]string{"server", "-data-dir", fresh(), "-tls-ca", config(""), "-tls-cert", "none.pem", "-tls-key", "none.pem"}, 2,
+			[]string{"-tls-ca", "magnum.hcl holds no PEM certificate"}},
+		{[]string{"agent", "-data-dir", fresh(), "-server", "127.0.0.1", "-join-token", "12345678", "-tls-cert", "cert.pem"}, 2,
+			[]string{"-tls-cert is given without -tls-ca"}},
 		{[]string{"server", "-data-dir", fresh(), "-bind", "nowhere"}, 2, []string{"nowhere"}},
 		{[]string{"server", "-data-dir", fresh(), "-http-port", "99999"}, 2, []string{"99999"}},
 		{[]string{"server", "-data-dir", fresh(), "-bootstrap-expect", "2"}, 2, []string{"bootstrap-expect"}},
@@ -74,7 +82,8 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		{[]string{"agent", "-dev", "-server", "127.0.0.1"}, 2, []string{"-dev", "-server", "contradict"}},
 		{[]string{"agent", "-data-dir", fresh(), "-server"}, 2, []string{"no join token", "-join-token-file"}},
 		{[]string{"agent", "-data-dir", fresh(), "-server", "a b", "-join-token", "x"}, 2, []string{`"a b"`}},
-		{[]string{"agent", "-data-dir", fresh(), "-join-token-file", filepath.Join(dir, "none")}, 2, []string{"-join-token-file", "no such file"}},
+		{[]string{"agent", "-data-dir", fresh(), "-join-token-file", filepath.Join(dir, "none")}, 2,
+			[]string{"-join-token-file", "no such file"}},
 		{[]string{"agent", "-data-dir", fresh(), "-image-gc-high", "100", "-join-token", "x"}, 2, []string{"-image-gc-high 100", "1..99"}},
 		{[]string{"agent", "-data-dir", fresh(), "-image-gc-low", "90", "-join-token", "x"}, 2, []string{"-image-gc-low 90", "0..85"}},
 		{[]string{"agent", "-data-dir", fresh(), "-label", "=x", "-join-token", "x"}, 2, []string{"-label", "no key"}},
@@ -82,7 +91,8 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		began := time.Now()
 		r := magnum(t, nil, "", tt.args...)
 		if r.code != tt.code || r.stdout != "" || !strings.Contains(r.stderr, "ERROR: ") || time.Since(began) > 30*time.Second {
-			t.Errorf("magnum %s: exit code %d after %v, want %d; it printed %q, and on standard error %q", strings.Join(tt.args, " "), r.code, time.Since(began), tt.code, r.stdout, r.stderr)
+			t.Errorf("magnum %s: exit code %d after %v, want %d; it printed %q, and on standard error %q", strings.Join(tt.args, " "),
+				r.code, time.Since(began), tt.code, r.stdout, r.stderr)
 		}
 		for _, w := range tt.words {
 			if !strings.Contains(r.stderr, w) {
@@ -92,9 +102,9 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 	}
 }
 
-// TestDevLeavesNothing: agent -dev without a data dir removes its containers
-// and its files at a clean stop. Its settings come from a file, the environment
-// and a flag.
+// TestDevLeavesNothing: agent -dev without a data directory removes its
+// containers and files at a clean stop. Its settings come from a file, the
+// environment and a flag.
 func TestDevLeavesNothing(t *testing.T) {
 	t.Parallel()
 	port, dir := freePort(t), t.TempDir()
@@ -120,7 +130,7 @@ func TestDevLeavesNothing(t *testing.T) {
 	l := &commandLine{c}
 	var id string
 	l.eventually("a container runs", time.Minute, func() error {
-		r := l.magnum("container-run", "-d", image, "sh", "-c", napping)
+		r := l.magnum("container-run", "-d", image, "sh", "-c", sleepScript)
 		if r.code != 0 {
 			return fmt.Errorf("%s", r.stderr)
 		}
@@ -131,7 +141,7 @@ func TestDevLeavesNothing(t *testing.T) {
 	host := strings.TrimSpace(l.says([]string{"host-list", "-q"}))
 	t.Cleanup(func() { c.engine.removeAll(host) })
 	l.says([]string{"container-create", image})
-	if err := c.engine.agrees(host, l.both(id)); err != nil {
+	if err := c.engine.agrees(host, l.twoContainers(id)); err != nil {
 		t.Error(err)
 	}
 	c.server.stop()
@@ -143,8 +153,9 @@ func TestDevLeavesNothing(t *testing.T) {
 	}
 }
 
-// both returns the containers by UUID, of which one runs.
-func (l *commandLine) both(running string) map[string]structs.ContainerBody {
+// twoContainers expects two containers and returns them by UUID. The one with
+// the UUID running runs; the other is stopped.
+func (l *commandLine) twoContainers(running string) map[string]structs.ContainerBody {
 	l.Helper()
 	all := make(map[string]structs.ContainerBody)
 	for _, id := range strings.Fields(l.says([]string{"container-list", "-q"})) {

@@ -16,15 +16,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestAgentIdentity: one host has one agent. A second one on its data directory
-// is refused; of two with copies of it the one that came last works, and the
-// other is refused and told of; and one that was killed is taken back at once, also
-// without a join token.
-func TestAgentIdentity(t *testing.T) {
+// TestOneAgentForEachHost: a host has one agent. A second agent on its data
+// directory is refused. Of two agents with copies of the directory the one that
+// registered last works; the other is refused, and the API and the log say so.
+// A killed agent is accepted at once when it starts again, also without a join
+// token.
+func TestOneAgentForEachHost(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1)
 	first := c.agents[0]
-	steady := c.run("steady", napping)
+	steady := c.run("steady", sleepScript)
 	began := c.engine.started(first.hostID())
 	untouched := func(when string) {
 		t.Helper()
@@ -48,7 +49,7 @@ func TestAgentIdentity(t *testing.T) {
 	second.start()
 	c.eventually("the second agent ends", patience, func() error {
 		if second.alive() {
-			return errors.New("it runs")
+			return errors.New("it still runs")
 		}
 		return nil
 	})
@@ -69,46 +70,47 @@ func TestAgentIdentity(t *testing.T) {
 	c.awaitLog(twin, "registered", 0)
 	c.awaitLog(first.process, "another agent has registered as host "+first.hostID(), 0)
 	c.awaitLog(first.process, "this one is admitted again after a restart", 0)
-	c.eventually("a server's log names the host", time.Minute, func() error {
+	c.eventually("a server's log says which host's agent is refused", time.Minute, func() error {
 		for _, n := range c.servers {
-			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b), "an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
+			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b),
+				"an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
 				return nil
 			}
 		}
-		return errors.New("no log does")
+		return errors.New("no log has it")
 	})
-	c.eventually("host-show speaks of the copy", patience, func() error {
+	c.eventually("host-show says that there is a copy", patience, func() error {
 		if out := c.magnum("host-show", "host-1").must(t); !strings.Contains(out, "an agent with a copy of its data directory") {
 			return errors.New(out)
 		}
 		return nil
 	})
-	// The twin works, and the host is what it was.
-	c.run("by-the-twin", napping)
+	// The twin works as the same host.
+	c.run("by-the-twin", sleepScript)
 	began = c.engine.started(first.hostID())
 	said := twin.logged()
-	time.Sleep(6 * time.Second) // longer than the first one's pause between two tries
+	time.Sleep(6 * time.Second) // longer than the first agent's pause between two tries
 	if b, _ := os.ReadFile(twin.log); strings.Contains(string(b[said:]), "registering again") {
-		t.Error("the two take the host from each other")
+		t.Error("the two agents keep taking the host from each other")
 	}
 	untouched("with a twin")
 
-	// The operator ends the twin, and starts the first one anew.
+	// The operator ends the twin, and starts the first agent again.
 	twin.kill()
 	first.stop()
 	first.start()
-	c.eventually("nothing is said of a copy any more", patience, func() error {
+	c.eventually("the host is ready, without a word of a copy", patience, func() error {
 		h, _, err := c.client.Hosts().Get(c.ctx(), "host-1", api.QueryOptions{})
 		if err == nil && (h.State != structs.HostReady || deref(h.StateReason) != "") {
 			err = fmt.Errorf("it is %s (%s)", h.State, deref(h.StateReason))
 		}
 		return err
 	})
-	c.run("after-the-twin", napping)
+	c.run("after-the-twin", sleepScript)
 	began = c.engine.started(first.hostID())
 
-	// Killed in the middle of a poll and started again: the poll that it has left
-	// behind holds nothing up.
+	// The agent is killed during a poll and started again: the abandoned poll
+	// delays nothing.
 	var longest time.Duration
 	for range 3 {
 		first.kill()
@@ -133,14 +135,15 @@ func TestAgentIdentity(t *testing.T) {
 	first.start()
 	c.awaitLog(first.process, "registered", said)
 	untouched("without a join token")
-	if err := c.engine.noDoubles(first.hostID()); err != nil {
+	if err := c.engine.noDuplicates(first.hostID()); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestDataDirOnAnotherEngine: an agent with a copy of a data directory and another
-// engine is another host, and speaks for nothing that runs on the first one: an
-// exclusive container starts there only once an operator has fenced the first host.
+// TestDataDirOnAnotherEngine: an agent with a copy of a data directory and
+// another engine is another host. It reports nothing about the containers of
+// the first host: an exclusive container starts there only once an operator has
+// fenced the first host.
 func TestDataDirOnAnotherEngine(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1, "-host-lost-after", "3s")
@@ -164,10 +167,11 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 		}
 	}
 	second.args = append(second.args, "-docker-host", own.host)
-	t.Cleanup(second.end) // before its engine
+	t.Cleanup(second.end) // before its engine ends
 	token := slices.Index(second.args, "-join-token")
 	bare := slices.Delete(slices.Clone(second.args), token, token+2)
-	if r := magnum(t, nil, "", bare...); r.code != 1 || !strings.Contains(r.stderr, first.hostID()) || !strings.Contains(r.stderr, "host-fence "+first.hostID()) {
+	if r := magnum(t, nil, "", bare...); r.code != 1 || !strings.Contains(r.stderr, first.hostID()) ||
+		!strings.Contains(r.stderr, "host-fence "+first.hostID()) {
 		t.Errorf("without a token the agent ends with %+v", r)
 	}
 	second.start()
@@ -180,7 +184,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	})
 	stays := func(when string, status structs.ContainerStatus) {
 		t.Helper()
-		c.eventually(when+" it is "+string(status), patience, func() error {
+		c.eventually(when+" the container is "+string(status), patience, func() error {
 			got, _, err := c.client.Containers().Get(c.ctx(), only.UUID, api.QueryOptions{})
 			if err == nil && (got.Status != status || got.Epoch != only.Epoch) {
 				err = fmt.Errorf("it is %s (%s) in epoch %d", got.Status, deref(got.StatusReason), got.Epoch)
@@ -194,7 +198,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	if out := c.magnum("host-show", "host-1").must(t); !strings.Contains(out, "magnum host-fence "+first.hostID()) {
 		t.Errorf("host-show says %s", out)
 	}
-	// What a full answer brings, too.
+	// The restarted agent gets a full answer, which changes nothing.
 	second.kill()
 	said := second.logged()
 	second.start()
@@ -210,14 +214,15 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	})
 }
 
-// TestLostHostIdentity: an agent whose host_id is damaged or lost ends, as long as
-// what the host has run is there, and says what there is to do. Any of that helps.
-func TestLostHostIdentity(t *testing.T) {
+// TestLostHostID: an agent whose host_id is damaged or lost ends as long as
+// containers of the host are on the engine, and says how to go on. Each of the
+// ways works.
+func TestLostHostID(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
-	steady := c.run("steady", napping)
+	steady := c.run("steady", sleepScript)
 	began := c.engine.started(id)
 	first.kill()
 	ends := func(when string, words ...string) {
@@ -225,7 +230,7 @@ func TestLostHostIdentity(t *testing.T) {
 		r := magnum(t, nil, "", first.args...)
 		for _, w := range words {
 			if !strings.Contains(r.stderr, w) {
-				t.Errorf("%s: it does not say %q", when, w)
+				t.Errorf("%s: the message does not have %q", when, w)
 			}
 		}
 		if r.code != 1 || t.Failed() {
@@ -249,7 +254,7 @@ func TestLostHostIdentity(t *testing.T) {
 		write(content)
 		ends(fmt.Sprintf("with %q", content), path, "of host "+id)
 	}
-	// As an earlier agent had it: nothing on the disk knows better.
+	// Without the engine's record, as an earlier version left it, the disk has no right ID.
 	if err := os.Remove(filepath.Join(first.dir, "agent", "agent.engine")); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +268,7 @@ func TestLostHostIdentity(t *testing.T) {
 		t.Errorf("hosts are %q", hosts)
 	}
 
-	// The containers are removed, as it says: a new host joins once the old one is lost.
+	// The containers are removed, as the message says: a new host joins once the old one is lost.
 	c.engine.removeAll(id)
 	first.start()
 	c.eventually("a new host is ready", time.Minute, func() error {
