@@ -263,7 +263,7 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	first := c.awaitLeader()
 	ballast := filepath.Join(dirs[first.name], "server", "ballast")
 	if info, err := os.Stat(ballast); err != nil || info.Size() == 0 {
-		t.Fatalf("there is no ballast: %v", err)
+		t.Fatalf("the leader has no ballast: %v", err)
 	}
 	goesOn := func(when string) {
 		t.Helper()

@@ -151,7 +151,7 @@ func TestLongOpenStackClient(t *testing.T) {
 		t.Errorf("restart: started at %q, before at %q", again, first)
 	}
 	if out := c.openstack("unpause", "made").must(t); !strings.Contains(out, "it is Running, not paused") {
-		t.Errorf("unpause of what runs: %s", out)
+		t.Errorf("unpause of a running container: %s", out)
 	}
 
 	// logs, exec, stats.

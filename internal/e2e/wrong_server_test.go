@@ -29,8 +29,8 @@ func (p *process) logged() int {
 	return len(b)
 }
 
-// awaitLog waits until the log of the process has the words after its first
-// bytes, of which after says how many.
+// awaitLog waits until the log of the process has the words after its first `after`
+// bytes.
 func (c *cluster) awaitLog(p *process, words string, after int) {
 	c.Helper()
 	c.eventually(fmt.Sprintf("the %s logs %q", p.name, words), time.Minute, func() error {
@@ -161,7 +161,7 @@ func TestLongServerFromAnOlderCopy(t *testing.T) {
 	c.run("after", sleepScript)
 }
 
-// TestTwoAgentsOnOneDataDir: the second is refused, and the first goes on.
+// TestTwoAgentsOnOneDataDir: the second agent is refused, and the first runs on.
 func TestTwoAgentsOnOneDataDir(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
