@@ -23,7 +23,8 @@ func TestFlowOfOneCreate(t *testing.T) {
 	_, section, found := strings.Cut(string(page), "\n## One create, step by step\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	steps := flowStep.FindAllStringSubmatch(section, -1)
-	if lines := regexp.MustCompile(`(?m)^\d+\. `).FindAllString(section, -1); !found || len(steps) != len(lines) || len(steps) < 5 || len(steps) > 9 {
+	lines := regexp.MustCompile(`(?m)^\d+\. `).FindAllString(section, -1)
+	if !found || len(steps) != len(lines) || len(steps) < 5 || len(steps) > 9 {
 		t.Fatalf("%d steps of %d lines can be read; there are to be five to nine", len(steps), len(lines))
 	}
 	declared := make(map[string]bool) // "file name"

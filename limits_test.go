@@ -68,7 +68,9 @@ func TestLimitsSeeWhatIsTooLarge(t *testing.T) {
 	for i := range maxMethods {
 		fmt.Fprintf(&src, "func (*inner) m%d() {}\n", i)
 	}
-	src.WriteString("func (outer) own() {}\nfunc (outer) long() {" + strings.Repeat("\n", maxLines) + "}\nfunc short() {" + strings.Repeat("\n", maxLines-1) + "}\n")
+	src.WriteString("func (outer) own() {}\n")
+	fmt.Fprintf(&src, "func (outer) long() {%s}\n", strings.Repeat("\n", maxLines))
+	fmt.Fprintf(&src, "func short() {%s}\n", strings.Repeat("\n", maxLines-1))
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, "p.go", src.String(), 0)
 	if err != nil {
@@ -138,7 +140,8 @@ func longFunctions(fset *token.FileSet, file *ast.File) map[string]int {
 // from the build cache.
 func typedPackages(t *testing.T, fset *token.FileSet) []checked {
 	t.Helper()
-	list := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}\t{{range .GoFiles}}{{.}} {{end}}", "./...")
+	format := "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}\t{{range .GoFiles}}{{.}} {{end}}"
+	list := exec.Command("go", "list", "-export", "-deps", "-f", format, "./...")
 	var problems bytes.Buffer
 	list.Stderr = &problems
 	out, err := list.Output()

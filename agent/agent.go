@@ -73,14 +73,14 @@ func given(servers []string) func(addr string) bool {
 // can't be read, Reload logs that and keeps the certificates.
 func (a *Agent) Reload() {
 	if a.tls == nil {
-		a.conf.Logger.Info("no certificates to read again")
+		a.conf.Logger.Info("nothing to reload: there are no certificates")
 		return
 	}
 	if err := a.tls.Reload(); err != nil {
-		a.conf.Logger.Error("certificates can't be read again; the old ones stay in use", "error", err)
+		a.conf.Logger.Error("certificates can't be reloaded, the old ones stay in use", "error", err)
 		return
 	}
-	a.conf.Logger.Info("certificates were read again")
+	a.conf.Logger.Info("certificates reloaded")
 }
 
 // Run runs the agent until ctx ends, and then returns nil; the containers go on. It

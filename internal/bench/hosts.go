@@ -49,7 +49,8 @@ func (b *bench) enlist(s *rig.Server, n int) error {
 			return err
 		}
 		host := structs.HostRegister{
-			HostID: structs.NewID(), Name: fmt.Sprint("host-", i), JoinToken: strings.TrimSpace(string(token)), Secret: structs.NewSecret(), Instance: structs.NewID(),
+			HostID: structs.NewID(), Name: fmt.Sprint("host-", i),
+			JoinToken: strings.TrimSpace(string(token)), Secret: structs.NewSecret(), Instance: structs.NewID(),
 			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1024, Memory: 1 << 42},
 		}
 		var refused error

@@ -16,8 +16,9 @@ import (
 )
 
 var (
-	binary         = flag.String("bin", "bin/magnum", "the magnum to measure")
-	before         = flag.String("before", "", "an earlier build of magnum: measure both builds in turns, and compare their ratios; writes no page")
+	binary = flag.String("bin", "bin/magnum", "the magnum to measure")
+	before = flag.String("before", "", "an earlier build of magnum: measure both builds in turns, "+
+		"and compare their ratios; writes no page")
 	baselineBinary = flag.String("baseline", "bin/baseline", "the built internal/bench/baseline")
 	image          = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
 	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, sessions, "+

@@ -54,7 +54,8 @@ func TestCompare(t *testing.T) {
 	compare(&out,
 		[]row{{what: "time", figure: 1}, {what: "rate", figure: 0.5, higher: true}, {what: "memory", figure: 200}, {what: "nothing"}},
 		[]row{{what: "time", figure: 1.1}, {what: "rate", figure: 0.4, higher: true}, {what: "memory", figure: 100}, {what: "nothing"}})
-	want := "\nBefore and after, by ratios:\ntime: 1, then 1.1: 10.0 % worse\nrate: 0.5, then 0.4: 25.0 % worse\nmemory: 200, then 100: 50.0 % better\n"
+	want := "\nBefore and after, by ratios:\ntime: 1, then 1.1: 10.0 % worse\n" +
+		"rate: 0.5, then 0.4: 25.0 % worse\nmemory: 200, then 100: 50.0 % better\n"
 	if out.String() != want {
 		t.Errorf("it says %q, want %q", out.String(), want)
 	}

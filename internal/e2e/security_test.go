@@ -161,7 +161,7 @@ func TestTLSAndTokens(t *testing.T) {
 		return nil
 	})
 	second := serial()
-	complains(c.agent, "certificates were read again")
+	complains(c.agent, "certificates reloaded")
 	if err := os.WriteFile(file("live.pem"), []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -477,7 +477,9 @@ func TestSecondProcessWithSameIDIsLogged(t *testing.T) {
 	a.seesState(b, StateAlive)
 	twin := start(t, "b", func(c *Config) { c.Join, c.Node.ID = []string{a.Addr()}, b.Node.ID })
 	a.seesState(twin, StateAlive) // the instance that started last
-	b.eventually("b logs that another process has its ID", func() bool { return b.logs.count("another process has the id of this one") > 0 })
+	b.eventually("b logs that another process has its ID", func() bool {
+		return b.logs.count("another process has the id of this one") > 0
+	})
 	if m := b.Members(); len(m) != 2 || m[1].Addr != b.Addr() {
 		t.Errorf("b sees the members %+v, want itself at its own address", m)
 	}

@@ -143,7 +143,8 @@ func (w *pageWalk) content(id uint64, b []byte, depth int, least, below []byte) 
 		if !ok {
 			return outOfBounds(id)
 		}
-		if order := bytes.Compare(key, least); least != nil && (order < 0 || order == 0 && i > 0) || below != nil && bytes.Compare(key, below) >= 0 {
+		order := bytes.Compare(key, least)
+		if least != nil && (order < 0 || order == 0 && i > 0) || below != nil && bytes.Compare(key, below) >= 0 {
 			return fmt.Errorf("the keys of page %d are not in order", id)
 		}
 		least = key
