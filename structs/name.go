@@ -2,8 +2,8 @@ package structs
 
 import "fmt"
 
-// GenerateName returns a readable name for an object that was given none. It is
-// made of the UUID alone, so that it needs no randomness of its own.
+// GenerateName returns a readable name for an object without one. It depends on the
+// UUID alone, so it needs no randomness of its own.
 func GenerateName(uuid string) string {
 	var n uint
 	fmt.Sscanf(uuid[:8], "%x", &n)

@@ -59,7 +59,7 @@ func TestLenient(t *testing.T) {
 		`{"b":"maybe"}`: `"maybe" is not true or false`, `{"b":2}`: "2 is not true or false", `{"b":""}`: `"" is not true or false`, `{"b":[]}`: "is not a single value",
 		`{"p":"x"}`: `"x" is not a number`, `{"p":"NaN"}`: "is not a number", `{"p":[1]}`: "is not a single value", `{"p":0.0001}`: "cpu 0.0001 is less than 0.001 of a core",
 		`{"s":"x"}`: "is not a size", `{"s":-1}`: "is not a size", `{"s":[]}`: "is not a single value",
-		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "without its end",
+		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "unclosed quote",
 		`{"c":{}}`: "is neither a string nor a list of strings", `{"x":1}`: "Wrong type. Expected a string, got a number.", `{"r":3}`: "Wrong type. Expected a string, got a number.",
 	} {
 		var f lenientForm
