@@ -204,7 +204,8 @@ func CheckImage(image string) error {
 		return nil
 	}
 	if image == "" {
-		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
+		return Errorf(CodeInvalid,
+			"Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
 	}
 	if err := CheckText("image_id", image, MaxText); err != nil {
 		return err
@@ -239,7 +240,8 @@ func (h *Healthcheck) check() error {
 	// An empty list turns the check off. An absent, null or blank test is refused:
 	// most users who send one expect a check.
 	if h.Test.Args == nil || len(h.Test.Args) > 0 && h.Test.Args[0] == "" {
-		return Errorf(CodeInvalid, "healthcheck.test %q names no command: give one, or [] to turn off the image's own check", orList(h.Test))
+		return Errorf(CodeInvalid,
+			"healthcheck.test %q names no command: give one, or [] to turn off the image's own check", orList(h.Test))
 	}
 	if err := CheckText("healthcheck.test", strings.Join(h.Test.Args, " "), MaxCommand); err != nil {
 		return err
@@ -392,8 +394,8 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 		switch m.Type {
 		case MountVolume:
 			if !isVolumeName(m.Name) {
-				return nil, Errorf(CodeInvalid, "volumes[%d].name %q is not a volume name: 1..128 letters, digits, dots, hyphens and underscores, "+
-					"the first a letter or digit (host paths can't be mounted)", i, m.Name)
+				return nil, Errorf(CodeInvalid, "volumes[%d].name %q is not a volume name: 1..128 letters, digits, dots, hyphens "+
+					"and underscores, the first a letter or digit (host paths can't be mounted)", i, m.Name)
 			}
 			if m.Size != 0 {
 				return nil, Errorf(CodeInvalid, "volumes[%d].size %d: only a tmpfs has a size", i, m.Size)
@@ -486,7 +488,8 @@ func CheckName(name string) error {
 			"Invalid input for field/attribute name. Value: ''. Value should have a minimum character requirement of 1")
 	case n > MaxName:
 		return Errorf(CodeInvalid,
-			"Invalid input for field/attribute name. Value: '%.32s...' (%d characters). Value should have a maximum character requirement of %d",
+			"Invalid input for field/attribute name. Value: '%.32s...' (%d characters). "+
+				"Value should have a maximum character requirement of %d",
 			name, n, MaxName)
 	}
 	return nil
