@@ -318,7 +318,7 @@ func TestContainerExecute(t *testing.T) {
 	if r := s.run("container-execute", "c0", "ls"); r != (result{0, "2015", ""}) {
 		t.Errorf("a response of a 2015 server: %+v", r)
 	}
-	for line, want := range map[string]string{"c1 -command a b": "both give", "c1 -command 'a": "without its end",
+	for line, want := range map[string]string{"c1 -command a b": "both give", "c1 -command 'a": "unclosed quote",
 		"-it c1 sh": "not a terminal"} {
 		if r := s.run(append([]string{"container-execute"}, strings.Fields(line)...)...); r.code != 2 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %+v, want %q", line, r, want)

@@ -214,7 +214,10 @@ func readAssignment(raw json.RawMessage) Assignment {
 			Desired     Desired      `json:"desired"`
 		}
 		_ = json.Unmarshal(raw, &named)
-		a = Assignment{Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
+		a = Assignment{
+			Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID,
+			Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired,
+		}
 	}
 	a.Spec, a.Secrets, a.Unreadable = nil, Secrets{}, err.Error()
 	return a
@@ -227,7 +230,7 @@ type StatusReport struct {
 	Registration uint64            `json:"registration"`
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
 	Containers   []ContainerReport `json:"containers"`
-	NetworksFull *bool             `json:"networks_full,omitempty"` // the host has no room for another project's network; nil means unchanged, at first false
+	NetworksFull *bool             `json:"networks_full,omitempty"` // no room for another network; nil means unchanged, at first false
 	Copies       *Copies           `json:"copies,omitempty"`        // on the engine now; nil means unchanged, at first none
 }
 

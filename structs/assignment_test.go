@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestUnreadableAssignments: each is read as far as it can be.
+// TestUnreadableAssignments reads as much of each assignment as possible.
 func TestUnreadableAssignments(t *testing.T) {
 	const answer = `{"cluster_id":"c","index":7,"full":true,"confirmed":true,"assignments":[
 		{"container_id":"a","epoch":1,"generation":2,"desired":"running","spec":{"Image":"x"}},
@@ -33,8 +33,8 @@ func TestUnreadableAssignments(t *testing.T) {
 			t.Errorf("read %+v, want %+v", got, want)
 		}
 	}
-	// An answer that doesn't say of which container it speaks is no word on
-	// what isn't wanted.
+	// An answer with an assignment that names no container isn't confirmed: it doesn't
+	// say which containers are not desired.
 	if err := json.Unmarshal([]byte(strings.Replace(answer, `"container_id":"b"`, `"container_id":5`, 1)), &w); err != nil || w.Confirmed || len(w.Assignments) != 2 {
 		t.Errorf("%v: %+v", err, w)
 	}

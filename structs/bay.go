@@ -6,7 +6,7 @@ const TableBays Table = "bays"
 // KindBay names bays in URLs, error codes and messages.
 const KindBay = "bay"
 
-// Backend is the kind of engine that a host drives.
+// Backend is the type of engine that runs a host's containers.
 type Backend string
 
 // The backends.
@@ -15,8 +15,8 @@ const (
 	BackendKubernetes Backend = "kubernetes"
 )
 
-// BackendOf returns the backend that a bay's coe asks for; "swarm" is an alias
-// of docker. ok is false for a coe that magnum does not know.
+// BackendOf returns the backend for a bay's coe; "swarm" is an alias of docker. ok is
+// false for an unknown coe.
 func BackendOf(coe string) (b Backend, ok bool) {
 	switch coe {
 	case "docker", "swarm":
@@ -27,7 +27,7 @@ func BackendOf(coe string) (b Backend, ok bool) {
 	return "", false
 }
 
-// BayStatus is the word that the API shows for a bay.
+// BayStatus is a bay's status in the API.
 type BayStatus string
 
 // The bay statuses. The 2015 client creates pods, services and rcs only in a
@@ -41,7 +41,7 @@ const (
 	BayDeleting     BayStatus = "DELETE_IN_PROGRESS"
 )
 
-// InProgress reports whether the bay still waits for hosts or for its end.
+// InProgress reports whether the bay waits for hosts or for its deletion.
 func (s BayStatus) InProgress() bool {
 	return s == BayCreating || s == BayUpdating || s == BayDeleting
 }
@@ -52,20 +52,20 @@ type PlacementStrategy string
 // The placement strategies.
 const (
 	PlacementSpread  PlacementStrategy = "spread"  // the host with the fewest containers
-	PlacementBinpack PlacementStrategy = "binpack" // the host with the least room that is left
+	PlacementBinpack PlacementStrategy = "binpack" // the host with the least room left
 )
 
-// Bay is a named set of hosts of one backend, claimed by one project or shared
-// by its operator with all of them. Spec fields are the user's; Status and
-// StatusReason are the conductor's. Which hosts it has is on the hosts.
+// Bay is a set of hosts with one backend, claimed by one project or shared by an
+// operator with all projects. Status and StatusReason come from the conductor, the
+// other fields from the user. Host.BayID says which hosts belong to the bay.
 type Bay struct {
 	Meta
 	Name         string            // 1..255; not unique
-	BayModelID   string            // UUID, "" if none was given
+	BayModelID   string            // UUID; "" if none was given
 	COE          string            // as given: docker, swarm or kubernetes
-	NodeCount    int               // hosts wanted, 1..MaxNodeCount
-	DiscoveryURL string            // kept for the 2015 client, not used
-	Timeout      int               // minutes until CREATE_FAILED, 0 means none
+	NodeCount    int               // desired hosts, 1..MaxNodeCount
+	DiscoveryURL string            // stored for the 2015 client, not used
+	Timeout      int               // minutes until CREATE_FAILED; 0 means never
 	Labels       map[string]string // a host must carry all of them to be claimed
 	Placement    PlacementStrategy // never ""
 	Shared       bool              // usable by all projects
@@ -94,7 +94,7 @@ type BayRequest struct {
 	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
 	Name *string `json:"name,omitempty"`
 	//api:doc UUID or name of a baymodel.
-	BayModelID string `json:"baymodel_id,omitempty"` // uuid or name
+	BayModelID string `json:"baymodel_id,omitempty"`
 	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe,omitempty"` // default: the baymodel's, else docker
 	//api:doc Desired number of hosts.
@@ -102,12 +102,12 @@ type BayRequest struct {
 	//api:doc Stored for the client of 2015, not used.
 	DiscoveryURL string `json:"discovery_url,omitempty"`
 	//api:doc Minutes after which a bay that lacks hosts becomes CREATE_FAILED; 0 means never.
-	BayCreateTimeout *int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
-	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
+	BayCreateTimeout *int              `json:"bay_create_timeout,omitempty"` // default 0
+	Labels           map[string]string `json:"labels,omitempty"`             // that a host must carry to be claimed
 	//api:doc spread chooses the host with the fewest containers, binpack the host with the least room left.
 	Placement PlacementStrategy `json:"placement,omitempty"` // default spread
 	//api:doc Whether all projects can use the bay. Only operators can set it.
-	Shared bool `json:"shared,omitempty"` // operators only
+	Shared bool `json:"shared,omitempty"`
 }
 
 // BayBody is a bay as the API shows it.

@@ -6,8 +6,8 @@ const TableBayModels Table = "baymodels"
 // KindBayModel names baymodels in URLs, error codes and messages.
 const KindBayModel = "baymodel"
 
-// BayModel is a template for bays. Only COE matters to magnum; the other
-// fields are kept and shown for the 2015 client.
+// BayModel is a template for bays. magnum uses only COE. The other fields are stored
+// and shown for the 2015 client.
 type BayModel struct {
 	Meta
 	Name              string

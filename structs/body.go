@@ -1,8 +1,8 @@
 package structs
 
-// The JSON bodies of the REST API stand with their nouns: what clients send (…Request)
-// and what servers answer (…Body). Their field order is that of the contract's tables.
-// Here is what nouns share.
+// The JSON bodies of the REST API are declared with their nouns: what clients send
+// (…Request) and what servers answer (…Body). Their field order is that of the
+// contract's tables. This file holds what nouns share.
 
 // Link is one entry of an object's "links".
 type Link struct {
@@ -10,7 +10,7 @@ type Link struct {
 	Rel  string `json:"rel"` // self or bookmark
 }
 
-// PatchOp is one operation of a PATCH body (RFC 6902, three operations of it).
+// PatchOp is one operation of a PATCH body: add, replace or remove of RFC 6902.
 //
 //api:doc One operation of a PATCH.
 type PatchOp struct {

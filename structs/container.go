@@ -112,7 +112,7 @@ type ContainerSpec struct {
 	//api:doc Image, as [registry/]name[:tag].
 	Image       string            `json:"image_id" codec:"Image"`
 	Command     []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
-	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command as a string; "" if it was given as a list
+	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // "" if the command was given as a list
 	Entrypoint  Words             `json:"entrypoint" codec:"Entrypoint"`                     // nil means the image's own
 	Environment map[string]string `json:"environment" codec:"Environment"`
 	Labels      map[string]string `json:"labels" codec:"Labels"`
@@ -335,7 +335,7 @@ type Observed struct {
 	Ports     []Port   `json:"ports,omitempty"`     // as published
 	Memory    int64    `json:"memory,omitempty"`    // the engine's limit in bytes; 0 means no limit, or that the agent doesn't report it
 	MilliCPU  int64    `json:"milli_cpu,omitempty"` // the engine's limit in thousandths of a core; 0 likewise
-	EngineID  string   `json:"engine_id,omitempty"` // the engine's ID of this epoch's container; "" if none was seen, or the agent doesn't report it
+	EngineID  string   `json:"engine_id,omitempty"` // the engine's ID in this epoch; "" if none was seen, or the agent doesn't report it
 }
 
 // Gone returns the observation of a container that the engine no longer has. It

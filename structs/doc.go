@@ -1,8 +1,6 @@
 // Package structs is magnum's vocabulary: the rows that servers replicate, the
-// messages between servers, agents and clients, and the errors that all of
-// them share.
+// messages between servers, agents and clients, and the errors that they share.
 //
-// Every other package may import it; it imports the standard library only and
-// does no I/O. Rows are immutable once they are in the state store: whoever
-// changes one copies it first.
+// Every other package may import it. It imports only the standard library and does
+// no I/O. Rows in the state store are immutable: copy a row before changing it.
 package structs

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Code says what kind of failure an Error is. The origin of an error picks
-// it; server/rest turns it into an HTTP status and package api turns it back.
+// Code is the kind of failure of an Error. The origin of the error chooses it,
+// server/rest maps it to an HTTP status, and package api maps it back.
 type Code string
 
-// The codes, each with the HTTP status that it becomes.
+// The codes, with their HTTP statuses.
 const (
 	CodeInvalid         Code = "invalid"            // 400
 	CodeUnauthenticated Code = "unauthenticated"    // 401
@@ -30,25 +30,24 @@ const (
 	CodeNoSpace         Code = "no_space"           // 507
 )
 
-// Hint says more exactly than a Code what has happened, where a client can suggest
-// what to do about it. "" is none.
+// Hint refines a Code where a client can suggest what to do. "" means no hint.
 type Hint string
 
 // The hints.
 const (
-	HintUnknown   Hint = "unknown_name" // the request names an object of the error's Kind that there isn't
-	HintAmbiguous Hint = "ambiguous"    // it names one by a name that several have
-	HintChoose    Hint = "choose"       // it has to name one of several
+	HintUnknown   Hint = "unknown_name" // the request names an object of the error's Kind that doesn't exist
+	HintAmbiguous Hint = "ambiguous"    // the request uses a name that several objects have
+	HintChoose    Hint = "choose"       // the request has to name one of several objects
 )
 
 // Error is a failure that a user may see.
 type Error struct {
 	Code       Code
-	Kind       string        // the noun it is about ("container", "bay"), "" if none
-	Hint       Hint          // what clients may suggest; "" if nothing
-	Msg        string        // for the user: names the field and the value refused, and the way out
+	Kind       string        // the noun that the error is about ("container", "bay"); "" if none
+	Hint       Hint          // for clients; "" means no hint
+	Msg        string        // for the user: names the field, the refused value and the way out
 	Err        error         // the cause, for the log only; may be nil
-	RetryAfter time.Duration // when to try again; 0 if the code's default will do
+	RetryAfter time.Duration // when to try again; 0 means the code's default
 }
 
 // Error returns the user's message, followed by the cause if there is one.
@@ -57,7 +56,7 @@ func (e *Error) Error() string {
 		return e.Msg
 	}
 	cause := e.Err.Error()
-	if strings.Contains(e.Msg, cause) { // Errorf has it in there
+	if strings.Contains(e.Msg, cause) { // Errorf wrote the cause into Msg
 		return e.Msg
 	}
 	return e.Msg + ": " + cause
@@ -72,7 +71,7 @@ func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	e := &Error{Code: code, Msg: err.Error(), Err: errors.Unwrap(err)}
 	if _, several := err.(interface{ Unwrap() []error }); several {
-		e.Err = err // errors.Unwrap sees one only
+		e.Err = err // errors.Unwrap doesn't return several causes
 	}
 	return e
 }
@@ -111,7 +110,7 @@ func KindOf(err error) string {
 	return ""
 }
 
-// ErrorOf turns an item of an answer back into the error that it was made of.
+// ErrorOf converts an item of an answer back into an Error.
 func ErrorOf(item ErrorItem) *Error {
 	e := &Error{Code: Code(item.Code), Hint: item.Hint, Msg: item.Detail}
 	if i := strings.LastIndexByte(item.Code, '.'); i >= 0 {
@@ -120,19 +119,20 @@ func ErrorOf(item ErrorItem) *Error {
 	return e
 }
 
-// NotFound is the contract's answer for an object that does not exist or that
-// belongs to another project: "Bay X could not be found."
+// NotFound is the contract's error for an object that does not exist, or that belongs
+// to another project: "Bay X could not be found."
 func NotFound(kind, ident string) *Error {
 	return Errorf(CodeNotFound, "%s %s could not be found.", Title(kind), ident).About(kind).With(HintUnknown)
 }
 
-// Ambiguous is the contract's answer for a name that several objects carry.
+// Ambiguous is the contract's error for a name that several objects have.
 func Ambiguous(kind string) *Error {
-	return Errorf(CodeConflict, "Multiple %ss exist with same name. Please use the %s uuid instead.", kind, kind).About(kind).With(HintAmbiguous)
+	err := Errorf(CodeConflict, "Multiple %ss exist with same name. Please use the %s uuid instead.", kind, kind)
+	return err.About(kind).With(HintAmbiguous)
 }
 
-// Title returns the noun as it begins a sentence: "bay" becomes "Bay",
-// "baymodel" becomes "BayModel".
+// Title returns the noun as it is written at the start of a sentence: "bay" becomes
+// "Bay", "baymodel" becomes "BayModel".
 func Title(kind string) string {
 	switch kind {
 	case "":
@@ -143,8 +143,8 @@ func Title(kind string) string {
 	return string(kind[0]-'a'+'A') + kind[1:]
 }
 
-// ErrorBody is the body of every error: the form of 2015, whose ErrorMessage
-// is itself a JSON text (Fault), and ours.
+// ErrorBody is the body of every error. It has the form of 2015, whose ErrorMessage
+// is itself a JSON text (Fault), and magnum's own.
 //
 //api:doc A refusal or failure: error_message as in 2015, itself a JSON text (Fault), and errors.
 type ErrorBody struct {
@@ -167,7 +167,7 @@ type ErrorItem struct {
 	Status int    `json:"status"`
 	Code   string `json:"code"` // "container.not_found", or the Code alone
 	//api:doc What a client may suggest: unknown_name, ambiguous or choose. Absent if there is nothing to suggest.
-	Hint   Hint   `json:"hint,omitempty"` // see Hint
+	Hint   Hint   `json:"hint,omitempty"`
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 	//api:doc ID of the request, which the server's log has too.

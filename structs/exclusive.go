@@ -11,14 +11,14 @@ import (
 // instant, over all hosts and epochs. In JSON it is false, true or "lease".
 type Exclusive string
 
-// The kinds of exclusiveness.
+// The values of Exclusive.
 const (
-	ExclusiveNo    Exclusive = ""      // a copy on a host that is cut off may run on beside its replacement
-	ExclusiveYes   Exclusive = "true"  // placed anew only when its host has said that it is gone, or an operator that the host is off
-	ExclusiveLease Exclusive = "lease" // its host stops it when it can't reach the servers, and then it is placed anew by itself
+	ExclusiveNo    Exclusive = ""      // a copy on a host that is cut off may keep running beside its replacement
+	ExclusiveYes   Exclusive = "true"  // placed again only after its host has reported it gone, or an operator has fenced the host
+	ExclusiveLease Exclusive = "lease" // its host stops it when it can't reach the servers; it is then placed again automatically
 )
 
-// UnmarshalJSON takes true, false and "lease", and the first two as strings.
+// UnmarshalJSON accepts true, false and "lease", and true and false as strings.
 func (e *Exclusive) UnmarshalJSON(b []byte) error {
 	switch s := strings.ToLower(strings.Trim(string(bytes.TrimSpace(b)), `"`)); s {
 	case "false", "":
@@ -26,7 +26,7 @@ func (e *Exclusive) UnmarshalJSON(b []byte) error {
 	case "true", "lease":
 		*e = Exclusive(s)
 	default:
-		return fmt.Errorf("%s is none of true, false, lease", quoteJSON(b))
+		return fmt.Errorf("%s must be one of true, false, lease", quoteJSON(b))
 	}
 	return nil
 }

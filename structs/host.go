@@ -64,7 +64,7 @@ type Host struct {
 	Copies       []Copy            // the first copies on its engine, as reported in this registration; see Copies
 	CopyCount    int               // number of all copies
 	Quarantined  int               // containers in its quarantine that nobody has decided to remove; see Quarantine
-	ReturnIndex  uint64            // index of the state in which it last returned from lost; an agent that has followed no later one gets a full answer
+	ReturnIndex  uint64            // index of its last return from lost; an agent that has followed no later state gets a full answer
 }
 
 // AllLabels returns the effective labels: the agent's, overridden by the

@@ -15,8 +15,8 @@ func NewID() string {
 	return formatID(b)
 }
 
-// NewRequestID returns an identifier for a request. It is as unique as a NewID,
-// which takes three times as long, and may be guessed.
+// NewRequestID returns an ID for a request. It is as unique as that of NewID and
+// cheaper, but it can be guessed.
 func NewRequestID() string {
 	var b [16]byte
 	binary.NativeEndian.PutUint64(b[:8], mathrand.Uint64())
@@ -24,7 +24,7 @@ func NewRequestID() string {
 	return "req-" + formatID(b)
 }
 
-// DeriveID returns a UUID that looks random, the same each time for one seed.
+// DeriveID returns a UUID that looks random. Equal seeds give equal UUIDs.
 func DeriveID(seed string) string {
 	sum := sha256.Sum256([]byte("id " + seed))
 	return formatID([16]byte(sum[:16]))
@@ -33,7 +33,7 @@ func DeriveID(seed string) string {
 func formatID(b [16]byte) string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
-	var text [36]byte // each request has one: fmt would take 1 microsecond
+	var text [36]byte // filled without fmt, because every request needs an ID
 	at := 0
 	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
 		if i > 0 {
@@ -45,8 +45,8 @@ func formatID(b [16]byte) string {
 	return string(text[:])
 }
 
-// IsID reports whether s is a UUID in canonical lower-case form. Such an
-// identifier is never tried as a name.
+// IsID reports whether s is a UUID in canonical lower-case form. Such a string is
+// never looked up as a name.
 func IsID(s string) bool {
 	if len(s) != 36 {
 		return false
@@ -67,15 +67,15 @@ func IsID(s string) bool {
 	return true
 }
 
-// NewSecret returns 256 random bits in hex, for tokens and session ids.
+// NewSecret returns 256 random bits in hex, for tokens and session IDs.
 func NewSecret() string {
 	var b [32]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 
-// DeriveSecret returns what looks like a secret of NewSecret, the same each time
-// for one seed.
+// DeriveSecret returns a secret in the form of NewSecret. Equal seeds give equal
+// secrets.
 func DeriveSecret(seed string) string {
 	sum := sha256.Sum256([]byte("secret " + seed))
 	return hex.EncodeToString(sum[:])

@@ -26,7 +26,7 @@ func TestCheckImage(t *testing.T) {
 	}
 }
 
-// FuzzPlainImage: what the short way takes, the long one takes as well.
+// FuzzPlainImage checks that every reference that plainImage accepts is valid.
 func FuzzPlainImage(f *testing.F) {
 	for _, s := range []string{"a", "busybox:latest", "a/b/c:d", "a__b", "a..b", "a.-b", "localhost/a", "a:b:c", "a:", "a:.b", "a:B_.-", "-a", "a/", "host:5000/a", "a@b"} {
 		f.Add(s)

@@ -2,19 +2,21 @@ package structs
 
 import "fmt"
 
-// Invalid is the contract's refusal of a field's value: CodeInvalid with a message
-// that names the field and the value, and ends with the formatted reason.
+// Invalid is the contract's refusal of a field's value. It returns CodeInvalid with a
+// message that names the field and the value, and ends with the formatted reason.
 func Invalid(field string, value any, format string, args ...any) *Error {
-	return Errorf(CodeInvalid, "Invalid input for field/attribute %s. Value: '%s'. %s", field, Shorten(fmt.Sprint(value)), fmt.Sprintf(format, args...))
+	return Errorf(CodeInvalid, "Invalid input for field/attribute %s. Value: '%s'. %s",
+		field, Shorten(fmt.Sprint(value)), fmt.Sprintf(format, args...))
 }
 
-// NotUUID refuses a name where only a UUID is taken. CodeInvalid.
+// NotUUID is the contract's refusal of a name where only a UUID is accepted. It
+// returns CodeInvalid.
 func NotUUID(ident string) error {
 	return Errorf(CodeInvalid, "Expected a uuid but received %s.", Shorten(ident))
 }
 
-// Shorten cuts a value of the user's for a message: to 64 characters, and three
-// dots where there were more.
+// Shorten cuts a user's value for a message to 64 characters. Three dots stand for
+// the rest.
 func Shorten(s string) string {
 	const most = 64
 	n := 0
@@ -26,7 +28,7 @@ func Shorten(s string) string {
 	return s
 }
 
-// Known reports whether the code is one of this version's.
+// Known reports whether this version has the code.
 func (c Code) Known() bool {
 	switch c {
 	case CodeInvalid, CodeUnauthenticated, CodeForbidden, CodeNotFound, CodeMethod, CodeConflict, CodeGone, CodeTooLarge, CodeMedia,

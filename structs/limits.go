@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// schemaVersion is SchemaVersion as the linker can set it: tests build a binary
-// of a later one with -ldflags -X.
+// schemaVersion is SchemaVersion in a form that the linker can set: tests build a
+// binary of a later schema with -ldflags -X.
 var schemaVersion = "2"
 
-// SchemaVersion numbers the newest shape of log entries and snapshots that this
-// binary understands. A server that meets a higher one stops. What a cluster
-// writes is Cluster.Schema: the leader raises it once every server understands
-// it.
+// SchemaVersion is the newest schema of log entries and snapshots that this binary
+// understands. A server that reads a higher one stops. A cluster writes
+// Cluster.Schema, which the leader raises once every server understands it.
 var SchemaVersion = func() int {
 	n, err := strconv.Atoi(schemaVersion)
 	if err != nil || n < LeastSchema {
@@ -24,9 +23,9 @@ var SchemaVersion = func() int {
 // LeastSchema is the schema of a cluster that has never raised it.
 const LeastSchema = 1
 
-// The schemas that brought something.
+// The schemas that introduced a feature.
 const (
-	SchemaLastTime = 2 // snapshots hold the time of the last write
+	SchemaLastTime = 2 // time of the last write in snapshots
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
@@ -36,11 +35,11 @@ const (
 // CodeInvalid (CodeTooLarge for bodies).
 const (
 	MaxBody        = 1 << 20  // bytes of a request body
-	MaxHeader      = 1 << 20  // bytes of a request's URL and headers; an execute's command, escaped, and its env are in there
+	MaxHeader      = 1 << 20  // bytes of a request's URL and headers, which hold an execute's escaped command and its env
 	MaxArchive     = 64 << 20 // bytes of a tar archive, into a container or out of it
 	MaxImageFile   = 10 << 30 // bytes of a tar archive of images, streamed
 	MaxSnapshot    = 4 << 30  // bytes of a snapshot file, streamed
-	MaxListing     = 16 << 20 // bytes of what all hosts tell of their images or volumes for one list
+	MaxListing     = 16 << 20 // bytes of all hosts' answers for one list of images or volumes
 	MaxName        = 255      // characters of a name
 	MaxPage        = 1000     // objects of one page
 	MaxNodeCount   = 1000     // hosts of one bay
@@ -49,12 +48,12 @@ const (
 	MaxEnvironment = 256 << 10 // bytes of all environment variables of a container
 	MaxLabels      = 256       // labels of one object
 	MaxLabel       = 4096      // bytes of a label's key or value
-	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay or host: its row is written often
+	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay or host, whose row is written often
 	MaxPorts       = 256       // published ports of a container
-	MaxParts       = 100       // parts of a workload that a report tells of
+	MaxParts       = 100       // parts of a workload in a report
 	MaxVolumes     = 64        // volumes of a container
 	MaxStopTimeout = 3600      // seconds
-	MaxInterval    = 86400     // seconds between two health checks, and of each of their other times
+	MaxInterval    = 86400     // seconds of a health check's interval, timeout and start period
 	MaxRetries     = 1000      // failures in a row of a health check
 	MaxWait        = 10 * time.Minute
 	MaxDrain       = 30 * 24 * time.Hour // deadline of a drain
@@ -62,20 +61,20 @@ const (
 	MinMemory      = 6 << 20             // bytes; the engine refuses less
 	MaxMemory      = 1 << 50             // bytes
 	MaxMilliCPU    = 1 << 20
-	MaxSpec        = 384 << 10            // bytes of a container's spec, as it is encoded in an entry
-	MaxInlineSpec  = 8 << 10              // bytes of a spec that stands in its container's row; a larger one has a row of its own
-	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: each is a change, so may be its actions, and the host is one
-	MaxChanges     = 200                  // changes that one request may make in one entry
-	MaxQueue       = 4096
-	MaxBatch       = 512       // requests in one entry
-	MaxBatchSize   = 512 << 10 // bytes of an entry that takes no further request
-	MaxEntry       = 1 << 20   // bytes of one entry, whoever makes it
+	MaxSpec        = 384 << 10            // bytes of a container's spec, encoded as in an entry
+	MaxInlineSpec  = 8 << 10              // bytes of a spec in its container's row; a larger one has a row of its own
+	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: two changes each (container, actions), and one for the host
+	MaxChanges     = 200                  // changes by one request in one entry
+	MaxQueue       = 4096                 // requests that wait for the conductor
+	MaxBatch       = 512                  // requests in one entry
+	MaxBatchSize   = 512 << 10            // bytes from which on an entry takes no further request
+	MaxEntry       = 1 << 20              // bytes of any entry
 	MaxLogMaxSize  = 1 << 30
 	MinLogMaxSize  = 4 << 10
 )
 
-// MaxRegistration is how many bytes a body may have that is read before its sender
-// is known: that of a host's registration.
+// MaxRegistration bounds the body of a host's registration, in bytes. It is read
+// before its sender is authenticated.
 const MaxRegistration = 16 << 10
 
 // Defaults of a container.
@@ -84,5 +83,5 @@ const (
 	DefaultLogMaxSize  = 10 << 20 // bytes
 )
 
-// MaxWork is the longest that a server parks an agent's poll.
+// MaxWork is the longest time for which a server holds an agent's poll.
 const MaxWork = time.Minute

@@ -5,24 +5,25 @@ import "slices"
 // TableLineages is the table of lineages. It has one row.
 const TableLineages Table = "lineages"
 
-// Lineages is the one row of TableLineages, ID LineagesRowID: the leaderships that
-// have written this state. The conductor writes it in the first entry of each.
+// Lineages is the only row of TableLineages, with the ID LineagesRowID. It lists the
+// leaderships that have written this state. The conductor writes it in the first
+// entry of each leadership.
 //
-// Indexes alone don't tell two histories of one cluster apart, as there are once
-// older copies of all servers' data were put back. Each leadership begins a
-// lineage with a random id, so no two histories have the same one after the point
-// where they part.
+// A cluster has two histories after older copies of all servers' data were restored.
+// Indexes alone don't distinguish them. Each leadership therefore begins a lineage
+// with a random ID, so no two histories share a lineage that began after they
+// diverged.
 type Lineages struct {
 	Meta
-	Last []Lineage // the last MaxLineages of them, oldest first
+	Last []Lineage // the last MaxLineages lineages, oldest first
 }
 
-// Lineage is what one leadership has written.
+// Lineage is one leadership.
 type Lineage struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	ID    string // UUID, minted by the leader
-	First uint64 // least index that its first entry can have had
+	First uint64 // lowest possible index of its first entry
 }
 
 // MaxLineages bounds Lineages.Last.
@@ -34,7 +35,7 @@ const LineagesRowID = "lineages"
 // Table says which table the row belongs to.
 func (*Lineages) Table() Table { return TableLineages }
 
-// Current returns the id of the newest lineage; "" if there is none. l may be nil.
+// Current returns the ID of the newest lineage; "" if there is none. l may be nil.
 func (l *Lineages) Current() string {
 	if l == nil || len(l.Last) == 0 {
 		return ""
@@ -42,11 +43,11 @@ func (l *Lineages) Current() string {
 	return l.Last[len(l.Last)-1].ID
 }
 
-// Holds reports whether somebody who has followed the state up to the index, and
-// had the lineage as its newest one there, has followed this history: the lineage is
-// known, and no later one had begun by that index. One that is too old to be kept
-// counts as unknown. "" is somebody who has seen no lineage, and is believed. l may
-// be nil: then no lineage is known.
+// Holds reports whether this history contains the state of the index whose newest
+// lineage is the given one: the lineage is known, and no later one had begun by that
+// index. A lineage that is too old to be kept counts as unknown. The lineage "" is
+// always accepted: it is that of a follower that has seen none. l may be nil, and
+// then knows no lineage.
 func (l *Lineages) Holds(lineage string, index uint64) bool {
 	if lineage == "" || lineage == l.Current() {
 		return true
@@ -58,8 +59,8 @@ func (l *Lineages) Holds(lineage string, index uint64) bool {
 	return i >= 0 && index < l.Last[i+1].First
 }
 
-// With returns the row with another lineage, and without those that are one too
-// many. l may be nil.
+// With returns a copy of the row with another lineage at the end. It drops the oldest
+// lineages beyond MaxLineages. l may be nil.
 func (l *Lineages) With(id string, first uint64) *Lineages {
 	next := &Lineages{Meta: Meta{ID: LineagesRowID}}
 	if l != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestLineagesHold is the judgement of who has followed which history.
+// TestLineagesHold checks which lineages and indexes belong to a history.
 func TestLineagesHold(t *testing.T) {
 	var l *Lineages
 	for _, one := range []Lineage{{ID: "a", First: 1}, {ID: "b", First: 100}, {ID: "c", First: 200}} {
@@ -32,15 +32,15 @@ func TestLineagesHold(t *testing.T) {
 	}
 }
 
-// TestLineagesAreBounded: the oldest ones go, and count as unknown; one that is kept
-// is normal however long ago it was.
+// TestLineagesAreBounded checks that the oldest lineages are dropped and count as
+// unknown, and that all kept ones are known.
 func TestLineagesAreBounded(t *testing.T) {
 	var l *Lineages
 	for n := range MaxLineages + 10 {
-		was := l
+		previous := l
 		l = l.With(fmt.Sprint("l", n), uint64(n*10+1))
-		if was != nil && was.Current() == l.Current() {
-			t.Fatal("the row that there was is changed")
+		if previous != nil && previous.Current() == l.Current() {
+			t.Fatal("With has changed the previous row")
 		}
 	}
 	if len(l.Last) != MaxLineages {

@@ -2,8 +2,8 @@ package structs
 
 import "fmt"
 
-// GenerateName returns a readable name for an object that was given none. It is
-// made of the UUID alone, so that it needs no randomness of its own.
+// GenerateName returns a readable name for an object without one. It depends on the
+// UUID alone, so it needs no randomness of its own.
 func GenerateName(uuid string) string {
 	var n uint
 	fmt.Sscanf(uuid[:8], "%x", &n)
@@ -11,15 +11,23 @@ func GenerateName(uuid string) string {
 }
 
 var adjectives = []string{
-	"amber", "brave", "brisk", "calm", "clear", "crisp", "dapper", "early", "eager", "fair", "fleet", "fresh", "gentle", "glad", "golden", "grand",
-	"green", "happy", "hardy", "honest", "humble", "jolly", "keen", "kind", "lively", "loyal", "lucid", "lunar", "mellow", "merry", "mild", "modest",
-	"neat", "nimble", "noble", "patient", "plain", "polite", "proud", "quick", "quiet", "rapid", "ready", "rosy", "round", "royal", "serene", "sharp",
-	"silent", "silver", "smooth", "solar", "solid", "spry", "steady", "sunny", "swift", "tidy", "tranquil", "vivid", "warm", "wise", "witty", "young",
+	"amber", "brave", "brisk", "calm", "clear", "crisp", "dapper", "early",
+	"eager", "fair", "fleet", "fresh", "gentle", "glad", "golden", "grand",
+	"green", "happy", "hardy", "honest", "humble", "jolly", "keen", "kind",
+	"lively", "loyal", "lucid", "lunar", "mellow", "merry", "mild", "modest",
+	"neat", "nimble", "noble", "patient", "plain", "polite", "proud", "quick",
+	"quiet", "rapid", "ready", "rosy", "round", "royal", "serene", "sharp",
+	"silent", "silver", "smooth", "solar", "solid", "spry", "steady", "sunny",
+	"swift", "tidy", "tranquil", "vivid", "warm", "wise", "witty", "young",
 }
 
 var nouns = []string{
-	"acorn", "alder", "anchor", "aspen", "badger", "barley", "beacon", "birch", "bison", "breeze", "bridge", "brook", "canyon", "cedar", "clover", "comet",
-	"coral", "crane", "creek", "dune", "ember", "falcon", "fern", "finch", "fjord", "flint", "forest", "garnet", "glacier", "harbor", "hazel", "heron",
-	"island", "jasper", "juniper", "lagoon", "lark", "laurel", "lichen", "linden", "lotus", "maple", "marsh", "meadow", "mesa", "moss", "oak", "orchid",
-	"osprey", "otter", "pebble", "pine", "plover", "prairie", "quartz", "raven", "reef", "ridge", "river", "spruce", "thicket", "tundra", "willow", "wren",
+	"acorn", "alder", "anchor", "aspen", "badger", "barley", "beacon", "birch",
+	"bison", "breeze", "bridge", "brook", "canyon", "cedar", "clover", "comet",
+	"coral", "crane", "creek", "dune", "ember", "falcon", "fern", "finch",
+	"fjord", "flint", "forest", "garnet", "glacier", "harbor", "hazel", "heron",
+	"island", "jasper", "juniper", "lagoon", "lark", "laurel", "lichen", "linden",
+	"lotus", "maple", "marsh", "meadow", "mesa", "moss", "oak", "orchid",
+	"osprey", "otter", "pebble", "pine", "plover", "prairie", "quartz", "raven",
+	"reef", "ridge", "river", "spruce", "thicket", "tundra", "willow", "wren",
 }

@@ -6,7 +6,7 @@ const TableNodes Table = "nodes"
 // KindNode names nodes in URLs, error codes and messages.
 const KindNode = "node"
 
-// Node is a row of the 2015 client's node-create. Nothing runs on it; it is
+// Node is a row created by the 2015 client's node-create. Nothing runs on it. It is
 // listed with the hosts.
 type Node struct {
 	Meta
@@ -37,7 +37,7 @@ type NodeRequest struct {
 	IronicNodeID string `json:"ironic_node_id,omitempty"`
 }
 
-// NodeBody is a node of 2015, or a host in its spelling.
+// NodeBody is a node of the API of 2015, or a host shown as one.
 //
 //api:doc A node of the API of 2015, or a host shown as one.
 type NodeBody struct {

@@ -1,35 +1,35 @@
 package structs
 
-// This file holds what operators are told of the servers, below /v1/operator.
+// This file holds the bodies of the routes below /v1/operator.
 
 // MembersBody answers GET /v1/operator/members.
 type MembersBody struct {
 	Members []MemberBody `json:"members"`
 }
 
-// MemberBody is a server, or the agent of a host, as the gossip of the server
-// that answers has it. A host need not have registered to be seen.
+// MemberBody is a server or an agent, as gossip shows it to the server that answers.
+// The agent's host may not have registered.
 //
 //api:doc A server or an agent as gossip shows it. The agent's host may not have registered.
 type MemberBody struct {
 	//api:doc UUID of the server or host.
-	UUID string `json:"uuid"` // server id or host id
+	UUID string `json:"uuid"`
 	//api:doc Name in gossip.
 	Name string `json:"name"`
 	//api:doc server or agent.
-	Role string `json:"role"` // server or agent
+	Role string `json:"role"`
 	//api:doc alive, dead or left.
-	Status     string  `json:"status"`      // alive, dead or left
-	Since      Time    `json:"since"`       // when it got into Status, by the clock of the server that answers
+	Status     string  `json:"status"`
+	Since      Time    `json:"since"`       // when Status last changed, by the clock of the server that answers
 	GossipAddr string  `json:"gossip_addr"` // host:port
 	HTTPAddr   *string `json:"http_addr"`   // URL of the REST API; servers only
 	RaftAddr   *string `json:"raft_addr"`   // host:port; servers only
 	ClusterID  *string `json:"cluster_id"`  // of a server that belongs to one
 	//api:doc Whether the server is the leader.
 	Leader     bool   `json:"leader"`
-	Voter      bool   `json:"voter"`      // it is in the log's configuration, and votes
-	Registered bool   `json:"registered"` // a server is in the log's configuration, an agent's host in the state
-	Schema     int    `json:"schema"`     // newest schema of log entries that a server understands; 0 for agents
+	Voter      bool   `json:"voter"`      // in the Raft configuration, with a vote
+	Registered bool   `json:"registered"` // the server is in the Raft configuration, or the agent's host in the state
+	Schema     int    `json:"schema"`     // newest schema that a server understands; 0 for agents
 	Version    string `json:"version"`    // of the build
 }
 
@@ -44,19 +44,19 @@ type RaftPeersBody struct {
 	Peers []RaftPeerBody `json:"peers"`
 }
 
-// RaftPeerBody is a server in the log's configuration.
+// RaftPeerBody is a server in the Raft configuration.
 //
 //api:doc A server in the Raft configuration.
 type RaftPeerBody struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
 	//api:doc Name in gossip; null if gossip has forgotten the server.
-	Name      *string `json:"name"` // null if gossip has forgotten it
+	Name      *string `json:"name"`
 	RaftAddr  string  `json:"raft_addr"`
 	State     string  `json:"state"` // leader or follower; unreachable if it did not answer
 	Voter     bool    `json:"voter"`
 	LastIndex *uint64 `json:"last_index"` // of its log; null if it did not answer
-	Behind    *uint64 `json:"behind"`     // entries that the leader has and it has not; null if either did not answer
+	Behind    *uint64 `json:"behind"`     // entries that the leader has and the server lacks; null if either did not answer
 }
 
 // The states of peers.
@@ -66,14 +66,14 @@ const (
 	PeerUnreachable = "unreachable"
 )
 
-// Snapshot is what a snapshot file says of itself.
+// Snapshot describes a snapshot file.
 type Snapshot struct {
 	Index       uint64        `json:"index"`      // of the state in it
-	Term        uint64        `json:"term"`       // in which it was saved; 0 if it is a server's own snapshot
-	ClusterID   string        `json:"cluster_id"` // of the state; "" if its cluster was never initialised
+	Term        uint64        `json:"term"`       // in which it was saved; 0 for a server's own snapshot
+	ClusterID   string        `json:"cluster_id"` // of the state; "" if the cluster was never initialized
 	Incarnation uint64        `json:"incarnation"`
 	Schema      int           `json:"schema"` // of its rows
-	Hash        string        `json:"hash"`   // of the state, as operators see it for the same index
+	Hash        string        `json:"hash"`   // of the state: OperatorState.Hash at the same index
 	Size        int64         `json:"size"`   // bytes
 	SavedAt     Time          `json:"saved_at"`
 	SavedBy     string        `json:"saved_by"` // name of the server
@@ -84,12 +84,13 @@ type Snapshot struct {
 
 // RestoredBody answers PUT /v1/operator/snapshot.
 type RestoredBody struct {
-	Index       uint64 `json:"index"`       // of the state now: above all before, on any server
-	ClusterID   string `json:"cluster_id"`  // that agents know it by now
-	Incarnation uint64 `json:"incarnation"` // higher than before: agents follow when they are told to
+	Index       uint64 `json:"index"`       // of the restored state; higher than any earlier index on any server
+	ClusterID   string `json:"cluster_id"`  // of the restored state
+	Incarnation uint64 `json:"incarnation"` // higher than before; agents follow it only if their operators allow it
 }
 
-// SnapshotHead is what a server writes before the state that it saves.
+// SnapshotHead is the header that a server writes before the state in a snapshot
+// file.
 type SnapshotHead struct {
 	Term    uint64 `json:"term"`
 	SavedAt Time   `json:"saved_at"`
@@ -103,9 +104,9 @@ type OperatorState struct {
 	Index uint64 `json:"index"`
 	//api:doc Hash of the whole state. Equal indexes have equal hashes on every server.
 	Hash string `json:"hash"` // hex
-	// Schema numbers the shape of the log's entries that the cluster uses: a
-	// server that does not understand it can't be part of the cluster. Understood
-	// is the newest that the server which answers understands.
+	// Schema is the schema that the cluster uses. A server that does not understand it
+	// can't belong to the cluster. Understood is the newest schema that the answering
+	// server understands.
 	Schema     int `json:"schema"`
 	Understood int `json:"schema_understood"`
 }

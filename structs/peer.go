@@ -2,73 +2,72 @@ package structs
 
 import "time"
 
-// This file holds what servers say to each other over HTTP, below /v1/peer.
+// This file holds the bodies of the routes below /v1/peer, which servers use among
+// themselves.
 
 // PeerReadIndex is the body of POST /v1/peer/read-index.
 type PeerReadIndex struct {
-	// Leased asks for an index that holds what was acknowledged before the question,
-	// as far as the leader's lease tells; otherwise the leader asks the voters whether
-	// it still leads.
+	// Leased lets the leader rely on its lease. Otherwise it asks the voters whether it
+	// still leads.
 	Leased bool `json:"leased,omitempty"`
 }
 
-// PeerIndex answers POST /v1/peer/read-index: all that was acknowledged before the
-// question is in the state of this index.
+// PeerIndex answers POST /v1/peer/read-index. The state of Index contains every write
+// that was acknowledged before the request.
 type PeerIndex struct {
 	Index uint64 `json:"index"`
 }
 
-// PeerHeard is the body of POST /v1/peer/heard: once a second, and at once when
-// a host is back, a follower tells the leader which hosts it has heard of.
+// PeerHeard is the body of POST /v1/peer/heard, in which a follower relays heartbeats
+// of hosts to the leader: once a second, and at once when a host returns.
 type PeerHeard struct {
-	Hosts map[string]PeerPulse `json:"hosts"` // by host
+	Hosts map[string]PeerPulse `json:"hosts"` // by host ID
 }
 
-// PeerPulse is what a follower has heard of a host since it last told the leader.
+// PeerPulse is the newest heartbeat of a host since the follower's last PeerHeard.
 type PeerPulse struct {
-	Sent uint64        `json:"sent,omitempty"` // the largest "sent" of its polls; 0 for a host without leases
-	Age  time.Duration `json:"age"`            // since the last of them came
+	Sent uint64        `json:"sent,omitempty"` // the largest "sent" of the host's polls; 0 for a host without leases
+	Age  time.Duration `json:"age"`            // since the last heartbeat
 }
 
-// PeerAcknowledged answers PeerHeard, once the leader has made sure that it
-// still led after it was told.
+// PeerAcknowledged answers PeerHeard. The leader sends it after it has verified that
+// it still led when PeerHeard arrived.
 type PeerAcknowledged struct {
-	Hosts map[string]Acknowledgement `json:"hosts"` // by host
+	Hosts map[string]Acknowledgement `json:"hosts"` // by host ID
 }
 
 // Acknowledgement renews a host's lease.
 type Acknowledgement struct {
-	Sent  uint64        `json:"sent"`  // the largest "sent" of the host's polls that is acknowledged
-	Lease time.Duration `json:"lease"` // how long after that poll was sent the lease lasts
+	Sent  uint64        `json:"sent"`  // the largest "sent" of the host's acknowledged polls
+	Lease time.Duration `json:"lease"` // how long the lease lasts after that poll was sent
 }
 
-// PeerSilent is the body of POST /v1/peer/silent, by which the leader asks
-// whether another server has heard of hosts, and its answer: those of them that
-// it has not.
+// PeerSilent is the body of POST /v1/peer/silent, in which the leader asks another
+// server for heartbeats of hosts. It is also the answer, which lists the hosts that
+// the server has had no heartbeat of.
 type PeerSilent struct {
 	Hosts []string `json:"hosts"`
 }
 
-// PeerOffer is the body of POST /v1/peer/offers: a session that waits for a host
-// at the server with the user.
+// PeerOffer is the body of POST /v1/peer/offers: a session that waits for a host at
+// the server to which the user is connected.
 type PeerOffer struct {
 	HostID string       `json:"host_id"`
 	Offer  SessionOffer `json:"offer"`
 }
 
-// PeerProgress answers GET /v1/peer/progress: how far a server has come with the
-// log.
+// PeerProgress answers GET /v1/peer/progress: how much of the log a server has.
 type PeerProgress struct {
-	Contact   time.Duration `json:"contact"` // since it last heard of the leader; 0 on the leader, negative if never
+	Contact   time.Duration `json:"contact"` // since the last contact from the leader; 0 on the leader, negative if there was none
 	LastTerm  uint64        `json:"last_term"`
 	LastIndex uint64        `json:"last_index"`
-	Short     bool          `json:"short"` // its disk is nearly full: it takes no writes
+	Short     bool          `json:"short"` // its disk is nearly full: it accepts no writes
 }
 
-// PeerChallenge is the body of POST /v1/peer/identity, by which a server is asked
-// who it is before it is taken in.
+// PeerChallenge is the body of POST /v1/peer/identity, which asks a server to prove
+// its identity before it is added.
 type PeerChallenge struct {
-	Nonce string `json:"nonce"` // new with each question
+	Nonce string `json:"nonce"` // new in each request
 }
 
 // MinNonce and MaxNonce bound the length of a nonce.
@@ -82,19 +81,18 @@ type PeerIdentity struct {
 	ID       string `json:"id"`
 	RaftAddr string `json:"raft_addr"`
 	HTTPAddr string `json:"http_addr"`
-	Proof    string `json:"proof"` // of the gossip key, over all this and the nonce
+	Proof    string `json:"proof"` // with the gossip key, over the other fields and the nonce
 }
 
-// PeerGrant is the body of POST /v1/peer/grant: a server asks whether another
-// one will be of the new cluster that it is about to make. A server grants one
-// cluster at a time.
+// PeerGrant is the body of POST /v1/peer/grant, in which a server asks another one for
+// its grant of a proposed cluster. A server grants one proposal at a time.
 type PeerGrant struct {
 	ClusterID string      `json:"cluster_id"`
 	Voters    []PeerVoter `json:"voters"`
-	Abandoned bool        `json:"abandoned"` // the asker has given the cluster up for good: the grant is free again
+	Abandoned bool        `json:"abandoned"` // the proposal is abandoned for good: its grant is released
 }
 
-// PeerVoter is a server of a cluster that is being made.
+// PeerVoter is a voter of a proposed cluster.
 type PeerVoter struct {
 	ID       string `json:"id"`
 	RaftAddr string `json:"raft_addr"`

@@ -1,34 +1,37 @@
 package structs
 
-// Placement is what all kinds of placed workloads share: what is wanted of one, and
-// where it is. A row type embeds it, as it embeds Meta. The conductor writes it, but
-// for AssignIndex. What an agent has seen of the workload is in the row's own
-// observed body; Workload.Seen gives the part of it that all kinds have.
+// Placement is what all kinds of workloads share: the desired state, and the place on
+// a host. A row type embeds it, as it embeds Meta. The conductor writes it, except
+// AssignIndex. The observed state is in the row itself; Workload.Seen returns the part
+// of it that all kinds have.
 type Placement struct {
 	BayID string // the bay whose hosts it may run on
 
-	// Wanted: written by the conductor for users.
-	Desired         Desired
-	Generation      uint64 // raised by every action; Seen.Generation is the one that is done
-	StartGeneration uint64 // generation of the last action that starts a process, or wakes a paused one; 0 if there was none, or in a row from before this field, where each generation may be one
-	Force           bool   // with DesiredAbsent: kill, don't stop
+	// Desired: written by the conductor for users.
+	Desired    Desired
+	Generation uint64 // raised by every action; Seen.Generation is the newest one done
+	// StartGeneration is the generation of the last action that starts a process or
+	// unpauses it. 0 means that there was none. In a row from before this field it is
+	// 0 too, and any generation may be one.
+	StartGeneration uint64
+	Force           bool // with DesiredAbsent: kill instead of stop
 
 	// Placed: written by the conductor.
-	HostID      string // "" while nothing fits
-	Epoch       uint64 // raised by each placement; 0 while it was never placed
-	PlaceReason string // why it waits for a host, "" if it doesn't
-	AssignIndex uint64 `codec:"-"` // index of the last entry that its host has to hear of; written by the state store
+	HostID      string // "" while no host fits
+	Epoch       uint64 // raised by each placement; 0 before the first
+	PlaceReason string // why it waits for a host; "" if it doesn't
+	AssignIndex uint64 `codec:"-"` // index of the last entry that its hosts have to learn of; written by the state store
 
-	DrainStop bool // stopped because its host is drained and it can't move; wanted running all the same
-	// Priors are earlier placements that may still exist, each on another host.
-	// Their hosts have them removed. Written by the conductor.
+	DrainStop bool // stopped because its host is being drained and it can't move; Desired stays running
+	// Priors are earlier placements that may still exist, each on another host. Their
+	// hosts remove them, but for those with Keep. Written by the conductor.
 	Priors []Prior
 
 	Gone bool // the host no longer has anything of this epoch; a start places it again
 }
 
-// Place returns the Placement itself, so that a Placement embedded in a row makes a
-// part of the Workload interface.
+// Place returns the Placement itself. A row that embeds a Placement gets this method
+// of Workload from it.
 func (p *Placement) Place() *Placement { return p }
 
 // Prior is an earlier placement: what one epoch of a workload left on its host.
@@ -37,12 +40,12 @@ type Prior struct {
 
 	HostID     string
 	Epoch      uint64
-	Generation uint64 // that it had when the workload was placed again
-	Keep       bool   // it is to run on until the newest placement runs; else it is to go
-	EngineID   string // the engine's own id of it; "" if that isn't known
+	Generation uint64 // of the workload when it was placed again
+	Keep       bool   // it keeps running until the newest placement runs; otherwise it is removed
+	EngineID   string // the engine's ID of it; "" if unknown
 }
 
-// PriorOn returns the earlier placement on the host, nil if there is none.
+// PriorOn returns the earlier placement on the host; nil if there is none.
 func (p *Placement) PriorOn(hostID string) *Prior {
 	for i := range p.Priors {
 		if p.Priors[i].HostID == hostID {
@@ -52,10 +55,10 @@ func (p *Placement) PriorOn(hostID string) *Prior {
 	return nil
 }
 
-// Placed reports whether any host has, or may have, something of the workload.
+// Placed reports whether any host has, or may have, a placement of the workload.
 func (p *Placement) Placed() bool { return p.HostID != "" || len(p.Priors) > 0 }
 
-// Waits reports whether the workload is to be placed as soon as there is room.
+// Waits reports whether the workload waits for a host.
 func (p *Placement) Waits() bool { return p.HostID == "" && p.Desired != DesiredAbsent }
 
 // On reports whether the workload has a placement on the host, the newest or an
@@ -65,7 +68,7 @@ func (p *Placement) On(hostID string) bool {
 }
 
 // Hosts returns the hosts on which the workload has a placement. Each of them
-// reserves what it asks for.
+// reserves the workload's demand.
 func (p *Placement) Hosts() []string {
 	var hosts []string
 	if p.HostID != "" {
@@ -77,11 +80,10 @@ func (p *Placement) Hosts() []string {
 	return hosts
 }
 
-// Demand is what a scheduler has to know of a workload: what it takes of a host, and
-// which hosts will do.
+// Demand is what a workload needs from a host, and which hosts may run it.
 type Demand struct {
-	Memory      int64             // bytes; 0 means no limit, and nothing to reserve
-	MilliCPU    int64             // thousandths of a core; 0 likewise
+	Memory      int64             // bytes; 0 means no limit and no reservation
+	MilliCPU    int64             // thousandths of a core; 0 means no limit and no reservation
 	Ports       []Port            // those with a HostPort are reserved
 	Constraints map[string]string // labels that the host must carry
 }

@@ -1,34 +1,33 @@
 package structs
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
 
-// PSColumns are the columns that ps may be asked for. ps runs on the host and as
-// root. Each of these shows one word of numbers or of a name, or, as psText says,
-// a command line: never an environment.
+// PSColumns are the columns that a user may ask ps for. ps runs as root on the host.
+// Each column shows a single word, or a command line if it is in psText. None shows an
+// environment.
 var PSColumns = []string{
 	"pid", "ppid", "pgid", "sid", "uid", "user", "gid", "group", "%cpu", "pcpu", "%mem", "pmem", "vsz", "rss", "tty", "stat", "state",
 	"stime", "etime", "etimes", "time", "ni", "pri", "nlwp", "psr", "comm", "args", "cmd", "command",
 }
 
-// psText are those of PSColumns that may have blanks in them, so that they can
-// only be the last in a line of ps.
+// psText are the columns of PSColumns whose values may contain blanks. Only the last
+// column of ps can be one of them.
 var psText = []string{"comm", "args", "cmd", "command"}
 
-// PS is what ps is asked to show of a container's processes. The zero value is
-// not valid.
+// PS is a request to show a container's processes with ps. The zero value is invalid.
 type PS struct {
-	Preset  string   // "-ef", "-e" or "aux", of which ps knows the columns; "" if Columns are given
-	Columns []string // of PSColumns, each at most once and at most one of psText, in the user's order
+	Preset  string   // "-ef", "-e" or "aux", which imply the columns; "" if Columns is set
+	Columns []string // from PSColumns, each at most once and at most one of psText, in the user's order
 }
 
-// ParsePS reads the arguments that a user has for ps: nothing, which means -ef,
-// -e, -A, -f or several of them, aux, or -o with columns. Nothing that is not in
-// this grammar reaches a ps: it can print the environments of processes, and it
-// can title any column PID, by which the engine tells whose process a line is of.
-// Errors are CodeInvalid.
+// ParsePS parses a user's arguments for ps: nothing (which means -ef), -e, -A, -f or
+// several of these, aux, or -o with columns. Arguments outside this grammar never
+// reach ps. ps can print the environments of processes, and it can give any column the
+// title PID, by which the engine assigns lines to containers. Errors are CodeInvalid.
 func ParsePS(text string) (PS, error) {
 	if text == "" {
 		return PS{Preset: "-ef"}, nil
@@ -78,23 +77,27 @@ func (p PS) check(text string) error {
 			return refusePS(text)
 		}
 		if slices.Contains(p.Columns[:i], column) {
-			return Errorf(CodeInvalid, "Invalid input for field/attribute ps_args. Value: '%.64s'. The column %s is given twice.", text, column)
+			return invalidPS(text, "The column %s is given twice.", column)
 		}
 		if slices.Contains(psText, column) {
 			texts++
 		}
 	}
 	if texts > 1 {
-		return Errorf(CodeInvalid, "Invalid input for field/attribute ps_args. Value: '%.64s'. Only one of the columns %s fits into a list.", text, strings.Join(psText, ", "))
+		return invalidPS(text, "Only one of the columns %s fits into a list.", strings.Join(psText, ", "))
 	}
 	return nil
 }
 
 func refusePS(text string) error {
-	return Errorf(CodeInvalid, "Invalid input for field/attribute ps_args. Value: '%.64s'. It is -ef, -e, aux, or -o with some of the columns %s.", strings.ToValidUTF8(text, "?"), strings.Join(PSColumns, ","))
+	return invalidPS(strings.ToValidUTF8(text, "?"), "It is -ef, -e, aux, or -o with some of the columns %s.", strings.Join(PSColumns, ","))
 }
 
-// String writes the arguments so that ParsePS reads the same.
+func invalidPS(text, format string, args ...any) error {
+	return Errorf(CodeInvalid, "Invalid input for field/attribute ps_args. Value: '%.64s'. %s", text, fmt.Sprintf(format, args...))
+}
+
+// String returns arguments that ParsePS parses into an equal PS.
 func (p PS) String() string {
 	if p.Preset != "" {
 		return p.Preset
@@ -102,9 +105,9 @@ func (p PS) String() string {
 	return "-o " + strings.Join(p.Columns, ",")
 }
 
-// Ask returns the arguments for the engine. Columns begin with pid, so that
-// nothing that a process says of itself can stand in its place, and end with the
-// one that may have blanks.
+// Ask returns the arguments for the engine. The first column is pid, so that a process
+// can't forge it with its name or command line. The last one is the column that may
+// contain blanks.
 func (p PS) Ask() string {
 	if p.Preset != "" {
 		return p.Preset
@@ -129,20 +132,21 @@ func (p PS) asked() []string {
 	return asked
 }
 
-// Arrange returns what the engine answered to Ask with the columns that the user
-// wants, in the user's order. CodeUnavailable if the answer has other columns.
+// Arrange returns the engine's answer to Ask with the user's columns in the user's
+// order. It returns CodeUnavailable if the answer has other columns.
 func (p PS) Arrange(answer TopBody) (TopBody, error) {
 	if p.Preset != "" {
 		return answer, nil
 	}
 	asked := p.asked()
 	if len(answer.Titles) != len(asked) {
-		return TopBody{}, Errorf(CodeUnavailable, "ps of the host has answered with columns %.128q, asked for %s", answer.Titles, strings.Join(asked, ","))
+		return TopBody{}, Errorf(CodeUnavailable, "the host's ps answered with the columns %.128q, but was asked for %s",
+			answer.Titles, strings.Join(asked, ","))
 	}
 	arranged := func(line []string) []string {
 		out := make([]string, len(p.Columns))
 		for i, column := range p.Columns {
-			if at := slices.Index(asked, column); at < len(line) { // ps may leave the last columns out
+			if at := slices.Index(asked, column); at < len(line) { // ps may omit the last columns
 				out[i] = line[at]
 			}
 		}

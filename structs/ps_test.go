@@ -36,7 +36,8 @@ func TestParsePS(t *testing.T) {
 	}
 }
 
-// attacksOnPS are arguments that would show environments, or processes of others.
+// attacksOnPS are arguments that would show environments, or processes of other
+// containers.
 var attacksOnPS = []string{
 	"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID", "-o pid=,args", "-o args=", "-opid,args=PID", "-o pid -o rss=PID",
 	"e", "-e e", "aux e", "auxe", "axe", "axeww", "eww", "-eww", "-ef e", "efo pid", "-o pid e", "e -o pid", "aux -o pid", "aux f", "-aux", "ax", "xe", "ae",
@@ -58,7 +59,7 @@ func TestParsePSRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParsePS: whatever is taken asks for listed columns only, pid as the first.
+// FuzzParsePS checks that accepted arguments ask only for listed columns, pid first.
 func FuzzParsePS(f *testing.F) {
 	for _, text := range attacksOnPS {
 		f.Add(text)

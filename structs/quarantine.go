@@ -5,51 +5,50 @@ import (
 	"time"
 )
 
-// TableQuarantine is the table of what is in quarantine.
+// TableQuarantine is the table of quarantine pages.
 const TableQuarantine Table = "quarantine"
 
-// Quarantine is one page of what a host keeps in quarantine: containers of its
-// engine that are of another history of the cluster than the one that it follows
-// now. The agent leaves them alone until an operator says what becomes of them. Its
-// ID is QuarantineID; pages follow each other without a gap, and there are none
-// once nothing is in quarantine.
+// Quarantine is one page of a host's quarantine: containers on its engine that belong
+// to another history of the cluster than the one that the host follows now. The agent
+// leaves them alone until an operator decides about them. The row's ID is
+// QuarantineID. Pages are numbered without gaps, and an empty quarantine has none.
 //
-// The conductor writes it: what is in it is the agent's word, what is to become of
-// it an operator's.
+// The conductor writes it. The contents come from the agent, the decisions from
+// operators.
 type Quarantine struct {
 	Meta
 	HostID string
-	// Pending is set, on the first page only, when a host registers that has
-	// followed another history, until its agent has said what it keeps: all that the
-	// cluster doesn't know goes into quarantine then.
+	// Pending is set on the first page when a host registers that has followed another
+	// history: its workloads that the cluster doesn't know then go into quarantine. It
+	// is cleared once the agent has reported all of them.
 	Pending bool
 	Kept    []Quarantined // at most QuarantinePage
 }
 
-// Quarantined is one placement of a workload in quarantine: of a container, unless Kind
-// says otherwise.
+// Quarantined is a placement in quarantine: of a container, unless Kind says
+// otherwise.
 type Quarantined struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	// Kind and ID name a workload that is no container; both are "" for a container,
-	// which ContainerID names, as in an Assignment.
+	// Kind and ID name a workload of another kind than container. For a container
+	// both are "", and ContainerID names it, as in an Assignment.
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
 	//api:doc Epoch of the placement.
 	Epoch uint64 `json:"epoch"`
 	//api:doc Name of the container; empty if the agent has forgotten it.
-	Name string `json:"name,omitempty"` // the user's; "" if the agent has forgotten it
+	Name string `json:"name,omitempty"`
 	//api:doc Project of the container; empty if the agent has forgotten it.
-	ProjectID string   `json:"project_id,omitempty"` // likewise
-	SpecHash  string   `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
-	State     string   `json:"state,omitempty"`      // the engine's word, when the agent last looked
-	Adoption  Adoption `json:"adoption,omitempty"`   // of operators
+	ProjectID string   `json:"project_id,omitempty"`
+	SpecHash  string   `json:"spec_hash,omitempty"` // SpecHash of the spec that it was created from; "" until the agent has looked
+	State     string   `json:"state,omitempty"`     // the engine's state when the agent last looked
+	Adoption  Adoption `json:"adoption,omitempty"`  // decided by operators, not by the agent
 
-	Since time.Time `json:"since,omitzero"` // when the servers first heard of it
+	Since time.Time `json:"since,omitzero"` // when the servers first learned of it
 }
 
-// QuarantinedOf returns the placement in quarantine, with nothing known of it.
+// QuarantinedOf returns a Quarantined that only names the placement.
 func QuarantinedOf(ref Ref) Quarantined {
 	kind, id, containerID := wireNames(ref)
 	return Quarantined{Kind: kind, ID: id, ContainerID: containerID, Epoch: ref.Epoch}
@@ -58,15 +57,15 @@ func QuarantinedOf(ref Ref) Quarantined {
 // Ref returns the reference of the placement.
 func (q *Quarantined) Ref() Ref { return refOf(q.Kind, q.ID, q.ContainerID, q.Epoch) }
 
-// Adoption is what an operator has decided of a container in quarantine.
+// Adoption is an operator's decision about a container in quarantine.
 type Adoption string
 
-// The adoptions. The agent carries them out, and then the container is no longer
-// in quarantine.
+// The adoptions. Once the agent has carried one out, the container leaves the
+// quarantine.
 const (
-	AdoptionNone   Adoption = ""       // nothing yet
-	AdoptionKeep   Adoption = "keep"   // it is the cluster's again
-	AdoptionRemove Adoption = "remove" // it is stopped and removed
+	AdoptionNone   Adoption = ""       // not decided
+	AdoptionKeep   Adoption = "keep"   // the cluster adopts the container
+	AdoptionRemove Adoption = "remove" // the container is stopped and removed
 )
 
 // Bounds of quarantine.
@@ -75,20 +74,21 @@ const (
 	MaxQuarantinePages = 100 // rows of one host
 )
 
-// QuarantineID returns the ID of a page of the host's quarantine; the first is 0.
+// QuarantineID returns the row ID of a page of the host's quarantine. The first page
+// is 0.
 func QuarantineID(hostID string, page int) string { return hostID + "/" + strconv.Itoa(page) }
 
 // Table says which table the row belongs to.
 func (*Quarantine) Table() Table { return TableQuarantine }
 
-// QuarantineReport is the body of POST /v1/agent/hosts/ID/quarantine: what has
-// changed in the host's quarantine. Saying the same again changes nothing.
+// QuarantineReport is the body of POST /v1/agent/hosts/ID/quarantine: the changes of
+// the host's quarantine. Repeating a report changes nothing.
 type QuarantineReport struct {
 	Registration uint64          `json:"registration"`
-	Kept         []Quarantined   `json:"kept,omitempty"`  // in quarantine, at most QuarantinePage; Adoption and Since are not the agent's to say
-	Ended        []QuarantineRef `json:"ended,omitempty"` // no longer in it, at most QuarantinePage
-	// Settled says that the agent has judged all that its engine has by what it
-	// follows now, and has told of all that it keeps.
+	Kept         []Quarantined   `json:"kept,omitempty"`  // now in quarantine, at most QuarantinePage; Adoption and Since are ignored
+	Ended        []QuarantineRef `json:"ended,omitempty"` // no longer in quarantine, at most QuarantinePage
+	// Settled says that the agent has compared everything on its engine with the
+	// history that it follows now, and has reported all that it keeps in quarantine.
 	Settled bool `json:"settled,omitempty"`
 }
 
@@ -101,7 +101,7 @@ type QuarantineRef struct {
 	Epoch uint64 `json:"epoch"`
 }
 
-// QuarantineRefOf names the placement.
+// QuarantineRefOf returns the QuarantineRef of the placement.
 func QuarantineRefOf(ref Ref) QuarantineRef {
 	kind, id, containerID := wireNames(ref)
 	return QuarantineRef{Kind: kind, ID: id, ContainerID: containerID, Epoch: ref.Epoch}
@@ -119,12 +119,12 @@ type QuarantineReported struct {
 type QuarantinedBody struct {
 	ContainerUUID string `json:"container_uuid"`
 	//api:doc Name of the container; null if the host does not know it.
-	Name *string `json:"name"` // that it had; null if the host doesn't know
+	Name *string `json:"name"`
 	//api:doc Project of the container; null if the host does not know it.
-	ProjectID *string `json:"project_id"` // likewise
+	ProjectID *string `json:"project_id"`
 	//api:doc Epoch of the placement.
-	Epoch   uint64  `json:"epoch"`   // of its placement
-	State   *string `json:"state"`   // the engine's word: running, exited, ...
-	Since   Time    `json:"since"`   // when the servers heard of it
-	Decided *string `json:"decided"` // keep or remove, while the host carries it out; null if nothing is decided
+	Epoch   uint64  `json:"epoch"`
+	State   *string `json:"state"`   // the engine's state: running, exited, ...
+	Since   Time    `json:"since"`   // when the servers first learned of it
+	Decided *string `json:"decided"` // keep or remove, until the host has carried it out; null if nothing is decided
 }

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestReportsOfContainersAreAsBefore: what goes over the wire of containers is what
-// agents and servers of earlier builds read and send.
-func TestReportsOfContainersAreAsBefore(t *testing.T) {
+// TestContainerReportsKeepTheirJSON checks that reports of containers have the JSON of
+// earlier builds.
+func TestContainerReportsKeepTheirJSON(t *testing.T) {
 	ref := ContainerRef("a", 3)
 	report := ReportOf(ref)
 	report.Status = ContainerRunning
@@ -29,13 +29,17 @@ func TestReportsOfContainersAreAsBefore(t *testing.T) {
 	}
 }
 
-// TestReportsOfOtherKinds name what they are of.
-func TestReportsOfOtherKinds(t *testing.T) {
+// TestReportsOfOtherKindsNameTheirKind also checks their parts.
+func TestReportsOfOtherKindsNameTheirKind(t *testing.T) {
 	ref := Ref{Kind: WorkloadPod, ID: "p", Epoch: 2}
 	report := ReportOf(ref)
-	report.Status, report.Parts = ContainerError, []PartReport{{Part: "web", Observed: Observed{Status: ContainerRunning}}, {Part: "log", Observed: Observed{Status: ContainerError, Reason: "why"}}}
+	report.Status, report.Parts = ContainerError, []PartReport{
+		{Part: "web", Observed: Observed{Status: ContainerRunning}},
+		{Part: "log", Observed: Observed{Status: ContainerError, Reason: "why"}},
+	}
 	b, err := json.Marshal(report)
-	want := `{"kind":"pod","id":"p","container_id":"","epoch":2,"status":"Error","generation":0,"parts":[{"part":"web","status":"Running","generation":0},{"part":"log","status":"Error","reason":"why","generation":0}]}`
+	want := `{"kind":"pod","id":"p","container_id":"","epoch":2,"status":"Error","generation":0,"parts":[` +
+		`{"part":"web","status":"Running","generation":0},{"part":"log","status":"Error","reason":"why","generation":0}]}`
 	if err != nil || string(b) != want {
 		t.Fatalf("%s, %v; want %s", b, err, want)
 	}

@@ -2,11 +2,12 @@ package structs
 
 import "time"
 
-// Table names a table of the state store and a kind of row. Each noun declares its
-// own, and its Kind: how callers name it in URLs, error codes and messages.
+// Table names a table of the state store, whose rows all have one type. Each noun
+// declares its own table and its kind, which names it in URLs, error codes and
+// messages.
 type Table string
 
-// Row is one row of the replicated state. Package state has the table of all kinds.
+// Row is one row of the replicated state. Package state lists all tables.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -16,17 +17,17 @@ type Row interface {
 type Meta struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	ID        string    // UUID (or the key of a row that has no UUID); minted by the conductor unless a POST carried one
-	Seq       uint64    // the contract's internal integer id: creation order, unique over all tables; from the conductor
-	ProjectID string    // from the token, never from the body; "" for rows that belong to the operator
+	ID        string    // UUID, or the key of a row without one; minted by the conductor unless a POST carried one
+	Seq       uint64    // the contract's internal integer ID, from the conductor: creation order, unique over all tables
+	ProjectID string    // from the token, never from the body; "" for rows that belong to operators
 	UserID    string    // from the token
 	CreatedAt time.Time // when the conductor decided the creation; UTC, whole seconds
 	UpdatedAt time.Time // when a user last changed it; zero means never
-	StatusAt  time.Time // when the conductor heard of, or decided, the status or health that it has; zero since its creation
+	StatusAt  time.Time // when the conductor last decided, or learned of, a change of status or health; zero if there was none
 
-	// Written by the state store when the entry is applied, and carried
-	// beside the row, not in it, in entries and snapshots.
-	CreateIndex uint64 `codec:"-"` // index of the entry that made the row
+	// The state store sets the indexes when it applies the entry. Entries and
+	// snapshots hold them beside the row, not in it.
+	CreateIndex uint64 `codec:"-"` // index of the entry that created the row
 	ModifyIndex uint64 `codec:"-"` // index of the entry that last wrote the row
 }
 
@@ -36,7 +37,7 @@ type Named interface {
 	RowName() string
 }
 
-// NameOf returns the row's name, "" for rows that have none.
+// NameOf returns the row's name; "" for rows without one.
 func NameOf(row Row) string {
 	if r, ok := row.(Named); ok {
 		return r.RowName()
@@ -44,6 +45,6 @@ func NameOf(row Row) string {
 	return ""
 }
 
-// Base returns the Meta itself, so that a Meta embedded in a row makes half of
-// the Row interface.
+// Base returns the Meta itself. A row that embeds a Meta gets this method of Row from
+// it.
 func (m *Meta) Base() *Meta { return m }

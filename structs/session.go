@@ -3,30 +3,30 @@ package structs
 // KindPath names paths in a container.
 const KindPath = "path"
 
-// SessionKind says what an agent is asked to open.
+// SessionKind is the kind of a session that an agent is asked to open.
 type SessionKind string
 
-// The session kinds, and what passes on their channels. A session whose answer
-// is a JSON document sends it on ChannelStdout, in as many messages as it takes,
-// and ends with Control.Done, like every session that isn't an execute.
+// The session kinds, and what their channels carry. A session that answers with a
+// JSON document sends it on ChannelStdout, in one or more messages. Every session
+// that isn't an execute or attach ends with Control.Done.
 const (
-	SessionLogs       SessionKind = "logs"        // the lines
-	SessionExec       SessionKind = "execute"     // input, output, sizes; ends with Control.ExitCode
-	SessionAttach     SessionKind = "attach"      // the same with the container's own process; ends with its ExitCode
-	SessionStats      SessionKind = "stats"       // a StatsBody in each message
+	SessionLogs       SessionKind = "logs"        // log lines
+	SessionExec       SessionKind = "execute"     // input, output and terminal sizes; ends with Control.ExitCode
+	SessionAttach     SessionKind = "attach"      // the same for the container's own process; ends with its ExitCode
+	SessionStats      SessionKind = "stats"       // one StatsBody in each message
 	SessionTop        SessionKind = "top"         // a TopBody
 	SessionArchiveGet SessionKind = "archive_get" // a tar stream
 	SessionArchivePut SessionKind = "archive_put" // a tar stream on ChannelStdin, then Control.EOF
 )
 
-// The session kinds that are about a host, and name no container.
+// The session kinds that concern a host and name no container.
 const (
 	SessionImageList    SessionKind = "image_list"    // a []Image
-	SessionImagePull    SessionKind = "image_pull"    // a sentence on how far it is in each message
+	SessionImagePull    SessionKind = "image_pull"    // a sentence about the progress in each message
 	SessionImageLoad    SessionKind = "image_load"    // a tar stream on ChannelStdin, then Control.EOF; answers with an ImageChange
 	SessionImagePrune   SessionKind = "image_prune"   // an ImageChange
 	SessionVolumeList   SessionKind = "volume_list"   // a []Volume
-	SessionVolumeDelete SessionKind = "volume_delete" // nothing but its end
+	SessionVolumeDelete SessionKind = "volume_delete" // no data
 )
 
 // SessionOffer asks an agent to dial back: a WebSocket on
@@ -34,11 +34,11 @@ const (
 // Channel byte. A SID is used once and only by its host.
 type SessionOffer struct {
 	SID      string      `json:"sid"`
-	Server   string      `json:"server,omitempty"`    // URL of the server that has the user, "" if it is the one that answers
-	ServerID string      `json:"server_id,omitempty"` // of it: if it can't be dialled, the answering server relays
+	Server   string      `json:"server,omitempty"`    // URL of the server that the user is connected to; "" means the answering server
+	ServerID string      `json:"server_id,omitempty"` // of that server; the answering server relays if Server can't be dialled
 	Kind     SessionKind `json:"kind"`
-	// Workload, ID and Part name what the session is about if it is no container, as
-	// Ref says; they are "" for a container, which ContainerID names.
+	// Workload, ID and Part name a workload of another kind than container, as Ref
+	// does. For a container they are "", and ContainerID names it.
 	Workload    WorkloadKind `json:"workload,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	Part        string       `json:"part,omitempty"`
@@ -46,22 +46,22 @@ type SessionOffer struct {
 	//api:doc Number of the placement. Each new placement raises it.
 	Epoch     uint64       `json:"epoch"`
 	Logs      *LogsRequest `json:"logs,omitempty"`
-	Exec      *ExecRequest `json:"exec,omitempty"`      // of an attach: TTY is the container's own, Command is empty
-	Unstarted bool         `json:"unstarted,omitempty"` // attach: join a container that was never started, too, and wait for its first run
-	Stream    bool         `json:"stream,omitempty"`    // stats: one document a second until somebody leaves, not one alone
-	Args      string       `json:"args,omitempty"`      // top: of ps, "" means -ef
-	Path      string       `json:"path,omitempty"`      // archives: in the container
+	Exec      *ExecRequest `json:"exec,omitempty"`      // attach: TTY is the container's own, Command is empty
+	Unstarted bool         `json:"unstarted,omitempty"` // attach: accept a container that was never started, and wait for its first run
+	Stream    bool         `json:"stream,omitempty"`    // stats: one document a second until a side closes, instead of a single one
+	Args      string       `json:"args,omitempty"`      // top: arguments of ps; "" means -ef
+	Path      string       `json:"path,omitempty"`      // archives: path in the container
 	//api:doc Name of the image to pull.
-	Image string `json:"image,omitempty"` // image_pull: its name
+	Image string `json:"image,omitempty"` // image_pull
 	//api:doc Credentials for pulling the image. They are never shown.
 	Registry *Registry `json:"registry,omitempty"`
 	//api:doc Project of the volumes; empty in a list of all projects' volumes.
-	ProjectID string `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
-	Volume    string `json:"volume,omitempty"`     // volume_delete: its name in the project
+	ProjectID string `json:"project_id,omitempty"` // volumes
+	Volume    string `json:"volume,omitempty"`     // volume_delete: name of the volume in the project
 }
 
-// Ref returns the reference of what the session is about; the zero Ref in a session
-// about the host.
+// Ref returns the reference of the workload or part; the zero Ref in a session about
+// the host.
 func (o *SessionOffer) Ref() Ref {
 	if o.ContainerID != "" {
 		return ContainerRef(o.ContainerID, o.Epoch)
@@ -69,7 +69,7 @@ func (o *SessionOffer) Ref() Ref {
 	return Ref{Kind: o.Workload, ID: o.ID, Epoch: o.Epoch, Part: o.Part}
 }
 
-// About names what the session is about.
+// About makes the session one about the workload or part.
 func (o *SessionOffer) About(r Ref) {
 	o.Epoch = r.Epoch
 	if r.Kind == WorkloadContainer {
@@ -79,14 +79,14 @@ func (o *SessionOffer) About(r Ref) {
 	o.Workload, o.ID, o.Part = r.Kind, r.ID, r.Part
 }
 
-// LogsRequest says which log lines are wanted.
+// LogsRequest selects log lines.
 type LogsRequest struct {
 	Stdout     bool   `json:"stdout"`
 	Stderr     bool   `json:"stderr"`
 	Timestamps bool   `json:"timestamps"`
 	Follow     bool   `json:"follow"`
-	Tail       int    `json:"tail"`  // lines from the end, -1 means all
-	Since      string `json:"since"` // RFC 3339 or a duration before now, "" means from the start
+	Tail       int    `json:"tail"`  // lines from the end; -1 means all
+	Since      string `json:"since"` // RFC 3339, or a duration before now; "" means from the start
 }
 
 // ExecRequest is a command to run inside a container.
@@ -97,12 +97,12 @@ type ExecRequest struct {
 	Workdir string   `json:"workdir,omitempty"`
 	TTY     bool     `json:"tty,omitempty"`
 	Stdin   bool     `json:"stdin,omitempty"`
-	Width   uint     `json:"width,omitempty"` // of the terminal, in columns; 0 means unknown
-	Height  uint     `json:"height,omitempty"`
+	Width   uint     `json:"width,omitempty"`  // columns of the terminal; 0 means unknown
+	Height  uint     `json:"height,omitempty"` // lines of the terminal; 0 means unknown
 }
 
-// The channels: the first byte of each binary WebSocket message of a session,
-// between client and server as between server and agent.
+// The channels. The first byte of each binary WebSocket message of a session names
+// its channel, both between client and server and between server and agent.
 const (
 	ChannelStdin   byte = 0
 	ChannelStdout  byte = 1
@@ -114,12 +114,12 @@ const (
 type Control struct {
 	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
 	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
-	Attached bool    `json:"attached,omitempty"`  // agent to client: all that the process writes from now on comes, of an attach
+	Attached bool    `json:"attached,omitempty"`  // agent to client, attach: from now on all output of the process is sent
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed
 	Code     Code    `json:"code,omitempty"`      // of Error
-	Kind     string  `json:"kind,omitempty"`      // of Error, what it is about: KindPath; "" stands for the container
-	Done     bool    `json:"done,omitempty"`      // last message of a logs session
+	Kind     string  `json:"kind,omitempty"`      // what Error is about: KindPath; "" means the container
+	Done     bool    `json:"done,omitempty"`      // last message of other sessions
 }
 
 // Resize is a terminal's size.
@@ -135,37 +135,37 @@ type Resize struct {
 type OutputBody struct {
 	Output string `json:"output"`
 	//api:doc Exit code of an execute.
-	ExitCode  *int    `json:"exit_code,omitempty"` // of execute
+	ExitCode  *int    `json:"exit_code,omitempty"`
 	Stdout    *string `json:"stdout,omitempty"`    // with ?split=true
 	Stderr    *string `json:"stderr,omitempty"`    // with ?split=true
-	Encoding  string  `json:"encoding,omitempty"`  // of the three outputs, EncodingBase64; "" means text
-	Truncated bool    `json:"truncated,omitempty"` // of execute: the command has put out more than an answer holds, and the end of it is missing
+	Encoding  string  `json:"encoding,omitempty"`  // of the three outputs: EncodingBase64; "" means text
+	Truncated bool    `json:"truncated,omitempty"` // execute: the end of the output is missing, because an answer can't hold it
 }
 
-// EncodingBase64 is the encoding of an output that is kept as it is, byte by byte.
+// EncodingBase64 is the encoding of outputs that are returned byte by byte.
 const EncodingBase64 = "base64"
 
-// StatsBody is what a container uses of its host, at one moment.
+// StatsBody is what a container uses of its host at one moment.
 //
 //api:doc What a container uses of its host at one moment.
 type StatsBody struct {
 	ReadAt Time `json:"read_at"`
 	//api:doc Percent of one core: 200 is two full cores.
-	CPUPercent float64 `json:"cpu_percent"` // of one core: 200 is two cores in full
+	CPUPercent float64 `json:"cpu_percent"`
 	//api:doc Bytes in use, without reclaimable page cache.
-	MemoryUsed int64 `json:"memory_used"` // bytes, without the page cache that can go
+	MemoryUsed int64 `json:"memory_used"`
 	//api:doc Bytes; the host's memory if there is no limit.
-	MemoryLimit int64 `json:"memory_limit"` // bytes; the host's memory if there is no limit
+	MemoryLimit int64 `json:"memory_limit"`
 	//api:doc Bytes received since the start.
-	NetworkIn int64 `json:"network_in"` // bytes received since the start
+	NetworkIn int64 `json:"network_in"`
 	//api:doc Bytes sent since the start.
 	NetworkOut int64 `json:"network_out"`
 	//api:doc Bytes read from disks since the start.
-	BlockIn int64 `json:"block_in"` // bytes read from disks since the start
+	BlockIn int64 `json:"block_in"`
 	//api:doc Bytes written to disks since the start.
 	BlockOut int64 `json:"block_out"`
 	//api:doc Processes and threads.
-	PIDs int `json:"pids"` // processes and threads
+	PIDs int `json:"pids"`
 }
 
 // TopBody is the processes of a container, as ps shows them on its host.
@@ -173,5 +173,5 @@ type StatsBody struct {
 //api:doc The processes of a container, as ps shows them on its host.
 type TopBody struct {
 	Titles    []string   `json:"titles"`
-	Processes [][]string `json:"processes"` // a row of values for the titles each
+	Processes [][]string `json:"processes"` // one row of values for each process, in the order of Titles
 }

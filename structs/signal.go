@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// signals are Linux's signals by their names without SIG, as they are numbered
-// on the machines that run containers.
+// signals maps the names of Linux's signals, without SIG, to their numbers on the
+// machines that run containers.
 var signals = map[string]int{
 	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10,
 	"SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "STKFLT": 16, "CHLD": 17, "CONT": 18, "STOP": 19,
@@ -14,7 +14,7 @@ var signals = map[string]int{
 	"IO": 29, "PWR": 30, "SYS": 31,
 }
 
-// signalNames is signals turned around.
+// signalNames is the inverse of signals.
 var signalNames = func() map[int]string {
 	names := make(map[int]string, len(signals))
 	for name, number := range signals {
@@ -23,15 +23,14 @@ var signalNames = func() map[int]string {
 	return names
 }()
 
-// The real-time signals have numbers only.
+// The range of the real-time signals, which have numbers only.
 const (
 	minRealTime = 34
 	maxRealTime = 64
 )
 
-// ParseSignal reads SIGHUP, HUP, hup or 1 and returns SIGHUP; a real-time
-// signal, such as SIGRTMIN+3, is returned as its number. Errors are
-// CodeInvalid.
+// ParseSignal accepts SIGHUP, HUP, hup or 1 and returns SIGHUP. A real-time signal,
+// such as SIGRTMIN+3, is returned as its number. Errors are CodeInvalid.
 func ParseSignal(s string) (string, error) {
 	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if signals[name] != 0 {
@@ -54,5 +53,6 @@ func ParseSignal(s string) (string, error) {
 	case err == nil && number >= minRealTime && number <= maxRealTime:
 		return strconv.Itoa(number), nil
 	}
-	return "", Errorf(CodeInvalid, "signal %.32q is none: it is a name such as SIGHUP or HUP, or a number in 1..31 or %d..%d", s, minRealTime, maxRealTime)
+	return "", Errorf(CodeInvalid, "signal %.32q is unknown: give a name such as SIGHUP or HUP, or a number in 1..31 or %d..%d",
+		s, minRealTime, maxRealTime)
 }

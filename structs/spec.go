@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// Spec checks the request, its secrets too, and returns what it asks for. Errors are
+// Spec checks the request, including its secrets, and returns its spec. Errors are
 // CodeInvalid and name the field and the value.
 func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 	s := r.ContainerSpec
@@ -46,13 +46,13 @@ func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 	return s, r.Secrets.check()
 }
 
-// Shown returns the spec as answers show it: with the defaults that it leaves to others,
-// and without what ContainerBody says in its own fields. It has no list or map
-// that is nil.
+// Shown returns the spec as answers show it: with defaults filled in, and without the
+// fields that ContainerBody has itself. None of its lists and maps is nil, but for
+// Entrypoint.
 func (s ContainerSpec) Shown() ContainerSpec {
 	s.Command, s.CommandText = nil, ""
 	if len(s.Entrypoint) == 0 {
-		s.Entrypoint = nil // which is null: the image's own
+		s.Entrypoint = nil // null in JSON: the image's own
 	}
 	for _, m := range []*map[string]string{&s.Environment, &s.Labels, &s.Constraints} {
 		if *m == nil {
@@ -68,8 +68,7 @@ func (s ContainerSpec) Shown() ContainerSpec {
 	return s
 }
 
-// specFields has the names that requests have for the fields of a PrivateSpec, by their
-// names in Go.
+// specFields maps the Go names of a PrivateSpec's fields to their names in requests.
 var specFields = sync.OnceValue(func() map[string]string {
 	names := make(map[string]string)
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[PrivateSpec]()) {
@@ -79,7 +78,7 @@ var specFields = sync.OnceValue(func() map[string]string {
 	return names
 })
 
-// SpecField returns the name that requests have for a field of a PrivateSpec.
+// SpecField returns the name in requests of a field of a PrivateSpec.
 func SpecField(name string) string {
 	if field, ok := specFields()[name]; ok {
 		return field
@@ -87,7 +86,7 @@ func SpecField(name string) string {
 	return name
 }
 
-// check holds the spec's plain fields against their limits.
+// check checks the fields of the spec against their limits.
 func (s *ContainerSpec) check() error {
 	if err := CheckImage(s.Image); err != nil {
 		return err
@@ -139,7 +138,7 @@ func (s *ContainerSpec) check() error {
 	switch s.PullPolicy {
 	case PullIfNotPresent, PullAlways, PullNever:
 	default:
-		return Errorf(CodeInvalid, "image_pull_policy %q is none of ifnotpresent, always, never", s.PullPolicy)
+		return Errorf(CodeInvalid, "image_pull_policy %q must be one of ifnotpresent, always, never", s.PullPolicy)
 	}
 	if err := s.Healthcheck.check(); err != nil {
 		return err
@@ -150,9 +149,9 @@ func (s *ContainerSpec) check() error {
 	return nil
 }
 
-// imageReference is the form of an image's name, as github.com/distribution/reference
-// has it, which engines read it with: [domain[:port]/]path[/path...][:tag][@digest].
-// The groups are the domain and the path.
+// imageReference matches an image reference as github.com/distribution/reference,
+// which engines use, defines it: [domain[:port]/]path[/path...][:tag][@digest]. The
+// groups are the domain and the path.
 var imageReference = func() *regexp.Regexp {
 	const (
 		label  = `[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?`
@@ -164,19 +163,20 @@ var imageReference = func() *regexp.Regexp {
 	return regexp.MustCompile(`^(?:(` + domain + `)/)?(` + part + `(?:/` + part + `)*)(?::` + tag + `)?(?:@(?:` + digest + `))?$`)
 }()
 
-// maxImagePath is what a registry takes, without its own name, tag and digest.
+// maxImagePath is the longest path of an image reference that a registry accepts, in
+// characters without domain, tag and digest.
 const maxImagePath = 255
 
-// plainImage reports whether the name is of the form that most have, for which
-// imageReference need not be asked: of up to maxPlain characters, small letters
-// and digits with one of . _ - / in between, and perhaps a tag.
+// plainImage reports whether the reference has the most common form, which is valid
+// without a check by imageReference: up to maxPlain characters, made of lower-case
+// letters and digits with a single . _ - or / between them, and an optional tag.
 func plainImage(image string) bool {
 	const maxPlain = 128
 	name, tag, tagged := strings.Cut(image, ":")
 	if name == "" || len(image) > maxPlain || tagged && (tag == "" || tag[0] == '.' || tag[0] == '-') {
 		return false
 	}
-	between := true // so that none comes first
+	between := true // the name doesn't begin with a separator
 	for i := range len(name) {
 		switch c := name[i]; {
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
@@ -197,46 +197,51 @@ func plainImage(image string) bool {
 	return !between
 }
 
-// CheckImage holds the name of an image against its form.
+// CheckImage checks the form and length of an image reference. Errors are
+// CodeInvalid.
 func CheckImage(image string) error {
 	if plainImage(image) {
 		return nil
 	}
 	if image == "" {
-		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
+		return Errorf(CodeInvalid,
+			"Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
 	}
 	if err := CheckText("image_id", image, MaxText); err != nil {
 		return err
 	}
 	if strings.ContainsAny(image, " \t\n") {
-		return Errorf(CodeInvalid, "image_id %q has white space in it: it is written as [registry/]name[:tag]", image)
+		return Errorf(CodeInvalid, "image_id %q contains white space: write it as [registry/]name[:tag]", image)
 	}
 	m := imageReference.FindStringSubmatch(image)
 	if m == nil {
-		return Errorf(CodeInvalid, "image_id %.200q is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in small letters", image)
+		return Errorf(CodeInvalid, "image_id %.200q is not an image name: write it as [registry[:port]/]name[:tag][@sha256:...], "+
+			"the name in lower case", image)
 	}
 	domain, name := m[1], m[2]
 	if domain != "" && domain != "localhost" && !strings.ContainsAny(domain, ".:") && strings.ToLower(domain) == domain {
-		domain, name = "", domain+"/"+name // it is a part of a name on Docker Hub
+		domain, name = "", domain+"/"+name // the first segment of a name on Docker Hub
 	}
 	if domain == "" && !strings.Contains(name, "/") {
-		name = "library/" + name // as engines write it out
+		name = "library/" + name // as engines expand it
 	}
 	if len(name) > maxImagePath {
-		return Errorf(CodeInvalid, "image_id %.64q...: its name has %d characters without registry and tag, more than %d", image, len(name), maxImagePath)
+		return Errorf(CodeInvalid, "image_id %.64q...: its name has %d characters without registry and tag, more than %d",
+			image, len(name), maxImagePath)
 	}
 	return nil
 }
 
-// check holds a healthcheck against its limits; nil is fine.
+// check checks a healthcheck against its limits; nil is valid.
 func (h *Healthcheck) check() error {
 	if h == nil {
 		return nil
 	}
-	// An empty list says that there is no check. Left out, null or blank it says
-	// nothing, and most of those who send that expect to be checked.
+	// An empty list turns the check off. An absent, null or blank test is refused:
+	// most users who send one expect a check.
 	if h.Test.Args == nil || len(h.Test.Args) > 0 && h.Test.Args[0] == "" {
-		return Errorf(CodeInvalid, "healthcheck.test %q names no command: give one, or [] to turn off the image's own check", orList(h.Test))
+		return Errorf(CodeInvalid,
+			"healthcheck.test %q names no command: give one, or [] to turn off the image's own check", orList(h.Test))
 	}
 	if err := CheckText("healthcheck.test", strings.Join(h.Test.Args, " "), MaxCommand); err != nil {
 		return err
@@ -256,7 +261,7 @@ func (h *Healthcheck) check() error {
 	return nil
 }
 
-// orList returns the command as it was given.
+// orList returns the command in the form in which it was given: text or list.
 func orList(c Command) any {
 	if c.Args == nil {
 		return c.Text
@@ -264,17 +269,17 @@ func orList(c Command) any {
 	return c.Args
 }
 
-// check holds the secrets against their limits. Its messages never hold them.
+// check checks the secrets against their limits. Errors never contain a secret.
 func (s *Secrets) check() error { return s.Registry.check() }
 
-// check holds credentials against their limits; nil is fine. Its messages
-// never hold the password.
+// check checks credentials against their limits; nil is valid. Errors never contain
+// the password.
 func (r *Registry) check() error {
 	if r == nil {
 		return nil
 	}
 	if r.Username == "" || r.Password == "" {
-		return Errorf(CodeInvalid, "registry: credentials are a username and a password, and one of them is missing")
+		return Errorf(CodeInvalid, "registry: credentials need a username and a password, and one of them is missing")
 	}
 	for _, f := range []struct{ name, value string }{{"username", r.Username}, {"server", r.Server}} {
 		if err := CheckLine("registry."+f.name, f.value, MaxText); err != nil {
@@ -282,10 +287,10 @@ func (r *Registry) check() error {
 		}
 	}
 	if CheckText("registry.password", r.Password, MaxText) != nil {
-		return Errorf(CodeInvalid, "registry.password: it is not UTF-8 text without NUL bytes, or longer than %d bytes", MaxText)
+		return Errorf(CodeInvalid, "registry.password: must be UTF-8 text without NUL bytes, of at most %d bytes", MaxText)
 	}
 	if strings.ContainsAny(r.Server, " \t\n") {
-		return Errorf(CodeInvalid, "registry.server %q has white space in it: it is written as host[:port]", r.Server)
+		return Errorf(CodeInvalid, "registry.server %q contains white space: write it as host[:port]", r.Server)
 	}
 	return nil
 }
@@ -301,17 +306,17 @@ func ParseRestartPolicy(s string) (RestartPolicy, error) {
 	case counted && name == RestartOnFailure:
 		n, err := strconv.Atoi(retries)
 		if err != nil || n < 1 || n > 1000 {
-			return p, Errorf(CodeInvalid, "restart_policy %q: the retries are a number in 1..1000, such as on-failure:3", s)
+			return p, Errorf(CodeInvalid, "restart_policy %q: the retries must be a number in 1..1000, such as on-failure:3", s)
 		}
 		p.MaxRetries = n
 	case !counted && (name == RestartNo || name == RestartOnFailure || p.Always()):
 	default:
-		return p, Errorf(CodeInvalid, "restart_policy %q is none of no, on-failure[:n], always, unless-stopped", s)
+		return p, Errorf(CodeInvalid, "restart_policy %q must be one of no, on-failure[:n], always, unless-stopped", s)
 	}
 	return p, nil
 }
 
-// String writes the policy as users give it.
+// String returns the policy as users write it.
 func (p RestartPolicy) String() string {
 	if p.MaxRetries > 0 {
 		return fmt.Sprintf("%s:%d", p.Name, p.MaxRetries)
@@ -319,10 +324,10 @@ func (p RestartPolicy) String() string {
 	return p.Name
 }
 
-// MarshalJSON writes the policy as users give it.
+// MarshalJSON writes the policy as users write it.
 func (p RestartPolicy) MarshalJSON() ([]byte, error) { return marshalText(p.String()) }
 
-// UnmarshalJSON reads what MarshalJSON writes, whether it is a policy or not.
+// UnmarshalJSON reads any string, without checking that it is a valid policy.
 func (p *RestartPolicy) UnmarshalJSON(b []byte) error {
 	var text string
 	if err := json.Unmarshal(b, &text); err != nil {
@@ -332,7 +337,8 @@ func (p *RestartPolicy) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// RestartPolicyOf returns what String makes the text of, whether it is a policy or not.
+// RestartPolicyOf returns the policy whose String is text, without checking that it
+// is valid.
 func RestartPolicyOf(text string) RestartPolicy {
 	if name, retries, counted := strings.Cut(text, ":"); counted {
 		if n, err := strconv.Atoi(retries); err == nil && n > 0 {
@@ -388,7 +394,8 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 		switch m.Type {
 		case MountVolume:
 			if !isVolumeName(m.Name) {
-				return nil, Errorf(CodeInvalid, "volumes[%d].name %q is not a volume name: 1..128 letters, digits, dots, hyphens and underscores, the first a letter or digit (host paths can't be mounted)", i, m.Name)
+				return nil, Errorf(CodeInvalid, "volumes[%d].name %q is not a volume name: 1..128 letters, digits, dots, hyphens "+
+					"and underscores, the first a letter or digit (host paths can't be mounted)", i, m.Name)
 			}
 			if m.Size != 0 {
 				return nil, Errorf(CodeInvalid, "volumes[%d].size %d: only a tmpfs has a size", i, m.Size)
@@ -403,7 +410,8 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 		default:
 			return nil, Errorf(CodeInvalid, "volumes[%d].type %q is neither volume nor tmpfs", i, m.Type)
 		}
-		if !path.IsAbs(m.Target) || len(m.Target) > MaxText || strings.Contains(m.Target, ":") || !utf8.ValidString(m.Target) || strings.ContainsFunc(m.Target, IsControl) || path.Clean(m.Target) == "/" {
+		if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" || len(m.Target) > MaxText || strings.Contains(m.Target, ":") ||
+			!utf8.ValidString(m.Target) || strings.ContainsFunc(m.Target, IsControl) {
 			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is not an absolute path below /", i, m.Target)
 		}
 		if targets[path.Clean(m.Target)] {
@@ -422,7 +430,7 @@ func checkEnvironment(env map[string]string) error {
 			return Errorf(CodeInvalid, "environment: %q is not a variable's name", k)
 		}
 		if strings.ContainsRune(v, 0) {
-			return Errorf(CodeInvalid, "environment: the value of %q has a NUL byte in it", k)
+			return Errorf(CodeInvalid, "environment: the value of %q contains a NUL byte", k)
 		}
 		size += len(k) + len(v) + 2
 	}
@@ -432,7 +440,7 @@ func checkEnvironment(env map[string]string) error {
 	return nil
 }
 
-// CheckLabels holds labels against their limits.
+// CheckLabels checks labels against their limits. Errors are CodeInvalid.
 func CheckLabels(field string, labels map[string]string) error {
 	if len(labels) > MaxLabels {
 		return Errorf(CodeInvalid, "%s: %d are more than %d", field, len(labels), MaxLabels)
@@ -447,7 +455,7 @@ func CheckLabels(field string, labels map[string]string) error {
 		if err := CheckText(field, v, MaxLabel); err != nil {
 			return err
 		}
-		// Some keep texts of several lines in labels.
+		// Some users keep texts of several lines in labels.
 		if err := checkControl(field, v, "\n\t"); err != nil {
 			return err
 		}
@@ -455,8 +463,8 @@ func CheckLabels(field string, labels map[string]string) error {
 	return nil
 }
 
-// CheckRowLabels is CheckLabels for the labels of a bay or host, which together have
-// at most MaxRowLabels bytes.
+// CheckRowLabels is CheckLabels for the labels of a bay or host, which may have
+// MaxRowLabels bytes in all.
 func CheckRowLabels(field string, labels map[string]string) error {
 	size := 0
 	for k, v := range labels {
@@ -468,24 +476,28 @@ func CheckRowLabels(field string, labels map[string]string) error {
 	return CheckLabels(field, labels)
 }
 
-// CheckName holds a name that a user gave against the contract: 1..255
-// characters, of which none is a control or format character.
+// CheckName checks a user's name for an object: 1..255 characters, none of them a
+// control or format character. Errors are CodeInvalid.
 func CheckName(name string) error {
 	if err := CheckLine("name", name, len(name)); err != nil {
-		return err // before the others, which show some of the name
+		return err // first, because the other errors quote the name
 	}
 	switch n := utf8.RuneCountInString(name); {
 	case n == 0:
-		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: ''. Value should have a minimum character requirement of 1")
+		return Errorf(CodeInvalid,
+			"Invalid input for field/attribute name. Value: ''. Value should have a minimum character requirement of 1")
 	case n > MaxName:
-		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: '%.32s...' (%d characters). Value should have a maximum character requirement of %d", name, n, MaxName)
+		return Errorf(CodeInvalid,
+			"Invalid input for field/attribute name. Value: '%.32s...' (%d characters). "+
+				"Value should have a maximum character requirement of %d",
+			name, n, MaxName)
 	}
 	return nil
 }
 
-// CheckLine is CheckText for what is shown in lines of logs and cells of tables:
-// names and the like. It refuses control and format characters, too, with which a
-// text begins a line of its own, steers a terminal or shows other than it is.
+// CheckLine is CheckText for values such as names that appear in log lines and table
+// cells. It also refuses control and format characters, which can start a new line,
+// control a terminal, or disguise the text.
 func CheckLine(field, text string, most int) error {
 	if err := CheckText(field, text, most); err != nil {
 		return err
@@ -493,19 +505,19 @@ func CheckLine(field, text string, most int) error {
 	return checkControl(field, text, "")
 }
 
-// checkControl refuses control and format characters but the given ones.
-func checkControl(field, text, but string) error {
+// checkControl refuses control and format characters other than the allowed ones.
+func checkControl(field, text, allowed string) error {
 	for _, r := range text {
-		if IsControl(r) && !strings.ContainsRune(but, r) {
-			return Errorf(CodeInvalid, "%s: %.64q has the control or format character %U in it: leave it out", field, text, r)
+		if IsControl(r) && !strings.ContainsRune(allowed, r) {
+			return Errorf(CodeInvalid, "%s: %.64q contains the control or format character %U: leave it out", field, text, r)
 		}
 	}
 	return nil
 }
 
-// IsControl reports whether a character is not shown but changes how others are:
-// those of the Unicode categories Cc (line feeds and escapes), Cf (such as
-// U+202E, which turns what follows round), Zl and Zp.
+// IsControl reports whether a character is invisible but changes how others are
+// shown: the Unicode categories Cc (line feeds and escapes), Cf (such as U+202E,
+// which reverses the text after it), Zl and Zp.
 func IsControl(r rune) bool {
 	if r < unicode.MaxASCII {
 		return r < ' '
@@ -513,8 +525,8 @@ func IsControl(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// CheckText refuses text that is longer than most bytes or that isn't UTF-8
-// without NUL bytes.
+// CheckText refuses text that is longer than most bytes, is not UTF-8, or contains a
+// NUL byte. Errors are CodeInvalid.
 func CheckText(field, text string, most int) error {
 	if len(text) > most {
 		return Errorf(CodeInvalid, "%s: %d bytes are more than %d", field, len(text), most)

@@ -8,18 +8,18 @@ import (
 	"sync"
 )
 
-// This file is for servers and agents of earlier builds, which name the fields of a
-// ContainerSpec as Go does, and have the secrets in it.
+// This file converts specs for servers and agents of earlier builds. Their JSON has the
+// Go names of a ContainerSpec's fields, and the secrets inside the spec.
 
-// HeaderUnderstands is the header with which an agent's poll says what it understands
-// beyond that, as words that are separated by commas.
+// HeaderUnderstands is the header in which an agent's poll lists the newer forms that
+// the agent understands, separated by commas.
 const HeaderUnderstands = "X-Magnum-Understands"
 
-// UnderstandsSpec is the word of an agent that reads specs whose fields have the names
-// and values of the REST API, with the secrets beside the spec.
+// UnderstandsSpec stands for specs with the names and values of the REST API, and
+// secrets beside the spec.
 const UnderstandsSpec = "spec"
 
-// specNames has the names of the fields in JSON by their names in Go.
+// specNames maps the Go names of a ContainerSpec's fields to their JSON names.
 var specNames = sync.OnceValue(func() map[string]string {
 	names := make(map[string]string)
 	for field := range reflect.TypeFor[ContainerSpec]().Fields() {
@@ -30,13 +30,13 @@ var specNames = sync.OnceValue(func() map[string]string {
 	return names
 })
 
-// oldPolicy is a RestartPolicy as earlier builds have it.
+// oldPolicy is a RestartPolicy in the JSON of earlier builds.
 type oldPolicy struct {
 	Name       string
 	MaxRetries int
 }
 
-// earlierValue returns what earlier builds have as the value of a spec's field.
+// earlierValue returns the value of a spec's field in the JSON of earlier builds.
 func earlierValue(v reflect.Value) any {
 	switch value := v.Interface().(type) {
 	case RestartPolicy:
@@ -50,7 +50,7 @@ func earlierValue(v reflect.Value) any {
 	}
 }
 
-// ForEarlierAgents returns the answer as JSON for an agent that doesn't understand
+// ForEarlierAgents returns the answer as JSON for an agent that doesn't list
 // UnderstandsSpec.
 func (w *Work) ForEarlierAgents() (json.RawMessage, error) {
 	type plain Work
@@ -63,7 +63,7 @@ func (w *Work) ForEarlierAgents() (json.RawMessage, error) {
 		if err != nil {
 			return nil, err
 		}
-		if raw, err = w.Assignments[i].forEarlierAgents(raw); err != nil {
+		if raw, err = w.Assignments[i].toEarlierForm(raw); err != nil {
 			return nil, err
 		}
 		out.Assignments = append(out.Assignments, raw)
@@ -71,8 +71,8 @@ func (w *Work) ForEarlierAgents() (json.RawMessage, error) {
 	return json.Marshal(out)
 }
 
-// forEarlierAgents changes the JSON of the assignment.
-func (a *Assignment) forEarlierAgents(raw json.RawMessage) (json.RawMessage, error) {
+// toEarlierForm converts the assignment's JSON to that of earlier builds.
+func (a *Assignment) toEarlierForm(raw json.RawMessage) (json.RawMessage, error) {
 	if a.Spec == nil {
 		return raw, nil
 	}
@@ -97,7 +97,7 @@ func (a *Assignment) forEarlierAgents(raw json.RawMessage) (json.RawMessage, err
 	return json.Marshal(assignment)
 }
 
-// earlier returns the spec in the earlier form, without what is zero.
+// earlier returns the spec in the earlier form, without zero fields.
 func (s *ContainerSpec) earlier() map[string]any {
 	old := map[string]any{"Image": s.Image}
 	spec := reflect.ValueOf(s).Elem()
@@ -110,16 +110,17 @@ func (s *ContainerSpec) earlier() map[string]any {
 	return old
 }
 
-// fromEarlierServers returns an assignment's JSON in today's form, whichever it has.
+// fromEarlierServers converts an assignment's JSON from the earlier form to the
+// current one. JSON in the current form is returned unchanged.
 func fromEarlierServers(raw json.RawMessage) json.RawMessage {
-	if !bytes.Contains(raw, []byte(`"Image":`)) { // each spec has it in the earlier form
+	if !bytes.Contains(raw, []byte(`"Image":`)) { // every spec in the earlier form has it
 		return raw
 	}
 	var assignment map[string]json.RawMessage
 	if json.Unmarshal(raw, &assignment) != nil {
 		return raw
 	}
-	spec, creds := fromEarlier(assignment["spec"])
+	spec, creds := specFromEarlier(assignment["spec"])
 	if assignment["spec"] = spec; creds != nil {
 		assignment["registry"] = creds
 	}
@@ -130,9 +131,10 @@ func fromEarlierServers(raw json.RawMessage) json.RawMessage {
 	return b
 }
 
-// fromEarlier returns a spec's JSON in today's form, whichever it has, and the
-// credentials that were in it; nil for none.
-func fromEarlier(raw json.RawMessage) (spec, creds json.RawMessage) {
+// specFromEarlier converts a spec's JSON from the earlier form to the current one, and
+// returns the credentials that were in it; nil if there were none. JSON in the current
+// form is returned unchanged.
+func specFromEarlier(raw json.RawMessage) (spec, creds json.RawMessage) {
 	var old map[string]json.RawMessage
 	if json.Unmarshal(raw, &old) != nil || old["Image"] == nil {
 		return raw, nil
@@ -163,8 +165,8 @@ func fromEarlier(raw json.RawMessage) (spec, creds json.RawMessage) {
 	return b, creds
 }
 
-// MarshalJSON writes the row for another server, which may be of an earlier build: its
-// spec in the earlier form, but without the secrets, which no answer shows.
+// MarshalJSON writes the row for another server, which may be of an earlier build: the
+// spec has the earlier form. It leaves out the secrets, which no answer shows.
 func (c *Container) MarshalJSON() ([]byte, error) {
 	type plain Container
 	return json.Marshal(struct {
@@ -173,7 +175,7 @@ func (c *Container) MarshalJSON() ([]byte, error) {
 	}{(*plain)(c), c.Spec.earlier()})
 }
 
-// UnmarshalJSON reads a row of another server, also of a later build.
+// UnmarshalJSON reads a row of another server, which may be of a later build.
 func (c *Container) UnmarshalJSON(b []byte) error {
 	type plain Container
 	row := struct {
@@ -183,7 +185,7 @@ func (c *Container) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &row); err != nil {
 		return err
 	}
-	spec, _ := fromEarlier(row.Spec)
+	spec, _ := specFromEarlier(row.Spec)
 	c.Spec = PrivateSpec{}
 	return json.Unmarshal(spec, &c.Spec.ContainerSpec)
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// recordedWork is what testdata/work-pascal.json says, an answer that a server has
-// given of a build that named the fields of specs as Go does.
+// recordedWork is the content of testdata/work-pascal.json: an answer of a server whose
+// build used the Go names of a spec's fields.
 func recordedWork() Work {
 	stop, bay := 7, "bay-1"
 	return Work{ClusterID: "c1", Incarnation: 1, Index: 42, Full: true, Confirmed: true, Lineage: "l1", HostLostAfter: 10 * time.Second, BayID: &bay, Assignments: []Assignment{
@@ -38,8 +38,8 @@ func recorded(t *testing.T) []byte {
 	return b
 }
 
-// TestAnswerOfAnEarlierServer is what an agent makes of it.
-func TestAnswerOfAnEarlierServer(t *testing.T) {
+// TestWorkOfAnEarlierServerIsRead reads the recorded answer as an agent does.
+func TestWorkOfAnEarlierServerIsRead(t *testing.T) {
 	var got Work
 	if err := json.Unmarshal(recorded(t), &got); err != nil {
 		t.Fatal(err)
@@ -49,9 +49,9 @@ func TestAnswerOfAnEarlierServer(t *testing.T) {
 	}
 }
 
-// TestAnswerForAnEarlierAgent holds what is sent to one against the answer that it had
-// from its own servers. What that says besides is zero.
-func TestAnswerForAnEarlierAgent(t *testing.T) {
+// TestWorkForAnEarlierAgent compares an answer for an earlier agent with the recorded
+// one. Fields that only the recorded answer has are zero.
+func TestWorkForAnEarlierAgent(t *testing.T) {
 	work := recordedWork()
 	raw, err := work.ForEarlierAgents()
 	if err != nil {
@@ -88,9 +88,9 @@ func TestAnswerForAnEarlierAgent(t *testing.T) {
 	}
 }
 
-// TestEachFieldReachesEachAgent fills every field of a spec: whatever the agent
-// understands, it hears of each, and of the credentials beside the spec only.
-func TestEachFieldReachesEachAgent(t *testing.T) {
+// TestEverySpecFieldReachesAgents fills every field of a spec. Current and earlier
+// agents get each of them, and the credentials beside the spec.
+func TestEverySpecFieldReachesAgents(t *testing.T) {
 	recorded := recordedWork().Assignments[0]
 	spec, secrets := recorded.Spec, recorded.Secrets
 	for _, v := range []reflect.Value{reflect.ValueOf(spec).Elem(), reflect.ValueOf(secrets)} {
@@ -121,8 +121,8 @@ func TestEachFieldReachesEachAgent(t *testing.T) {
 	}
 }
 
-// TestSpecHasNoSecrets writes a spec in each way that may end in an answer, an event or
-// a log.
+// TestSpecHasNoSecrets encodes and formats a spec in every way that may reach an
+// answer, an event or a log.
 func TestSpecHasNoSecrets(t *testing.T) {
 	const secret = "marker-of-a-secret"
 	spec := PrivateSpec{ContainerSpec: ContainerSpec{Image: "x"}, Secrets: Secrets{Registry: &Registry{Username: secret, Password: secret, Server: secret}}}
@@ -149,7 +149,7 @@ func TestSpecHasNoSecrets(t *testing.T) {
 	}
 }
 
-// TestSpecHashIsThatOfEarlierBuilds has hashes that containers carry in their labels.
+// TestSpecHashIsThatOfEarlierBuilds checks hashes that containers carry in their labels.
 func TestSpecHashIsThatOfEarlierBuilds(t *testing.T) {
 	full := recordedWork().Assignments[0]
 	for want, spec := range map[string]*ContainerSpec{
@@ -176,8 +176,8 @@ func TestSpecHashIsThatOfEarlierBuilds(t *testing.T) {
 	}
 }
 
-// TestRowOfAnEarlierServer reads a row that a leader of a build has answered with which
-// named the fields of specs as Go does, and writes it as that build reads it.
+// TestRowOfAnEarlierServer reads a row from a leader whose build used the Go names of a
+// spec's fields, and writes it in the form that this build reads.
 func TestRowOfAnEarlierServer(t *testing.T) {
 	b, err := os.ReadFile("testdata/container-pascal.json")
 	if err != nil {

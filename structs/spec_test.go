@@ -10,7 +10,7 @@ func specOf(t *testing.T, body string) (ContainerSpec, error) {
 	t.Helper()
 	var r ContainerRequest
 	if err := json.Unmarshal([]byte(body), &r); CodeOf(err) == CodeInvalid {
-		return ContainerSpec{}, err // it can't be said of a number of the field's type
+		return ContainerSpec{}, err // the field's type can't hold the number
 	} else if err != nil {
 		t.Fatalf("%s: %v", body, err)
 	}
@@ -32,7 +32,7 @@ func TestSpec(t *testing.T) {
 	}
 }
 
-// TestSpecRefusals: every limit has a refusal that names the field.
+// TestSpecRefusals checks that the refusal for every limit names the field.
 func TestSpecRefusals(t *testing.T) {
 	long := strings.Repeat("x", MaxText+1)
 	for body, field := range map[string]string{

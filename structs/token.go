@@ -12,19 +12,19 @@ const TableTokens Table = "tokens"
 // KindToken names tokens in URLs, error codes and messages.
 const KindToken = "token"
 
-// Token is a local token: a secret that the cluster gave out, and on whose
-// behalf its holder acts. Written by the conductor for operators; nothing in
-// it ever changes. The row itself belongs to the operator: Meta.ProjectID is
-// "", and Meta.UserID is who had it made.
+// Token is a local token: a secret that the cluster issued, with the project, user and
+// role that it stands for. The conductor writes it for operators, and it never
+// changes. The row belongs to operators: Meta.ProjectID is "", and Meta.UserID is the
+// user who created it.
 type Token struct {
 	Meta
 	Name      string    // for people; not unique
-	Hash      string    // HashSecret of the secret, which is kept nowhere
-	Project   string    // project that the holder acts in; "" for a join token
-	User      string    // user that the holder acts as; "" for a join token
-	Role      Role      // what the holder may do there; "" for a join token
-	ExpiresAt time.Time // UTC, whole seconds; zero means never. A server that is asked holds its own clock against it: nothing is decided by it
-	Join      bool      // agents register with it, and nothing else can be done with it
+	Hash      string    // HashSecret of the secret, which is not stored
+	Project   string    // project that the token gives access to; "" for a join token
+	User      string    // user that the token stands for; "" for a join token
+	Role      Role      // role in the project; "" for a join token
+	ExpiresAt time.Time // UTC, whole seconds; zero means never. Each server compares it with its own clock; no entry depends on it
+	Join      bool      // a join token: agents register with it, and nothing else can be done with it
 }
 
 // Table says which table the row belongs to.
@@ -33,23 +33,23 @@ func (*Token) Table() Table { return TableTokens }
 // RowName returns the token's name.
 func (t *Token) RowName() string { return t.Name }
 
-// Expired reports whether the token's time is over.
+// Expired reports whether the token has expired.
 func (t *Token) Expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }
 
-// OpenedBy reports whether the secret with the hash is the token's. It takes
-// equally long whatever the hash is.
+// OpenedBy reports whether the hash is that of the token's secret. It compares in
+// constant time.
 func (t *Token) OpenedBy(hash string) bool {
 	return t.Hash != "" && subtle.ConstantTimeCompare([]byte(hash), []byte(t.Hash)) == 1
 }
 
-// tokenPrefix begins all local tokens, so that scanners of leaked secrets find
-// them.
+// tokenPrefix begins all local tokens, so that scanners for leaked secrets find them.
 const tokenPrefix = "mgt_"
 
-// FormatToken is a local token as its holder has it.
+// FormatToken returns the text of a local token, as clients send it.
 func FormatToken(id, secret string) string { return tokenPrefix + id + "_" + secret }
 
-// ParseToken takes a token apart. ok is false if it is no local token.
+// ParseToken splits a token into its ID and secret. ok is false if the text is not a
+// local token.
 func ParseToken(text string) (id, secret string, ok bool) {
 	rest, ours := strings.CutPrefix(text, tokenPrefix)
 	id, secret, parted := strings.Cut(rest, "_")
@@ -59,7 +59,7 @@ func ParseToken(text string) (id, secret string, ok bool) {
 	return id, secret, true
 }
 
-// MaxTokenDays is the longest time after which a token may expire.
+// MaxTokenDays is the longest time in days after which a token may expire.
 const MaxTokenDays = 3650
 
 // TokenRequest is the body of POST /v1/tokens. Absent and null mean the same.
@@ -67,20 +67,20 @@ const MaxTokenDays = 3650
 //api:doc A token to create. Absent and null mean the same.
 type TokenRequest struct {
 	//api:doc 1 to 255 characters, not unique. A readable name is generated if none is given.
-	Name *string `json:"name,omitempty"` // default: a generated, readable one
+	Name *string `json:"name,omitempty"`
 	//api:doc Project that the token gives access to; defaults to the caller's.
-	ProjectID string `json:"project_id,omitempty"` // default: the caller's
+	ProjectID string `json:"project_id,omitempty"`
 	//api:doc User that the token stands for; defaults to the token's name.
-	UserID string `json:"user_id,omitempty"` // default: the token's name
+	UserID string `json:"user_id,omitempty"`
 	//api:doc admin, member or reader; defaults to member.
-	Role Role `json:"role,omitempty"` // default: member
+	Role Role `json:"role,omitempty"`
 	//api:doc Seconds until the token expires; 0 or absent means never.
-	ExpiresIn *int `json:"expires_in,omitempty"` // seconds; default 0: never
+	ExpiresIn *int `json:"expires_in,omitempty"`
 	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
-	Join bool `json:"join,omitempty"` // for agents; then without project_id, user_id and role
+	Join bool `json:"join,omitempty"` // excludes project_id, user_id and role
 }
 
-// TokenBody is a token as the API shows it: never its secret, nor the hash.
+// TokenBody is a token as the API shows it, without its secret and the hash.
 //
 //api:doc A local token of this cluster, without its secret.
 type TokenBody struct {
@@ -97,19 +97,18 @@ type TokenBody struct {
 	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
 	Join bool `json:"join"`
 	//api:doc When the token expires; null means never.
-	ExpiresAt Time `json:"expires_at"` // null: never
+	ExpiresAt Time `json:"expires_at"`
 	//api:doc Whether the token has expired and is refused.
 	Expired bool `json:"expired"`
 	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
 	//api:doc User who created the token.
-	CreatedBy *string `json:"created_by"` // user who had it made
+	CreatedBy *string `json:"created_by"`
 	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
 }
 
-// TokenSecretBody is a token that has just been made, with its secret: the one
-// time that it is shown.
+// TokenSecretBody is a newly created token with its secret, which is not shown again.
 //
 //api:doc A newly created token. Its secret is not shown again.
 type TokenSecretBody struct {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Bytes is a number of bytes. In JSON it is a number, and null if it is 0.
+// Bytes is a number of bytes. 0 is null in JSON.
 type Bytes int64
 
 // MarshalJSON writes null for 0.
@@ -21,8 +21,8 @@ func (n Bytes) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, int64(n), 10), nil
 }
 
-// MilliCPU is processor time in thousandths of a core. In JSON it is in cores, and
-// null if it is 0.
+// MilliCPU is processor time in thousandths of a core. In JSON it is a number of
+// cores, and 0 is null.
 type MilliCPU int64
 
 // MarshalJSON writes cores.
@@ -33,7 +33,7 @@ func (n MilliCPU) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, n.Cores(), 'f', -1, 64), nil
 }
 
-// UnmarshalJSON takes a number of cores, and null as nothing.
+// UnmarshalJSON accepts a number of cores, and null as 0.
 func (n *MilliCPU) UnmarshalJSON(b []byte) error {
 	var cores float64
 	if err := json.Unmarshal(b, &cores); err != nil {
@@ -47,8 +47,8 @@ func (n *MilliCPU) UnmarshalJSON(b []byte) error {
 // Cores returns n as a number of cores.
 func (n MilliCPU) Cores() float64 { return float64(n) / 1000 }
 
-// CPUOf returns a number of cores as MilliCPU. More than fits is the most that fits.
-// CodeInvalid: less than a thousandth, but not 0.
+// CPUOf returns a number of cores as MilliCPU. A number that is too large becomes
+// 1<<62. CodeInvalid: the number rounds to 0 but is not 0.
 func CPUOf(cores float64) (MilliCPU, error) {
 	n := math.Round(cores * 1000)
 	switch {
@@ -60,11 +60,11 @@ func CPUOf(cores float64) (MilliCPU, error) {
 	return MilliCPU(n), nil
 }
 
-// Text is a string. In JSON it is null if it is "".
+// Text is a string. "" is null in JSON.
 type Text string
 
-// MarshalJSON writes null for "". It leaves < and > as they are, as all
-// MarshalJSON of this package do.
+// MarshalJSON writes null for "". Like every MarshalJSON of this package, it doesn't
+// escape < and >.
 func (t Text) MarshalJSON() ([]byte, error) {
 	if t == "" {
 		return null, nil
@@ -72,15 +72,16 @@ func (t Text) MarshalJSON() ([]byte, error) {
 	return marshalText(string(t))
 }
 
-// Words is a program with its arguments, as a list. rest/wire reads it from a string,
-// too, which it splits as SplitCommand does.
+// Words is a program with its arguments, as a list. rest/wire also reads it from a
+// string, which it splits with SplitCommand.
 type Words []string
 
-// null is JSON's. Nobody may write to it: encoders copy what MarshalJSON returns.
+// null is the JSON null. It is shared and must not be written to: encoders copy what
+// MarshalJSON returns.
 var null = []byte("null")
 
-// marshalText writes a string without escapes for HTML: an encoder that escapes it
-// does so itself, and one that doesn't can't undo it.
+// marshalText writes a string without escapes for HTML. An encoder can add such escapes
+// later, but can't undo them.
 func marshalText(s string) ([]byte, error) {
 	if b := []byte(`"` + s + `"`); plainASCII(b[1 : len(b)-1]) {
 		return b, nil
@@ -123,7 +124,7 @@ type Command struct {
 	Text string // the string that Args was split from, "" if it was an array
 }
 
-// UnmarshalJSON takes "echo hi", ["echo","hi"], and null as nothing.
+// UnmarshalJSON accepts "echo hi", ["echo","hi"], and null as no command.
 func (c *Command) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*c = Command{}
@@ -148,9 +149,8 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON writes the text if there is one, else the arguments. No arguments
-// are an empty list: rows don't tell it from nil, and there are agents that
-// refuse null.
+// MarshalJSON writes Text if it is set, else Args. Nil Args are an empty list: rows
+// don't distinguish the two, and some agents refuse null.
 func (c Command) MarshalJSON() ([]byte, error) {
 	if c.Text == "" && c.Args == nil {
 		return []byte("[]"), nil
@@ -161,9 +161,9 @@ func (c Command) MarshalJSON() ([]byte, error) {
 	return marshalPlain(c.Args)
 }
 
-// SplitCommand splits s into words as a POSIX shell does: white space parts
-// words; backslash, single and double quotes keep it. Nothing is expanded:
-// $, `, |, ; and & stand for themselves.
+// SplitCommand splits s into words as a POSIX shell does: white space separates words
+// unless a backslash or quotes protect it. Nothing is expanded: $, `, |, ; and & are
+// ordinary characters. It fails for a trailing backslash and an unclosed quote.
 func SplitCommand(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -209,7 +209,7 @@ func SplitCommand(s string) ([]string, error) {
 		}
 	}
 	if quote != 0 {
-		return nil, fmt.Errorf("command %q has a quote %c without its end", s, quote)
+		return nil, fmt.Errorf("command %q has an unclosed quote %c", s, quote)
 	}
 	if inWord {
 		words = append(words, word.String())
@@ -217,44 +217,44 @@ func SplitCommand(s string) ([]string, error) {
 	return words, nil
 }
 
-// Time is a moment as the 2015 API writes it: 2015-04-20T19:06:08+00:00. The
-// zero time is null.
+// Time is a time as the API of 2015 writes it: 2015-04-20T19:06:08+00:00. The zero
+// time is null.
 type Time struct{ Time time.Time }
 
 // TimeLayout is the layout of Time in UTC.
 const TimeLayout = "2006-01-02T15:04:05+00:00"
 
-// IsZero reports whether there is no moment.
+// IsZero reports whether t is the zero time.
 func (t Time) IsZero() bool { return t.Time.IsZero() }
 
-// The methods of time.Time that programs use on moments of the API. The others are
-// those of the field.
+// These are the methods of time.Time that programs most often use on times of the API.
+// The field has the others.
 
-// UTC returns the moment in UTC.
+// UTC returns t in UTC.
 func (t Time) UTC() time.Time { return t.Time.UTC() }
 
-// Unix returns the seconds since 1970.
+// Unix returns the seconds since January 1, 1970 UTC.
 func (t Time) Unix() int64 { return t.Time.Unix() }
 
-// Equal reports whether the moment is u, in whatever zone.
+// Equal reports whether t and u are the same instant, in any time zone.
 func (t Time) Equal(u time.Time) bool { return t.Time.Equal(u) }
 
-// Before reports whether the moment is before u.
+// Before reports whether t is before u.
 func (t Time) Before(u time.Time) bool { return t.Time.Before(u) }
 
-// After reports whether the moment is after u.
+// After reports whether t is after u.
 func (t Time) After(u time.Time) bool { return t.Time.After(u) }
 
-// Sub returns the time from u until the moment.
+// Sub returns the duration t-u.
 func (t Time) Sub(u time.Time) time.Duration { return t.Time.Sub(u) }
 
-// Format writes the moment in a layout of package time.
+// Format formats t in a layout of package time.
 func (t Time) Format(layout string) string { return t.Time.Format(layout) }
 
-// String returns the moment as time.Time writes it.
+// String formats t as time.Time does.
 func (t Time) String() string { return t.Time.String() }
 
-// MarshalJSON writes the moment in UTC and whole seconds.
+// MarshalJSON writes t in UTC and whole seconds.
 func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
@@ -262,7 +262,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + t.UTC().Format(TimeLayout) + `"`), nil
 }
 
-// UnmarshalJSON takes null and RFC 3339.
+// UnmarshalJSON accepts null and RFC 3339.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*t = Time{}
@@ -278,8 +278,8 @@ func scalar(b []byte) (string, error) {
 	}
 	switch b[0] {
 	case '"':
-		// Most have no escapes in them; encoding/json would take the time and
-		// garbage of a whole body for each.
+		// Most strings have no escapes. For these encoding/json would set up a
+		// decoder and allocate.
 		if s := b[1:max(1, len(b)-1)]; len(b) > 1 && b[len(b)-1] == '"' && plainASCII(s) {
 			return string(s), nil
 		}
@@ -292,7 +292,7 @@ func scalar(b []byte) (string, error) {
 	return string(b), nil
 }
 
-// plainASCII reports whether JSON writes the text just so between quotes.
+// plainASCII reports whether the text needs no escapes in a JSON string.
 func plainASCII(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {

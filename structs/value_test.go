@@ -36,8 +36,8 @@ func TestSplitCommand(t *testing.T) {
 	}
 }
 
-// FuzzSplitCommand holds the split against its inverse: words that are quoted
-// split into themselves.
+// FuzzSplitCommand checks the split against its inverse: quoted words split into
+// themselves.
 func FuzzSplitCommand(f *testing.F) {
 	for _, s := range []string{"", "a b", `'a b' "c\"d" e\ f`, `'`, `\`, "a\\\nb", "\x00", "ü 中"} {
 		f.Add(s)
@@ -161,7 +161,7 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-// What is taken apart by hand is what encoding/json takes apart.
+// FuzzScalar compares scalar with encoding/json.
 func FuzzScalar(f *testing.F) {
 	for _, s := range []string{`"512m"`, `""`, `"a\"b"`, `"\u00fc"`, `"ü"`, "\"\xff\"", `"`, `1.5`, `true`, "\"a\nb\""} {
 		f.Add([]byte(s))

@@ -8,8 +8,8 @@ import (
 // WorkloadKind is a kind of placed workload.
 type WorkloadKind string
 
-// The workload kinds. On the wire between servers and agents "" means a container:
-// builds from before there were kinds name none.
+// The workload kinds. In messages between servers and agents "" means a container:
+// builds from before there were kinds don't name a kind.
 const (
 	WorkloadContainer WorkloadKind = "container"
 	WorkloadPod       WorkloadKind = "pod" // reserved: there are no pods yet
@@ -19,7 +19,7 @@ const (
 type Ref struct {
 	Kind  WorkloadKind `json:"kind,omitempty"`
 	ID    string       `json:"id"`             // UUID of the row
-	Epoch uint64       `json:"epoch"`          // of the placement; 0 stands for the newest one
+	Epoch uint64       `json:"epoch"`          // of the placement; 0 means the newest one
 	Part  string       `json:"part,omitempty"` // name of a container in a pod; "" means the workload as a whole
 }
 
@@ -41,56 +41,57 @@ func (r Ref) String() string {
 }
 
 // Workload is a row that is placed on a host: *Container, and *Pod next. The servers
-// place, move, drain and release workloads of any kind; what only one kind has is
-// behind these methods.
+// place, move, drain and release workloads of any kind. These methods hide what
+// differs between kinds.
 type Workload interface {
 	Row
-	Place() *Placement // of the row itself: only the owner of a copy may change it
+	Place() *Placement // the row's own: only the owner of a copy may change it
 
 	Ref() Ref       // of the newest placement
-	Copy() Workload // a copy that may be changed; what its slices and maps hold is shared
-	Demand() Demand // what the user asked for
-	// Reserved is what each of the workload's hosts reserves: the larger of Demand
-	// and what the engine was last seen to have.
+	Copy() Workload // a copy that may be changed; the contents of its slices and maps are shared
+	Demand() Demand // what the spec asks of a host
+	// Reserved is what each of the workload's hosts reserves: the larger of Demand and
+	// of the limits that the engine last reported.
 	Reserved() Demand
 	Policy() Policy
 
 	Seen() Seen
-	See(Seen) // writes the part of the observed body that all kinds have
-	// Observe takes over what an agent saw of the workload, and of its parts if it has
-	// any. What that doesn't say and was seen of the same epoch before is kept.
+	See(Seen) // sets the observed fields that all kinds have
+	// Observe stores an agent's report of the workload, and of its parts if it has any.
+	// Earlier observations of the same epoch stay where the report has none.
 	Observe(o Observed, parts []PartReport)
-	Forget() // for a placement under a new epoch: nothing is seen of it yet
-	Left()   // for a placement on another host: what was meant for a process of the earlier one is void
+	Forget() // drops all observations, for a placement under a new epoch
+	Left()   // drops pending actions on the earlier placement's process, for a placement on another host
 
-	// Assign adds to the assignment what only this kind has.
+	// Assign adds the fields that only this kind has to the assignment.
 	Assign(a *Assignment)
-	// SpecHash identifies what the host makes the workload from; "" if its agents don't
-	// tell. See the function SpecHash.
+	// SpecHash identifies the spec that the host creates the workload from; "" if
+	// agents don't report it for this kind. See the function SpecHash.
 	SpecHash() string
 }
 
-// Policy is what decides whether and when a workload is placed again.
+// Policy is the part of a spec that decides whether and when a workload is placed
+// again.
 type Policy struct {
 	Restart    RestartPolicy
 	Exclusive  Exclusive // whether at most one copy may ever run
-	AutoRemove bool      // it is deleted once its process has ended
-	Volume     string    // name of a volume that is kept on its host; "" if there is none
+	AutoRemove bool      // the workload is deleted once its process has ended
+	Volume     string    // name of a volume that is kept on the host; "" if there is none
 }
 
-// Seen is what all kinds of workloads have in their observed bodies.
+// Seen is the part of the observed state that all kinds of workloads have.
 type Seen struct {
 	Status     ContainerStatus
 	Reason     string // what happened and what to do
-	Generation uint64 // the newest that the agent has carried out, or given up
-	Failed     bool   // the action of that generation failed; Reason says why
+	Generation uint64 // newest generation that the agent has carried out or abandoned
+	Failed     bool   // the action of Generation failed; Reason says why
 	Health     string // starting, healthy or unhealthy; "" without a health check
-	EngineID   string // the engine's own id of this epoch; "" if none was seen
+	EngineID   string // the engine's ID of this epoch; "" if none was seen
 	StartedAt  time.Time
 	FinishedAt time.Time
 }
 
-// Made reports whether the engine has been seen to have the workload of this epoch.
+// Made reports whether the engine was seen to have the workload of this epoch.
 func (s *Seen) Made() bool {
 	switch s.Status {
 	case ContainerRunning, ContainerPaused, ContainerStopped:
@@ -99,8 +100,8 @@ func (s *Seen) Made() bool {
 	return !s.StartedAt.IsZero()
 }
 
-// Settled reports whether the host has carried out, or given up, all that was
-// asked for.
+// Settled reports whether the host has carried out or abandoned the newest
+// generation.
 func Settled(w Workload) bool {
 	seen := w.Seen()
 	return settled(w.Place(), &seen)
@@ -126,7 +127,7 @@ func statusOf(p *Placement, seen ContainerStatus) ContainerStatus {
 	return seen
 }
 
-// StatusReasonOf returns the sentence that the API shows beside the status.
+// StatusReasonOf returns the reason that the API shows with the status.
 func StatusReasonOf(w Workload) string {
 	seen := w.Seen()
 	p := w.Place()
@@ -139,8 +140,8 @@ func StatusReasonOf(w Workload) string {
 	return seen.Reason
 }
 
-// LeftOn reports whether something of the workload may still run on the host, as far
-// as the host has said.
+// LeftOn reports whether the workload may still run on the host, by the host's last
+// report.
 func LeftOn(w Workload, hostID string) bool {
 	p := w.Place()
 	if p.HostID != hostID {
@@ -151,12 +152,11 @@ func LeftOn(w Workload, hostID string) bool {
 	if p.Desired == DesiredAbsent || !settled(p, &seen) || !ended {
 		return true
 	}
-	// One that is restarted always has not ended for long.
+	// A workload that is always restarted runs again soon.
 	return p.Desired == DesiredRunning && !p.DrainStop && !p.Gone && w.Policy().Restart.Always()
 }
 
-// Movable says why the workload isn't placed on another host when its host has to do
-// without it; "" if it is.
+// Movable returns why the workload can't move to another host; "" if it can.
 func Movable(w Workload) (why string) {
 	policy := w.Policy()
 	switch {

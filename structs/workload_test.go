@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// twin is a workload of another kind than a container.
+// twin is a workload of another kind than container.
 type twin struct{ Container }
 
 func (w *twin) Ref() Ref { return Ref{Kind: "twin", ID: w.ID, Epoch: w.Epoch} }
 
-// TestAssignmentRefs: an assignment names its placement, and what an agent that knows
-// containers only makes of one of another kind is nothing that it could act on.
+// TestAssignmentRefs checks that an assignment names its placement, and that an agent
+// that knows only containers can't act on one of another kind.
 func TestAssignmentRefs(t *testing.T) {
 	c := &Container{Meta: Meta{ID: "c"}, Placement: Placement{HostID: "h", Epoch: 3, Priors: []Prior{{HostID: "old", Epoch: 2}}}}
 	pair := &twin{Container: *c}
@@ -43,8 +43,8 @@ func TestAssignmentRefs(t *testing.T) {
 		if !got.Confirmed || len(got.Assignments) != 1 || got.Assignments[0].Ref() != want.ref {
 			t.Errorf("%v arrives as %+v", want.ref, got)
 		}
-		// What agents of builds that know containers only find: without a name they
-		// drop the assignment, and take the answer for one that doesn't name all.
+		// Agents that know only containers find no name in such an assignment. They
+		// drop it, and the answer is no longer confirmed for them.
 		var named struct {
 			Assignments []struct {
 				ContainerID string `json:"container_id"`
@@ -56,7 +56,7 @@ func TestAssignmentRefs(t *testing.T) {
 	}
 }
 
-// TestSessionRefs: an offer is about what it was made about, also once it was sent.
+// TestSessionRefs checks that an offer keeps its reference when it is sent.
 func TestSessionRefs(t *testing.T) {
 	for _, ref := range []Ref{{}, ContainerRef("c", 4), {Kind: WorkloadPod, ID: "p", Epoch: 1}, {Kind: WorkloadPod, ID: "p", Epoch: 1, Part: "web"}} {
 		var offer, got SessionOffer

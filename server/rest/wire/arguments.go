@@ -8,10 +8,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ReadArguments adds the members of the JSON object raw to the arguments that
-// the query has given. Nothing at all and null are an object without members.
-// Errors are CodeInvalid: no object, a member that is no argument or is given in
-// the query, too.
+// ReadArguments adds the members of the JSON object raw to given, the arguments of the
+// query. An empty body and null count as an empty object. It returns CodeInvalid if
+// raw is not an object, or if a member is not an argument or is in the query too.
 func ReadArguments(raw []byte, args []Arg, given url.Values) error {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || string(raw) == "null" {
@@ -21,7 +20,8 @@ func ReadArguments(raw []byte, args []Arg, given url.Values) error {
 		return err
 	}
 	if raw[0] != '{' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the arguments of the action.", kindOf(raw))
+		return structs.Errorf(structs.CodeInvalid,
+			"The request's body is %s: it has to be an object with the arguments of the action.", kindOf(raw))
 	}
 	return eachMember("", raw, func(name string, value json.RawMessage) error {
 		a := findArg(args, name)
@@ -42,8 +42,7 @@ func ReadArguments(raw []byte, args []Arg, given url.Values) error {
 	})
 }
 
-// textsOf returns the values of an argument that is given as JSON, as a query
-// would have them.
+// textsOf converts an argument's JSON value to the values that a query would hold.
 func (a *Arg) textsOf(value json.RawMessage) ([]string, error) {
 	switch kind := kindOf(value); {
 	case kind == "a list" && a.Many:

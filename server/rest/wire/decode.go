@@ -12,16 +12,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Shape is what a body of one kind may say: the fields of its struct by their
-// JSON names, found once.
+// Shape describes the bodies of one type. It holds the fields of the struct by their
+// JSON names.
 type Shape struct {
-	name     string           // as messages call it, such as "bay"
-	fields   map[string][]int // index path of the struct's field
+	name     string           // in messages, such as "bay"
+	fields   map[string][]int // index paths of the struct's fields
 	readOnly map[string]bool  // fields that are shown but can't be set
 }
 
-// NewShape returns the shape of the request's type. Fields of shown's type that
-// the request lacks are read-only; shown may be nil.
+// NewShape returns the shape of the request's type. Fields that shown's type has and
+// the request lacks are read-only. shown may be nil.
 func NewShape(name string, request, shown any) *Shape {
 	s := &Shape{name: name, fields: jsonFields(reflect.TypeOf(request)), readOnly: make(map[string]bool)}
 	if shown != nil {
@@ -34,8 +34,8 @@ func NewShape(name string, request, shown any) *Shape {
 	return s
 }
 
-// jsonFields returns the fields of a struct that bodies of the API have, by their JSON
-// names.
+// jsonFields returns the index paths of a struct's fields that are in bodies of the
+// API, by their JSON names.
 func jsonFields(t reflect.Type) map[string][]int {
 	fields := make(map[string][]int)
 	for _, f := range bodyFields(t) {
@@ -47,9 +47,9 @@ func jsonFields(t reflect.Type) map[string][]int {
 	return fields
 }
 
-// bodyFields returns the fields of a struct that JSON has, embedded ones in place of
-// what embeds them. Of two with one name it is the outer one, as in encoding/json.
-// Their Index is from t.
+// bodyFields returns the fields of a struct that are in its JSON. Embedded structs are
+// replaced by their fields. The outer one of two fields with the same name wins, as in
+// encoding/json. Index is relative to t.
 func bodyFields(t reflect.Type) []reflect.StructField {
 	var all []reflect.StructField
 	outermost := make(map[string]int) // length of the index by JSON name
@@ -77,9 +77,10 @@ func bodyFields(t reflect.Type) []reflect.StructField {
 	})
 }
 
-// jsonName returns the JSON name of a field that has one of its own.
-func jsonName(f reflect.StructField) (string, bool) {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+// jsonName returns the field's JSON name. ok is false if JSON omits the field or
+// embeds it.
+func jsonName(f reflect.StructField) (name string, ok bool) {
+	name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
 	if !f.IsExported() || f.Anonymous && name == "" || name == "-" {
 		return "", false
 	}
@@ -89,23 +90,24 @@ func jsonName(f reflect.StructField) (string, bool) {
 	return name, true
 }
 
-// Decode reads a body into the struct that target points to. It takes what 2015
-// took: numbers as strings, null for a value that isn't set. Errors are
-// CodeInvalid and name the field and the value.
+// Decode reads a body into the struct that target points to. Like the API of 2015, it
+// accepts numbers as strings, and null for an unset value. Errors are CodeInvalid and
+// name the field and the value.
 func (s *Shape) Decode(body []byte, target any) error {
 	if err := checkJSON(body); err != nil {
 		return err
 	}
 	body = bytes.TrimSpace(body)
 	if body[0] != '{' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the fields of a %s.", kindOf(body), s.name)
+		return structs.Errorf(structs.CodeInvalid,
+			"The request's body is %s: it has to be an object with the fields of a %s.", kindOf(body), s.name)
 	}
 	return s.object("", body, reflect.ValueOf(target).Elem())
 }
 
-// DecodeLenient reads the body of a call of an agent or another server into
-// target. Those may be newer than this server, so fields that it doesn't know are
-// left aside. Errors are CodeInvalid.
+// DecodeLenient reads the body of an agent's or another server's request into target.
+// Unknown fields are ignored, because the sender may be newer than this server. Errors
+// are CodeInvalid.
 func DecodeLenient(body []byte, target any) error {
 	if err := json.Unmarshal(body, target); err != nil {
 		return structs.Errorf(structs.CodeInvalid, "The request's body can't be read: %v", err)
@@ -113,13 +115,13 @@ func DecodeLenient(body []byte, target any) error {
 	return nil
 }
 
-// checkJSON refuses what isn't one JSON value.
+// checkJSON refuses a body that isn't a single JSON value.
 func checkJSON(body []byte) error {
 	if json.Valid(body) {
 		return nil
 	}
 	var raw json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil { // it says what and where
+	if err := json.Unmarshal(body, &raw); err != nil { // says what is wrong, and where
 		where := ""
 		if syntax, ok := err.(*json.SyntaxError); ok {
 			where = fmt.Sprintf(" (after %d bytes)", syntax.Offset)
@@ -129,8 +131,8 @@ func checkJSON(body []byte) error {
 	return nil
 }
 
-// object reads a JSON object into a struct. prefix stands before its fields'
-// names in messages.
+// object reads a JSON object into a struct. Messages put prefix before the names of
+// its fields.
 func (s *Shape) object(prefix string, raw []byte, v reflect.Value) error {
 	return eachMember(prefix, raw, func(name string, value json.RawMessage) error {
 		index := s.fields[name]
@@ -175,7 +177,7 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 	if read != nil {
 		err := read(raw, v)
 		if err == nil || structs.CodeOf(err) == structs.CodeInvalid {
-			return err // a limit has its own words
+			return err // the limit has a message of its own
 		}
 		if isSecret(field) {
 			return structs.Invalid(field, shown(field, raw), "It can't be read.")
@@ -203,7 +205,7 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
-// innerFields are the jsonFields of the structs inside bodies, by type.
+// innerFields caches the jsonFields of structs inside bodies, by type.
 var innerFields sync.Map
 
 // shapeOf returns the shape of a struct inside a body.
@@ -254,7 +256,7 @@ func wrongType(field string, raw json.RawMessage, want string) error {
 	return structs.Invalid(field, shown(field, raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
 }
 
-// secretFields has the names of the fields of requests that are secrets.
+// secretFields holds the secret fields of requests, by their JSON names.
 var secretFields = jsonFields(reflect.TypeFor[structs.Secrets]())
 
 // isSecret reports whether the field is a secret or a part of one.
@@ -264,7 +266,7 @@ func isSecret(field string) bool {
 	return secretFields[name] != nil
 }
 
-// shown returns a refused value as the refusal shows it: not if it is a secret.
+// shown returns a refused value for the message. Secrets are masked.
 func shown(field string, raw json.RawMessage) string {
 	if isSecret(field) {
 		return "***"

@@ -1,9 +1,9 @@
-// Package wire reads and writes what the REST API sends over the wire: bodies of
-// requests (Shape, Patch), query arguments (Query), JSON of answers (Encoder) and
-// the OpenAPI document that describes them (NewDocument). It keeps to the contract
-// of 2015's API: what it took, such as numbers in strings, and its messages.
+// Package wire reads and writes the messages of the REST API: request bodies (Shape,
+// Patch), query arguments (Query), JSON answers (Encoder) and the OpenAPI document
+// that describes them (NewDocument). It keeps the contract of the API of 2015: the
+// accepted forms, such as numbers in strings, and the error messages.
 //
-// server/rest, its web and its zun call it. It knows structs alone: no server, no
-// state, no caller. Whatever a client has sent, it returns an error for the user, and
+// server/rest and its packages web and zun call it. It imports only structs, and knows
+// no server, state or caller. Invalid input always returns an error for the user, and
 // never panics.
 package wire

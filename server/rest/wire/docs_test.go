@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs.json")
 
-// TestDocs holds docs.json against what stands at the types and fields of bodies.
+// TestDocs checks that docs.json has the texts in the comments of types and fields.
 func TestDocs(t *testing.T) {
 	all := make(map[string]map[string]string)
 	for _, dir := range []string{"../../../structs", "..", "../web", "."} {
@@ -49,11 +49,11 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if !bytes.Equal(b.Bytes(), docsJSON) {
-		t.Error("docs.json is another than what stands at the fields: run go generate ./server/rest/wire")
+		t.Error("docs.json differs from the comments of the fields: run go generate ./server/rest/wire")
 	}
 }
 
-// docsIn adds the texts in a file. A text that would be nowhere in the document fails the
+// docsIn adds the texts of a file. A text that belongs to no type or field fails the
 // test.
 func docsIn(t *testing.T, f *ast.File, all map[string]map[string]string) {
 	t.Helper()
@@ -89,7 +89,7 @@ func docsIn(t *testing.T, f *ast.File, all map[string]map[string]string) {
 					name, _, _ = strings.Cut(reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json"), ",")
 				}
 				if name == "" || name == "-" {
-					t.Errorf("a field of %s has a text and no name in JSON: %s", key, text)
+					t.Errorf("a field of %s has a text but no JSON name: %s", key, text)
 				}
 				texts[key][name], found = text, found+1
 			}
@@ -107,7 +107,7 @@ func docsIn(t *testing.T, f *ast.File, all map[string]map[string]string) {
 		}
 	}
 	if found != 0 {
-		t.Errorf("%s: %d texts stand at no field", f.Name.Name, -found)
+		t.Errorf("%s: %d texts belong to no type or field", f.Name.Name, -found)
 	}
 }
 
@@ -125,10 +125,13 @@ func apiDoc(doc *ast.CommentGroup) string {
 	return strings.Join(lines, " ")
 }
 
-// TestDocsAreFound looks texts up as schemas do.
-func TestDocsAreFound(t *testing.T) {
+// TestDocTextsAreSentences also checks that types without a text have none.
+func TestDocTextsAreSentences(t *testing.T) {
 	type nothing struct{}
-	for what, doc := range map[string]string{"a type of another package": docOf(reflect.TypeFor[bytes.Buffer](), ""), "a type without a text": docOf(reflect.TypeFor[nothing](), "")} {
+	for what, doc := range map[string]string{
+		"a type of another package": docOf(reflect.TypeFor[bytes.Buffer](), ""),
+		"a type without a text":     docOf(reflect.TypeFor[nothing](), ""),
+	} {
 		if doc != "" {
 			t.Errorf("%s has the text %q", what, doc)
 		}
@@ -136,7 +139,7 @@ func TestDocsAreFound(t *testing.T) {
 	for key, texts := range docs() {
 		for name, text := range texts {
 			if text == "" || strings.Contains(text, "  ") || !strings.HasSuffix(text, ".") {
-				t.Errorf("%s.%s: %q is no sentence", key, name, text)
+				t.Errorf("%s.%s: %q is not a sentence", key, name, text)
 			}
 		}
 	}

@@ -7,17 +7,17 @@ import (
 	"sync"
 )
 
-// Encoder writes JSON as encoding/json does, without escapes for HTML, into a
-// buffer that is used again.
+// Encoder writes JSON as encoding/json does, without escapes for HTML, into a reused
+// buffer.
 type Encoder struct {
-	Buf  bytes.Buffer // what is written; callers may add to it
+	Buf  bytes.Buffer // the output; callers may append to it
 	json *json.Encoder
 }
 
-// leastRoom is the room that is made for a body: most fit.
+// leastRoom is the free space in bytes that a body starts with. Most bodies fit.
 const leastRoom = 2 << 10
 
-// maxKept is the largest buffer that is kept for the next answer.
+// maxKept is the size in bytes of the largest buffer that is reused.
 const maxKept = 256 << 10
 
 var encoders = sync.Pool{New: func() any {
@@ -27,21 +27,22 @@ var encoders = sync.Pool{New: func() any {
 	return e
 }}
 
-// NewEncoder returns an empty Encoder. Free gives it back.
+// NewEncoder returns an empty Encoder. The caller returns it with Free.
 func NewEncoder() *Encoder {
 	e := encoders.Get().(*Encoder)
 	e.Buf.Reset()
 	return e
 }
 
-// Free gives the encoder back: neither it nor the bytes of Buf may be used after.
+// Free returns the encoder for reuse. Neither the encoder nor the bytes of Buf may be
+// used afterwards.
 func (e *Encoder) Free() {
 	if e.Buf.Cap() <= maxKept {
 		encoders.Put(e)
 	}
 }
 
-// Value appends the JSON of v. It fails for what has no JSON, such as NaN.
+// Value appends the JSON of v. It fails for a value without a JSON form, such as NaN.
 func (e *Encoder) Value(v any) error {
 	e.Buf.Grow(leastRoom)
 	if err := e.json.Encode(v); err != nil {
@@ -66,7 +67,7 @@ func AppendText(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// plain are the bytes that stand for themselves in a JSON string.
+// plain holds the bytes that need no escape in a JSON string.
 var plain = func() (table [256]bool) {
 	for c := ' '; c <= '~'; c++ {
 		table[c] = c != '"' && c != '\\'

@@ -11,10 +11,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file holds what is read more leniently than it is written: numbers and booleans
-// in strings, sizes with units, commands as lists or as text.
+// This file reads values that have more forms in requests than in answers: numbers and
+// booleans in strings, sizes with units, and commands as lists or text.
 
-// readers read types of fields of which JSON has more than one form.
+// readers holds the functions that read the types with several JSON forms.
 var readers = map[reflect.Type]func(raw json.RawMessage, v reflect.Value) error{
 	reflect.TypeFor[structs.Bytes]():         readBytes,
 	reflect.TypeFor[structs.MilliCPU]():      readCPU,
@@ -23,7 +23,7 @@ var readers = map[reflect.Type]func(raw json.RawMessage, v reflect.Value) error{
 	reflect.TypeFor[structs.RestartPolicy](): readRestartPolicy,
 }
 
-// readInt takes 2 and "2".
+// readInt accepts 2 and "2".
 func readInt(raw json.RawMessage, v reflect.Value) error {
 	s, err := scalar(raw)
 	if err != nil {
@@ -37,7 +37,7 @@ func readInt(raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
-// readBool takes true, "true" and the other words of ReadBool.
+// readBool accepts true, "true" and the other words of ReadBool.
 func readBool(raw json.RawMessage, v reflect.Value) error {
 	s, err := scalar(raw)
 	if err != nil {
@@ -51,7 +51,7 @@ func readBool(raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
-// readBytes takes 536870912, "536870912" and "512m".
+// readBytes accepts 536870912, "536870912" and "512m".
 func readBytes(raw json.RawMessage, v reflect.Value) error {
 	s, err := scalar(raw)
 	if err != nil {
@@ -62,7 +62,7 @@ func readBytes(raw json.RawMessage, v reflect.Value) error {
 	return err
 }
 
-// readCPU takes a number of cores, 0.5 or "0.5".
+// readCPU accepts a number of cores, such as 0.5 or "0.5".
 func readCPU(raw json.RawMessage, v reflect.Value) error {
 	s, err := scalar(raw)
 	if err != nil {
@@ -77,7 +77,7 @@ func readCPU(raw json.RawMessage, v reflect.Value) error {
 	return err
 }
 
-// readWords takes ["echo","hi"] and "echo hi".
+// readWords accepts ["echo","hi"] and "echo hi".
 func readWords(raw json.RawMessage, v reflect.Value) error {
 	var c structs.Command
 	err := c.UnmarshalJSON(raw)
@@ -85,7 +85,7 @@ func readWords(raw json.RawMessage, v reflect.Value) error {
 	return err
 }
 
-// readText takes a string.
+// readText accepts a string.
 func readText(raw json.RawMessage, v reflect.Value) error {
 	if raw[0] != '"' {
 		return wrongKind{"a string", kindOf(raw)}
@@ -94,8 +94,8 @@ func readText(raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
-// readRestartPolicy takes on-failure:3 and the like; whether it is a policy is for
-// others to say.
+// readRestartPolicy accepts any string, such as "on-failure:3". It doesn't check that
+// the policy is valid; ContainerRequest.Spec does.
 func readRestartPolicy(raw json.RawMessage, v reflect.Value) error {
 	if raw[0] != '"' {
 		return wrongKind{"a string", kindOf(raw)}
@@ -104,10 +104,10 @@ func readRestartPolicy(raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
-// wrongKind is the error of a value of another kind than the field's.
+// wrongKind is the error for a JSON value of another kind than the field's.
 type wrongKind struct{ want, got string }
 
-// Error says both.
+// Error names both kinds.
 func (w wrongKind) Error() string {
 	return fmt.Sprintf("Wrong type. Expected %s, got %s", w.want, w.got)
 }

@@ -20,8 +20,8 @@ type lenientForm struct {
 	R structs.RestartPolicy `json:"r"`
 }
 
-// TestLenient reads each type in all of its forms.
-func TestLenient(t *testing.T) {
+// TestDecodeLenientForms reads each type in all of its forms.
+func TestDecodeLenientForms(t *testing.T) {
 	shape := NewShape("form", lenientForm{}, nil)
 	half := structs.MilliCPU(500)
 	for body, want := range map[string]lenientForm{
@@ -59,7 +59,7 @@ func TestLenient(t *testing.T) {
 		`{"b":"maybe"}`: `"maybe" is not true or false`, `{"b":2}`: "2 is not true or false", `{"b":""}`: `"" is not true or false`, `{"b":[]}`: "is not a single value",
 		`{"p":"x"}`: `"x" is not a number`, `{"p":"NaN"}`: "is not a number", `{"p":[1]}`: "is not a single value", `{"p":0.0001}`: "cpu 0.0001 is less than 0.001 of a core",
 		`{"s":"x"}`: "is not a size", `{"s":-1}`: "is not a size", `{"s":[]}`: "is not a single value",
-		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "without its end",
+		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "unclosed quote",
 		`{"c":{}}`: "is neither a string nor a list of strings", `{"x":1}`: "Wrong type. Expected a string, got a number.", `{"r":3}`: "Wrong type. Expected a string, got a number.",
 	} {
 		var f lenientForm
@@ -67,9 +67,9 @@ func TestLenient(t *testing.T) {
 	}
 }
 
-// TestFieldsOfEmbedded finds the fields that encoding/json does: of two with one name
-// the outer one.
-func TestFieldsOfEmbedded(t *testing.T) {
+// TestShapeOfEmbeddedStructs checks that of two fields with one name the outer one is
+// used, as in encoding/json.
+func TestShapeOfEmbeddedStructs(t *testing.T) {
 	type deep struct {
 		A string `json:"a"`
 		B string `json:"b"`
@@ -87,10 +87,13 @@ func TestFieldsOfEmbedded(t *testing.T) {
 	refused(t, "h", shape.Decode([]byte(`{"h":"x"}`), &got), "Unknown attribute")
 }
 
-// TestRefusalsHideSecrets: a password that is no string is refused without being shown.
+// TestRefusalsHideSecrets refuses passwords that are not strings, without showing them.
 func TestRefusalsHideSecrets(t *testing.T) {
 	shape := NewShape("form", structs.ContainerRequest{}, nil)
-	for _, body := range []string{`{"registry":{"password":471147}}`, `{"registry":{"password":["471147"]}}`, `{"registry":"471147"}`, `{"registry":["471147"]}`, `{"registry":{"username":{"a":471147}}}`} {
+	for _, body := range []string{
+		`{"registry":{"password":471147}}`, `{"registry":{"password":["471147"]}}`, `{"registry":"471147"}`,
+		`{"registry":["471147"]}`, `{"registry":{"username":{"a":471147}}}`,
+	} {
 		var r structs.ContainerRequest
 		err := shape.Decode([]byte(body), &r)
 		refused(t, body, err, "field/attribute registry")

@@ -8,18 +8,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The functions here take apart what checkJSON has found to be valid JSON, so
-// they look for no errors of form. encoding/json would parse, and copy, each
-// level of a body anew; this was a quarter of what a create allocates.
+// The functions of this file split JSON that checkJSON has found valid, so they don't
+// check its syntax. encoding/json would parse and copy each level of a body again.
 
-// eachMember calls visit for each member of a JSON object. A member that comes
-// twice is refused.
+// eachMember calls visit for each member of a JSON object. It refuses a repeated
+// member with CodeInvalid.
 func eachMember(prefix string, raw []byte, visit func(name string, value json.RawMessage) error) error {
 	seen := make(map[string]bool)
 	for rest := skipSpace(raw[1:]); rest[0] != '}'; {
 		var quoted, value []byte
 		quoted, rest = cutValue(rest)
-		value, rest = cutValue(skipSpace(skipSpace(rest)[1:])) // behind the colon
+		value, rest = cutValue(skipSpace(skipSpace(rest)[1:])) // after the colon
 		if rest = skipSpace(rest); rest[0] == ',' {
 			rest = skipSpace(rest[1:])
 		}
@@ -49,7 +48,7 @@ func items(raw []byte) []json.RawMessage {
 	return out
 }
 
-// cutValue cuts off the value with which b begins.
+// cutValue splits b after its first value.
 func cutValue(b []byte) (value, rest []byte) {
 	n := valueLen(b)
 	return b[:n], b[n:]
@@ -80,8 +79,7 @@ func valueLen(b []byte) int {
 	return len(b)
 }
 
-// stringLen returns the length of the string with which b begins, quotes
-// included.
+// stringLen returns the length of the string at the start of b, including its quotes.
 func stringLen(b []byte) int {
 	for i := 1; ; i++ {
 		switch b[i] {
@@ -95,7 +93,7 @@ func stringLen(b []byte) int {
 
 func skipSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
 
-// Unquote returns the text of a JSON string, and any other value as it stands.
+// Unquote returns the text of a JSON string, and any other value unchanged.
 func Unquote(raw json.RawMessage) string {
 	if raw[0] != '"' {
 		return string(raw)

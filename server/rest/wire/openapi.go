@@ -11,31 +11,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The OpenAPI document is made from the route table and the types of the
-// bodies, so that it can't say anything else than what is served.
+// The OpenAPI document is generated from the route table and the types of the bodies,
+// so that it always describes what is served.
 
-// Operation is what the document says of one route.
+// Operation describes one route in the document.
 type Operation struct {
 	Method     string
 	Path       string // with :parameters
 	ID         string // unique in the document
 	Summary    string
 	Args       []Arg  // of the query
-	Takes      any    // a value of the body's type; nil if it takes no JSON
-	TakesMedia string // of a body that isn't JSON; "" if it takes none
+	Takes      any    // a value of the JSON body's type; nil if the route takes no JSON
+	TakesMedia string // media type of another body; "" if the route takes none
 	Gives      []Answer
-	Security   string // SecurityToken, SecurityHost, or "" for anybody
-	Agents     bool   // between agents and servers, which may be of different versions
+	Security   string // SecurityToken, SecurityHost, or "" for public routes
+	Agents     bool   // between agents and servers, whose versions may differ
 }
 
-// Answer is one way in which a route answers when all is well.
+// Answer is a successful answer of a route.
 type Answer struct {
 	Status int
 	Body   any    // a value of the body's type; nil for none
 	Media  string // "" means application/json
 }
 
-// The credentials that an operation may want.
+// The credentials that an operation may require.
 const (
 	SecurityToken = "token"
 	SecurityHost  = "host"
@@ -92,7 +92,7 @@ func content(media string, schema any) map[string]any {
 	return map[string]any{media: map[string]any{"schema": schema}}
 }
 
-// document returns the operation as the document has it.
+// document returns the operation's entry in the document.
 func (o *Operation) document(s *schemas, failure any) map[string]any {
 	answers, requests := ofAnswer, ofRequest
 	if o.Agents {
@@ -105,7 +105,7 @@ func (o *Operation) document(s *schemas, failure any) map[string]any {
 			r = map[string]any{"description": http.StatusText(a.Status)}
 		}
 		switch {
-		case a.Media != "" && a.Body != nil: // documents of a stream
+		case a.Media != "" && a.Body != nil: // a stream of documents
 			r["content"] = merged(r["content"], content(a.Media, s.body(a.Body, answers)))
 		case a.Media != "":
 			r["content"] = merged(r["content"], content(a.Media, map[string]any{"type": "string"}))
@@ -121,10 +121,14 @@ func (o *Operation) document(s *schemas, failure any) map[string]any {
 		"parameters": o.parameters(),
 	}
 	if o.Takes != nil {
-		op["requestBody"] = map[string]any{"required": true, "content": content("application/json", s.of(reflect.TypeOf(o.Takes), requests))}
+		op["requestBody"] = map[string]any{
+			"required": true, "content": content("application/json", s.of(reflect.TypeOf(o.Takes), requests)),
+		}
 	}
 	if o.TakesMedia != "" {
-		op["requestBody"] = map[string]any{"required": true, "content": content(o.TakesMedia, map[string]any{"type": "string", "format": "binary"})}
+		op["requestBody"] = map[string]any{
+			"required": true, "content": content(o.TakesMedia, map[string]any{"type": "string", "format": "binary"}),
+		}
 	}
 	if o.Security != "" {
 		op["security"] = []any{map[string]any{o.Security: []any{}}}
@@ -141,7 +145,7 @@ func merged(a any, b map[string]any) map[string]any {
 	return b
 }
 
-// parameters describes what the route takes in its path, query and headers.
+// parameters describes the route's arguments in its path, query and headers.
 func (o *Operation) parameters() []any {
 	out := []any{}
 	for _, segment := range strings.Split(o.Path, "/") {
@@ -166,8 +170,9 @@ func (o *Operation) parameters() []any {
 	}
 	if o.Method == http.MethodPost && !o.Agents {
 		out = append(out, map[string]any{
-			"name": "Idempotency-Key", "in": "header", "required": false, "schema": map[string]any{"type": "string", "maxLength": structs.MaxIdempotency},
-			"description": "A retry with the same key and body makes no second object.",
+			"name": "Idempotency-Key", "in": "header", "required": false,
+			"schema":      map[string]any{"type": "string", "maxLength": structs.MaxIdempotency},
+			"description": "A retry with the same key and body creates no second object.",
 		})
 	}
 	return out

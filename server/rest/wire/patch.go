@@ -10,17 +10,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// PatchRules say what a PATCH may do to objects of one kind.
+// PatchRules say what a PATCH may change of objects of one kind.
 type PatchRules struct {
-	*Shape                     // of what the PATCH is applied to
+	*Shape                     // of the request struct that the PATCH is applied to
 	shown     map[string][]int // the object's fields, as the API shows them
-	internal  []string         // fields that nobody can change
+	internal  []string         // fields that can never be changed
 	mandatory []string         // fields that can't be removed
 	mutable   []string         // fields that can be changed; nil means all of the shape
 }
 
-// NewPatchRules returns the rules for a kind of object whose POST has the shape
-// and that is shown as shown.
+// NewPatchRules returns the rules for a kind of object whose POST has the shape s and
+// whose answers have the type of shown.
 func NewPatchRules(s *Shape, shown any, internal, mandatory, mutable []string) *PatchRules {
 	return &PatchRules{
 		Shape: s, shown: jsonFields(reflect.TypeOf(shown)),
@@ -39,27 +39,29 @@ type patchOp struct {
 	below []string // the other segments
 }
 
-// Patch is the body of a PATCH that keeps to its rules.
+// Patch is a parsed PATCH body that its PatchRules allow.
 type Patch struct {
 	rules *PatchRules
 	ops   []patchOp
 }
 
-// Parse reads a PATCH body: what can be refused without looking at the object
-// is. Errors are CodeInvalid.
+// Parse reads a PATCH body. It makes every check that doesn't depend on the object.
+// Errors are CodeInvalid.
 func (r *PatchRules) Parse(body []byte) (*Patch, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, err
 	}
 	var items []json.RawMessage
 	if trimmed := bytes.TrimSpace(body); trimmed[0] != '[' || json.Unmarshal(trimmed, &items) != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "The request's body is %s: a PATCH is a list of operations, such as [{\"op\":\"replace\",\"path\":\"/name\",\"value\":\"new\"}].", kindOf(trimmed))
+		return nil, structs.Errorf(structs.CodeInvalid, "The request's body is %s: a PATCH is a list of operations, "+
+			"such as [{\"op\":\"replace\",\"path\":\"/name\",\"value\":\"new\"}].", kindOf(trimmed))
 	}
 	p := &Patch{rules: r}
 	form := shapeOf("patch", reflect.TypeFor[patchOp]())
 	for _, item := range items {
 		if item[0] != '{' {
-			return nil, structs.Errorf(structs.CodeInvalid, "An operation of the PATCH is %s: it has to be an object with op, path and value.", kindOf(item))
+			return nil, structs.Errorf(structs.CodeInvalid,
+				"An operation of the PATCH is %s: it has to be an object with op, path and value.", kindOf(item))
 		}
 		var op patchOp
 		if err := form.object("", item, reflect.ValueOf(&op).Elem()); err != nil {
@@ -73,7 +75,7 @@ func (r *PatchRules) Parse(body []byte) (*Patch, error) {
 	return p, nil
 }
 
-// check refuses an operation that is wrong whatever the object is like.
+// check refuses an operation that is invalid for every object.
 func (r *PatchRules) check(op *patchOp) error {
 	switch op.Op {
 	case "add", "replace", "remove":
@@ -101,7 +103,8 @@ func (r *PatchRules) check(op *patchOp) error {
 	}
 	if r.shown[op.field] == nil {
 		if op.Op == "add" && len(op.below) == 0 {
-			return structs.Errorf(structs.CodeInvalid, "Adding a new attribute (%s) to the root of the resource is not allowed", op.Path).About(r.name)
+			err := structs.Errorf(structs.CodeInvalid, "Adding a new attribute (%s) to the root of the resource is not allowed", op.Path)
+			return err.About(r.name)
 		}
 		return op.doesNotApply("there is no such attribute")
 	}
@@ -112,7 +115,7 @@ func (op *patchOp) doesNotApply(why string) error {
 	return structs.Errorf(structs.CodeInvalid, "Couldn't apply patch '%s %s'. Reason: %s", op.Op, structs.Shorten(op.Path), why)
 }
 
-// isPatchPath reports whether path is made of /segments of letters, digits,
+// isPatchPath reports whether path consists of /segments of letters, digits,
 // underscores and hyphens.
 func isPatchPath(path string) bool {
 	if path == "" || len(path) > structs.MaxText {
@@ -134,7 +137,7 @@ func isPatchPath(path string) bool {
 	return true
 }
 
-// isEmpty reports whether 2015 took the value for none.
+// isEmpty reports whether the API of 2015 treated the value as absent.
 func isEmpty(raw json.RawMessage) bool {
 	switch string(bytes.TrimSpace(raw)) {
 	case "", "null", "false", "0", "0.0", "-0", `""`, "[]", "{}":
@@ -143,7 +146,7 @@ func isEmpty(raw json.RawMessage) bool {
 	return false
 }
 
-// immutable returns the fields that the patch wants to change but can't.
+// immutable returns the patch's fields that can't be changed.
 func (p *Patch) immutable() []string {
 	var fields []string
 	for _, op := range p.ops {
@@ -157,8 +160,8 @@ func (p *Patch) immutable() []string {
 	return fields
 }
 
-// CheckMutable returns CodeInvalid if the patch wants to change a field that
-// can't be.
+// CheckMutable returns CodeInvalid if the patch contains a field that can't be
+// changed.
 func (p *Patch) CheckMutable() error {
 	if fields := p.immutable(); len(fields) > 0 {
 		return CannotChange(p.rules.name, fields)
@@ -166,7 +169,8 @@ func (p *Patch) CheckMutable() error {
 	return nil
 }
 
-// CannotChange refuses to change fields of a kind of object. CodeInvalid.
+// CannotChange returns the refusal to change the fields of a kind of object,
+// CodeInvalid.
 func CannotChange(kind string, fields []string) error {
 	return structs.Errorf(structs.CodeInvalid, "cannot change %s property(ies) %s.", kind, strings.Join(fields, ", ")).About(kind)
 }
@@ -176,7 +180,8 @@ func (p *Patch) Touches(field string) bool {
 	return slices.ContainsFunc(p.ops, func(op patchOp) bool { return op.field == field })
 }
 
-// Apply carries the operations out on the request struct that target points to.
+// Apply applies the operations to the request struct that target points to. Errors are
+// CodeInvalid.
 func (p *Patch) Apply(target any) error {
 	v := reflect.ValueOf(target).Elem()
 	for i := range p.ops {
@@ -203,7 +208,7 @@ func (op *patchOp) apply(field reflect.Value) error {
 	if len(op.below) > 1 || field.Type() != stringMap {
 		return op.doesNotApply("there is nothing below " + op.field + " at this path")
 	}
-	// The object's own map is shared with the state: never write to it.
+	// The object shares its map with the state: never write to it.
 	key, m := op.below[0], make(map[string]string)
 	for k, v := range field.Interface().(map[string]string) {
 		m[k] = v
@@ -233,9 +238,9 @@ func (p *Patch) Only(field string) *Patch {
 	return out
 }
 
-// Changed returns the fields to which the patch gives another value than the
-// object has, which is shown as body. 2015 compared values: writing what is there
-// already is no change.
+// Changed returns the fields to which the patch assigns a new value. body is the
+// object as the API shows it. Like the API of 2015, it compares values: assigning the
+// current value is not a change.
 func (p *Patch) Changed(body any) []string {
 	var fields []string
 	for _, op := range p.ops {
@@ -246,8 +251,8 @@ func (p *Patch) Changed(body any) []string {
 	return fields
 }
 
-// keeps reports whether the operation leaves the object, which is shown as
-// body, as it is.
+// keeps reports whether the operation changes nothing. body is the object as the API
+// shows it.
 func (op *patchOp) keeps(body any) bool {
 	shown, err := json.Marshal(body)
 	if err != nil {

@@ -18,8 +18,8 @@ type Arg struct {
 	Doc   string
 	Many  bool          // may be given several times
 	Wants bool          // mandatory
-	Array bool          // ArgText: a body may give a JSON array, whose JSON is then the value
-	Most  time.Duration // ArgDuration: the longest that is taken; 0 means structs.MaxWait
+	Array bool          // ArgText: a body may hold a JSON array; the value is then the array's JSON
+	Most  time.Duration // ArgDuration: the largest accepted value; 0 means structs.MaxWait
 }
 
 // ArgKind is the form of an argument's value.
@@ -29,15 +29,15 @@ type ArgKind string
 const (
 	ArgText     ArgKind = "text"
 	ArgInt      ArgKind = "int"      // 0 or more
-	ArgIndex    ArgKind = "index"    // 0 or more, up to the largest of 64 bits without a sign
-	ArgBool     ArgKind = "bool"     // true, True, 1, or nothing at all; false, False, 0
+	ArgIndex    ArgKind = "index"    // an unsigned 64-bit number
+	ArgBool     ArgKind = "bool"     // true, True, 1 or an empty value; false, False, 0
 	ArgDuration ArgKind = "duration" // "30s", or seconds
 )
 
-// Query holds the arguments of a request, checked for form.
+// Query holds the arguments of a request. CheckQuery has checked their form.
 type Query struct{ Values url.Values }
 
-// ReadQuery reads the query; nil if there is none. Errors are CodeInvalid.
+// ReadQuery parses the query; nil if it is empty. Errors are CodeInvalid.
 func ReadQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
@@ -49,8 +49,8 @@ func ReadQuery(raw string) (url.Values, error) {
 	return values, nil
 }
 
-// CheckQuery checks the arguments. Errors are CodeInvalid: an argument that the
-// route doesn't take, a value that can't be read, one given twice.
+// CheckQuery checks the arguments. It returns CodeInvalid for an argument that is
+// unknown, missing, repeated, or has an invalid value.
 func CheckQuery(values url.Values, args []Arg) (Query, error) {
 	for name, given := range values {
 		a := findArg(args, name)
@@ -113,7 +113,7 @@ func (a *Arg) check(value string) error {
 	return nil
 }
 
-// ReadBool reads a truth value as queries and bodies write it; "" is true.
+// ReadBool parses a boolean of a query or body; "" is true.
 func ReadBool(s string) (value, ok bool) {
 	switch strings.ToLower(s) {
 	case "", "true", "1", "yes", "on":
@@ -146,7 +146,7 @@ func (q Query) Has(name string) bool { return q.Values.Has(name) }
 // Text returns the argument, "" if it isn't given.
 func (q Query) Text(name string) string { return q.Values.Get(name) }
 
-// Int returns a number, otherwise if it isn't given.
+// Int returns a number; otherwise is returned if the argument isn't given.
 func (q Query) Int(name string, otherwise int64) int64 {
 	if !q.Has(name) {
 		return otherwise
@@ -155,13 +155,13 @@ func (q Query) Int(name string, otherwise int64) int64 {
 	return n
 }
 
-// Index returns a number without a sign, 0 if it isn't given.
+// Index returns an unsigned number, 0 if the argument isn't given.
 func (q Query) Index(name string) uint64 {
 	n, _ := strconv.ParseUint(q.Text(name), 10, 64) // checked by CheckQuery
 	return n
 }
 
-// Bool returns a truth value, otherwise if it isn't given.
+// Bool returns a boolean; otherwise is returned if the argument isn't given.
 func (q Query) Bool(name string, otherwise bool) bool {
 	if !q.Has(name) {
 		return otherwise
@@ -170,7 +170,7 @@ func (q Query) Bool(name string, otherwise bool) bool {
 	return v
 }
 
-// Duration returns a duration, otherwise if it isn't given.
+// Duration returns a duration; otherwise is returned if the argument isn't given.
 func (q Query) Duration(name string, otherwise time.Duration) time.Duration {
 	if !q.Has(name) {
 		return otherwise

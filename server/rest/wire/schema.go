@@ -17,16 +17,17 @@ type ListOf struct {
 	Item any
 }
 
-// use says what a schema is of: the same type is written otherwise than read.
+// use says where a schema is used: a type may have other forms in requests than in
+// answers.
 type use int
 
 const (
-	ofAnswer  use = iota // all fields are there but those that are left out when empty
-	ofRequest            // every field may be absent or null, and no other is taken
-	ofAgent              // between agents and servers, which may be of different versions: anything may be absent, null or unknown
+	ofAnswer  use = iota // all fields are present, except those that are omitted when empty
+	ofRequest            // every field may be absent or null, and unknown fields are refused
+	ofAgent              // between agents and servers, whose versions may differ: fields may be absent, null or unknown
 )
 
-// schemas gathers the schemas of all types.
+// schemas collects the schemas of all types.
 type schemas struct {
 	components map[string]any
 }
@@ -56,19 +57,21 @@ func (s *schemas) ref(t reflect.Type, u use) any {
 		name = "Agent" + name
 	}
 	if _, ok := s.components[name]; !ok {
-		s.components[name] = nil // keeps its place while it is being made
+		s.components[name] = nil // ends the recursion of types that contain themselves
 		s.components[name] = s.object(t, u)
 	}
 	return map[string]any{"$ref": "#/components/schemas/" + name}
 }
 
-// special are the types whose JSON isn't what their Go type says.
+// special holds the schemas of types whose JSON differs from their Go type.
 var special = map[reflect.Type]map[string]any{
-	reflect.TypeFor[structs.Time]():          {"type": []string{"string", "null"}, "format": "date-time"},
-	reflect.TypeFor[time.Time]():             {"type": "string", "format": "date-time"},
-	reflect.TypeFor[structs.Exclusive]():     {"type": []string{"boolean", "string"}},
-	reflect.TypeFor[structs.Command]():       commandSchema,
-	reflect.TypeFor[structs.Words]():         {"type": []string{"string", "array", "null"}, "items": commandSchema["items"], "description": commandSchema["description"]},
+	reflect.TypeFor[structs.Time]():      {"type": []string{"string", "null"}, "format": "date-time"},
+	reflect.TypeFor[time.Time]():         {"type": "string", "format": "date-time"},
+	reflect.TypeFor[structs.Exclusive](): {"type": []string{"boolean", "string"}},
+	reflect.TypeFor[structs.Command]():   commandSchema,
+	reflect.TypeFor[structs.Words](): {
+		"type": []string{"string", "array", "null"}, "items": commandSchema["items"], "description": commandSchema["description"],
+	},
 	reflect.TypeFor[structs.RestartPolicy](): {"type": "string"},
 	reflect.TypeFor[structs.Text]():          {"type": []string{"string", "null"}},
 	reflect.TypeFor[structs.Bytes]():         {"type": []string{"integer", "null"}},
@@ -81,8 +84,8 @@ var commandSchema = map[string]any{
 	"description": "A string that is split as a shell does, without expansions, or a list of words.",
 }
 
-// lenient are the types, and the kinds of types, that requests may have in other forms,
-// too; see lenient.go.
+// lenient and lenientKinds hold the schemas of types and kinds that have additional
+// forms in requests; see lenient.go.
 var (
 	lenient = map[reflect.Type]map[string]any{
 		reflect.TypeFor[structs.Bytes](): {
@@ -138,22 +141,32 @@ func (s *schemas) of(t reflect.Type, u use) any {
 	case reflect.Interface:
 		return map[string]any{}
 	}
-	panic(fmt.Sprintf("openapi: no schema for %v", t)) // a new type in a body: any test shows it
+	panic(fmt.Sprintf("openapi: no schema for %v", t)) // a new type in a body: any test would fail
 }
 
-// enums are the values of types that have only some.
+// enums holds the values of types with a fixed set of values.
 var enums = map[reflect.Type][]any{
-	reflect.TypeFor[structs.BayStatus]():         {structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting},
-	reflect.TypeFor[structs.ContainerStatus]():   {structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone},
+	reflect.TypeFor[structs.BayStatus](): {
+		structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting,
+	},
+	reflect.TypeFor[structs.ContainerStatus](): {
+		structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError,
+		structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone,
+	},
 	reflect.TypeFor[structs.HostState]():         {structs.HostReady, structs.HostSuspect, structs.HostLost},
 	reflect.TypeFor[structs.PlacementStrategy](): {structs.PlacementSpread, structs.PlacementBinpack},
 	reflect.TypeFor[structs.Backend]():           {structs.BackendDocker, structs.BackendKubernetes},
-	reflect.TypeFor[structs.Desired]():           {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
-	reflect.TypeFor[structs.SessionKind](): {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut,
-		structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad, structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete},
+	reflect.TypeFor[structs.Desired](): {
+		structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent,
+	},
+	reflect.TypeFor[structs.SessionKind](): {
+		structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop,
+		structs.SessionArchiveGet, structs.SessionArchivePut, structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad,
+		structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete,
+	},
 }
 
-// nullable lets a schema take null as well.
+// nullable returns a schema that also allows null.
 func nullable(schema any) any {
 	m, ok := schema.(map[string]any)
 	if !ok || m["$ref"] != nil {
@@ -177,7 +190,7 @@ func nullable(schema any) any {
 	return out
 }
 
-// neverNull undoes nullable.
+// neverNull returns a schema that doesn't allow null.
 func neverNull(schema any) any {
 	out := maps.Clone(schema.(map[string]any))
 	out["type"] = out["type"].([]string)[0]
@@ -202,7 +215,7 @@ func (s *schemas) object(t reflect.Type, u use) map[string]any {
 		} else if tag := f.Tag.Get("json"); !strings.Contains(tag, ",omitempty") && !strings.Contains(tag, ",omitzero") {
 			required = append(required, name)
 		}
-		of := t // the type that has the field: t itself, or one that it embeds
+		of := t // the type that declares the field: t, or a type that it embeds
 		if n := len(f.Index) - 1; n > 0 {
 			of = t.FieldByIndex(f.Index[:n]).Type
 		}
@@ -224,7 +237,7 @@ func (s *schemas) object(t reflect.Type, u use) map[string]any {
 	return out
 }
 
-// described puts a text before what the schema's type says of itself.
+// described returns the schema with doc before its own description.
 func described(schema any, doc string) any {
 	m, ok := schema.(map[string]any)
 	if !ok {

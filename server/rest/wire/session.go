@@ -47,13 +47,14 @@ func LogsRequest(q Query) (*structs.LogsRequest, error) {
 		return r, nil
 	}
 	if _, err := time.Parse(time.RFC3339Nano, since); err != nil {
-		return nil, structs.Invalid("since", since, "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")
+		return nil, structs.Invalid("since", since,
+			"It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")
 	}
 	r.Since = since
 	return r, nil
 }
 
-// readCount reads a number of up to nine digits, or ten for times.
+// readCount parses a number of at most ten decimal digits.
 func readCount(s string) (int, bool) {
 	n := 0
 	for i := range len(s) {
@@ -74,7 +75,10 @@ var ExecArgs = []Arg{
 }
 
 // CommandArg is the query argument of a command.
-var CommandArg = Arg{Name: "command", Kind: ArgText, Wants: true, Array: true, Doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."}
+var CommandArg = Arg{
+	Name: "command", Kind: ArgText, Wants: true, Array: true,
+	Doc: "Command to execute: a string, split as a shell does without expansions, or a JSON array.",
+}
 
 // ExecRequest reads the query arguments of execute. Errors are CodeInvalid.
 func ExecRequest(q Query) (*structs.ExecRequest, error) {
@@ -128,17 +132,18 @@ var TerminalArgs = []Arg{
 	{Name: "h", Kind: ArgInt, Doc: "Lines of the terminal."},
 }
 
-// maxSide is the most columns or lines that a terminal has.
+// maxSide is the largest accepted number of columns or lines of a terminal.
 const maxSide = 10000
 
-// TerminalSize reads the columns and lines of the user's terminal; 0 means
-// unknown. CodeInvalid.
+// TerminalSize reads the columns and lines of the user's terminal; 0 means unknown.
+// Errors are CodeInvalid.
 func TerminalSize(q Query) (width, height uint, err error) {
 	w, h := q.Int("w", 0), q.Int("h", 0)
 	return uint(w), uint(h), CheckSize(uint(w), uint(h))
 }
 
-// CheckSize refuses a terminal that is larger than terminals are. CodeInvalid.
+// CheckSize returns CodeInvalid for a terminal with more than maxSide columns or
+// lines.
 func CheckSize(width, height uint) error {
 	if width > maxSide || height > maxSide {
 		return structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
@@ -146,8 +151,8 @@ func CheckSize(width, height uint) error {
 	return nil
 }
 
-// StopTimeout reads the seconds between SIGTERM and SIGKILL; nil if they aren't
-// given. CodeInvalid.
+// StopTimeout reads the seconds between SIGTERM and SIGKILL; nil if the argument isn't
+// given. Errors are CodeInvalid.
 func StopTimeout(q Query) (*int, error) {
 	if !q.Has("timeout") {
 		return nil, nil

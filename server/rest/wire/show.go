@@ -1,8 +1,8 @@
 package wire
 
-// The helpers here give values the form that answers show them in.
+// This file converts values to the form that answers have.
 
-// OrNull returns what v is shown as: null if it is the zero value.
+// OrNull returns a pointer to v, or nil, which is null in JSON, if v is zero.
 func OrNull[T comparable](v T) *T {
 	var zero T
 	if v == zero {
