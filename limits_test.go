@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"go/types"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // The limits of size. What is larger is hard to see as a whole, and usually two
@@ -24,6 +26,7 @@ const (
 	maxMethods = 40   // of a type, those that embedding promotes included
 	maxLines   = 100  // of a function
 	maxPackage = 4000 // lines of a package below server or agent, tests aside
+	maxColumns = 140  // of a line, a tab being 4 of them
 )
 
 // checked is one package of this module with its types.
@@ -54,6 +57,40 @@ func TestLimits(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(over)) {
 		t.Errorf("%s has %s", what, over[what])
 	}
+}
+
+// TestLineLengths checks all Go files, of every build tag, tests included.
+func TestLineLengths(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go"):
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for line := range strings.Lines(string(b)) {
+			n++
+			if width := columns(line); width > maxColumns && !strings.HasPrefix(line, "| ") { // of a table in a page
+				t.Errorf("%s:%d has %d columns, at most %d", path, n, width, maxColumns)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// columns returns the width of a line.
+func columns(line string) int {
+	return utf8.RuneCountInString(strings.TrimRight(strings.ReplaceAll(line, "\t", "    "), "\n"))
 }
 
 // TestLimitsSeeWhatIsTooLarge checks the measures: a limit that sees nothing would

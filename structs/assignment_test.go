@@ -35,7 +35,8 @@ func TestUnreadableAssignments(t *testing.T) {
 	}
 	// An answer with an assignment that names no container isn't confirmed: it doesn't
 	// say which containers are not desired.
-	if err := json.Unmarshal([]byte(strings.Replace(answer, `"container_id":"b"`, `"container_id":5`, 1)), &w); err != nil || w.Confirmed || len(w.Assignments) != 2 {
+	if err := json.Unmarshal([]byte(strings.Replace(answer, `"container_id":"b"`, `"container_id":5`, 1)), &w); err != nil ||
+		w.Confirmed || len(w.Assignments) != 2 {
 		t.Errorf("%v: %+v", err, w)
 	}
 }

@@ -8,8 +8,10 @@ import (
 
 // controls are characters that forge lines, control terminals or hide others.
 var controls = []string{
-	"\n", "\r", "\t", "\x1b", "\a", "\b", "\x00", "\x7f", "\u0085", "\u009b", "\u00ad", "\u061c", "\u180e", "\u200b", "\u200d", "\u200e", "\u200f",
-	"\u2028", "\u2029", "\u202a", "\u202d", "\u202e", "\u2060", "\u2066", "\u2069", "\ufeff", "\ufff9", "\U000e0001", "\U000e0041", "\xff", "\xc0\x80", "\xed\xa0\x80",
+	"\n", "\r", "\t", "\x1b", "\a", "\b", "\x00", "\x7f", "\u0085", "\u009b", "\u00ad", "\u061c", "\u180e", "\u200b", "\u200d", "\u200e",
+	"\u200f",
+	"\u2028", "\u2029", "\u202a", "\u202d", "\u202e", "\u2060", "\u2066", "\u2069", "\ufeff", "\ufff9", "\U000e0001", "\U000e0041",
+	"\xff", "\xc0\x80", "\xed\xa0\x80",
 }
 
 func TestNamesHaveNoControlCharacters(t *testing.T) {
@@ -29,7 +31,8 @@ func TestNamesHaveNoControlCharacters(t *testing.T) {
 			t.Errorf("a label of value %q was taken: %v", "b"+c, err)
 		}
 		spec := func(change func(*PrivateSpec)) error {
-			s := PrivateSpec{ContainerSpec: ContainerSpec{Image: "busybox", PullPolicy: PullIfNotPresent, RestartPolicy: RestartPolicy{Name: RestartNo}}}
+			s := PrivateSpec{ContainerSpec: ContainerSpec{Image: "busybox", PullPolicy: PullIfNotPresent,
+				RestartPolicy: RestartPolicy{Name: RestartNo}}}
 			change(&s)
 			return cmp.Or(s.ContainerSpec.check(), s.Secrets.check())
 		}

@@ -40,13 +40,19 @@ func TestParsePS(t *testing.T) {
 // containers.
 var attacksOnPS = []string{
 	"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID", "-o pid=,args", "-o args=", "-opid,args=PID", "-o pid -o rss=PID",
-	"e", "-e e", "aux e", "auxe", "axe", "axeww", "eww", "-eww", "-ef e", "efo pid", "-o pid e", "e -o pid", "aux -o pid", "aux f", "-aux", "ax", "xe", "ae",
-	"-o pid,environ", "-o environ", "-o pid,env", "-o", "-o ", "-eo", "-o ,", "-o pid,", "-o pid,,args", "-o pid,PID", "-o PID", "-o pid,pid", "-o pid -o pid",
-	"-o args,cmd", "-o comm,args", "-o lstart,pid", "-o start,pid", "-o pid,label", "-o pid:99", "-o args:1,pid", "-o pid|args", "-ef -o pid", "-efo pid",
-	"--format pid", "--format=pid", "--format rss=PID", "-O rss", "-Orss=PID", "O rss", "o pid", "-y", "-ly", "-l", "-L", "-T", "-M", "-Z", "-H", "-F", "-j", "-w",
-	"-C sh", "-Csh", "--ppid 1", "--pid 1", "-p 1", "-p1", "p 1", "1", "-1", "-q 1", "q1", "--quick-pid 1", "-g 1", "-s 1", "-t ?", "-u root", "-U root", "-G root", "-N", "--deselect",
+	"e", "-e e", "aux e", "auxe", "axe", "axeww", "eww", "-eww", "-ef e", "efo pid", "-o pid e", "e -o pid", "aux -o pid", "aux f",
+	"-aux", "ax", "xe", "ae",
+	"-o pid,environ", "-o environ", "-o pid,env", "-o", "-o ", "-eo", "-o ,", "-o pid,", "-o pid,,args", "-o pid,PID", "-o PID",
+	"-o pid,pid", "-o pid -o pid",
+	"-o args,cmd", "-o comm,args", "-o lstart,pid", "-o start,pid", "-o pid,label", "-o pid:99", "-o args:1,pid", "-o pid|args",
+	"-ef -o pid", "-efo pid",
+	"--format pid", "--format=pid", "--format rss=PID", "-O rss", "-Orss=PID", "O rss", "o pid", "-y", "-ly", "-l", "-L", "-T", "-M",
+	"-Z", "-H", "-F", "-j", "-w",
+	"-C sh", "-Csh", "--ppid 1", "--pid 1", "-p 1", "-p1", "p 1", "1", "-1", "-q 1", "q1", "--quick-pid 1", "-g 1", "-s 1", "-t ?",
+	"-u root", "-U root", "-G root", "-N", "--deselect",
 	"--cols 9", "--rows 1", "--headers", "--no-headers", "h", "-n x", "--sort pid", "k pid", "-V", "V", "--help", "--info", "-d", "-a",
-	"-", "--", " ", "-e -", "-o\tpid", "-o pid\n-e e", "-o\npid", "-ef\x00", "-ef\n", "\n", "-o pid\u00a0e", "-o pid\u2003e", "-e\x0be", "-o pid\x0c=x", "-о pid", "\xff", "-o \xff",
+	"-", "--", " ", "-e -", "-o\tpid", "-o pid\n-e e", "-o\npid", "-ef\x00", "-ef\n", "\n", "-o pid\u00a0e", "-o pid\u2003e", "-e\x0be",
+	"-o pid\x0c=x", "-о pid", "\xff", "-o \xff",
 	"`id`", "$(id)", "-o pid;id",
 }
 
@@ -96,7 +102,8 @@ func TestArrangePS(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := ps.Arrange(TopBody{Titles: []string{"PID", "RSS", "COMMAND"}, Processes: [][]string{{"7", "100", "sh -c x"}, {"8", "0"}}})
-	if err != nil || !reflect.DeepEqual(got, TopBody{Titles: []string{"COMMAND", "RSS"}, Processes: [][]string{{"sh -c x", "100"}, {"", "0"}}}) {
+	if err != nil || !reflect.DeepEqual(got, TopBody{Titles: []string{"COMMAND", "RSS"}, Processes: [][]string{{"sh -c x", "100"}, {"",
+		"0"}}}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if _, err := ps.Arrange(TopBody{Titles: []string{"PID", "COMMAND"}}); CodeOf(err) != CodeUnavailable {

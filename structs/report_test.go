@@ -24,7 +24,8 @@ func TestContainerReportsKeepTheirJSON(t *testing.T) {
 		}
 	}
 	var read ContainerReport
-	if err := json.Unmarshal([]byte(`{"container_id":"a","epoch":3,"status":"Running","generation":0}`), &read); err != nil || read.Ref() != ref || !reflect.DeepEqual(read, report) {
+	if err := json.Unmarshal([]byte(`{"container_id":"a","epoch":3,"status":"Running","generation":0}`), &read); err != nil ||
+		read.Ref() != ref || !reflect.DeepEqual(read, report) {
 		t.Errorf("it reads as %+v, %v", read, err)
 	}
 }

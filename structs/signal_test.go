@@ -14,7 +14,8 @@ func TestParseSignal(t *testing.T) {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "0", "-1", "32", "33", "65", "SIG", "SIGSIGHUP", "SIGNOPE", "9 ", "1e0", "RTMIN+31", "RTMIN+x", "RTMAX+1", "RTMIN-1", "\x00"} {
+	for _, bad := range []string{"", "0", "-1", "32", "33", "65", "SIG", "SIGSIGHUP", "SIGNOPE", "9 ", "1e0", "RTMIN+31", "RTMIN+x",
+		"RTMAX+1", "RTMIN-1", "\x00"} {
 		if got, err := ParseSignal(bad); CodeOf(err) != CodeInvalid {
 			t.Errorf("%q: %q, %v", bad, got, err)
 		}

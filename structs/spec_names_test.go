@@ -14,19 +14,27 @@ import (
 // build used the Go names of a spec's fields.
 func recordedWork() Work {
 	stop, bay := 7, "bay-1"
-	return Work{ClusterID: "c1", Incarnation: 1, Index: 42, Full: true, Confirmed: true, Lineage: "l1", HostLostAfter: 10 * time.Second, BayID: &bay, Assignments: []Assignment{
-		{ContainerID: "a", ProjectID: "p", Name: "web", Epoch: 3, Generation: 9, StartGeneration: 8, RebootGeneration: 7, KillGeneration: 6, Signal: "SIGHUP",
-			LimitGeneration: 5, Desired: DesiredRunning, StopTimeout: 7, Observed: 9, EngineID: "e1", Spec: &ContainerSpec{
-				Image: "busybox:1", Command: []string{"sh", "-c", "sleep 1"}, CommandText: "sh -c 'sleep 1'", Entrypoint: []string{"/entry"},
-				Environment: map[string]string{"B": "2", "A": "1"}, Labels: map[string]string{"mine": "y"}, Workdir: "/tmp", Hostname: "h", User: "1000",
-				Ports: []Port{{ContainerPort: 80, HostPort: 8080, Protocol: "tcp"}}, Memory: 32 << 20, MilliCPU: 500,
-				RestartPolicy: RestartPolicy{Name: RestartOnFailure, MaxRetries: 3},
-				Volumes:       []Mount{{Name: "data", Target: "/data", Type: MountVolume, ReadOnly: true}, {Target: "/scratch", Type: MountTmpfs, Size: 1 << 20}},
-				StopTimeout:   &stop, TTY: true, Stdin: true, AutoRemove: true, PullPolicy: PullAlways, Constraints: map[string]string{"disk": "ssd"}, LogMaxSize: 1 << 20,
-				Healthcheck: &Healthcheck{Test: Command{Text: "true", Args: []string{"true"}}, Interval: 60, Timeout: 5, Retries: 2, StartPeriod: 1}, Exclusive: ExclusiveLease,
-			}, Secrets: Secrets{Registry: &Registry{Username: "u", Password: "p", Server: "r:5000"}}},
-		{ContainerID: "b", ProjectID: "p", Name: "plain", Epoch: 1, Generation: 1, Desired: DesiredStopped, StopTimeout: 10, Spec: &ContainerSpec{Image: "busybox"}},
-	}}
+	return Work{ClusterID: "c1", Incarnation: 1, Index: 42, Full: true, Confirmed: true, Lineage: "l1", HostLostAfter: 10 * time.Second,
+		BayID: &bay, Assignments: []Assignment{
+			{ContainerID: "a", ProjectID: "p", Name: "web", Epoch: 3, Generation: 9, StartGeneration: 8, RebootGeneration: 7,
+				KillGeneration: 6, Signal: "SIGHUP",
+				LimitGeneration: 5, Desired: DesiredRunning, StopTimeout: 7, Observed: 9, EngineID: "e1", Spec: &ContainerSpec{
+					Image: "busybox:1", Command: []string{"sh", "-c", "sleep 1"}, CommandText: "sh -c 'sleep 1'",
+					Entrypoint:  []string{"/entry"},
+					Environment: map[string]string{"B": "2", "A": "1"}, Labels: map[string]string{"mine": "y"}, Workdir: "/tmp",
+					Hostname: "h", User: "1000",
+					Ports: []Port{{ContainerPort: 80, HostPort: 8080, Protocol: "tcp"}}, Memory: 32 << 20, MilliCPU: 500,
+					RestartPolicy: RestartPolicy{Name: RestartOnFailure, MaxRetries: 3},
+					Volumes: []Mount{{Name: "data", Target: "/data", Type: MountVolume, ReadOnly: true}, {Target: "/scratch",
+						Type: MountTmpfs, Size: 1 << 20}},
+					StopTimeout: &stop, TTY: true, Stdin: true, AutoRemove: true, PullPolicy: PullAlways,
+					Constraints: map[string]string{"disk": "ssd"}, LogMaxSize: 1 << 20,
+					Healthcheck: &Healthcheck{Test: Command{Text: "true", Args: []string{"true"}}, Interval: 60, Timeout: 5, Retries: 2,
+						StartPeriod: 1}, Exclusive: ExclusiveLease,
+				}, Secrets: Secrets{Registry: &Registry{Username: "u", Password: "p", Server: "r:5000"}}},
+			{ContainerID: "b", ProjectID: "p", Name: "plain", Epoch: 1, Generation: 1, Desired: DesiredStopped, StopTimeout: 10,
+				Spec: &ContainerSpec{Image: "busybox"}},
+		}}
 }
 
 func recorded(t *testing.T) []byte {
@@ -100,7 +108,8 @@ func TestEverySpecFieldReachesAgents(t *testing.T) {
 			}
 		}
 	}
-	c := &Container{Meta: Meta{ID: "a"}, Spec: PrivateSpec{ContainerSpec: *spec, Secrets: secrets}, Placement: Placement{Epoch: 1, Generation: 1}}
+	c := &Container{Meta: Meta{ID: "a"}, Spec: PrivateSpec{ContainerSpec: *spec, Secrets: secrets}, Placement: Placement{Epoch: 1,
+		Generation: 1}}
 	work := Work{Assignments: []Assignment{AssignmentOf(c, "h")}}
 	now, err := json.Marshal(&work)
 	if err != nil {
@@ -125,7 +134,8 @@ func TestEverySpecFieldReachesAgents(t *testing.T) {
 // answer, an event or a log.
 func TestSpecHasNoSecrets(t *testing.T) {
 	const secret = "marker-of-a-secret"
-	spec := PrivateSpec{ContainerSpec: ContainerSpec{Image: "x"}, Secrets: Secrets{Registry: &Registry{Username: secret, Password: secret, Server: secret}}}
+	spec := PrivateSpec{ContainerSpec: ContainerSpec{Image: "x"}, Secrets: Secrets{Registry: &Registry{Username: secret, Password: secret,
+		Server: secret}}}
 	c := &Container{Spec: spec}
 	var all []string
 	for _, v := range []any{spec, &spec, c, spec.Registry, *spec.Registry} {
@@ -183,8 +193,10 @@ func TestRowOfAnEarlierServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Container{Meta: Meta{ID: "a", ProjectID: "p", Seq: 4}, Name: "web", Spec: PrivateSpec{ContainerSpec: *recordedWork().Assignments[0].Spec}, Placement: Placement{
-		BayID: "b", Desired: DesiredRunning, Generation: 9, Epoch: 3, HostID: "h", Priors: []Prior{{HostID: "old", Epoch: 2, Generation: 8, Keep: true}}}}
+	want := &Container{Meta: Meta{ID: "a", ProjectID: "p", Seq: 4}, Name: "web",
+		Spec: PrivateSpec{ContainerSpec: *recordedWork().Assignments[0].Spec}, Placement: Placement{
+			BayID: "b", Desired: DesiredRunning, Generation: 9, Epoch: 3, HostID: "h", Priors: []Prior{{HostID: "old", Epoch: 2,
+				Generation: 8, Keep: true}}}}
 	got := new(Container)
 	if err := json.Unmarshal(b, got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("it reads as\n%+v\nwant\n%+v, %v", got, want, err)

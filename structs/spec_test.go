@@ -19,15 +19,18 @@ func specOf(t *testing.T, body string) (ContainerSpec, error) {
 
 func TestSpec(t *testing.T) {
 	s, err := specOf(t, `{"image":"busybox","command":"sh -c 'a b'","memory":536870912,"cpu":0.5,"restart_policy":"on-failure:3",
-		"ports":[{"container_port":80,"host_port":8080}],"volumes":[{"name":"data","target":"/data"},{"type":"tmpfs","target":"/tmp"}],"stop_timeout":0}`)
+		"ports":[{"container_port":80,"host_port":8080}],"volumes":[{"name":"data","target":"/data"},
+		{"type":"tmpfs","target":"/tmp"}],"stop_timeout":0}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Memory != 512<<20 || s.MilliCPU != 500 || s.RestartPolicy != (RestartPolicy{Name: RestartOnFailure, MaxRetries: 3}) || s.StopSeconds() != 0 ||
+	if s.Memory != 512<<20 || s.MilliCPU != 500 || s.RestartPolicy != (RestartPolicy{Name: RestartOnFailure, MaxRetries: 3}) ||
+		s.StopSeconds() != 0 ||
 		len(s.Command) != 3 || s.Ports[0].Protocol != "tcp" || s.Volumes[0].Type != MountVolume || s.PullPolicy != PullIfNotPresent {
 		t.Errorf("%+v", s)
 	}
-	if s, err = specOf(t, `{"image_id":"busybox","image":"busybox"}`); err != nil || s.StopSeconds() != DefaultStopTimeout || s.RestartPolicy.Name != RestartNo {
+	if s, err = specOf(t, `{"image_id":"busybox","image":"busybox"}`); err != nil || s.StopSeconds() != DefaultStopTimeout ||
+		s.RestartPolicy.Name != RestartNo {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -116,7 +119,8 @@ func TestSpecRefusals(t *testing.T) {
 
 func TestCheckName(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"a": true, strings.Repeat("ü", 255): true, "a b/c": true, "": false, strings.Repeat("x", 256): false, strings.Repeat("ü", 256): false, "a\x00": false, "\xff": false,
+		"a": true, strings.Repeat("ü", 255): true, "a b/c": true, "": false, strings.Repeat("x", 256): false, strings.Repeat("ü",
+			256): false, "a\x00": false, "\xff": false,
 	} {
 		if err := CheckName(name); (err == nil) != ok {
 			t.Errorf("%.20q: %v", name, err)

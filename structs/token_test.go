@@ -13,7 +13,8 @@ func TestTokenText(t *testing.T) {
 		t.Errorf("%s, %s, %v", gotID, gotSecret, ok)
 	}
 	for _, text := range []string{
-		"", "mgt_", id, "mgt_" + id, "mgt_" + id + "_", "MGT_" + id + "_" + secret, id + "_" + secret, "mgt_" + strings.ToUpper(id) + "_" + secret,
+		"", "mgt_", id, "mgt_" + id, "mgt_" + id + "_", "MGT_" + id + "_" + secret, id + "_" + secret, "mgt_" + strings.ToUpper(id) +
+			"_" + secret,
 		"mgt__" + secret, "mgt_x_" + secret, " mgt_" + id + "_" + secret, "mgt_" + id + "_" + strings.Repeat("x", MaxName+1),
 	} {
 		if id, secret, ok := ParseToken(text); ok || id != "" || secret != "" {
@@ -30,7 +31,8 @@ func TestTokenExpiry(t *testing.T) {
 		}
 	}
 	token := Token{Hash: HashSecret("s")}
-	if !token.OpenedBy(HashSecret("s")) || token.OpenedBy(HashSecret("t")) || token.OpenedBy("") || token.OpenedBy("s") || (&Token{}).OpenedBy("") {
+	if !token.OpenedBy(HashSecret("s")) || token.OpenedBy(HashSecret("t")) || token.OpenedBy("") || token.OpenedBy("s") ||
+		(&Token{}).OpenedBy("") {
 		t.Error("the wrong hash opens it")
 	}
 }

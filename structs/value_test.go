@@ -154,7 +154,8 @@ func TestIDs(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	for _, bad := range []string{"", "x", strings.ToUpper(NewID()), strings.ReplaceAll(NewID(), "-", "x"), NewID() + "0", "{" + NewID()[1:]} {
+	for _, bad := range []string{"", "x", strings.ToUpper(NewID()), strings.ReplaceAll(NewID(), "-", "x"), NewID() + "0", "{" +
+		NewID()[1:]} {
 		if IsID(bad) {
 			t.Errorf("%q passes for a canonical UUID", bad)
 		}

@@ -58,7 +58,8 @@ func TestAssignmentRefs(t *testing.T) {
 
 // TestSessionRefs checks that an offer keeps its reference when it is sent.
 func TestSessionRefs(t *testing.T) {
-	for _, ref := range []Ref{{}, ContainerRef("c", 4), {Kind: WorkloadPod, ID: "p", Epoch: 1}, {Kind: WorkloadPod, ID: "p", Epoch: 1, Part: "web"}} {
+	for _, ref := range []Ref{{}, ContainerRef("c", 4), {Kind: WorkloadPod, ID: "p", Epoch: 1}, {Kind: WorkloadPod, ID: "p", Epoch: 1,
+		Part: "web"}} {
 		var offer, got SessionOffer
 		offer.About(ref)
 		sent, err := json.Marshal(offer)

@@ -54,13 +54,17 @@ func TestDecodeLenientForms(t *testing.T) {
 		}
 	}
 	for body, says := range map[string]string{
-		`{"i":"two"}`: `Value: 'two'. "two" is not a whole number.`, `{"i":2.5}`: "2.5 is not a whole number", `{"i":[]}`: "[] is not a single value", `{"i":true}`: "true is not a whole number",
+		`{"i":"two"}`: `Value: 'two'. "two" is not a whole number.`, `{"i":2.5}`: "2.5 is not a whole number",
+		`{"i":[]}`: "[] is not a single value", `{"i":true}`: "true is not a whole number",
 		`{"i":""}`: "is not a whole number", `{"i":99999999999999999999}`: "is not a whole number", `{"i":{}}`: "{} is not a single value",
-		`{"b":"maybe"}`: `"maybe" is not true or false`, `{"b":2}`: "2 is not true or false", `{"b":""}`: `"" is not true or false`, `{"b":[]}`: "is not a single value",
-		`{"p":"x"}`: `"x" is not a number`, `{"p":"NaN"}`: "is not a number", `{"p":[1]}`: "is not a single value", `{"p":0.0001}`: "cpu 0.0001 is less than 0.001 of a core",
-		`{"s":"x"}`: "is not a size", `{"s":-1}`: "is not a size", `{"s":[]}`: "is not a single value",
+		`{"b":"maybe"}`: `"maybe" is not true or false`, `{"b":2}`: "2 is not true or false", `{"b":""}`: `"" is not true or false`,
+		`{"b":[]}`:  "is not a single value",
+		`{"p":"x"}`: `"x" is not a number`, `{"p":"NaN"}`: "is not a number", `{"p":[1]}`: "is not a single value",
+		`{"p":0.0001}`: "cpu 0.0001 is less than 0.001 of a core",
+		`{"s":"x"}`:    "is not a size", `{"s":-1}`: "is not a size", `{"s":[]}`: "is not a single value",
 		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "unclosed quote",
-		`{"c":{}}`: "is neither a string nor a list of strings", `{"x":1}`: "Wrong type. Expected a string, got a number.", `{"r":3}`: "Wrong type. Expected a string, got a number.",
+		`{"c":{}}`: "is neither a string nor a list of strings", `{"x":1}`: "Wrong type. Expected a string, got a number.",
+		`{"r":3}`: "Wrong type. Expected a string, got a number.",
 	} {
 		var f lenientForm
 		refused(t, body, shape.Decode([]byte(body), &f), says)

@@ -47,11 +47,13 @@ func refused(t *testing.T, what string, err error, says string) {
 
 func TestShapeDecode(t *testing.T) {
 	var got form
-	if err := formShape.Decode([]byte(` {"name":"x","count":"3","on":"True","plain":"no","words":["a","\u0062"],"labels":{"k":"v"},"in":{"a":1},"list":[{"a":"2"}],"uuid":null} `), &got); err != nil {
+	if err := formShape.Decode([]byte(` {"name":"x","count":"3","on":"True","plain":"no","words":["a","\u0062"],"labels":{"k":"v"},
+		"in":{"a":1},"list":[{"a":"2"}],"uuid":null} `), &got); err != nil {
 		t.Fatal(err)
 	}
 	name, count := "x", 3
-	want := form{Name: &name, Count: &count, On: true, Words: []string{"a", "b"}, Labels: map[string]string{"k": "v"}, In: &inner{1}, List: []inner{{2}}}
+	want := form{Name: &name, Count: &count, On: true, Words: []string{"a", "b"}, Labels: map[string]string{"k": "v"}, In: &inner{1},
+		List: []inner{{2}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, not %+v", got, want)
 	}
@@ -86,7 +88,8 @@ func TestDecodeLenientLeavesWhatIsNewer(t *testing.T) {
 var formPatch = NewPatchRules(formShape, shownForm{}, []string{"fixed"}, []string{"count"}, []string{"name", "labels"})
 
 func TestPatch(t *testing.T) {
-	p, err := formPatch.Parse([]byte(`[{"op":"replace","path":"/name","value":"y"},{"op":"add","path":"/labels/b","value":"2"},{"op":"remove","path":"/labels/a"}]`))
+	p, err := formPatch.Parse([]byte(`[{"op":"replace","path":"/name","value":"y"},{"op":"add","path":"/labels/b","value":"2"},
+		{"op":"remove","path":"/labels/a"}]`))
 	if err != nil || p.CheckMutable() != nil || !p.Touches("name") || p.Touches("count") {
 		t.Fatalf("%+v %v", p, err)
 	}
@@ -134,7 +137,8 @@ func TestPatch(t *testing.T) {
 }
 
 var formArgs = []Arg{
-	{Name: "big", Kind: ArgIndex}, {Name: "n", Kind: ArgInt}, {Name: "on", Kind: ArgBool}, {Name: "wait", Kind: ArgDuration}, {Name: "long", Kind: ArgDuration, Most: 24 * time.Hour},
+	{Name: "big", Kind: ArgIndex}, {Name: "n", Kind: ArgInt}, {Name: "on", Kind: ArgBool}, {Name: "wait", Kind: ArgDuration},
+	{Name: "long", Kind: ArgDuration, Most: 24 * time.Hour},
 	{Name: "env", Kind: ArgText, Many: true}, {Name: "command", Kind: ArgText, Array: true},
 }
 
@@ -147,12 +151,15 @@ func TestQuery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q.Index("big") != math.MaxUint64 || q.Int("n", 0) != 3 || q.Int("m", 7) != 7 || !q.Bool("on", false) || !q.Bool("off", true) || q.Duration("wait", 0) != 30*time.Second || q.Duration("long", 0) != 20*time.Hour || q.Has("command") || len(q.Values["env"]) != 2 {
+	if q.Index("big") != math.MaxUint64 || q.Int("n", 0) != 3 || q.Int("m", 7) != 7 || !q.Bool("on", false) || !q.Bool("off", true) ||
+		q.Duration("wait", 0) != 30*time.Second || q.Duration("long", 0) != 20*time.Hour || q.Has("command") || len(q.Values["env"]) != 2 {
 		t.Errorf("%+v", q)
 	}
 	for raw, says := range map[string]string{
-		"x=1": `Unknown argument: "x"`, "n=1&n=2": `The argument "n" is given 2 times.`, "n=-1": "must not be negative", "n=x": "not a whole number", "big=18446744073709551616": "not a whole number from 0 to 18446744073709551615",
-		"on=maybe": "neither true nor false", "wait=20h": "must not be longer than", "wait=x": "not a duration", "long=25h": "must not be longer than 24h",
+		"x=1": `Unknown argument: "x"`, "n=1&n=2": `The argument "n" is given 2 times.`, "n=-1": "must not be negative",
+		"n=x": "not a whole number", "big=18446744073709551616": "not a whole number from 0 to 18446744073709551615",
+		"on=maybe": "neither true nor false", "wait=20h": "must not be longer than", "wait=x": "not a duration",
+		"long=25h": "must not be longer than 24h",
 	} {
 		values, err := ReadQuery(raw)
 		if err != nil {
@@ -227,7 +234,8 @@ func TestDocumentDescribesItsOperations(t *testing.T) {
 	if op == nil || len(op["parameters"].([]any)) != 1+len(formArgs)+1 || op["security"] == nil || op["requestBody"] == nil {
 		t.Errorf("%s", doc)
 	}
-	if in, out := d.Components.Schemas["FormInput"], d.Components.Schemas["ShownForm"]; in["additionalProperties"] != false || len(out["required"].([]any)) != 5 {
+	if in, out := d.Components.Schemas["FormInput"], d.Components.Schemas["ShownForm"]; in["additionalProperties"] != false ||
+		len(out["required"].([]any)) != 5 {
 		t.Errorf("%v %v", in, out)
 	}
 }
