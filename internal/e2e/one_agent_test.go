@@ -73,7 +73,7 @@ func TestOneAgentForEachHost(t *testing.T) {
 	c.eventually("a server's log says which host's agent is refused", time.Minute, func() error {
 		for _, n := range c.servers {
 			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b),
-				"an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
+				"an agent is refused: another agent has since registered with a copy of its data directory: host_id="+first.hostID()) {
 				return nil
 			}
 		}

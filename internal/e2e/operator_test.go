@@ -97,7 +97,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 	c.awaitVoters(2)
 	c.eventually("the removed server logs that it was removed", time.Minute, func() error {
 		b, err := os.ReadFile(out.log)
-		if err == nil && !strings.Contains(string(b), "an operator has taken this server out") {
+		if err == nil && !strings.Contains(string(b), "an operator has removed this server from the cluster") {
 			err = errors.New("it does not")
 		}
 		return err

@@ -166,7 +166,7 @@ func TestTLSAndTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.server.signal(syscall.SIGHUP)
-	complains(c.server, "stay what they were")
+	complains(c.server, "certificates can't be reloaded, the old ones stay in use")
 	complains(c.server, file("live.pem"))
 	if serial() != second {
 		t.Error("a broken file replaced the certificate")

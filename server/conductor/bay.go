@@ -114,10 +114,10 @@ func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	case missing && b.Status == structs.BayCreateFailed:
 		changed.StatusReason = b.StatusReason
 	case missing && lost > 0:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for free %s hosts%s to take their place; start an agent "+
-			"on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for %s hosts that are free%s to take their place; start "+
+			"an agent on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
 	case missing:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for free %s hosts%s; start an agent on one", have, b.NodeCount,
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for %s hosts that are free%s; start an agent on one", have, b.NodeCount,
 			b.Backend(), withLabels(b.Labels))
 	case surplus:
 		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: surplus hosts leave once they have no containers, in quarantine or not",
@@ -141,7 +141,7 @@ func withLabels(labels map[string]string) string {
 	if len(labels) == 0 {
 		return ""
 	}
-	return " with its labels"
+	return " and carry its labels"
 }
 
 func hasLabels(h *structs.Host, labels map[string]string) bool {

@@ -41,7 +41,7 @@ same faults again.
   agent's with a Docker engine of its own. The network between them is cut (in one
   direction too), is slow, or loses packets.
 - **one process**: three servers whose Raft dies, hands over or writes to a slow
-  disk (` + "`server/linear_test.go`" + `).
+  disk (` + "`server/linearizable_test.go`" + `).
 
 In both, clients write and read the same few objects through all servers, move to
 another server when one fails, and take actions on containers. These must hold:
