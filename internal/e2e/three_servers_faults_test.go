@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -60,14 +59,14 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	var mu sync.Mutex
 	acknowledged := make(map[string]string) // name by UUID
 	answered := 0
-	for i := range each {
+	for range each {
 		asking.Go(func() {
-			name := fmt.Sprintf("asked-of-the-zombie-%d", i)
-			b, _, err := fresh().Containers().Create(c.ctx(), c.waiting(name), api.CreateOptions{})
+			r := c.waiting("asked-of-the-zombie")
+			b, _, err := fresh().Containers().Create(c.ctx(), r, api.CreateOptions{})
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				acknowledged[b.UUID] = name
+				acknowledged[b.UUID] = *r.Name
 			} else if code := structs.CodeOf(err); code != structs.CodeUnavailable && code != structs.CodeNoLeader {
 				t.Errorf("a create by the zombie: %v", err)
 			}

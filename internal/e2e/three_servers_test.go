@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -358,9 +359,14 @@ func clusterIDOf(dir string) string {
 	return record.ClusterID
 }
 
-// waiting is a request for a container that no host fits.
+// waitingNames counts the requests made by waiting.
+var waitingNames atomic.Int64
+
+// waiting is a request for a container that no host fits. No two requests have the
+// same name, so that two containers with one name show that one create was applied
+// twice: a refused create may be applied later.
 func (c *threeServers) waiting(name string) *structs.ContainerRequest {
-	r := c.request(c.prefix+name, sleepScript)
+	r := c.request(fmt.Sprintf("%s%s-%d", c.prefix, name, waitingNames.Add(1)), sleepScript)
 	r.Constraints = map[string]string{"no": "such host"}
 	return r
 }
