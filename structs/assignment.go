@@ -37,11 +37,19 @@ type Assignment struct {
 	EngineID string `json:"engine_id,omitempty"`
 
 	Spec *ContainerSpec `json:"spec"`
+	Pod  *PodAssignment `json:"pod,omitempty"` // of a pod, which has no Spec
 	Secrets
 
 	// Unreadable says why the agent could not read the assignment; "" if it could.
 	// The other fields then hold what was readable, and Spec is nil.
 	Unreadable string `json:"-"`
+}
+
+// PodAssignment is what an assignment of a pod has beside that of a container.
+type PodAssignment struct {
+	Spec        *PodSpec          `json:"spec"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Ref returns the reference of the placement.
@@ -258,6 +266,12 @@ type ContainerReport struct {
 type PartReport struct {
 	Part string `json:"part"`
 	Observed
+	// Of a container of a pod:
+	State   PartState `json:"state,omitzero"`
+	Last    PartState `json:"last,omitzero"`   // of the attempt before; zero if there was none
+	Ready   bool      `json:"ready,omitempty"` // see PartObserved
+	Started bool      `json:"started,omitempty"`
+	ImageID string    `json:"image_id,omitempty"` // the engine's; "" if unknown
 }
 
 // ReportOf returns a report of a placement with nothing observed yet.

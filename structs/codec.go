@@ -12,4 +12,8 @@ var _ = []struct{}{
 	Port{}._struct, Mount{}._struct, Observed{}._struct, Healthcheck{}._struct, Registry{}._struct,
 	ActionRecord{}._struct, Prior{}._struct, EngineIdentity{}._struct, Copy{}._struct,
 	Lineage{}._struct, PrivateSpec{}._struct, Quarantined{}._struct,
+	PodSpec{}._struct, HostAlias{}._struct, PodVolume{}._struct, PodContainer{}._struct, Resources{}._struct, EnvVar{}._struct,
+	ResourceRef{}._struct, PodPort{}._struct, PodMount{}._struct, Handler{}._struct, HTTPGet{}._struct, HTTPHeader{}._struct,
+	TCPSocket{}._struct, Probe{}._struct, PodSecurity{}._struct, PodObserved{}._struct, PartObserved{}._struct,
+	PartState{}._struct,
 }

@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion in a form that the linker can set: tests build a
 // binary of a later schema with -ldflags -X.
-var schemaVersion = "2"
+var schemaVersion = "3"
 
 // SchemaVersion is the newest schema of log entries and snapshots that this binary
 // understands. A server that reads a higher one stops. A cluster writes
@@ -29,6 +29,7 @@ const (
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
+	SchemaPods     = 3 // TablePods and TableManifests
 )
 
 // Limits of what users may send. A value beyond one is refused with

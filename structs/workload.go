@@ -12,7 +12,7 @@ type WorkloadKind string
 // builds from before there were kinds don't name a kind.
 const (
 	WorkloadContainer WorkloadKind = "container"
-	WorkloadPod       WorkloadKind = "pod" // reserved: there are no pods yet
+	WorkloadPod       WorkloadKind = "pod"
 )
 
 // Ref names one placement of a workload, or a part of it. It is comparable.

@@ -27,6 +27,7 @@ type Entry struct {
 	structs.Ref        // the placement, or the part of it that the container is
 	EngineID    string // the engine's ID, which all other calls take
 	Lease       bool   // it runs only under a lease; false also for containers of builds that did not note it
+	Attempt     uint64 // see PodPart; 0 for a container
 
 	// These tell the containers of one Ref apart; events don't set them.
 	Name      string    // the engine's
@@ -51,6 +52,7 @@ const (
 type Container struct {
 	Entry
 	SpecHash  string // Hash of the spec that it was created from
+	ImageID   string // the engine's ID of its image; "" if unknown
 	State     State
 	ExitCode  int       // of the last run, if it has ended
 	OOMKilled bool      // the last run ended because it needed more than its memory limit
@@ -91,6 +93,7 @@ type CreateRequest struct {
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
 	Registry  *structs.Registry   // credentials for the pull of its image; nil means none
+	Pod       *PodPart            // of a part of a pod, else nil
 	Fetched   bool                // FetchImage has just returned nil for the spec, so the pull policy is satisfied
 	Avoid     func() []netip.Addr // addresses that a network made for the project must not contain; nil for none
 }

@@ -21,6 +21,7 @@ const (
 	LabelWorkload  = "magnum.workload"  // Ref.ID of any other workload
 	LabelPart      = "magnum.part"      // Ref.Part of any other workload
 	LabelEpoch     = "magnum.epoch"     // Ref.Epoch, decimal
+	LabelAttempt   = "magnum.attempt"   // Entry.Attempt, decimal, of a part of a pod
 	LabelSpec      = "magnum.spec"      // Hash of the spec
 	LabelExclusive = "magnum.exclusive" // LabelLease if the container runs only under a lease, else empty; earlier builds did not write it
 	LabelProject   = "magnum.project"

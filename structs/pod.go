@@ -1,0 +1,270 @@
+package structs
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// TablePods and TableManifests are the tables of pods and of manifests.
+const (
+	TablePods      Table = "pods"
+	TableManifests Table = "manifests" // Manifest
+)
+
+// KindPod names pods in URLs, error codes and messages.
+const KindPod = "pod"
+
+// PodInfra is the name of the part that holds what a pod's containers share: network,
+// IPC and, if asked for, processes. No container of a manifest can have this name.
+const PodInfra = "_infra"
+
+// Pod is a placed workload of one or more containers that share a host. The conductor
+// writes it; Observed comes from the agent's reports.
+type Pod struct {
+	Meta
+	Placement
+	Name        string // a DNS label, unique among the pods of a project in a bay
+	Labels      map[string]string
+	Annotations map[string]string
+	Spec        PodSpec
+	Secrets     Secrets `codec:",omitempty"`
+	ManifestURL string // where the manifest was fetched; "" if it was sent
+	Request     string // ID of the HTTP request that created it
+
+	Observed PodObserved
+}
+
+// Manifest is a manifest as it was sent. Its ID, Seq and ProjectID are those of the
+// object that was made from it, which is written and deleted in the same entry.
+type Manifest struct {
+	Meta
+	Text string
+}
+
+// Table says which table the row belongs to.
+func (*Manifest) Table() Table { return TableManifests }
+
+// Table says which table the row belongs to.
+func (*Pod) Table() Table { return TablePods }
+
+// RowName returns the pod's name.
+func (p *Pod) RowName() string { return p.Name }
+
+// PodObserved is what an agent last saw of a pod.
+type PodObserved struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Seen
+	Address  string // in the project's network; "" if it has none
+	Memory   int64  // bytes: sum of the engine's limits
+	MilliCPU int64  // thousandths of a core, likewise
+	Parts    []PartObserved
+}
+
+// PartObserved is what an agent last saw of a container of a pod. The infra container
+// is not among them.
+type PartObserved struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Name string
+	PartState
+	Ready    bool      // it runs, and its readiness probe succeeds if it has one
+	Started  bool      // it runs, and its startup probe and postStart hook have succeeded if it has them
+	Restarts int       // in this epoch
+	Last     PartState // of the attempt before; zero if there was none
+	EngineID string    // the engine's ID of the current attempt
+	ImageID  string    // the engine's ID of its image; "" if unknown
+}
+
+// PartState is the state of one attempt of a container of a pod.
+type PartState struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	//api:doc waiting, running or terminated.
+	State string `json:"state"` // one of the Part constants
+	//api:doc Why, in one word, such as CrashLoopBackOff, ImagePullBackOff, OOMKilled or Completed.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"` // what happened and what to do
+	//api:doc Exit code of a terminated container.
+	ExitCode   *int      `json:"exit_code,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+}
+
+// The states of a container of a pod.
+const (
+	PartWaiting    = "waiting"
+	PartRunning    = "running"
+	PartTerminated = "terminated"
+)
+
+// The reasons of a part's state, in Kubernetes' words.
+const (
+	ReasonCreating         = "ContainerCreating"
+	ReasonInitializing     = "PodInitializing" // it waits for the init containers
+	ReasonCrashLoop        = "CrashLoopBackOff"
+	ReasonImagePull        = "ErrImagePull"
+	ReasonImagePullBackOff = "ImagePullBackOff"
+	ReasonCreateError      = "CreateContainerError"
+	ReasonConfigError      = "CreateContainerConfigError"
+	ReasonRunError         = "RunContainerError"
+	ReasonOOMKilled        = "OOMKilled"
+	ReasonCompleted        = "Completed"
+	ReasonError            = "Error"
+	ReasonDeadline         = "DeadlineExceeded"
+	ReasonGone             = "ContainerStatusUnknown" // somebody has removed it
+)
+
+// PodPhase sums up a pod's state in Kubernetes' words.
+type PodPhase string
+
+// The phases.
+const (
+	PodPending   PodPhase = "Pending" // not all of its containers have been started yet
+	PodRunning   PodPhase = "Running"
+	PodSucceeded PodPhase = "Succeeded" // all of its containers have ended with exit code 0 and aren't restarted
+	PodFailed    PodPhase = "Failed"    // all of its containers have ended, one of them with another code, and aren't restarted
+	PodUnknown   PodPhase = "Unknown"   // its host is lost
+)
+
+// Ref returns the reference of the newest placement.
+func (p *Pod) Ref() Ref { return Ref{Kind: WorkloadPod, ID: p.ID, Epoch: p.Epoch} }
+
+// Copy returns a copy of the row.
+func (p *Pod) Copy() Workload { return new(*p) }
+
+// Demand returns what the spec asks of a host.
+func (p *Pod) Demand() Demand { return p.Spec.Demand() }
+
+// Reserved returns the demand. Requests are what is reserved; limits, which the engine
+// may keep, only bind.
+func (p *Pod) Reserved() Demand { return p.Spec.Demand() }
+
+// Policy returns what decides whether the pod is placed again.
+func (p *Pod) Policy() Policy { return p.Spec.Policy() }
+
+// Seen returns the fields of Observed that all kinds of workloads have.
+func (p *Pod) Seen() Seen { return p.Observed.Seen }
+
+// See sets the fields of Observed that all kinds of workloads have.
+func (p *Pod) See(s Seen) { p.Observed.Seen = s }
+
+// Observe stores an agent's report. What was observed of a part stays if the report
+// does not have the part.
+func (p *Pod) Observe(o Observed, parts []PartReport) {
+	was := p.Observed
+	p.Observed = PodObserved{
+		Seen: Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed, Health: o.Health,
+			EngineID: cmp.Or(o.EngineID, was.EngineID), StartedAt: o.StartedAt, FinishedAt: o.FinishedAt},
+		Memory: o.Memory, MilliCPU: o.MilliCPU, Parts: slices.Clone(was.Parts),
+	}
+	if len(o.Addresses) > 0 {
+		p.Observed.Address = o.Addresses[0]
+	}
+	for _, r := range parts {
+		if r.Part == PodInfra {
+			continue
+		}
+		seen := PartObserved{Name: r.Part, PartState: r.State, Ready: r.Ready, Started: r.Started, Restarts: r.RestartCount,
+			Last: r.Last, EngineID: r.EngineID, ImageID: r.ImageID}
+		if i := slices.IndexFunc(p.Observed.Parts, func(o PartObserved) bool { return o.Name == r.Part }); i >= 0 {
+			p.Observed.Parts[i] = seen
+		} else {
+			p.Observed.Parts = append(p.Observed.Parts, seen)
+		}
+	}
+}
+
+// Forget drops all observations.
+func (p *Pod) Forget() { p.Observed = PodObserved{} }
+
+// Left does nothing: no action is on a pod's process alone.
+func (p *Pod) Left() {}
+
+// SpecHash identifies the spec that the host creates the pod from.
+func (p *Pod) SpecHash() string { return "" }
+
+// Assign adds the fields that only a pod has.
+func (p *Pod) Assign(a *Assignment) {
+	a.Name, a.StopTimeout = p.Name, p.Spec.GracePeriod
+	a.Pod = &PodAssignment{Spec: &p.Spec, Labels: p.Labels, Annotations: p.Annotations}
+	a.Secrets = p.Secrets
+}
+
+// Part returns what was observed of a container, nil if nothing was.
+func (p *Pod) Part(name string) *PartObserved {
+	for i := range p.Observed.Parts {
+		if p.Observed.Parts[i].Name == name {
+			return &p.Observed.Parts[i]
+		}
+	}
+	return nil
+}
+
+// Phase returns the phase, by the host's last report.
+func (p *Pod) Phase() PodPhase {
+	switch p.Observed.Status {
+	case ContainerUnknown:
+		return PodUnknown
+	case "", ContainerCreating:
+		return PodPending
+	}
+	for i := range p.Spec.InitContainers {
+		part := p.Part(p.Spec.InitContainers[i].Name)
+		switch {
+		case part == nil, part.State != PartTerminated:
+			return PodPending
+		case *cmp.Or(part.ExitCode, new(int)) == 0:
+		case p.Spec.RestartPolicy == PodRestartNever:
+			return PodFailed
+		default:
+			return PodPending
+		}
+	}
+	live, failed := false, false
+	for i := range p.Spec.Containers {
+		part := p.Part(p.Spec.Containers[i].Name)
+		switch {
+		case part == nil:
+			return PodPending
+		case part.State == PartTerminated:
+			code := *cmp.Or(part.ExitCode, new(int))
+			failed = failed || code != 0
+			live = live || p.Spec.RestartPolicy == PodRestartAlways || p.Spec.RestartPolicy == PodRestartOnFailure && code != 0
+		case part.State == PartWaiting && part.Last.State == "":
+			return PodPending // it has never run
+		default:
+			live = true
+		}
+	}
+	switch {
+	case live:
+		return PodRunning
+	case failed:
+		return PodFailed
+	}
+	return PodSucceeded
+}
+
+// Ready reports whether every container of the pod is ready.
+func (p *Pod) Ready() bool {
+	if p.Phase() != PodRunning {
+		return false
+	}
+	for i := range p.Spec.Containers {
+		if part := p.Part(p.Spec.Containers[i].Name); part == nil || !part.Ready {
+			return false
+		}
+	}
+	return true
+}
+
+// Images returns the images of the pod's containers, without the init containers'.
+func (p *Pod) Images() []string {
+	images := make([]string, 0, len(p.Spec.Containers))
+	for i := range p.Spec.Containers {
+		images = append(images, p.Spec.Containers[i].Image)
+	}
+	return images
+}
