@@ -110,10 +110,10 @@ func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 		delete(q.ended, ref)
 	}
 	if len(q.kept) == 0 {
-		report.Settled, q.judged = q.judged, false
+		report.Judged, q.judged = q.judged, false
 	}
 	report.Registration = q.registration
-	return report, len(report.Kept) > 0 || len(report.Ended) > 0 || report.Settled
+	return report, len(report.Kept) > 0 || len(report.Ended) > 0 || report.Judged
 }
 
 // firstRefs returns the first keys of the map in order, as many as one report holds.

@@ -172,7 +172,7 @@ func (s *fakeServer) quarantined(w http.ResponseWriter, r *http.Request) {
 	for _, ref := range report.Ended {
 		delete(s.quarantine, ref)
 	}
-	s.pending = s.pending && !report.Settled
+	s.pending = s.pending && !report.Judged
 	_ = json.NewEncoder(w).Encode(structs.QuarantineReported{Index: s.index})
 }
 

@@ -168,7 +168,7 @@ func patchOps(op string, changes []string) ([]structs.PatchOp, error) {
 	switch op {
 	case "add", "replace", "remove":
 	default:
-		return nil, usagef("%q is none of add, replace, remove", op)
+		return nil, usagef("%q is not add, replace or remove", op)
 	}
 	var ops []structs.PatchOp
 	for _, change := range changes {

@@ -211,7 +211,7 @@ func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), 
 func (r *containerRun) printOutput(ctx context.Context, c *structs.ContainerBody) error {
 	since := ""
 	for {
-		if err := r.printLogs(ctx, c, since); err != nil {
+		if err := r.printLogs(ctx, c, structs.LogsRequest{Follow: true, Tail: -1, Since: since}); err != nil {
 			return err
 		}
 		started := c.StartedAt
@@ -232,11 +232,11 @@ func (r *containerRun) printOutput(ctx context.Context, c *structs.ContainerBody
 	}
 }
 
-// printLogs prints the container's output from since until it stops. Standard output and
+// printLogs prints the part of the container's output that o asks for. Standard output and
 // standard error go to those of this program. If both are the same file, one stream
 // keeps the order of writing.
-func (r *containerRun) printLogs(ctx context.Context, c *structs.ContainerBody, since string) error {
-	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1, Since: since}
+func (r *containerRun) printLogs(ctx context.Context, c *structs.ContainerBody, o structs.LogsRequest) error {
+	o.Stdout, o.Stderr = true, true
 	if c.TTY || sameFile(r.e.stdout, r.e.stderr) {
 		return r.copyStream(ctx, r.e.stdout, c, o)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -15,6 +16,19 @@ import (
 // carries all output of the process. A slow reader slows the process down.
 type earlySession struct {
 	ended chan sessionResult // has one element once the session has ended
+	wrote atomic.Bool        // it has brought output; not known with a terminal
+}
+
+// notingWriter notes that something was written.
+type notingWriter struct {
+	w     io.Writer
+	wrote *atomic.Bool
+}
+
+// Write writes p.
+func (n notingWriter) Write(p []byte) (int, error) {
+	n.wrote.Store(n.wrote.Load() || len(p) > 0)
+	return n.w.Write(p)
 }
 
 // sessionResult is the exit code or the error of a session.
@@ -66,6 +80,11 @@ func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *struct
 		e: r.e, client: r.client, c: c, input: c.Stdin, keys: keys,
 		unstarted: true, onAttached: func() { once.Do(func() { close(joined) }) },
 	}
+	if !c.TTY {
+		noting := *r.e
+		noting.stdout, noting.stderr = notingWriter{r.e.stdout, &s.wrote}, notingWriter{r.e.stderr, &s.wrote}
+		a.e = &noting
+	}
 	go func() {
 		code, err := a.run(session)
 		s.ended <- sessionResult{code, err}
@@ -91,6 +110,12 @@ func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *struct
 // awaitSession waits for the end of an earlySession and of its container.
 func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBody, s *earlySession) error {
 	end := <-s.ended
+	if end.err == nil && end.code != nil && !c.TTY && !s.wrote.Load() {
+		// A busy engine may give a process's output to the log alone.
+		if err := r.printLogs(ctx, c, structs.LogsRequest{Tail: -1}); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(r.e.stderr, "whether %s has written to its log is not known: %s\n", printable(c.Name), describe(err))
+		}
+	}
 	switch {
 	case end.err == nil || errors.Is(end.err, errDetached) || ctx.Err() != nil:
 		return attachResult(c, end.code, end.err)

@@ -109,6 +109,22 @@ func TestRunPrintsAllOutputOfSession(t *testing.T) {
 	}
 }
 
+// A session that has brought no output at all is compared with the log.
+func TestRunPrintsLogOfSilentSession(t *testing.T) {
+	f := attachBeforeStartAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+		<-begun
+		sendMessage(t, conn, structs.ChannelControl, `{"exit_code":3}`)
+		conn.Close(websocket.StatusNormalClosure, "")
+	})
+	r := newShell(t, f).run("container-run", "--rm", "busybox")
+	if r.code != 3 || r.stdout != "from the logs" || r.stderr != "" {
+		t.Errorf("%+v", r)
+	}
+	if asked := f.requests(); !strings.HasPrefix(asked[len(asked)-1], "DELETE") {
+		t.Errorf("asked %q: it is deleted after the log is read", asked)
+	}
+}
+
 // A run whose session breaks fails with a message, although the container succeeded,
 // and doesn't delete the container, whose logs have the rest.
 func TestRunReportsIncompleteOutput(t *testing.T) {

@@ -118,7 +118,7 @@ func TestUsageErrors(t *testing.T) {
 		"container-execute c1":      "COMMAND is missing",
 		"container-run":             "IMAGE is missing",
 		"bay-update web replace":    "PATH=VALUE is missing",
-		"bay-update web mend a=b":   "none of add, replace, remove",
+		"bay-update web mend a=b":   "is not add, replace or remove",
 		"bay-update web add a":      "has no value",
 		"bay-update web remove =":   "has no path",
 		"baymodel-create -name x":   "flag -coe is missing",

@@ -37,9 +37,9 @@ func (m member) ReadIndex(ctx context.Context) (uint64, error) { return m.s.raft
 // LeaderIndex returns the leader's index if this server leads. Errors are CodeNoLeader.
 func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.s.raft.LeaderIndex(ctx) }
 
-// Heard takes the heartbeats of hosts that a follower has received, and returns the
+// TakeHeartbeats takes the heartbeats of hosts that a follower has received, and returns the
 // acknowledged polls. Errors are CodeNoLeader.
-func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+func (m member) TakeHeartbeats(ctx context.Context, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged, error) {
 	if !m.s.raft.IsLeader() {
 		return structs.PeerAcknowledged{}, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}

@@ -92,7 +92,7 @@ func (c *threeServers) awaitStatus(t *testing.T, uuid string, want structs.Conta
 	t.Helper()
 	c.eventually(fmt.Sprintf("%s is %s", uuid, want), func() bool {
 		row := c.leader().running().store.Snapshot().Container(uuid)
-		return row != nil && row.Status() == want && row.Settled()
+		return row != nil && row.Status() == want && row.Done()
 	})
 }
 

@@ -355,6 +355,6 @@ func (c *Container) Status() ContainerStatus { return statusOf(&c.Placement, c.O
 // StatusReason returns the reason that the API shows with the status.
 func (c *Container) StatusReason() string { return StatusReasonOf(c) }
 
-// Settled reports whether the host has carried out or abandoned the newest
+// Done reports whether the host has carried out or abandoned the newest
 // generation.
-func (c *Container) Settled() bool { return Settled(c) }
+func (c *Container) Done() bool { return Done(c) }

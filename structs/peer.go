@@ -18,20 +18,20 @@ type PeerIndex struct {
 	Index uint64 `json:"index"`
 }
 
-// PeerHeard is the body of POST /v1/peer/heard, in which a follower relays heartbeats
+// PeerHeartbeats is the body of POST /v1/peer/heard, in which a follower relays heartbeats
 // of hosts to the leader: once a second, and at once when a host returns.
-type PeerHeard struct {
-	Hosts map[string]PeerPulse `json:"hosts"` // by host ID
+type PeerHeartbeats struct {
+	Hosts map[string]PeerHeartbeat `json:"hosts"` // by host ID
 }
 
-// PeerPulse is the newest heartbeat of a host since the follower's last PeerHeard.
-type PeerPulse struct {
+// PeerHeartbeat is the newest heartbeat of a host since the follower's last PeerHeartbeats.
+type PeerHeartbeat struct {
 	Sent uint64        `json:"sent,omitempty"` // the largest "sent" of the host's polls; 0 for a host without leases
 	Age  time.Duration `json:"age"`            // since the last heartbeat
 }
 
-// PeerAcknowledged answers PeerHeard. The leader sends it after it has verified that
-// it still led when PeerHeard arrived.
+// PeerAcknowledged answers PeerHeartbeats. The leader sends it after it has verified that
+// it still led when PeerHeartbeats arrived.
 type PeerAcknowledged struct {
 	Hosts map[string]Acknowledgement `json:"hosts"` // by host ID
 }

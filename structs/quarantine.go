@@ -87,9 +87,9 @@ type QuarantineReport struct {
 	Registration uint64          `json:"registration"`
 	Kept         []Quarantined   `json:"kept,omitempty"`  // now in quarantine, at most QuarantinePage; Adoption and Since are ignored
 	Ended        []QuarantineRef `json:"ended,omitempty"` // no longer in quarantine, at most QuarantinePage
-	// Settled says that the agent has compared everything on its engine with the
+	// Judged says that the agent has compared everything on its engine with the
 	// history that it follows now, and has reported all that it keeps in quarantine.
-	Settled bool `json:"settled,omitempty"`
+	Judged bool `json:"settled,omitempty"`
 }
 
 // QuarantineRef names a placement as Quarantined does.

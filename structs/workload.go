@@ -100,14 +100,14 @@ func (s *Seen) Made() bool {
 	return !s.StartedAt.IsZero()
 }
 
-// Settled reports whether the host has carried out or abandoned the newest
+// Done reports whether the host has carried out or abandoned the newest
 // generation.
-func Settled(w Workload) bool {
+func Done(w Workload) bool {
 	seen := w.Seen()
-	return settled(w.Place(), &seen)
+	return done(w.Place(), &seen)
 }
 
-func settled(p *Placement, seen *Seen) bool {
+func done(p *Placement, seen *Seen) bool {
 	return seen.Generation >= p.Generation && seen.Status != ""
 }
 
@@ -149,7 +149,7 @@ func LeftOn(w Workload, hostID string) bool {
 	}
 	seen := w.Seen()
 	ended := p.Gone || seen.Status == ContainerStopped || seen.Status == ContainerError
-	if p.Desired == DesiredAbsent || !settled(p, &seen) || !ended {
+	if p.Desired == DesiredAbsent || !done(p, &seen) || !ended {
 		return true
 	}
 	// A workload that is always restarted runs again soon.

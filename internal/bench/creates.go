@@ -21,7 +21,7 @@ func (b *bench) creates() error {
 	defer theirs.Stop()
 	samples.Stop() // its answers are saved; it must not use the cores from now on
 
-	p, err := interleave(*rounds, b.createsOn(0, 1, p50), func(int) (float64, error) {
+	p, err := b.interleave(*rounds, b.createsOn(0, 1, p50), func(int) (float64, error) {
 		m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/applied", typical}, 1, *duration)
 		return m.p50, err
 	})
@@ -40,7 +40,7 @@ func (b *bench) creates() error {
 		least   float64
 	}{{64, 0.30}, {256, 0.33}} {
 		clients := g.clients
-		p, err := interleave(*rounds, b.createsOn(0, clients, rate), func(int) (float64, error) {
+		p, err := b.interleave(*rounds, b.createsOn(0, clients, rate), func(int) (float64, error) {
 			m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/bare", typical}, clients, *duration)
 			return m.rate, err
 		})

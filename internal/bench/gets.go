@@ -75,7 +75,7 @@ func (b *bench) reads(addr, bay, suffix string, least float64) error {
 				return got.rate, err
 			}
 		}
-		p, err := interleave(*rounds, side(m.ours), side("http://"+theirs.addr+m.theirs))
+		p, err := b.interleave(*rounds, side(m.ours), side("http://"+theirs.addr+m.theirs))
 		if err != nil {
 			return err
 		}

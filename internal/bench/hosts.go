@@ -22,7 +22,7 @@ func (b *bench) createsAmongHosts() error {
 		hosts = 50
 	}
 	const clients = 64
-	p, err := interleave(*rounds, b.createsOn(hosts, clients, rate), b.createsOn(0, clients, rate))
+	p, err := b.interleave(*rounds, b.createsOn(hosts, clients, rate), b.createsOn(0, clients, rate))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
@@ -66,6 +68,7 @@ type bench struct {
 	program string // the magnum that is measured
 	machine []string
 	rows    []row
+	turns   *turns // with the measurement of another build; nil if there is none
 }
 
 func main() {
@@ -99,22 +102,26 @@ func run(ctx context.Context) error {
 	b := &bench{ctx: ctx, dir: dir, machine: rig.Machine(ctx, *binary)}
 	fmt.Println(strings.Join(b.machine, "\n"))
 	earlier := &bench{ctx: ctx, dir: dir}
-	for i, m := range slices.DeleteFunc(measurements(), func(m measurement) bool { return !slices.Contains(wanted, m.name) }) {
-		for turn := range 2 {
-			side, program := b, *binary
-			if (i+turn)%2 == 1 {
-				side, program = earlier, *before
-			}
-			if program == "" {
-				continue
-			}
-			if *before != "" {
-				fmt.Println("- magnum " + rig.Version(ctx, program))
-			}
+	for _, m := range slices.DeleteFunc(measurements(), func(m measurement) bool { return !slices.Contains(wanted, m.name) }) {
+		sides := map[*bench]string{b: *binary}
+		if *before != "" {
+			sides[earlier] = *before
+			b.turns, earlier.turns = takeTurns()
+		}
+		var group errgroup.Group
+		for side, program := range sides {
 			side.program = program
-			if err := m.measure(side); err != nil {
-				return fmt.Errorf("%s: %w", m.name, err)
-			}
+			group.Go(func() error {
+				side.turns.await()
+				defer side.turns.end()
+				if err := m.measure(side); err != nil {
+					return fmt.Errorf("%s of %s: %w", m.name, program, err)
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 	}
 	if *before != "" {

@@ -99,7 +99,7 @@ func (b *bench) runMany(n *rig.Node, what string, rounds, size int) error {
 			return err
 		}
 	}
-	p, err := interleave(rounds, ours, theirs)
+	p, err := b.interleave(rounds, ours, theirs)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,9 @@ type pairs struct {
 }
 
 // interleave measures both sides in each round. The second side finds warmer caches, so
-// the sides take turns at being first.
-func interleave(rounds int, ours, theirs func(round int) (float64, error)) (pairs, error) {
+// the sides take turns at being first. Another build's measurement has its turn after each
+// round.
+func (b *bench) interleave(rounds int, ours, theirs func(round int) (float64, error)) (pairs, error) {
 	var p pairs
 	for i := range rounds {
 		for turn := range 2 {
@@ -27,6 +28,7 @@ func interleave(rounds int, ours, theirs func(round int) (float64, error)) (pair
 			}
 			*values = append(*values, v)
 		}
+		b.turns.pass()
 	}
 	return p, nil
 }

@@ -33,6 +33,9 @@ type bound struct {
 func (b *bench) report(r row) {
 	b.rows = append(b.rows, r)
 	line := r.what + ": magnum " + r.ours
+	if b.turns != nil {
+		line = rig.Version(b.ctx, b.program) + ": " + line
+	}
 	if r.theirs != "" {
 		line += fmt.Sprintf("; %s %s", r.other, r.theirs)
 	}

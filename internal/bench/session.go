@@ -35,7 +35,7 @@ func (b *bench) sessions() error {
 				func() error { return b.firstByte(n, resident.UUID) }, func() error { return b.firstByteOnEngine(n, id) },
 			},
 		} {
-			p, err := interleave(5**rounds, timed(m.ours), timed(m.theirs))
+			p, err := b.interleave(5**rounds, timed(m.ours), timed(m.theirs))
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.what, err)
 			}

@@ -211,7 +211,7 @@ func (l *commandLine) bays() {
 	l.refused(1, []string{"bay-update", l.bay.Name, "replace", "node_count=1"}, "UPDATE_IN_PROGRESS", "not supported")
 	l.refused(1, []string{"bay-delete", "nope", "neither"}, "Delete for bay nope failed: Bay nope could not be found.", "neither",
 		"bay-list")
-	l.refused(2, []string{"bay-update", l.bay.Name, "turn", "node_count=1"}, "none of add, replace, remove")
+	l.refused(2, []string{"bay-update", l.bay.Name, "turn", "node_count=1"}, "is not add, replace or remove")
 	// A bay without hosts can be deleted at any time.
 	l.says([]string{"bay-create", "-name", "third", "-detach"})
 	l.says([]string{"bay-delete", "third"})

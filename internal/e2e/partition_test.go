@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -322,22 +321,6 @@ func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFa
 	return together(name+" on the Raft link", all...)
 }
 
-// polled returns the server at which the only agent polls.
-func (c *threeServers) polled() *clusterServer {
-	c.Helper()
-	var at *clusterServer
-	c.eventually("a server has the agent's poll", patience, func() error {
-		for _, n := range c.servers {
-			if c.metric(n, "magnum_agent_polls") == "1" {
-				at = n
-				return nil
-			}
-		}
-		return errors.New("no server has it")
-	})
-	return at
-}
-
 // TestAgentCutFromItsServer: the agent moves to another server before its host
 // is lost, and its containers run on.
 func TestAgentCutFromItsServer(t *testing.T) {
@@ -345,7 +328,7 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	n := newNet(t)
 	c := newThreeServersOn(t, n, 1)
 	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
-	a, at := c.agents[0], c.polled()
+	a, at := c.agents[0], c.awaitPoll()
 	before := a.engine.started(a.hostID())
 	c.client = c.except(at)[0].client
 

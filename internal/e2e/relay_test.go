@@ -34,7 +34,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	n := newNet(t)
 	c := newThreeServersOn(t, n, 1)
 	b := c.run("talks", `trap "exit 0" TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2 & wait $!; done`)
-	relays := c.polled()
+	relays := c.awaitPoll()
 	through := c.except(relays)[0]
 	heal := n.with(between(n, c.agents[0].on, through.on))
 	c.use(through)
@@ -53,7 +53,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	term := (&commandLine{c.cluster}).atTerminal(80, 24, "container-execute", "-it", b.UUID, "sh")
 	term.types("echo $((40 + 2)) here\r")
 	term.shows("42 here")
-	if now := c.polled(); now != relays {
+	if now := c.awaitPoll(); now != relays {
 		t.Fatalf("%s has the agent's poll, and %s had it when the sessions began", now.name, relays.name)
 	}
 
@@ -78,7 +78,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	c.client = through.client
 	c.awaitLeader()
 	c.awaitAll()
-	if now := c.polled(); now == through {
+	if now := c.awaitPoll(); now == through {
 		t.Errorf("%s has the poll of an agent that is cut from it", now.name)
 	}
 	execute("relayed-by-another")

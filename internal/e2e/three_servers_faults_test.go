@@ -37,7 +37,7 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	}
 	zombie.signal(syscall.SIGSTOP)
 	held := time.Now()
-	next := c.others(zombie)[0]
+	next := c.except(zombie)[0]
 	// A new client for each request, so that none asks for an index.
 	fresh := func() *api.Client {
 		client, err := api.New(api.Config{Address: zombie.addr, RetryFor: time.Millisecond})
@@ -104,17 +104,6 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	c.sameState()
 }
 
-// others returns the servers without one.
-func (c *threeServers) others(n *clusterServer) []*clusterServer {
-	var all []*clusterServer
-	for _, o := range c.servers {
-		if o != n {
-			all = append(all, o)
-		}
-	}
-	return all
-}
-
 // use has the functions that threeServers inherits ask a server.
 func (c *threeServers) use(n *clusterServer) { c.addr, c.client = n.addr, n.client }
 
@@ -154,7 +143,7 @@ func TestLongContainersOutliveServers(t *testing.T) {
 
 	leader := c.awaitLeader()
 	leader.kill()
-	c.use(c.others(leader)[0])
+	c.use(c.except(leader)[0])
 	// The agent still polls and gets work.
 	made := c.create(c.request("made-without-the-leader", sleepScript), structs.ContainerRunning)
 	if now := c.engine.started(id); now[runs.UUID] != began[runs.UUID] || now[ends.UUID] != began[ends.UUID] {
@@ -218,7 +207,7 @@ func TestSessionsAcrossServers(t *testing.T) {
 		}
 	}
 	holder := c.awaitPoll()
-	through := c.others(holder)[0]
+	through := c.except(holder)[0]
 	c.use(through)
 	t.Logf("%s has the agent's poll, the CLI talks to %s, and %s leads", holder.name, through.name, c.awaitLeader().name)
 	logs := c.follow(through, "container-logs", "--follow", b.UUID)

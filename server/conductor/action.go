@@ -128,7 +128,7 @@ func effective(c *structs.Container) structs.Desired {
 	if c.DrainStop {
 		return structs.DesiredStopped
 	}
-	if !c.Settled() {
+	if !c.Done() {
 		return c.Desired
 	}
 	switch c.Observed.Status {

@@ -407,14 +407,14 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	case word == structs.ContainerGone:
 		loseWorkload(t, w)
 		return
-	case w.Policy().AutoRemove && p.Desired == structs.DesiredRunning && structs.Settled(w) &&
+	case w.Policy().AutoRemove && p.Desired == structs.DesiredRunning && structs.Done(w) &&
 		seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero():
 		p.Desired = structs.DesiredAbsent
 		p.Generation++
 		t.assign(w)
 		return
 	}
-	if seen.Status == structs.ContainerRunning && structs.Settled(w) && release(p) {
+	if seen.Status == structs.ContainerRunning && structs.Done(w) && release(p) {
 		t.assign(w)
 	} else {
 		t.put(w)

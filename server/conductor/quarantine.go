@@ -145,7 +145,7 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 		}
 	}
 	r.Ended = nil
-	if first := q.page(0); first != nil && first.Pending && r.Settled {
+	if first := q.page(0); first != nil && first.Pending && r.Judged {
 		page := *first
 		page.Pending, changed = false, true
 		if !t.item(func() { q.put(&page, false) }) {

@@ -224,7 +224,7 @@ func TestReportQuarantineRefusals(t *testing.T) {
 	}
 	old := newHarnessOf(t, structs.LeastSchema)
 	host = old.hostRow("h1")
-	if err := old.tellQuarantine(host, structs.QuarantineReport{Settled: true,
+	if err := old.tellQuarantine(host, structs.QuarantineReport{Judged: true,
 		Kept: []structs.Quarantined{{ContainerID: "x"}}}); err != nil || len(old.store.Snapshot().Quarantine(host.ID)) > 0 {
 		t.Errorf("in a cluster of the first schema: %v", err)
 	}

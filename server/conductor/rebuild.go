@@ -100,7 +100,7 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 // that isn't about starting or stopping it. A process that has exited by itself must not be
 // started by it, unless its restart policy is about to do so.
 func desiredUnderNewGeneration(c *structs.Container) structs.Desired {
-	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() &&
+	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Done() &&
 		c.Observed.Status == structs.ContainerStopped {
 		return structs.DesiredStopped
 	}

@@ -80,7 +80,7 @@ func (d *Dispatch) Lead(ctx context.Context) error { return d.liveness.lead(ctx)
 
 // TakeHeartbeats notes, on the leader, the heartbeats that a follower has received, and
 // returns all acknowledged polls; see heartbeats.fromFollower.
-func (d *Dispatch) TakeHeartbeats(ctx context.Context, heartbeats map[string]structs.PeerPulse) structs.PeerAcknowledged {
+func (d *Dispatch) TakeHeartbeats(ctx context.Context, heartbeats map[string]structs.PeerHeartbeat) structs.PeerAcknowledged {
 	return d.heartbeats.fromFollower(ctx, heartbeats)
 }
 

@@ -266,12 +266,12 @@ func TestCopiedAgentIsReported(t *testing.T) {
 	if err := errors.Join(register(r), register(copied)); err != nil {
 		t.Fatal(err)
 	}
-	heard := func() time.Time {
+	seen := func() time.Time {
 		d.heartbeats.mu.Lock()
 		defer d.heartbeats.mu.Unlock()
 		return d.heartbeats.hosts[r.HostID].lastSeen
 	}
-	before := heard()
+	before := seen()
 	r.Registration = 1
 	_, work := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: 1, Sent: 1 << 40})
 	_, report := d.Report(t.Context(), r.HostID, structs.StatusReport{Registration: 1, Seq: 1})
@@ -280,7 +280,7 @@ func TestCopiedAgentIsReported(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if heard() != before {
+	if seen() != before {
 		t.Error("the request of a refused agent counts as a heartbeat")
 	}
 	host := d.config.Store.Snapshot().Host(r.HostID)

@@ -134,7 +134,7 @@ const acknowledgeWait = time.Second
 // returns all acknowledged polls. It waits for the acknowledgement of the new ones, at most
 // acknowledgeWait. The follower's parked polls then return their own acknowledgement, and a
 // lease is renewed while most of it is left.
-func (hb *heartbeats) fromFollower(ctx context.Context, heartbeats map[string]structs.PeerPulse) structs.PeerAcknowledged {
+func (hb *heartbeats) fromFollower(ctx context.Context, heartbeats map[string]structs.PeerHeartbeat) structs.PeerAcknowledged {
 	received := make(map[string]Heartbeat, len(heartbeats))
 	now := time.Now()
 	for id, p := range heartbeats {

@@ -62,15 +62,15 @@ func TestFollowersPassOnAcknowledgements(t *testing.T) {
 		if sent, _ := follower.heartbeats.lastAcknowledged(host); sent != 0 {
 			t.Error("a follower acknowledges by itself")
 		}
-		heard := follower.heartbeats.takePending()
-		if len(heard) != 2 || heard[host].Sent != 5 || heard[plain].Sent != 0 {
-			t.Errorf("pending: %v", heard)
+		pending := follower.heartbeats.takePending()
+		if len(pending) != 2 || pending[host].Sent != 5 || pending[plain].Sent != 0 {
+			t.Errorf("pending: %v", pending)
 		}
 		if again := follower.heartbeats.takePending(); len(again) != 0 {
 			t.Errorf("pending again: %v", again)
 		}
 		told := time.Now()
-		follower.heartbeats.recordAcknowledged(leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard)))
+		follower.heartbeats.recordAcknowledged(leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(pending)))
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
@@ -86,10 +86,10 @@ func TestFollowersPassOnAcknowledgements(t *testing.T) {
 }
 
 // peerHeartbeats returns what a follower reports of the heartbeats.
-func peerHeartbeats(heard map[string]Heartbeat) map[string]structs.PeerPulse {
-	told := make(map[string]structs.PeerPulse)
-	for id, s := range heard {
-		told[id] = structs.PeerPulse{Sent: s.Sent, Age: time.Since(s.At)}
+func peerHeartbeats(pending map[string]Heartbeat) map[string]structs.PeerHeartbeat {
+	told := make(map[string]structs.PeerHeartbeat)
+	for id, s := range pending {
+		told[id] = structs.PeerHeartbeat{Sent: s.Sent, Age: time.Since(s.At)}
 	}
 	return told
 }
@@ -107,21 +107,21 @@ func TestOldHeartbeatsBringNoHostBack(t *testing.T) {
 			}
 		}
 		poll()
-		heard := follower.heartbeats.takePending()
+		pending := follower.heartbeats.takePending()
 		leader.pass(11 * time.Second)
 		leader.is(t, structs.HostLost, host)
 		for range 20 {
-			leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard))
+			leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(pending))
 			leader.pass(100 * time.Millisecond)
 			leader.is(t, structs.HostLost, host)
 		}
 		// An old heartbeat, but from after the host was found silent.
 		poll() // the follower waits until the leader has marked the host ready
-		heard = follower.heartbeats.takePending()
-		if age := time.Since(heard[host].At); age < time.Second {
+		pending = follower.heartbeats.takePending()
+		if age := time.Since(pending[host].At); age < time.Second {
 			t.Fatalf("the heartbeat is %v old", age)
 		}
-		leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard))
+		leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(pending))
 		leader.pass(100 * time.Millisecond)
 		leader.is(t, structs.HostReady, host)
 		// A late heartbeat counts from when the follower received it, not from when it was
@@ -210,7 +210,7 @@ func TestFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 				d.heartbeats.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 ||
+			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerHeartbeat{host: {Sent: 9}}); len(got.Hosts) != 0 ||
 				time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}

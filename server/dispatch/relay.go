@@ -16,7 +16,7 @@ import (
 // Peers are the calls to other servers that concern hosts. Package peer implements them.
 type Peers interface {
 	// ReportHeartbeats reports to the leader which hosts have polled here.
-	ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
+	ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged, error)
 	// Silent returns the hosts that the server has not seen either.
 	Silent(ctx context.Context, serverID string, hosts []string) ([]string, error)
 	// Offer leaves a session's offer at the server for the host's next poll.
@@ -129,9 +129,9 @@ func (r *Relay) reportToLeader(ctx context.Context, d *Dispatch) error {
 			continue
 		}
 		call, cancel := peer.WhileLeads(ctx, r.conf.Cluster, leader)
-		heartbeats := make(map[string]structs.PeerPulse, len(unreported))
+		heartbeats := make(map[string]structs.PeerHeartbeat, len(unreported))
 		for id, heartbeat := range unreported {
-			heartbeats[id] = structs.PeerPulse{Sent: heartbeat.Sent, Age: time.Since(heartbeat.At)}
+			heartbeats[id] = structs.PeerHeartbeat{Sent: heartbeat.Sent, Age: time.Since(heartbeat.At)}
 		}
 		acknowledged, err := r.conf.Peers.ReportHeartbeats(call, leader, heartbeats)
 		cancel()

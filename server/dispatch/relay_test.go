@@ -20,10 +20,10 @@ type others struct {
 	mu      sync.Mutex
 	leader  string
 	changed chan struct{}
-	told    []map[string]structs.PeerPulse // reports that the leader has accepted
-	by      []string                       // leaders that were called
-	fail    error                          // error of the next calls
-	silent  map[string][]string            // by server; a missing server returns an error
+	told    []map[string]structs.PeerHeartbeat // reports that the leader has accepted
+	by      []string                           // leaders that were called
+	fail    error                              // error of the next calls
+	silent  map[string][]string                // by server; a missing server returns an error
 	offered chan string
 	agents  map[string]bool
 	removed bool
@@ -55,7 +55,7 @@ func (o *others) Changed() <-chan struct{} {
 	return o.changed
 }
 
-func (o *others) ReportHeartbeats(_ context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged,
+func (o *others) ReportHeartbeats(_ context.Context, leaderID string, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged,
 	error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -322,29 +322,29 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 	tick := time.NewTicker(silent / 10)
 	defer tick.Stop()
 	longest, last := time.Duration(0), time.Now()
-	heard := func() bool {
+	noted := func() bool {
 		longest, last = max(longest, time.Since(last)), time.Now()
 		return longest < silent/2
 	}
 	for range 50 { // five times the limit for a silent agent
 		<-tick.C
 		if err := agent.Write(context.Background(), websocket.MessageBinary, []byte{structs.ChannelStdout}); err != nil {
-			if !heard() {
+			if !noted() {
 				return false
 			}
 			t.Fatal(err)
 		}
 		if _, _, err := s.Read(context.Background()); err != nil {
-			if !heard() {
+			if !noted() {
 				return false
 			}
 			t.Fatalf("the session has ended: %v", err)
 		}
-		heard()
+		noted()
 	}
 	select {
 	case err := <-written:
-		if !heard() {
+		if !noted() {
 			return false
 		}
 		t.Fatalf("the write was cancelled although the agent sent messages: %v", err)

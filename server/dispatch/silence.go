@@ -89,8 +89,8 @@ func (rules *silenceRules) assess(now time.Time, hosts []*structs.Host, presence
 			if !h.Braked {
 				marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Braked: true, Reason: fmt.Sprintf(
 					"held back by the mass-loss brake: %d of %d hosts went silent at about the same time, which is more likely the "+
-						"servers' network than the hosts. None of its workloads is placed again until its agent is heard again, or "+
-						"until most servers have agreed for %v that it is gone. If it is really down: magnum host-release %s",
+						"servers' network than the hosts. None of its workloads is placed again until its agent sends heartbeats "+
+						"again, or until most servers have agreed for %v that it is gone. If it is really down: magnum host-release %s",
 					silent, total, brakeTime, h.Name)})
 			}
 			continue

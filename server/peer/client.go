@@ -234,10 +234,10 @@ func (c *Client) LeaderIndex(ctx context.Context, leaderID string) (uint64, erro
 
 // ReportHeartbeats reports to the leader the hosts' heartbeats that this server has received, and
 // returns those that are acknowledged.
-func (c *Client) ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged,
+func (c *Client) ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged,
 	error) {
 	var out structs.PeerAcknowledged
-	err := c.call(ctx, leaderID, "/v1/peer/heard", structs.PeerHeard{Hosts: hosts}, &out)
+	err := c.call(ctx, leaderID, "/v1/peer/heard", structs.PeerHeartbeats{Hosts: hosts}, &out)
 	return out, err
 }
 

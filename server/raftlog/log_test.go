@@ -224,7 +224,7 @@ func TestStaleEntryIsRejected(t *testing.T) {
 		}
 	}
 	if _, err := m.Propose(ctx, encode(t, m.Term(), before.Index(), nodeChange(1))); structs.CodeOf(err) != structs.CodeConflict {
-		t.Errorf("an existing row was made anew: %v", err)
+		t.Errorf("an existing row was created again: %v", err)
 	}
 	if after := m.config.Store.Snapshot(); after != before {
 		t.Errorf("a rejected entry moved the state from %d to %d", before.Index(), after.Index())

@@ -30,7 +30,7 @@ func (fellow) Identity(nonce string) structs.PeerIdentity {
 	return structs.PeerIdentity{ID: "this-server", Proof: nonce}
 }
 
-func (fellow) Heard(context.Context, map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+func (fellow) TakeHeartbeats(context.Context, map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged, error) {
 	return structs.PeerAcknowledged{}, nil
 }
 

@@ -96,7 +96,7 @@ func TestImageList(t *testing.T) {
 	}
 	want := []string{"h1 unavailable: the Docker engine does not answer", "h2 unavailable: the host did not answer within 2s",
 		"h3 unavailable: the host's agent sent an answer that can't be read: ",
-		"h4 unavailable: the host is lost (its agent was not heard of)"}
+		"h4 unavailable: the host is lost (its agent sent no heartbeat)"}
 	for i := range want {
 		if i >= len(errs) || !strings.HasPrefix(errs[i], want[i]) {
 			t.Fatalf("errors\n%s, want\n%s", strings.Join(errs, "\n"), strings.Join(want, "\n"))
@@ -296,8 +296,8 @@ func TestImagePullOnSeveralHosts(t *testing.T) {
 		t.Errorf("lines %q, want %q", texts, want)
 	}
 	c.do("POST", "/v1/images", `{"image":""}`, header{"Accept", "application/x-ndjson"}).is(400)
-	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent was not " +
-		"heard of)")
+	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent sent no " +
+		"heartbeat)")
 }
 
 // TestImagePullEndsWithClient checks that the agents' sessions end when the client leaves.
@@ -444,7 +444,7 @@ func TestImageLoadFailsOnAllHosts(t *testing.T) {
 		a.Stop()
 		s.Lose(t, a.HostID)
 	}
-	c.do("PUT", "/v1/images/load", "x").is(503).says("bay b1 can't be asked: host h0 is lost (its agent was not heard of)")
+	c.do("PUT", "/v1/images/load", "x").is(503).says("bay b1 can't be asked: host h0 is lost (its agent sent no heartbeat)")
 	c.do("PUT", "/v1/images/prune?all=1", "").is(503)
 	c.do("POST", "/v1/bays", `{"name":"b2"}`).is(201)
 	c.do("PUT", "/v1/images/load?bay=b2", "x").is(503).says("bay b2 has no host yet: try again when it has")

@@ -19,7 +19,7 @@ func (p peerCalls) routes() []*web.Route {
 	}
 	return []*web.Route{
 		post("read-index", identity.PeerCall, p.readIndex),
-		post("heard", identity.PeerCall, p.heard),
+		post("heard", identity.PeerCall, p.takeHeartbeats),
 		post("silent", identity.PeerCall, p.silent),
 		post("offers", identity.PeerCall, p.offer),
 		post("progress", identity.PeerCall, p.progress),
@@ -46,12 +46,12 @@ func (p peerCalls) readIndex(q *web.Request) error {
 	return q.JSON(http.StatusOK, structs.PeerIndex{Index: index})
 }
 
-func (p peerCalls) heard(q *web.Request) error {
-	var body structs.PeerHeard
+func (p peerCalls) takeHeartbeats(q *web.Request) error {
+	var body structs.PeerHeartbeats
 	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	acknowledged, err := p.member.Heard(q.Context(), body.Hosts)
+	acknowledged, err := p.member.TakeHeartbeats(q.Context(), body.Hosts)
 	if err != nil {
 		return err
 	}

@@ -117,11 +117,11 @@ func TestQuarantineOfAnotherHistory(t *testing.T) {
 		t.Fatal("the answer does not say that what it doesn't name goes into quarantine")
 	}
 	x, y := structs.NewID(), structs.NewID()
-	again.tell(structs.QuarantineReport{Settled: true, Kept: []structs.Quarantined{
+	again.tell(structs.QuarantineReport{Judged: true, Kept: []structs.Quarantined{
 		{ContainerID: x, Epoch: 1, Name: "x", SpecHash: "h", State: "running", Adoption: structs.AdoptionKeep}, {ContainerID: y, Epoch: 2},
 	}})
 	index := s.Store.Index()
-	again.tell(structs.QuarantineReport{Settled: true, Kept: []structs.Quarantined{{ContainerID: x, Epoch: 1}}})
+	again.tell(structs.QuarantineReport{Judged: true, Kept: []structs.Quarantined{{ContainerID: x, Epoch: 1}}})
 	if s.Store.Index() != index {
 		t.Error("the same said again was written")
 	}

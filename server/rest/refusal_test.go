@@ -487,11 +487,11 @@ func TestSessionsOfLostHostAreRefused(t *testing.T) {
 	servertest.Eventually(t, "the container is Unknown", func() bool {
 		return f.do("GET", "/v1/containers/"+id, "").object()["status"] == "Unknown"
 	})
-	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed again, because its restart " +
+	want := "Container c can't be reached: host host-1 is lost: its agent sent no heartbeat; it is not placed again, because its restart " +
 		"policy is no, not always"
 	f.s.Lose(t, f.agent.HostID) // its last poll may have made it ready again
 	if reason, _ := f.do("GET", "/v1/hosts/"+f.agent.HostID, "").object()["state_reason"].(string); !strings.Contains(reason,
-		"its agent was not heard of") || !strings.Contains(reason, "magnum host-fence "+f.agent.HostID) {
+		"its agent sent no heartbeat") || !strings.Contains(reason, "magnum host-fence "+f.agent.HostID) {
 		t.Errorf("host-show says %q", reason)
 	}
 	unchanged(t, f.s, "sessions on a lost host", func() {

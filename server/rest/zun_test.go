@@ -150,7 +150,7 @@ func TestZunCreate(t *testing.T) {
 
 	servertest.Eventually(t, "the host has done it all", func() bool {
 		for row := range f.s.Store.Snapshot().List(structs.TableContainers, "default", 0) {
-			if !row.(*structs.Container).Settled() {
+			if !row.(*structs.Container).Done() {
 				return false
 			}
 		}

@@ -208,7 +208,7 @@ func (s *Server) Lose(t testing.TB, hostID string) {
 	t.Helper()
 	s.MustDo(t, func() error {
 		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHosts{Marks: []conductor.HostMark{
-			{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"},
+			{ID: hostID, State: structs.HostLost, Reason: "its agent sent no heartbeat"},
 		}})
 		return err
 	})

@@ -42,9 +42,9 @@ type Member interface {
 	// LeaderIndex returns the leader's index if this server is the leader.
 	// CodeNoLeader.
 	LeaderIndex(ctx context.Context) (uint64, error)
-	// Heard takes what a follower has heard of hosts. CodeNoLeader.
-	Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
-	// Silent returns which of the hosts this server has not heard of either.
+	// TakeHeartbeats takes what a follower has received of hosts. CodeNoLeader.
+	TakeHeartbeats(ctx context.Context, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged, error)
+	// Silent returns which of the hosts have sent this server no heartbeat either.
 	Silent(hosts []string) []string
 	// Offer leaves a session of another server for a host's next poll here.
 	Offer(hostID string, offer structs.SessionOffer)

@@ -290,7 +290,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 // act makes the handler of an action.
 func act(action conductor.Action) func(*web.Request) error {
 	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
-		if c.Settled() {
+		if c.Done() {
 			return accepted(q) // the container was in this state already
 		}
 		return answerAction(q, c)
