@@ -31,6 +31,16 @@ func ContainerRef(id string, epoch uint64) Ref {
 // Whole returns the reference of the workload that the part belongs to.
 func (r Ref) Whole() Ref { r.Part = ""; return r }
 
+// BesideID returns the ID of the rows that belong to the workload and are in tables of
+// all kinds: its actions, its stored spec, its manifest. UUIDs of two kinds may be equal,
+// so it has the kind in front; a container's has not.
+func (r Ref) BesideID() string {
+	if r.Kind == WorkloadContainer {
+		return r.ID
+	}
+	return string(r.Kind) + "/" + r.ID
+}
+
 // String returns kind/id/epoch, and /part if there is one.
 func (r Ref) String() string {
 	s := fmt.Sprintf("%s/%s/%d", r.Kind, r.ID, r.Epoch)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
@@ -23,24 +24,24 @@ type createPod struct {
 	pod    statetest.Pod
 }
 
-func (r createPod) decide(t *tx) (*statetest.Pod, error) {
-	bay, err := bayFor(t, t.baysOf, r.caller, r.bay)
+func (r createPod) decide(t *scratch.Tx) (*statetest.Pod, error) {
+	bay, err := bayFor(t, t.BaysOf, r.caller, r.bay)
 	if err != nil {
 		return nil, err
 	}
 	p := &r.pod
-	p.Meta = t.meta(r.caller, p.ID)
+	p.Meta = t.Meta(r.caller, p.ID)
 	p.BayID, p.Desired, p.Generation, p.StartGeneration = bay.ID, structs.DesiredRunning, 1, 1
 	newPlacer(t).place(p, bay)
-	t.assign(p)
+	t.Assign(p)
 	return p, nil
 }
 
 // deletePod is DeleteContainer for pods.
 type deletePod struct{ id string }
 
-func (r deletePod) decide(t *tx) (struct{}, error) {
-	deleteWorkload(t, t.workload(structs.Ref{Kind: structs.WorkloadPod, ID: r.id}), true)
+func (r deletePod) decide(t *scratch.Tx) (struct{}, error) {
+	deleteWorkload(t, t.Workload(structs.Ref{Kind: structs.WorkloadPod, ID: r.id}), true)
 	return struct{}{}, nil
 }
 
@@ -288,7 +289,7 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 			h.Fatalf("%+v", p)
 		}
 		stays.assignedOn(from, 1, structs.DesiredRunning)
-		actions := h.store.Snapshot().Get(structs.TableActions, actionsID(stays.now())).(*structs.Actions)
+		actions := h.store.Snapshot().Get(structs.TableActions, stays.now().Ref().BesideID()).(*structs.Actions)
 		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" ||
 			actions.List[0].Result != structs.ActionSucceeded {
 			h.Errorf("actions: %+v", actions.List)
@@ -380,16 +381,16 @@ func TestUsageWithinABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	bay := h.bayNamed("bay")
-	for name, step := range map[string]func(tx *tx, w structs.Workload){
-		"move":    func(tx *tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
-		"replace": func(tx *tx, w structs.Workload) { newPlacer(tx).replace(w) },
-		"place":   func(tx *tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
+	for name, step := range map[string]func(tx *scratch.Tx, w structs.Workload){
+		"move":    func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
+		"replace": func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).replace(w) },
+		"place":   func(tx *scratch.Tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
 	} {
-		tx := newTx(h.store.Snapshot(), h.clock)
-		tx.begin()
-		w := tx.workload(a.now().Ref()).Copy()
+		tx := scratch.New(h.store.Snapshot(), h.clock)
+		tx.Begin()
+		w := tx.Workload(a.now().Ref()).Copy()
 		step(tx, w)
-		tx.assign(w)
+		tx.Assign(w)
 		want := map[string]*state.Usage{}
 		for _, id := range []string{from, h.other(from)} {
 			want[id] = new(state.Usage)
@@ -398,7 +399,7 @@ func TestUsageWithinABatch(t *testing.T) {
 			want[id].Add(w.Reserved())
 		}
 		for id, u := range want {
-			if got := tx.reserved.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
+			if got := tx.Reserved.Used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
 				t.Errorf("%s: the batch reckons with %+v, reserved is %+v", name, got, u)
 			}
 		}

@@ -1,4 +1,4 @@
-package conductor
+package scratch
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 const maxSize = structs.MaxEntry - state.EntryHead
 
 // sizeOf returns the size of a write in the entry, in bytes.
-func (t *tx) sizeOf(key rowKey, p pending) int {
+func (t *Tx) sizeOf(key rowKey, p pending) int {
 	c, needed := t.change(key, p)
 	if !needed {
 		return 0
@@ -25,14 +25,55 @@ func (t *tx) sizeOf(key rowKey, p pending) int {
 	return size
 }
 
-// item calls f, which makes one of the changes of a request with many changes, and reports
+// Size returns how many bytes the batch's changes take in the entry.
+func (t *Tx) Size() int { return t.size }
+
+// SizeOf returns how many bytes a write of the row would take in the entry.
+func (t *Tx) SizeOf(r structs.Row) int {
+	return t.sizeOf(rowKey{r.Table(), r.Base().ID}, pending{row: r})
+}
+
+// Skipped returns the number of rows that are larger than an entry of their own and were
+// skipped, and the name of the first.
+func (t *Tx) Skipped() (n int, first string) {
+	if n = len(t.skipped); n > 0 {
+		first = t.skipped[0].String()
+	}
+	return n, first
+}
+
+// Do has f make the writes of one request. If f returns an error, or if the writes are not
+// allowed, they are undone. fits is false, and nothing is written, if the entry has no room
+// for the request beside those that it has already. f's error has precedence.
+func (t *Tx) Do(f func() error) (fits bool, err error) {
+	t.Begin()
+	if err = f(); err == nil {
+		err = t.refusal
+	}
+	if err == nil && t.Writes() > structs.MaxChanges {
+		err = structs.Errorf(structs.CodeInternal, "the request makes %d changes, more than %d", t.Writes(), structs.MaxChanges)
+	}
+	if err == nil && (t.size > maxSize || t.needsOwnEntry && t.Writes() == 0) {
+		if t.sizeMark > 0 {
+			t.Rollback()
+			return false, nil
+		}
+		err = tooLarge(t.size + state.EntryHead)
+	}
+	if err != nil {
+		t.Rollback()
+	}
+	return true, err
+}
+
+// Item calls f, which makes one of the changes of a request with many changes, and reports
 // whether the entry has room for it. If not, the writes of f are undone, and the request
 // repeats it in the next entry. A change that doesn't even fit in an entry of its own is
 // skipped, so that it doesn't block the others.
-func (t *tx) item(f func()) bool { return t.itemKeeping(0, f) }
+func (t *Tx) Item(f func()) bool { return t.ItemKeeping(0, f) }
 
-// itemKeeping is item that keeps kept bytes of the entry free for later writes.
-func (t *tx) itemKeeping(kept int, f func()) bool {
+// ItemKeeping is Item that keeps kept bytes of the entry free for later writes.
+func (t *Tx) ItemKeeping(kept int, f func()) bool {
 	writes, seq := len(t.undo), t.seq
 	f()
 	if len(t.undo) == writes || t.size <= maxSize-kept {
@@ -54,7 +95,7 @@ func (t *tx) itemKeeping(kept int, f func()) bool {
 // split reports whether the spec of a container is a separate row, and how many bytes the
 // container's row takes in the entry. It writes or removes the spec's row accordingly.
 // before is the container as the batch saw it, nil for a new one.
-func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size int) {
+func (t *Tx) split(c, before *structs.Container, p pending) (apart bool, size int) {
 	key := rowKey{structs.TableContainers, c.ID}
 	stored := t.storedSpec(c.ID)
 	if stored != nil && before != nil && sameSpec(&before.Spec, &c.Spec) {
@@ -74,25 +115,25 @@ func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size in
 			// An unchanged spec that is not a separate row comes from a cluster of an
 			// earlier schema: the state store moves it, see state.joinSpecs.
 			if !same {
-				t.put(&structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec})
+				t.Put(&structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec})
 			}
 			p.apart = true
 			return true, t.sizeOf(key, p)
 		}
 	}
 	if stored != nil {
-		t.remove(stored)
+		t.Remove(stored)
 	}
 	return false, size
 }
 
 // storedSpec returns the row of a container's spec as the batch sees it, nil if the spec is
 // part of the container's row.
-func (t *tx) storedSpec(id string) *structs.StoredSpec {
-	if !t.base.HasSpecs() && len(t.writtenIDs[structs.TableSpecs]) == 0 {
+func (t *Tx) storedSpec(id string) *structs.StoredSpec {
+	if !t.Base.HasSpecs() && len(t.writtenIDs[structs.TableSpecs]) == 0 {
 		return nil // the usual case; a lookup in the base costs more
 	}
-	return row[structs.StoredSpec](t, id)
+	return Row[structs.StoredSpec](t, id)
 }
 
 // sameSpec reports whether the specs are equal. It is cheap if one is a copy of the other,
@@ -108,3 +149,8 @@ func tooLarge(size int) error {
 
 // String is the row's name in logs.
 func (k rowKey) String() string { return fmt.Sprintf("%s/%s", k.table, k.id) }
+
+// Room reports whether the request may make another change, by the number of its changes.
+// It keeps a few back for the changes that belong to it. Whether the entry has room for the
+// bytes shows when the change is made: see Item.
+func (t *Tx) Room() bool { return t.Writes() <= structs.MaxChanges-4 }
