@@ -50,7 +50,7 @@ func (r Ref) String() string {
 	return s
 }
 
-// Workload is a row that is placed on a host: *Container, and *Pod next. The servers
+// Workload is a row that is placed on a host: *Container or *Pod. The servers
 // place, move, drain and release workloads of any kind. These methods hide what
 // differs between kinds.
 type Workload interface {
@@ -173,6 +173,9 @@ func Movable(w Workload) (why string) {
 	case w.Place().Desired != DesiredRunning:
 		return "it is not wanted running"
 	case !policy.Restart.Always():
+		if p, ok := w.(*Pod); ok {
+			return fmt.Sprintf("its restartPolicy is %s, not Always", p.Spec.RestartPolicy)
+		}
 		return fmt.Sprintf("its restart policy is %s, not always", policy.Restart)
 	case policy.Volume != "":
 		return fmt.Sprintf("its volume %s is on that host", policy.Volume)

@@ -93,7 +93,7 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 	switch len(fit) {
 	case 0:
 		return nil, structs.Errorf(structs.CodeInvalid,
-			"bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
+			"bay_uuid is missing, and there is no bay for containers and pods: create one with bay-create").About(structs.KindBay)
 	case 1:
 		return fit[0], nil
 	}
@@ -122,11 +122,11 @@ func listSome(names []string) string {
 	return text + rest
 }
 
-// usable returns an error if containers can't be created in the bay.
+// usable returns an error if workloads can't be created in the bay.
 func usable(b *structs.Bay) error {
 	switch {
 	case b.Backend() != structs.BackendDocker:
-		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name,
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers and pods run on docker bays", b.Name,
 			b.COE).About(structs.KindBay)
 	case b.Status == structs.BayDeleting:
 		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)

@@ -21,7 +21,7 @@ func specOf(t testing.TB, size int) structs.ContainerSpec {
 	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		Environment: map[string]string{"MODE": "x"}}
 	for n := 0; ; n++ {
-		now, _, _ := state.SpecSize(&structs.PrivateSpec{ContainerSpec: spec})
+		now, _, _ := state.SpecSize(&structs.StoredSpec{Spec: structs.PrivateSpec{ContainerSpec: spec}})
 		switch left := size - now; {
 		case left == 0:
 			return spec

@@ -409,14 +409,25 @@ func loseWorkload(t *scratch.Tx, w structs.Workload) {
 	p.Gone = true
 	seen.Status = structs.ContainerError
 	seen.Reason = why + "; start it to create it again, or delete it"
+	if !startable(w) {
+		seen.Reason = why + "; delete it, and create it again if you need it"
+	}
 	w.See(seen)
 	if p.Desired == structs.DesiredRunning && restart.Always() {
 		newPlacer(t).replace(w)
-		if p.PlaceReason == "" {
+		switch {
+		case p.PlaceReason == "":
 			seen = w.Seen() // of the new placement
 			seen.Reason = fmt.Sprintf("%s; it is being created again, as its restart policy %s asks", why, restart)
 			w.See(seen)
+		case !startable(w) && w.Policy().Volume == "":
+			p.HostID, p.Gone = "", false // it waits for room, like a new one
+			w.Forget()
 		}
 	}
 	t.Assign(w)
 }
+
+// startable reports whether users can start a workload again. A pod runs from its creation
+// on.
+func startable(w structs.Workload) bool { return w.Ref().Kind == structs.WorkloadContainer }

@@ -3,6 +3,7 @@ package scratch
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -67,7 +68,7 @@ func (t *Tx) Do(f func() error) (fits bool, err error) {
 }
 
 // Item calls f, which makes one of the changes of a request with many changes, and reports
-// whether the entry has room for it. If not, the writes of f are undone, and the request
+// whether the entry has room for it, in bytes and in number. If not, the writes of f are undone, and the request
 // repeats it in the next entry. A change that doesn't even fit in an entry of its own is
 // skipped, so that it doesn't block the others.
 func (t *Tx) Item(f func()) bool { return t.ItemKeeping(0, f) }
@@ -76,7 +77,7 @@ func (t *Tx) Item(f func()) bool { return t.ItemKeeping(0, f) }
 func (t *Tx) ItemKeeping(kept int, f func()) bool {
 	writes, seq := len(t.undo), t.seq
 	f()
-	if len(t.undo) == writes || t.size <= maxSize-kept {
+	if len(t.undo) == writes || t.size <= maxSize-kept && len(t.undo) <= structs.MaxChanges {
 		return true
 	}
 	key := t.undo[len(t.undo)-1].key
@@ -92,30 +93,31 @@ func (t *Tx) ItemKeeping(kept int, f func()) bool {
 	return true
 }
 
-// split reports whether the spec of a container is a separate row, and how many bytes the
-// container's row takes in the entry. It writes or removes the spec's row accordingly.
-// before is the container as the batch saw it, nil for a new one.
-func (t *Tx) split(c, before *structs.Container, p pending) (apart bool, size int) {
-	key := rowKey{structs.TableContainers, c.ID}
-	stored := t.storedSpec(c.ID)
-	if stored != nil && before != nil && sameSpec(&before.Spec, &c.Spec) {
+// split reports whether the spec of a workload is a separate row, and how many bytes the
+// workload's row takes in the entry. It writes or removes the spec's row accordingly.
+// before is the workload as the batch saw it, nil for a new one.
+func (t *Tx) split(w, before structs.Specced, p pending) (apart bool, size int) {
+	key := rowKey{w.Table(), w.Base().ID}
+	stored := t.storedSpec(w)
+	if stored != nil && before != nil && sameSpec(before, w) {
 		p.apart = true
 		return true, t.sizeOf(key, p)
 	}
 	size = t.sizeOf(key, p)
 	if size > structs.MaxInlineSpec { // otherwise the spec is certainly below the limit
-		spec, largest, of := state.SpecSize(&c.Spec)
-		same := before != nil && sameSpec(&before.Spec, &c.Spec)
+		now := w.StoredSpec()
+		spec, largest, of := state.SpecSize(now)
+		same := before != nil && sameSpec(before, w)
 		if !same && spec > structs.MaxSpec {
 			t.refusal = structs.Errorf(structs.CodeInvalid,
-				"the container's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
-				spec, structs.MaxSpec, structs.SpecField(largest), of).About(structs.KindContainer)
+				"the %s's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
+				w.Ref().Kind, spec, structs.MaxSpec, specField(w, largest), of).About(string(w.Ref().Kind))
 		}
 		if t.specRows && spec > structs.MaxInlineSpec {
 			// An unchanged spec that is not a separate row comes from a cluster of an
 			// earlier schema: the state store moves it, see state.joinSpecs.
 			if !same {
-				t.Put(&structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec})
+				t.Put(now)
 			}
 			p.apart = true
 			return true, t.sizeOf(key, p)
@@ -127,18 +129,26 @@ func (t *Tx) split(c, before *structs.Container, p pending) (apart bool, size in
 	return false, size
 }
 
-// storedSpec returns the row of a container's spec as the batch sees it, nil if the spec is
-// part of the container's row.
-func (t *Tx) storedSpec(id string) *structs.StoredSpec {
+// specField returns the name in requests of a spec's field.
+func specField(w structs.Specced, name string) string {
+	if w.Ref().Kind == structs.WorkloadPod { // as in a manifest
+		return "spec." + strings.ToLower(name[:1]) + name[1:]
+	}
+	return structs.SpecField(name)
+}
+
+// storedSpec returns the row of a workload's spec as the batch sees it, nil if the spec is
+// part of the workload's row.
+func (t *Tx) storedSpec(w structs.Specced) *structs.StoredSpec {
 	if !t.Base.HasSpecs() && len(t.writtenIDs[structs.TableSpecs]) == 0 {
 		return nil // the usual case; a lookup in the base costs more
 	}
-	return Row[structs.StoredSpec](t, id)
+	return Row[structs.StoredSpec](t, w.Ref().BesideID())
 }
 
 // sameSpec reports whether the specs are equal. It is cheap if one is a copy of the other,
 // because they share what is large.
-func sameSpec(a, b *structs.PrivateSpec) bool { return reflect.DeepEqual(a, b) }
+func sameSpec(a, b structs.Specced) bool { return reflect.DeepEqual(a.StoredSpec(), b.StoredSpec()) }
 
 // tooLarge returns the error for a request that doesn't fit in an entry.
 func tooLarge(size int) error {
@@ -151,6 +161,7 @@ func tooLarge(size int) error {
 func (k rowKey) String() string { return fmt.Sprintf("%s/%s", k.table, k.id) }
 
 // Room reports whether the request may make another change, by the number of its changes.
-// It keeps a few back for the changes that belong to it. Whether the entry has room for the
-// bytes shows when the change is made: see Item.
+// It keeps a few back for the changes that belong to it: a pod is removed with its manifest,
+// spec and actions. Whether the entry has room for the bytes shows when the change is made:
+// see Item.
 func (t *Tx) Room() bool { return t.Writes() <= structs.MaxChanges-4 }

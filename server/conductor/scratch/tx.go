@@ -27,7 +27,7 @@ type pending struct {
 	row       structs.Row // nil if deleted
 	assign    bool        // the row's hosts get it as an assignment
 	recreated bool        // the batch had deleted the row before: this is another object with the same ID
-	apart     bool        // of a container: its spec is a separate row
+	apart     bool        // of a workload: its spec is a separate row
 	size      int         // bytes in the entry
 }
 
@@ -124,15 +124,18 @@ func (t *Tx) Assign(r structs.Row) {
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r, assign: true})
 }
 
-// Remove deletes a row.
+// Remove deletes a row, and the rows that belong to it: actions, manifest and spec.
 func (t *Tx) Remove(r structs.Row) {
 	if w, ok := r.(structs.Workload); ok {
 		if actions := t.Get(structs.TableActions, w.Ref().BesideID()); actions != nil {
 			t.Remove(actions)
 		}
+		if manifest := t.Get(structs.TableManifests, w.Ref().BesideID()); manifest != nil {
+			t.Remove(manifest)
+		}
 	}
-	if c, ok := r.(*structs.Container); ok {
-		if spec := t.storedSpec(c.ID); spec != nil {
+	if w, ok := r.(structs.Specced); ok {
+		if spec := t.storedSpec(w); spec != nil {
 			t.Remove(spec)
 		}
 	}
@@ -150,9 +153,9 @@ func (t *Tx) set(key rowKey, p pending) {
 	}
 	p.assign = p.assign || was.assign
 	p.recreated = p.row != nil && had && (was.recreated || was.row == nil)
-	if c, ok := p.row.(*structs.Container); ok {
-		old, _ := before.(*structs.Container)
-		p.apart, p.size = t.split(c, old, p)
+	if w, ok := p.row.(structs.Specced); ok {
+		old, _ := before.(structs.Specced)
+		p.apart, p.size = t.split(w, old, p)
 	} else {
 		p.size = t.sizeOf(key, p)
 	}
