@@ -28,7 +28,7 @@ type Pod struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	Spec        PodSpec
-	Secrets     Secrets `codec:",omitempty"`
+	Secrets     Secrets `json:"-" codec:",omitempty"` // servers don't send them to each other
 	ManifestURL string  // where the manifest was fetched; "" if it was sent
 	Request     string  // ID of the HTTP request that created it
 
