@@ -17,6 +17,9 @@ type Pods struct{ s *Service }
 // Pods returns the operations on pods.
 func (s *Service) Pods() Pods { return Pods{s} }
 
+// fetchTime bounds the time in which Config.Fetch fetches a manifest.
+const fetchTime = 10 * time.Second
+
 // Create creates a pod from a manifest. It does not wait for the host. Errors are
 // CodeInvalid, CodeConflict, and those of onLeader.
 func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, once conductor.Once) (*structs.Pod, error) {
@@ -45,6 +48,7 @@ func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, onc
 		}
 		return create(ctx, n.s, c, request.UUID, minted, request)
 	}
+	c.Preparation = fetchTime
 	return createLater(ctx, n.s, c, request.UUID, minted, func() (conductor.Request[*structs.Pod], error) {
 		text, err := n.s.config.Fetch(ctx, body.ManifestURL)
 		if err == nil {
@@ -92,10 +96,10 @@ func (n Pods) Patch(ctx context.Context, c *Call, r PatchPod) (*structs.Pod, err
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	if r.URL == "" { // refused here, before it is forwarded
-		if _, _, err := readPod(r.Manifest); err != nil {
-			return nil, err
-		}
+	if r.URL != "" {
+		c.Preparation = fetchTime
+	} else if _, _, err := readPod(r.Manifest); err != nil { // refused here, before it is forwarded
+		return nil, err
 	}
 	return onLeader(ctx, n.s, c, false, func(bool) (*structs.Pod, error) {
 		text := r.Manifest
