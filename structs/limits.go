@@ -63,6 +63,7 @@ const (
 	MaxMemory      = 1 << 50             // bytes
 	MaxMilliCPU    = 1 << 20
 	MaxSpec        = 384 << 10            // bytes of a container's spec, encoded as in an entry
+	MaxManifest    = 512 << 10            // bytes of a manifest's text
 	MaxInlineSpec  = 8 << 10              // bytes of a spec in its container's row; a larger one has a row of its own
 	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: two changes each (container, actions), and one for the host
 	MaxChanges     = 200                  // changes by one request in one entry
