@@ -113,6 +113,8 @@ var arrows = []arrow{
 		why: "only tests want values that nobody has asked for"},
 	{from: []string{"internal/pause"}, only: []string{},
 		why: "time passes alike for everybody"},
+	{from: []string{"server/fetch"}, only: []string{"server/fetch", "structs"},
+		why: "what is fetched for a user is read by who knows what it means"},
 	{from: []string{"server/admission"}, only: []string{"server/admission", "structs"},
 		why: "connections are counted before anything is known of their requests"},
 	{from: []string{"server/rest/wire"}, only: []string{"server/rest/wire", "structs"},
