@@ -10,8 +10,8 @@ import (
 
 // The labels of magnum's containers. Users can't set labels that begin with
 // LabelPrefix. A container that is a workload by itself has LabelContainer. A part of a
-// workload of another kind has LabelKind, LabelWorkload and LabelPart instead, so that
-// agents that know only containers leave it alone.
+// workload of another kind has LabelKind, LabelWorkload and LabelPart instead, and an empty
+// LabelContainer, so that agents that know only containers leave it alone.
 const (
 	LabelPrefix    = "magnum."
 	LabelCluster   = "magnum.cluster"   // Owner.ClusterID
@@ -31,19 +31,37 @@ const (
 // LabelLease is the value of LabelExclusive on a container that runs only under a lease.
 const LabelLease = string(structs.ExclusiveLease)
 
-// SetLabels adds the labels of a reference.
-func SetLabels(labels map[string]string, ref structs.Ref) {
+// SetLabels adds the labels of a reference and of an attempt; an attempt of 0 has none. A
+// container also gets those labels of its image that it doesn't set itself, and the image
+// may be a commit of another workload's container: so LabelContainer is set to "" for the
+// other kinds.
+func SetLabels(labels map[string]string, ref structs.Ref, attempt uint64) {
 	labels[LabelEpoch] = strconv.FormatUint(ref.Epoch, 10)
 	if ref.Kind == structs.WorkloadContainer {
 		labels[LabelContainer] = ref.ID
 		return
 	}
+	labels[LabelContainer] = ""
 	labels[LabelKind], labels[LabelWorkload], labels[LabelPart] = string(ref.Kind), ref.ID, ref.Part
+	if attempt != 0 {
+		labels[LabelAttempt] = strconv.FormatUint(attempt, 10)
+	}
+}
+
+// AttemptOf reads the attempt that SetLabels has written; 0 if there is none.
+func AttemptOf(labels map[string]string) uint64 {
+	if labels[LabelContainer] != "" {
+		return 0 // it is the image's
+	}
+	attempt, err := strconv.ParseUint(labels[LabelAttempt], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return attempt
 }
 
 // RefOf reads the labels that SetLabels or an earlier build has written; ok is false if
 // they name no workload.
-// NameOf returns the engine's name of the container of a reference.
 func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
 	epoch, err := strconv.ParseUint(labels[LabelEpoch], 10, 64)
 	if err != nil {
@@ -59,7 +77,8 @@ func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
 	return ref, true
 }
 
-// NameOf is the name that the engine's container of a Ref has.
+// NameOf returns the engine's name of the container of a reference without attempts.
+// AttemptName is that of a part of a pod.
 func NameOf(ref structs.Ref) string {
 	name := "mg-"
 	if ref.Kind != structs.WorkloadContainer {
@@ -70,6 +89,15 @@ func NameOf(ref structs.Ref) string {
 		name += "-" + ref.Part
 	}
 	return name
+}
+
+// AttemptName returns the engine's name of an attempt of a part of a pod; it is NameOf if
+// the attempt is 0.
+func AttemptName(ref structs.Ref, attempt uint64) string {
+	if attempt == 0 {
+		return NameOf(ref)
+	}
+	return fmt.Sprintf("%s-%d", NameOf(ref), attempt)
 }
 
 // Hash returns the hash of a spec: structs.SpecHash.
