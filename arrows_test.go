@@ -131,6 +131,8 @@ var arrows = []arrow{
 		why: "the right to run is a matter of answers and clocks; who polls and who stops containers is not its business"},
 	{from: []string{"agent/probe"}, only: []string{"agent/backend", "agent/probe", "internal/pause", "structs"},
 		why: "checks are made and counted; what follows from them is the agent's"},
+	{from: []string{"agent/podenv"}, only: []string{"agent/podenv", "structs"},
+		why: "values follow from what the agent hands in"},
 	{from: []string{"agent/docker/engine"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "the connection to an engine knows nothing of what it is used for"},
 	{from: []string{"agent/docker/console", "agent/docker/images", "agent/docker/networks", "agent/docker/volumes"},
