@@ -1,12 +1,6 @@
 package api
 
-import (
-	"context"
-	"net/url"
-	"strconv"
-
-	"github.com/stackforge/magnum/structs"
-)
+import "context"
 
 // AttachOptions are the options of Attach.
 type AttachOptions struct {
@@ -28,21 +22,5 @@ type AttachOptions struct {
 // run, or Stdin is set and it was created without stdin, CodeUnavailable: the
 // connection broke.
 func (t Containers) Attach(ctx context.Context, ident string, o AttachOptions) (*int, error) {
-	path, err := objectPath("containers", ident, "attach", "ws")
-	if err != nil {
-		return nil, err
-	}
-	q := url.Values{"stdin": {strconv.FormatBool(o.Stdin != nil)}}
-	if o.Unstarted {
-		q.Set("unstarted", "true")
-	}
-	setSize(q, structs.Resize{Width: o.Width, Height: o.Height})
-	conn, err := t.c.dial(ctx, path, q, nil)
-	if err != nil {
-		return nil, err
-	}
-	if o.Attached != nil {
-		o.Attached()
-	}
-	return t.c.runSession(ctx, conn, o.Streams, o.Joined)
+	return t.process(ident).attach(ctx, o)
 }

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,6 +16,10 @@ type Containers struct{ c *Client }
 
 // Containers returns the client of containers.
 func (c *Client) Containers() Containers { return Containers{c} }
+
+func (t Containers) process(ident string) process {
+	return process{c: t.c, noun: "containers", kind: structs.KindContainer, ident: ident}
+}
 
 // List returns the containers that the options ask for. Without Detail only the
 // fields up to Status, and Links, are set.
@@ -145,66 +147,12 @@ func (t Containers) Rebuild(ctx context.Context, ident, image string, o WriteOpt
 	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
 }
 
-// logsQuery returns the query of GET .../logs.
-func logsQuery(o structs.LogsRequest) url.Values {
-	q := url.Values{}
-	q.Set("stdout", strconv.FormatBool(o.Stdout))
-	q.Set("stderr", strconv.FormatBool(o.Stderr))
-	if o.Timestamps {
-		q.Set("timestamps", "true")
-	}
-	if o.Follow {
-		q.Set("follow", "true")
-	}
-	if o.Tail >= 0 {
-		q.Set("tail", strconv.Itoa(o.Tail))
-	}
-	if o.Since != "" {
-		q.Set("since", o.Since)
-	}
-	return q
-}
-
 // Logs returns the output of a container as a stream of text, with standard output
 // and standard error merged. The caller closes the stream. With Follow the stream
 // ends when the container ends. CodeNotFound, CodeUnavailable: the container's host
 // is lost.
 func (t Containers) Logs(ctx context.Context, ident string, o structs.LogsRequest) (io.ReadCloser, error) {
-	path, err := objectPath("containers", ident, "logs")
-	if err != nil {
-		return nil, err
-	}
-	resp, err := t.c.stream(ctx, call{
-		method: http.MethodGet, path: path, query: logsQuery(o),
-		header: http.Header{"Accept": {"text/plain"}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
-}
-
-// execQuery returns the query of an execute. The command is encoded as a JSON
-// array, so that no shell rules apply to it.
-func execQuery(req structs.ExecRequest) (url.Values, error) {
-	if len(req.Command) == 0 {
-		return nil, structs.Errorf(structs.CodeInvalid, "command is empty: give a program to execute").About(structs.KindContainer)
-	}
-	argv, err := json.Marshal(req.Command)
-	if err != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "encoding command as JSON: %w", err)
-	}
-	q := url.Values{"command": {string(argv)}}
-	for _, e := range req.Env {
-		q.Add("env", e)
-	}
-	if req.User != "" {
-		q.Set("user", req.User)
-	}
-	if req.Workdir != "" {
-		q.Set("workdir", req.Workdir)
-	}
-	return q, nil
+	return t.process(ident).logs(ctx, o)
 }
 
 // ExecTimeout limits the run time of a command of Execute.
@@ -216,62 +164,10 @@ const ExecTimeout = 24 * time.Hour
 // Stdin are ignored. ExecuteInteractive has neither limit. CodeNotFound,
 // CodeConflict: the container does not run.
 func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecRequest) (*structs.OutputBody, Meta, error) {
-	path, err := objectPath("containers", ident, "execute")
-	if err != nil {
-		return nil, Meta{}, err
-	}
-	q, err := execQuery(req)
-	if err != nil {
-		return nil, Meta{}, err
-	}
-	q.Set("split", "true")
-	q.Set("encoding", structs.EncodingBase64)
-	body := new(structs.OutputBody)
-	meta, err := t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: ExecTimeout}, body)
-	if err == nil && body.Encoding == structs.EncodingBase64 {
-		err = decodeOutput(body)
-	}
-	if err != nil {
-		return nil, meta, err
-	}
-	return body, meta, nil
-}
-
-// decodeOutput decodes the base64 outputs of a body.
-func decodeOutput(body *structs.OutputBody) error {
-	for _, text := range []*string{&body.Output, body.Stdout, body.Stderr} {
-		if text == nil {
-			continue
-		}
-		b, err := base64.StdEncoding.DecodeString(*text)
-		if err != nil {
-			return structs.Errorf(structs.CodeInternal, "the command's output can't be decoded: %w", err)
-		}
-		*text = string(b)
-	}
-	body.Encoding = ""
-	return nil
+	return t.process(ident).execute(ctx, req)
 }
 
 // Actions returns the recorded actions on a container, newest first. CodeNotFound.
 func (t Containers) Actions(ctx context.Context, ident string) ([]structs.ActionBody, Meta, error) {
-	path, err := objectPath("containers", ident, "actions")
-	if err != nil {
-		return nil, Meta{}, err
-	}
-	var body struct {
-		Actions []json.RawMessage `json:"actions"`
-	}
-	meta, err := t.c.do(ctx, call{method: http.MethodGet, path: path}, &body)
-	if err != nil {
-		return nil, meta, err
-	}
-	meta.Items = body.Actions
-	actions := make([]structs.ActionBody, len(body.Actions))
-	for i, raw := range body.Actions {
-		if err := json.Unmarshal(raw, &actions[i]); err != nil {
-			return nil, meta, structs.Errorf(structs.CodeInternal, "an action of container %s can't be decoded: %w", ident, err)
-		}
-	}
-	return actions, meta, nil
+	return actions(ctx, t.c, "containers", structs.KindContainer, ident)
 }

@@ -27,32 +27,7 @@ type Streams struct {
 // CodeNotFound, CodeConflict: the container does not run, CodeUnavailable: the
 // connection broke, and the command may still run.
 func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req structs.ExecRequest, s Streams) (int, error) {
-	path, err := objectPath("containers", ident, "execute", "ws")
-	if err != nil {
-		return 0, err
-	}
-	q, err := execQuery(req)
-	if err != nil {
-		return 0, err
-	}
-	q.Set("tty", strconv.FormatBool(req.TTY))
-	q.Set("stdin", strconv.FormatBool(req.Stdin && s.Stdin != nil))
-	setSize(q, structs.Resize{Width: req.Width, Height: req.Height})
-	conn, err := t.c.dial(ctx, path, q, nil)
-	if err != nil {
-		return 0, err
-	}
-	if !req.Stdin {
-		s.Stdin = nil
-	}
-	code, err := t.c.runSession(ctx, conn, s, nil)
-	if err == nil && code == nil {
-		err = structs.Errorf(structs.CodeInternal, "the session ended without the command's exit code")
-	}
-	if err != nil {
-		return 0, err
-	}
-	return *code, nil
+	return t.process(ident).executeInteractive(ctx, req, s)
 }
 
 // setSize adds a terminal's size to a session's query if the size is known.
@@ -67,7 +42,7 @@ func setSize(q url.Values, size structs.Resize) {
 // the exit code in that message: nil if the process goes on. It closes the
 // connection. joined is called once the agent has attached to the process's
 // streams; it may be nil.
-func (c *Client) runSession(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
+func (p process) runSession(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -81,7 +56,7 @@ func (c *Client) runSession(ctx context.Context, conn *websocket.Conn, s Streams
 		defer close(resized)
 		sendSizes(session, conn, s.Resize)
 	}()
-	code, err := receiveOutput(session, conn, s, joined)
+	code, err := receiveOutput(session, conn, p.kind, s, joined)
 	cancel()
 	<-resized
 	if err != nil {
@@ -89,7 +64,7 @@ func (c *Client) runSession(ctx context.Context, conn *websocket.Conn, s Streams
 		if errors.As(err, &ours) {
 			return nil, err
 		}
-		return nil, c.sessionError(ctx, err)
+		return nil, p.c.sessionError(ctx, err)
 	}
 	conn.Close(websocket.StatusNormalClosure, "")
 	return code, nil
@@ -148,7 +123,7 @@ func sendControl(ctx context.Context, conn *websocket.Conn, m structs.Control) e
 
 // receiveOutput copies the session's output to the caller until the server's last
 // message, and returns the exit code in it, nil if it has none.
-func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
+func receiveOutput(ctx context.Context, conn *websocket.Conn, kind string, s Streams, joined func()) (*int, error) {
 	for {
 		_, message, err := conn.Read(ctx)
 		if err != nil {
@@ -172,7 +147,7 @@ func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined 
 				if m.Code == "" {
 					m.Code = structs.CodeInternal
 				}
-				return nil, &structs.Error{Code: m.Code, Kind: structs.KindContainer, Msg: m.Error}
+				return nil, &structs.Error{Code: m.Code, Kind: kind, Msg: m.Error}
 			}
 			if m.ExitCode != nil || m.Done {
 				return m.ExitCode, nil
