@@ -129,6 +129,8 @@ var arrows = []arrow{
 		why: "server wires its parts; a part that knew the whole would close a circle"},
 	{from: []string{"agent/lease"}, only: []string{"agent/backend", "agent/lease", "internal/atomicfile", "internal/pause", "structs"},
 		why: "the right to run is a matter of answers and clocks; who polls and who stops containers is not its business"},
+	{from: []string{"agent/podplan"}, only: []string{"agent/podplan", "structs"},
+		why: "what a container of a pod does next follows from what is observed; who observes and who acts is not its business"},
 	{from: []string{"agent/docker/engine"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "the connection to an engine knows nothing of what it is used for"},
 	{from: []string{"agent/docker/console", "agent/docker/images", "agent/docker/networks", "agent/docker/volumes"},
