@@ -53,6 +53,7 @@ type Container struct {
 	Entry
 	SpecHash  string // Hash of the spec that it was created from
 	ImageID   string // the engine's ID of its image; "" if unknown
+	Infra     string // the engine's ID of the infra container that it joins, see PodPart
 	State     State
 	ExitCode  int       // of the last run, if it has ended
 	OOMKilled bool      // the last run ended because it needed more than its memory limit
@@ -167,11 +168,14 @@ type Runtime interface {
 	// share one fetch. If a container with the same owner, ref and spec exists, Create
 	// returns that: Create may be repeated. ErrNoImage, ErrNameTaken, ErrInvalid.
 	// ErrNoNetwork: no network is left for the project, because the engine has
-	// containers of too many projects.
+	// containers of too many projects. Of a container that joins an infra container:
+	// ErrNoInfra, ErrConfig.
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
 	// Start starts the process. It does nothing if the process runs. ErrNotFound,
-	// ErrPortTaken.
+	// ErrPortTaken. ErrNoInfra: a container that joins an infra container starts only
+	// while that one runs. Later it lives on without it, but without a network, unless it
+	// shares its processes.
 	Start(ctx context.Context, engineID string) error
 
 	// Stop asks the process to end, kills it after timeout, and returns when it has

@@ -20,6 +20,8 @@ var (
 	ErrNameTaken  = errors.New("name taken")            // by another container
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
 	ErrNoNetwork  = errors.New("no network left")       // for another project's network
+	ErrNoInfra    = errors.New("infra container away")  // of the pod: it doesn't run, or no longer exists
+	ErrConfig     = errors.New("configuration refused") // it doesn't fit the image, such as runAsNonRoot of one that runs as root
 	ErrTooSlow    = errors.New("read too slowly")       // the log was rotated before it was read
 	ErrInvalid    = errors.New("refused by the engine") // a repeated call would be refused, too
 )
@@ -57,11 +59,11 @@ func codeOf(reason error) structs.Code {
 		return structs.CodeUnavailable
 	case ErrNotFound, ErrNoImage, ErrNoPath, ErrNoVolume:
 		return structs.CodeNotFound
-	case ErrNotRunning, ErrNameTaken, ErrPortTaken, ErrInUse:
+	case ErrNotRunning, ErrNameTaken, ErrPortTaken, ErrInUse, ErrNoInfra:
 		return structs.CodeConflict
 	case ErrNoSpace, ErrNoNetwork:
 		return structs.CodeNoSpace
-	case ErrInvalid, ErrNotDir:
+	case ErrInvalid, ErrNotDir, ErrConfig:
 		return structs.CodeInvalid
 	}
 	return structs.CodeInternal

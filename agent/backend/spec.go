@@ -31,19 +31,30 @@ const (
 // LabelLease is the value of LabelExclusive on a container that runs only under a lease.
 const LabelLease = string(structs.ExclusiveLease)
 
-// SetLabels adds the labels of a reference.
-func SetLabels(labels map[string]string, ref structs.Ref) {
+// SetLabels adds the labels of a reference and of an attempt; an attempt of 0 has none.
+func SetLabels(labels map[string]string, ref structs.Ref, attempt uint64) {
 	labels[LabelEpoch] = strconv.FormatUint(ref.Epoch, 10)
 	if ref.Kind == structs.WorkloadContainer {
 		labels[LabelContainer] = ref.ID
 		return
 	}
 	labels[LabelKind], labels[LabelWorkload], labels[LabelPart] = string(ref.Kind), ref.ID, ref.Part
+	if attempt != 0 {
+		labels[LabelAttempt] = strconv.FormatUint(attempt, 10)
+	}
+}
+
+// AttemptOf reads the attempt that SetLabels has written; 0 if there is none.
+func AttemptOf(labels map[string]string) uint64 {
+	attempt, err := strconv.ParseUint(labels[LabelAttempt], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return attempt
 }
 
 // RefOf reads the labels that SetLabels or an earlier build has written; ok is false if
 // they name no workload.
-// NameOf returns the engine's name of the container of a reference.
 func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
 	epoch, err := strconv.ParseUint(labels[LabelEpoch], 10, 64)
 	if err != nil {
@@ -59,7 +70,8 @@ func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
 	return ref, true
 }
 
-// NameOf is the name that the engine's container of a Ref has.
+// NameOf returns the engine's name of the container of a reference without attempts.
+// AttemptName is that of a part of a pod.
 func NameOf(ref structs.Ref) string {
 	name := "mg-"
 	if ref.Kind != structs.WorkloadContainer {
@@ -70,6 +82,15 @@ func NameOf(ref structs.Ref) string {
 		name += "-" + ref.Part
 	}
 	return name
+}
+
+// AttemptName returns the engine's name of an attempt of a part of a pod; it is NameOf if
+// the attempt is 0.
+func AttemptName(ref structs.Ref, attempt uint64) string {
+	if attempt == 0 {
+		return NameOf(ref)
+	}
+	return fmt.Sprintf("%s-%d", NameOf(ref), attempt)
 }
 
 // Hash returns the hash of a spec: structs.SpecHash.

@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/json"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/stackforge/magnum/structs"
@@ -50,7 +51,7 @@ func TestLabelsOfEarlierBuilds(t *testing.T) {
 		t.Errorf("it is taken for %s (%v), named %s, not %s", ref, ok, NameOf(ref), made.Name)
 	}
 	labels := map[string]string{}
-	SetLabels(labels, ref)
+	SetLabels(labels, ref, 0)
 	if len(labels) != 2 || labels[LabelContainer] != made.Labels[LabelContainer] || labels[LabelEpoch] != made.Labels[LabelEpoch] {
 		t.Errorf("it would get %v now", labels)
 	}
@@ -63,8 +64,8 @@ func TestLabelsAreReadAsWritten(t *testing.T) {
 		{Kind: structs.WorkloadPod, ID: "id", Epoch: 3}:              "mg-pod-id-3",
 	} {
 		labels := map[string]string{}
-		SetLabels(labels, ref)
-		if got, ok := RefOf(labels); got != ref || !ok {
+		SetLabels(labels, ref, 0)
+		if got, ok := RefOf(labels); got != ref || !ok || AttemptOf(labels) != 0 {
 			t.Errorf("%s reads as %s, %v", ref, got, ok)
 		}
 		if got := NameOf(ref); got != name {
@@ -82,5 +83,72 @@ func TestLabelsAreReadAsWritten(t *testing.T) {
 		if ref, ok := RefOf(labels); ok {
 			t.Errorf("%v name %s", labels, ref)
 		}
+	}
+}
+
+func TestLabelsOfAttempts(t *testing.T) {
+	ref := structs.Ref{Kind: structs.WorkloadPod, ID: "id", Epoch: 3, Part: structs.PodInfra}
+	labels := map[string]string{}
+	SetLabels(labels, ref, 12)
+	if got, ok := RefOf(labels); got != ref || !ok || AttemptOf(labels) != 12 {
+		t.Errorf("attempt 12 of %s reads as %d of %s, %v", ref, AttemptOf(labels), got, ok)
+	}
+	req := CreateRequest{Ref: ref, Pod: &PodPart{Attempt: 12}}
+	if got, want := req.EngineName(), "mg-pod-id-3-_infra-12"; got != want {
+		t.Errorf("it is named %s, want %s", got, want)
+	}
+	if got := (&CreateRequest{Ref: structs.ContainerRef("id", 3)}).EngineName(); got != "mg-id-3" {
+		t.Errorf("a container is named %s", got)
+	}
+	labels[LabelAttempt] = "x"
+	if got := AttemptOf(labels); got != 0 {
+		t.Errorf("a label that isn't a number reads as attempt %d", got)
+	}
+}
+
+// TestSpecHashOfPods changes each field of a PodPart: all but those that a running
+// container may differ in change the hash.
+func TestSpecHashOfPods(t *testing.T) {
+	spec := &structs.ContainerSpec{Image: "i"}
+	hashOf := func(part *PodPart) string {
+		req := CreateRequest{Spec: spec, Pod: part}
+		return req.SpecHash()
+	}
+	if got := hashOf(nil); got != Hash(spec) {
+		t.Errorf("the hash of a container is %s, want %s", got, Hash(spec))
+	}
+	seen := map[string]string{Hash(spec): "a container's"}
+	bare := hashOf(&PodPart{})
+	free := map[string]bool{"Attempt": true, "DNS": true, "Search": true}
+	group := int64(7)
+	full := reflect.ValueOf(PodPart{
+		Attempt: 3, Infra: "e1", HostAliases: []structs.HostAlias{{IP: "10.0.0.1", Names: []string{"db"}}},
+		DNS: []string{"10.0.0.2"}, Search: []string{"local"}, SharePID: true, StdinOnce: true,
+		Mounts: []structs.PodMount{{Volume: "v", Path: "/v"}}, Volumes: []structs.PodVolume{{Name: "v"}},
+		Security: structs.PodSecurity{ReadOnlyRoot: true}, FSGroup: &group,
+	})
+	for i := range full.NumField() {
+		name, part := full.Type().Field(i).Name, new(PodPart)
+		if full.Field(i).IsZero() {
+			t.Fatalf("this test needs a value for %s", name)
+		}
+		reflect.ValueOf(part).Elem().Field(i).Set(full.Field(i))
+		got := hashOf(part)
+		if free[name] {
+			if got != bare {
+				t.Errorf("%s changes the hash", name)
+			}
+			continue
+		}
+		if other, taken := seen[got]; taken || got == bare {
+			t.Errorf("with %s alone set, the hash is that of %q", name, other)
+		}
+		seen[got] = name
+	}
+	limited := *spec
+	limited.Memory, limited.MilliCPU = 1<<20, 100
+	req := CreateRequest{Spec: &limited, Pod: &PodPart{}}
+	if req.SpecHash() != bare {
+		t.Error("limits change the hash")
 	}
 }

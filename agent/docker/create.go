@@ -180,7 +180,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	}
 	conf.Labels[backend.LabelCluster] = req.ClusterID
 	conf.Labels[backend.LabelHost] = req.HostID
-	backend.SetLabels(conf.Labels, req.Ref)
+	backend.SetLabels(conf.Labels, req.Ref, req.Attempt())
 	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
 	// Set it always: the image may be a commit of a container with a lease.
 	conf.Labels[backend.LabelExclusive] = ""

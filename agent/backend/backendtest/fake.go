@@ -31,6 +31,7 @@ type Fake struct {
 	backend.Images
 	backend.Volumes
 	backend.Networks
+	backend.Pods
 
 	Outside *Outside // acts behind the agent's back
 	Seen    *Seen    // counts what has happened
@@ -45,15 +46,21 @@ type engine struct {
 	touched    []string // calls on copies
 	down       bool
 	nextID     int
-	containers map[string]*process       // by the engine's ID
-	stored     map[string]*structs.Image // images on the engine, by the first name
-	pushed     map[string]bool           // in a registry, but not on the engine
-	kept       map[volume]time.Time      // volumes, and when each was made
-	disk       backend.Disk              // excluding the images
-	pulling    chan struct{}             // if not nil, pulls wait until it is closed
-	joined     map[string]bool           // projects with a network, which stays after the last container until it is tidied up
-	room       int                       // the most networks; 0 means any number
-	unpacking  chan struct{}             // if not nil, copies into containers wait until it is closed
+	containers map[string]*process             // by the engine's ID
+	stored     map[string]*structs.Image       // images on the engine, by the first name
+	pushed     map[string]bool                 // in a registry, but not on the engine
+	kept       map[volume]time.Time            // volumes, and when each was made
+	podFiles   map[podVolume]map[string]string // volumes of pods, and their files by path
+	claimed    map[volume]map[string]string    // likewise, of named volumes that pods have written to
+	scripts    map[structs.Ref][]int           // see Outside.Script
+	answers    map[structs.Ref]outcome         // see Outside.AnswerExec
+	users      map[string]string               // of images
+	address    string                          // of containers that start
+	disk       backend.Disk                    // excluding the images
+	pulling    chan struct{}                   // if not nil, pulls wait until it is closed
+	joined     map[string]bool                 // projects with a network, which stays after the last container until it is tidied up
+	room       int                             // the most networks; 0 means any number
+	unpacking  chan struct{}                   // if not nil, copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
@@ -73,6 +80,7 @@ type (
 	images   struct{ *engine }
 	volumes  struct{ *engine }
 	networks struct{ *engine }
+	pods     struct{ *engine }
 )
 
 // process is one container of a Fake.
@@ -81,10 +89,13 @@ type process struct {
 	owner       backend.Owner
 	spec        structs.ContainerSpec
 	project     string
-	image       *structs.Image // that the container was created from; nil for none
-	copied      bool           // made by Copy
-	manual      bool           // stopped by hand: its restart policy does nothing
-	ignoresStop bool           // set by IgnoreStop
+	pod         *backend.PodPart  // nil for a container
+	written     map[string]string // files that a podShell has written
+	serves      map[string]string // answers of a podShell by port
+	image       *structs.Image    // that the container was created from; nil for none
+	copied      bool              // made by Copy
+	manual      bool              // stopped by hand: its restart policy does nothing
+	ignoresStop bool              // set by IgnoreStop
 	stdout      []byte
 	stderr      []byte
 	reads       bool              // copies its standard input to its output
@@ -113,10 +124,13 @@ func NewFake() *Fake {
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[structs.Ref]int), stops: make(map[structs.Ref]int), creates: make(map[structs.Ref]int),
 		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string),
+		podFiles: make(map[podVolume]map[string]string), scripts: make(map[structs.Ref][]int),
+		claimed: make(map[volume]map[string]string), answers: make(map[structs.Ref]outcome),
+		users: make(map[string]string), address: "172.18.0.2",
 	}
 	run := &runtime{e}
 	f := &Fake{
-		Host: run, Runtime: run, Consoles: &consoles{e}, Images: &images{e}, Volumes: &volumes{e}, Networks: &networks{e},
+		Host: run, Runtime: run, Consoles: &consoles{e}, Images: &images{e}, Volumes: &volumes{e}, Networks: &networks{e}, Pods: &pods{e},
 		Outside: &Outside{e}, Seen: &Seen{e},
 	}
 	e.seam = &f.Fault
@@ -286,6 +300,9 @@ func (f *runtime) Create(ctx context.Context, req backend.CreateRequest, progres
 		return nil, err
 	}
 	spec := *req.Spec
+	if ownsInfra(req) {
+		spec.Image, spec.PullPolicy = Image, structs.PullNever
+	}
 	if req.Fetched && spec.PullPolicy == structs.PullAlways {
 		spec.PullPolicy = structs.PullIfNotPresent
 	}
@@ -352,13 +369,13 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	if f.down {
 		return nil, errDown
 	}
-	taken := &backend.Failure{Reason: backend.ErrNameTaken, Msg: "the host has another container named " + backend.NameOf(req.Ref)}
-	if f.foreign[backend.NameOf(req.Ref)] {
+	name, hash := req.EngineName(), req.SpecHash()
+	taken := &backend.Failure{Reason: backend.ErrNameTaken, Msg: "the host has another container named " + name}
+	if f.foreign[name] {
 		return nil, taken
 	}
-	hash := backend.Hash(req.Spec)
 	for _, p := range f.containers {
-		if p.Ref == req.Ref && !p.copied {
+		if p.Ref == req.Ref && p.Attempt == req.Attempt() && !p.copied {
 			if p.owner != req.Owner || p.SpecHash != hash {
 				return nil, taken
 			}
@@ -366,22 +383,27 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 			return &c, nil
 		}
 	}
+	if err := errors.Join(checkUser(f, req), checkPart(f, req.Pod)); err != nil {
+		return nil, err
+	}
 	if err := f.joinLocked(req.ProjectID); err != nil {
 		return nil, err
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now(),
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: name, CreatedAt: time.Now(),
 		Lease: req.Spec.Exclusive == structs.ExclusiveLease}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID
 	if p.image != nil {
 		p.image.UsedAt = structs.Time{Time: time.Now()}
+		p.ImageID = p.image.ID
 	}
+	joinPod(f, p, req)
 	for _, m := range req.Spec.Volumes {
-		if v := (volume{req.ClusterID, req.ProjectID, m.Name}); m.Name != "" && f.kept[v].IsZero() {
-			f.kept[v] = time.Now()
+		if m.Name != "" {
+			f.claimLocked(volume{req.ClusterID, req.ProjectID, m.Name})
 		}
 	}
 	f.creates[req.Ref]++

@@ -25,6 +25,9 @@ func (f *runtime) Start(ctx context.Context, engineID string) error {
 					Msg: fmt.Sprintf("Bind for 0.0.0.0:%d failed: port is already allocated", port.HostPort)}
 			}
 		}
+		if err := checkInfra(f.engine, p); err != nil {
+			return err
+		}
 		p.RestartCount, p.manual = 0, false
 		f.startLocked(p)
 		return nil
@@ -39,14 +42,21 @@ func (f *engine) startLocked(p *process) {
 	}
 	p.State, p.StartedAt, p.ExitCode, p.OOMKilled = backend.StateRunning, now, 0, false
 	f.checkLocked(p)
-	p.Addresses, p.Ports = []string{"172.18.0.2"}, slices.Clone(p.spec.Ports)
+	p.Addresses, p.Ports = []string{f.address}, slices.Clone(p.spec.Ports)
+	if p.Infra != "" {
+		p.Addresses = nil
+	}
 	for i := range p.Ports {
 		if p.Ports[i].HostPort == 0 {
 			p.Ports[i].HostPort = 32768 + f.nextID
 		}
 	}
 	f.changedLocked(p, backend.EventChanged)
-	run := runScript(p.spec.Command, nil)
+	if code, ok := scripted(f, p); ok {
+		f.exitLocked(p, code)
+		return
+	}
+	run := f.runLocked(p, slices.Concat([]string(p.spec.Entrypoint), p.spec.Command), nil)
 	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
 	p.reads = run.cat && p.spec.Stdin
 	if !run.lasts && !p.reads {
@@ -67,7 +77,7 @@ func (f *engine) checkLocked(p *process) {
 		script = []string{"sh", "-c", h.Test.Text}
 	}
 	after, result := time.Duration(cmp.Or(h.Interval, 30))*time.Second, "healthy"
-	if runScript(script, nil).exitCode != 0 {
+	if runScript(script, nil, nil).exitCode != 0 {
 		after, result = after*time.Duration(cmp.Or(h.Retries, 3)), "unhealthy"
 	}
 	run := p.StartedAt
@@ -86,6 +96,10 @@ func (f *engine) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
 	p.last = code
 	f.changedLocked(p, backend.EventChanged)
+	endPod(f, p)
+	if p.pod != nil {
+		return // the agent restarts it
+	}
 	policy := p.spec.RestartPolicy
 	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 &&
 		(policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
@@ -110,19 +124,26 @@ func (f *runtime) Stop(ctx context.Context, engineID string, timeout time.Durati
 			return ctx.Err()
 		}
 	}
-	return f.onContainer(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "stop", engineID, func(p *process) error {
+		code := 137
+		if p.ImageID == infraImage {
+			code = 0
+		}
+		f.endLocked(p, code)
+		return nil
+	})
 }
 
 // Kill ends the process.
 func (f *runtime) Kill(ctx context.Context, engineID string) error {
-	return f.onContainer(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
+	return f.onContainer(ctx, "kill", engineID, func(p *process) error { f.endLocked(p, 137); return nil })
 }
 
-func (f *engine) endLocked(p *process) {
+func (f *engine) endLocked(p *process, code int) {
 	if p.Live() {
 		p.manual = true
 		f.stops[p.Ref]++
-		f.exitLocked(p, 137)
+		f.exitLocked(p, code)
 	}
 }
 

@@ -97,6 +97,9 @@ func (f *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _
 	if err := f.call(ctx, "image fetch"); err != nil {
 		return err
 	}
+	if spec.Image == "" {
+		return nil // the one that the engine makes for infra containers
+	}
 	return f.fetch(ctx, spec, progress)
 }
 
@@ -215,22 +218,34 @@ func (f *volumes) ListVolumes(ctx context.Context, clusterID, projectID string) 
 	volumes := []structs.Volume{}
 	for v, made := range f.kept {
 		if clusterID == v.cluster && (projectID == "" || projectID == v.project) {
+			users, _ := f.volumeUsersLocked(v)
 			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made},
-				UsedBy: f.volumeUsersLocked(v)})
+				UsedBy: users})
 		}
 	}
 	return volumes, nil
 }
 
-func (f *volumes) volumeUsersLocked(v volume) []string {
-	users := []string{}
+// volumeUsersLocked returns the UUIDs of what mounts a volume, and a list of it for a
+// message.
+func (f *volumes) volumeUsersLocked(v volume) (users []string, text string) {
+	users = []string{}
+	var texts []string
 	for _, p := range f.containers {
 		if p.owner.ClusterID == v.cluster && p.project == v.project &&
-			slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
-			users = append(users, p.ID)
+			(slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) || p.mountsClaim(v.name)) &&
+			!slices.Contains(users, p.ID) {
+			users, texts = append(users, p.ID), append(texts, string(p.Kind)+" "+p.ID)
 		}
 	}
-	return users
+	return users, strings.Join(texts, ", ")
+}
+
+// claimLocked makes a named volume unless it exists.
+func (f *engine) claimLocked(v volume) {
+	if f.kept[v].IsZero() {
+		f.kept[v] = time.Now()
+	}
 }
 
 // RemoveVolume removes a volume.
@@ -244,10 +259,10 @@ func (f *volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name s
 	if f.kept[v].IsZero() {
 		return &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
 	}
-	if users := f.volumeUsersLocked(v); len(users) > 0 {
-		return &backend.Failure{Reason: backend.ErrInUse,
-			Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users, ", "))}
+	if users, text := f.volumeUsersLocked(v); len(users) > 0 {
+		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("volume %s is used by %s: delete that first", name, text)}
 	}
 	delete(f.kept, v)
+	delete(f.claimed, v)
 	return nil
 }

@@ -63,16 +63,21 @@ func lastLines(b []byte, n int) []byte {
 
 // Exec runs a command.
 func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
+	var run outcome
 	err := f.onContainer(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
 		}
+		if answer, ok := f.answers[p.Ref]; ok {
+			run = answer
+			return nil
+		}
+		run = f.runLocked(p, req.Command, req.Env)
 		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	run := runScript(req.Command, req.Env)
 	if run.cat && s.Stdin != nil {
 		if _, err := io.Copy(s.Stdout, s.Stdin); err != nil {
 			return 0, err

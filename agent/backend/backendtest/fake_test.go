@@ -19,6 +19,9 @@ func TestEachInterfaceByItself(t *testing.T) {
 	t.Run("images", func(t *testing.T) {
 		Images(t, struct{ backend.Backend }{fake}, fake.Images)
 	})
+	t.Run("pods", func(t *testing.T) {
+		Pods(t, struct{ backend.Backend }{fake}, fake.Pods, fake.Consoles)
+	})
 	t.Run("volumes", func(t *testing.T) {
 		Volumes(t, struct{ backend.Backend }{fake}, fake.Volumes)
 	})

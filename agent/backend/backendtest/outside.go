@@ -11,18 +11,16 @@ import (
 // Outside acts on an engine behind the agent's back.
 type Outside struct{ e *engine }
 
-// with calls change with the container of ref. It panics if there is none, because a
+// with calls change with the container of ref, the newest attempt. It panics if there is none, because a
 // test that changes nothing tests nothing.
 func (f *engine) with(ref structs.Ref, change func(*process)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range f.containers {
-		if p.Ref == ref && !p.copied {
-			change(p)
-			return
-		}
+	p := f.newestLocked(ref)
+	if p == nil {
+		panic(fmt.Sprintf("backendtest: no container %v", ref))
 	}
-	panic(fmt.Sprintf("backendtest: no container %v", ref))
+	change(p)
 }
 
 // Exit ends the process with the code.
@@ -31,7 +29,9 @@ func (f *Outside) Exit(ref structs.Ref, code int) {
 }
 
 // Kill acts as docker kill: the engine's restart policy does nothing afterwards.
-func (f *Outside) Kill(ref structs.Ref) { f.e.with(ref, f.e.endLocked) }
+func (f *Outside) Kill(ref structs.Ref) {
+	f.e.with(ref, func(p *process) { f.e.endLocked(p, 137) })
+}
 
 // Remove acts as docker rm -f.
 func (f *Outside) Remove(ref structs.Ref) { f.e.with(ref, f.e.removeLocked) }
@@ -89,21 +89,19 @@ func (f *Outside) Up() {
 func (f *Outside) Copy(ref structs.Ref, inherited bool) (engineID string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
-	for _, of := range f.e.containers {
-		if of.Ref != ref {
-			continue
-		}
-		f.e.nextID++
-		p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
-		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.e.nextID), Name: fmt.Sprintf("copy-%d", f.e.nextID),
-			CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
-		p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
-		f.e.containers[p.EngineID] = p
-		f.e.changedLocked(p, backend.EventCreated)
-		f.e.changedLocked(p, backend.EventChanged)
-		return p.EngineID
+	of := f.e.newestLocked(ref)
+	if of == nil {
+		panic(fmt.Sprintf("backendtest: no container %v", ref))
 	}
-	panic(fmt.Sprintf("backendtest: no container %v", ref))
+	f.e.nextID++
+	p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
+	p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.e.nextID), Name: fmt.Sprintf("copy-%d", f.e.nextID),
+		CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease, Attempt: of.Attempt}
+	p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
+	f.e.containers[p.EngineID] = p
+	f.e.changedLocked(p, backend.EventCreated)
+	f.e.changedLocked(p, backend.EventChanged)
+	return p.EngineID
 }
 
 // RemoveCopy acts as docker rm -f on a copy.

@@ -14,9 +14,10 @@ type outcome struct {
 }
 
 // runScript runs the shell that a Fake knows: ["sh", "-c", SCRIPT] with echo, echo >&2,
-// exit, sleep and cat, joined by semicolons, and ["sleep", N]. An unknown command, and
-// none, runs until it is killed.
-func runScript(command, env []string) (o outcome) {
+// exit, sleep and cat, joined by semicolons, and ["sleep", N]. In a container of a pod it
+// knows the commands of podShell, too; in is nil elsewhere. An unknown command, and none,
+// runs until it is killed.
+func runScript(command, env []string, in *podShell) (o outcome) {
 	script := strings.Join(command, " ")
 	if len(command) == 3 && command[0] == "sh" {
 		script = command[2]
@@ -28,6 +29,9 @@ func runScript(command, env []string) (o outcome) {
 	}
 	for _, line := range strings.Split(script, ";") {
 		words := strings.Fields(line)
+		if in.run(words, &o) {
+			continue
+		}
 		switch {
 		case len(words) == 0 && len(command) > 0:
 		case len(words) > 0 && words[0] == "cat":

@@ -76,7 +76,7 @@ func (f *Seen) count(m map[structs.Ref]int, ref structs.Ref) int {
 	return m[ref]
 }
 
-// Containers returns all containers of all owners.
+// Containers returns all containers of all owners; of a part of a pod, the newest attempt.
 func (f *Seen) Containers() map[structs.Ref]backend.Container {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
@@ -85,10 +85,13 @@ func (f *Seen) Containers() map[structs.Ref]backend.Container {
 		if p.copied {
 			continue
 		}
-		if _, twice := all[p.Ref]; twice {
+		other, found := all[p.Ref]
+		if found && other.Attempt == p.Attempt {
 			panic(fmt.Sprintf("backendtest: two containers %v", p.Ref))
 		}
-		all[p.Ref] = p.Container
+		if !found || other.Attempt < p.Attempt {
+			all[p.Ref] = p.Container
+		}
 	}
 	return all
 }

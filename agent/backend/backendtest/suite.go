@@ -29,6 +29,11 @@ func Suite(t *testing.T, b backend.Backend) {
 	if v, ok := b.(backend.Volumes); ok {
 		t.Run("Volumes", func(t *testing.T) { Volumes(t, b, v) })
 	}
+	if p, ok := b.(backend.Pods); ok {
+		if c, ok := b.(backend.Consoles); ok { // without them nobody sees what a pod shares
+			t.Run("Pods", func(t *testing.T) { Pods(t, b, p, c) })
+		}
+	}
 }
 
 // Runtime tests what every backend has to offer.
