@@ -134,7 +134,8 @@ type Handler struct {
 	Sleep int64      `json:"sleep,omitempty"` // seconds; only of a hook
 }
 
-// HTTPGet is a GET request. It succeeds with a status of 200 to 399.
+// HTTPGet is a GET request. A probe succeeds with a status of 200 to 399, a hook with
+// any status, as in Kubernetes.
 type HTTPGet struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
