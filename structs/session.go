@@ -87,6 +87,8 @@ type LogsRequest struct {
 	Follow     bool   `json:"follow"`
 	Tail       int    `json:"tail"`  // lines from the end; -1 means all
 	Since      string `json:"since"` // RFC 3339, or a duration before now; "" means from the start
+	// Previous: of the container before the last restart. Only containers of pods have one.
+	Previous bool `json:"previous,omitempty"`
 }
 
 // ExecRequest is a command to run inside a container.
