@@ -137,6 +137,8 @@ var arrows = []arrow{
 		why: "values follow from what the agent hands in"},
 	{from: []string{"agent/docker/engine"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "the connection to an engine knows nothing of what it is used for"},
+	{from: []string{"agent/docker/infra"}, only: []string{},
+		why: "a program is bytes; who loads and runs it is not its business"},
 	{from: []string{"agent/docker/console", "agent/docker/images", "agent/docker/networks", "agent/docker/volumes"},
 		only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "each is one of a backend's interfaces and works without the others; " +

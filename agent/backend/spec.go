@@ -10,8 +10,8 @@ import (
 
 // The labels of magnum's containers. Users can't set labels that begin with
 // LabelPrefix. A container that is a workload by itself has LabelContainer. A part of a
-// workload of another kind has LabelKind, LabelWorkload and LabelPart instead, so that
-// agents that know only containers leave it alone.
+// workload of another kind has LabelKind, LabelWorkload and LabelPart instead, and an empty
+// LabelContainer, so that agents that know only containers leave it alone.
 const (
 	LabelPrefix    = "magnum."
 	LabelCluster   = "magnum.cluster"   // Owner.ClusterID
@@ -31,13 +31,17 @@ const (
 // LabelLease is the value of LabelExclusive on a container that runs only under a lease.
 const LabelLease = string(structs.ExclusiveLease)
 
-// SetLabels adds the labels of a reference and of an attempt; an attempt of 0 has none.
+// SetLabels adds the labels of a reference and of an attempt; an attempt of 0 has none. A
+// container also gets those labels of its image that it doesn't set itself, and the image
+// may be a commit of another workload's container: so LabelContainer is set to "" for the
+// other kinds.
 func SetLabels(labels map[string]string, ref structs.Ref, attempt uint64) {
 	labels[LabelEpoch] = strconv.FormatUint(ref.Epoch, 10)
 	if ref.Kind == structs.WorkloadContainer {
 		labels[LabelContainer] = ref.ID
 		return
 	}
+	labels[LabelContainer] = ""
 	labels[LabelKind], labels[LabelWorkload], labels[LabelPart] = string(ref.Kind), ref.ID, ref.Part
 	if attempt != 0 {
 		labels[LabelAttempt] = strconv.FormatUint(attempt, 10)
@@ -46,6 +50,9 @@ func SetLabels(labels map[string]string, ref structs.Ref, attempt uint64) {
 
 // AttemptOf reads the attempt that SetLabels has written; 0 if there is none.
 func AttemptOf(labels map[string]string) uint64 {
+	if labels[LabelContainer] != "" {
+		return 0 // it is the image's
+	}
 	attempt, err := strconv.ParseUint(labels[LabelAttempt], 10, 64)
 	if err != nil {
 		return 0

@@ -106,6 +106,27 @@ func TestLabelsOfAttempts(t *testing.T) {
 	}
 }
 
+// TestLabelsOverThoseOfAnImage: an image may be a commit of another workload's container,
+// whose labels the container gets, too.
+func TestLabelsOverThoseOfAnImage(t *testing.T) {
+	container, part := structs.ContainerRef("a", 3), structs.Ref{Kind: structs.WorkloadPod, ID: "b", Epoch: 5, Part: "web"}
+	for _, c := range []struct {
+		image, ref            structs.Ref
+		imageAttempt, attempt uint64
+	}{
+		{container, part, 0, 2},
+		{part, container, 2, 0},
+		{part, structs.Ref{Kind: structs.WorkloadPod, ID: "c", Epoch: 1, Part: "log"}, 7, 1},
+	} {
+		labels := map[string]string{}
+		SetLabels(labels, c.image, c.imageAttempt)
+		SetLabels(labels, c.ref, c.attempt)
+		if got, ok := RefOf(labels); got != c.ref || !ok || AttemptOf(labels) != c.attempt {
+			t.Errorf("attempt %d of %s, made from an image of %s, reads as %d of %s, %v", c.attempt, c.ref, c.image, AttemptOf(labels), got, ok)
+		}
+	}
+}
+
 // TestSpecHashOfPods changes each field of a PodPart: all but those that a running
 // container may differ in change the hash.
 func TestSpecHashOfPods(t *testing.T) {

@@ -16,13 +16,25 @@ import (
 // Start starts the process. If somebody has removed the project's network, or has made
 // several of its name, Start repairs that: the container refers to the network by name.
 func (rt *runtime) Start(ctx context.Context, engineID string) error {
+	if !rt.unstarted.take(engineID) {
+		raw, err := rt.engine.Inspect(ctx, engineID)
+		if err == nil {
+			err = rt.openVolumes(ctx, raw)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	err := rt.start(ctx, engineID)
-	if !networks.IsMissing(err) {
+	if err == nil || errors.Is(err, backend.ErrAway) || ctx.Err() != nil {
 		return err
 	}
 	raw, inspectErr := rt.engine.Inspect(ctx, engineID)
 	if inspectErr != nil {
 		return inspectErr
+	}
+	if infra := infraOf(raw.HostConfig); infra != "" || !networks.IsMissing(err) {
+		return rt.infraFailure(ctx, infra, err)
 	}
 	pinned := rt.networks.Pin(networks.Key{Cluster: raw.Config.Labels[backend.LabelCluster],
 		Project: raw.Config.Labels[backend.LabelProject]})
@@ -86,7 +98,16 @@ func (rt *runtime) Update(ctx context.Context, engineID string, limits backend.L
 	if limits.Memory == 0 {
 		to.Memory, to.MemorySwap = liftedMemory, liftedMemory
 	}
-	if limits.MilliCPU == 0 {
+	raw, err := rt.engine.Inspect(ctx, engineID)
+	if err != nil {
+		return err
+	}
+	if raw.HostConfig.CPUQuota != 0 { // of a pod: the engine refuses NanoCPUs beside it
+		to.NanoCPUs = 0
+		if to.CPUPeriod, to.CPUQuota = quotaOf(limits.MilliCPU); limits.MilliCPU == 0 {
+			to.CPUQuota = -1
+		}
+	} else if limits.MilliCPU == 0 {
 		machine, err := rt.Fingerprint(ctx)
 		if err != nil {
 			return err
@@ -104,7 +125,10 @@ func limitsOf(host *container.HostConfig) (l backend.Limits) {
 	if host == nil {
 		return l
 	}
-	if host.NanoCPUs%1e6 == 0 {
+	switch {
+	case host.NanoCPUs == 0 && host.CPUQuota > 0 && host.CPUPeriod > 0: // see limitCPU
+		l.MilliCPU = host.CPUQuota * 1000 / host.CPUPeriod
+	case host.NanoCPUs%1e6 == 0:
 		l.MilliCPU = host.NanoCPUs / 1e6
 	}
 	if host.Memory > 0 && host.Memory < liftedMemory {
@@ -141,6 +165,7 @@ const removePause = 100 * time.Millisecond
 // Remove removes the container with its anonymous volumes. The project's network stays for
 // its next container: see TidyNetworks.
 func (rt *runtime) Remove(ctx context.Context, engineID string) error {
+	rt.unstarted.take(engineID)
 	raw, err := rt.engine.Inspect(ctx, engineID)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil
@@ -164,7 +189,7 @@ func (rt *runtime) Remove(ctx context.Context, engineID string) error {
 	if err != nil && !errors.Is(err, backend.ErrNotFound) {
 		return err
 	}
-	if raw.HostConfig != nil {
+	if raw.HostConfig != nil && !raw.HostConfig.NetworkMode.IsContainer() {
 		rt.networks.NoteUsed(string(raw.HostConfig.NetworkMode))
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -34,6 +33,12 @@ func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progre
 		rt.networks.Avoid(req.Avoid)
 	}
 	c, err := rt.fetchAndCreate(ctx, req, progress)
+	if err == nil && c.State == backend.StateCreated && (req.Pod == nil || joins(req) || len(req.Pod.Volumes) == 0) {
+		rt.unstarted.add(c.EngineID) // nothing is left to do before its start
+	}
+	if joins(req) {
+		return c, rt.infraFailure(ctx, req.Pod.Infra, err)
+	}
 	if err != nil && !errors.Is(err, backend.ErrAway) {
 		// The network may have been made for this container only.
 		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engine.ReadTimeout)
@@ -44,7 +49,7 @@ func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progre
 }
 
 func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
-	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched {
+	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched && req.Spec.Image != "" {
 		// The image of an existing container was fetched before.
 		if c, err := rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
@@ -65,6 +70,8 @@ func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest
 			if !errors.Is(err, backend.ErrNotFound) {
 				return c, err
 			}
+		case errors.Is(err, backend.ErrNoImage) && req.Spec.Image == "":
+			rt.forgetInfra()
 		case errors.Is(err, backend.ErrNoImage):
 			if err := rt.images.FetchMissing(ctx, req.Spec, req.Registry, progress); err != nil {
 				return nil, err
@@ -76,27 +83,32 @@ func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest
 	return nil, err
 }
 
-// FetchImage fetches the image as the pull policy says.
+// FetchImage fetches the image as the pull policy says. A spec without an image is that of
+// an infra container, whose image the backend makes itself.
 func (rt *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+	if spec.Image == "" {
+		_, err := rt.ensureInfra(ctx)
+		return err
+	}
 	return rt.images.FetchImage(ctx, spec, creds, progress)
 }
 
 // existing returns the container that has the name. ErrNameTaken if it isn't the requested
 // one, ErrNotFound if there is none.
 func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	name := backend.NameOf(req.Ref)
+	name := req.EngineName()
 	raw, err := rt.engine.Inspect(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	labels := raw.Config.Labels
 	entry, ok := engine.EntryOf(raw.ID, labels)
-	if !ok || entry.Ref != req.Ref || rt.engine.Inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID ||
-		labels[backend.LabelHost] != req.HostID {
+	if !ok || entry.Ref != req.Ref || entry.Attempt != req.Attempt() || rt.engine.Inherits(ctx, raw.Image, req.Ref) ||
+		labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}
 	}
-	if labels[backend.LabelSpec] != backend.Hash(req.Spec) {
+	if labels[backend.LabelSpec] != req.SpecHash() {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that was made from another spec; it is created once that one is gone: docker rm -f "+
 				"%s", name, name)}
@@ -107,23 +119,32 @@ func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*ba
 // create creates the container of an image that exists. Conflicts are returned as the
 // engine's own errors, others as failures.
 func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	pinned := rt.networks.Pin(networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
-	defer pinned.Unpin()
-	net, err := pinned.Ensure(ctx)
-	if err != nil {
-		return nil, err
+	var net string // "" for a container that joins an infra container
+	var pinned *networks.Pinned
+	if !joins(req) {
+		pinned = rt.networks.Pin(networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
+		defer pinned.Unpin()
+		var err error
+		if net, err = pinned.Ensure(ctx); err != nil {
+			return nil, err
+		}
 	}
+	conf := containerConfig(req)
 	host, err := rt.hostConfig(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	host.NetworkMode = container.NetworkMode(net)
-	joined := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
+	if req.Pod != nil {
+		if err := rt.configurePod(ctx, req, conf, host); err != nil {
+			return nil, err
+		}
+	}
 	var id string
 	var conflict error
 	attempt := func() error {
 		return rt.engine.Change(ctx, func(ctx context.Context) error {
-			made, err := rt.engine.Client.ContainerCreate(ctx, containerConfig(req), host, joined, nil, backend.NameOf(req.Ref))
+			made, err := rt.engine.Client.ContainerCreate(ctx, conf, host, bridged(net), nil, req.EngineName())
 			if errdefs.IsConflict(err) {
 				conflict = err
 				return nil
@@ -132,7 +153,7 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 			return err
 		})
 	}
-	if err = attempt(); networks.IsMissing(err) {
+	if err = attempt(); pinned != nil && networks.IsMissing(err) {
 		// Another agent on this engine has just made or removed the network.
 		if err = pinned.Repair(ctx, net); err == nil {
 			err = attempt()
@@ -143,10 +164,12 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 	} else if err != nil {
 		return nil, err
 	}
-	pinned.Joined(net)
+	if pinned != nil {
+		pinned.Joined(net)
+	}
 	return &backend.Container{
-		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
-		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),
+		Entry:    backend.Entry{Ref: req.Ref, EngineID: id, Attempt: req.Attempt()},
+		SpecHash: req.SpecHash(), Infra: infraOf(host), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),
 	}, nil
 }
 
@@ -181,7 +204,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	conf.Labels[backend.LabelCluster] = req.ClusterID
 	conf.Labels[backend.LabelHost] = req.HostID
 	backend.SetLabels(conf.Labels, req.Ref, req.Attempt())
-	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
+	conf.Labels[backend.LabelSpec] = req.SpecHash()
 	// Set it always: the image may be a commit of a container with a lease.
 	conf.Labels[backend.LabelExclusive] = ""
 	if spec.Exclusive == structs.ExclusiveLease {

@@ -10,6 +10,7 @@ package docker
 import (
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -67,6 +68,7 @@ type Docker struct {
 	backend.Images
 	backend.Volumes
 	backend.Networks
+	backend.Pods
 	engine *engine.Engine
 }
 
@@ -80,11 +82,12 @@ func New(conf Config) (*Docker, error) {
 		return nil, err
 	}
 	rt := &runtime{
-		engine: e, images: images.New(e), volumes: volumes.New(e),
+		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e),
 		networks: networks.New(e, networks.Config{Pool: conf.NetworkPool, Keep: conf.NetworkKeep, Machine: networks.MachinePrefixes}),
 	}
 	return &Docker{
-		Host: rt, Runtime: rt, Consoles: console.New(e, rt), Images: rt.images, Volumes: rt.volumes, Networks: rt.networks, engine: e,
+		Host: rt, Runtime: rt, Consoles: console.New(e, rt), Images: rt.images, Volumes: rt.volumes, Networks: rt.networks,
+		Pods: rt.volumes, engine: e,
 	}, nil
 }
 
@@ -97,4 +100,36 @@ type runtime struct {
 	images   *images.Images
 	networks *networks.Networks
 	volumes  *volumes.Volumes
+	infra    infraImage
+
+	// unstarted are containers that this agent has created and not started yet, and that
+	// need nothing before their start.
+	unstarted idSet
+}
+
+// maxIDs bounds an idSet: containers that others have removed stay in it.
+const maxIDs = 10_000
+
+// idSet is a set of the engine's IDs. It forgets them all when there are too many.
+type idSet struct {
+	mu  sync.Mutex
+	ids map[string]bool
+}
+
+func (s *idSet) add(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ids) >= maxIDs || s.ids == nil {
+		s.ids = make(map[string]bool)
+	}
+	s.ids[id] = true
+}
+
+// take removes an ID, and reports whether the set had it.
+func (s *idSet) take(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has := s.ids[id]
+	delete(s.ids, id)
+	return has
 }

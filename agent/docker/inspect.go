@@ -60,7 +60,7 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 	entry, _ := engine.EntryOf(raw.ID, raw.Config.Labels)
 	entry.Name, entry.CreatedAt = strings.TrimPrefix(raw.Name, "/"), engine.TimeOf(raw.Created)
 	c := &backend.Container{
-		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec],
+		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec], ImageID: raw.Image, Infra: infraOf(raw.HostConfig),
 		State: engine.StateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
 		StartedAt: engine.TimeOf(raw.State.StartedAt), FinishedAt: engine.TimeOf(raw.State.FinishedAt),
 		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),

@@ -30,7 +30,7 @@ func (rt *runtime) List(ctx context.Context, owner backend.Owner) ([]backend.Ent
 		for _, c := range list {
 			if e, ok := engine.EntryOf(c.ID, c.Labels); ok {
 				e.CreatedAt = time.Unix(c.Created, 0).UTC()
-				e.Name = strings.TrimPrefix(slices.Concat(c.Names, []string{c.ID})[0], "/")
+				e.Name = engine.NameOf(&c)
 				e.Inherited = rt.engine.Inherits(ctx, c.ImageID, e.Ref)
 				entries = append(entries, e)
 			}

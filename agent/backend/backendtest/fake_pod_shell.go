@@ -29,7 +29,7 @@ func (f *engine) runLocked(p *process, command, env []string) outcome {
 //	ps
 //	hostname
 //	id -u
-//	nc -lk -p PORT -e echo WORD...    serves until the container ends
+//	nc -ll -p PORT -e echo WORD...    serves until the container ends
 //	nc 127.0.0.1 PORT
 func (s *podShell) run(words []string, o *outcome) bool {
 	if s == nil || len(words) == 0 {

@@ -67,7 +67,7 @@ func (x *podEnv) pod(part backend.PodPart) *testPod {
 // newInfra starts an infra container, which later containers join.
 func (p *testPod) newInfra(attempt uint64) *backend.Container {
 	p.Helper()
-	c := p.startAll(p.infraRequest(attempt))
+	c := p.startOf(p.infraRequest(attempt))
 	p.part.Infra = c.EngineID
 	return c
 }
@@ -95,16 +95,18 @@ func (p *testPod) request(name string, attempt uint64, spec *structs.ContainerSp
 	return req
 }
 
-func (p *testPod) createAll(req backend.CreateRequest) *backend.Container {
+// createOf creates the container of a request.
+func (p *testPod) createOf(req backend.CreateRequest) *backend.Container {
 	p.Helper()
 	c, err := p.engine.Create(p.ctx, req, func(string) {})
 	p.must(err, "create of "+req.Part)
 	return c
 }
 
-func (p *testPod) startAll(req backend.CreateRequest) *backend.Container {
+// startOf creates the container of a request, and starts it.
+func (p *testPod) startOf(req backend.CreateRequest) *backend.Container {
 	p.Helper()
-	c := p.createAll(req)
+	c := p.createOf(req)
 	p.must(p.engine.Start(p.ctx, c.EngineID), "start of "+req.Part)
 	return p.look(c)
 }
@@ -112,7 +114,7 @@ func (p *testPod) startAll(req backend.CreateRequest) *backend.Container {
 // start starts a part that runs a script.
 func (p *testPod) start(name string, attempt uint64, text string) *backend.Container {
 	p.Helper()
-	return p.startAll(p.request(name, attempt, script(text)))
+	return p.startOf(p.request(name, attempt, script(text)))
 }
 
 // run executes a script in a container.
@@ -139,7 +141,8 @@ func (p *testPod) wantRun(c *backend.Container, text, want string) {
 	}
 }
 
-func (p *testPod) wantLogs(c *backend.Container, want string) {
+// wantLogs waits until a container's log is want.
+func wantLogs(p *testPod, c *backend.Container, want string) {
 	p.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var out bytes.Buffer
@@ -163,14 +166,14 @@ func testPodLifeCycle(x *podEnv) {
 		x.Fatalf("the infra container is %+v", p.infra)
 	}
 	spec := script("echo hi; sleep 600")
-	spec.Memory, spec.MilliCPU = 32<<20, 5
+	spec.Memory, spec.MilliCPU = 32<<20, 100
 	req := p.request("web", 1, spec)
-	web := p.createAll(req)
+	web := p.createOf(req)
 	if now := x.look(web); now.State != backend.StateCreated || now.Infra != p.infra.EngineID || now.SpecHash != req.SpecHash() {
 		x.Fatalf("after create it is %+v", now)
 	}
 	for range 2 {
-		if again := p.createAll(req); again.EngineID != web.EngineID || again.Attempt != 1 || again.Ref != req.Ref {
+		if again := p.createOf(req); again.EngineID != web.EngineID || again.Attempt != 1 || again.Ref != req.Ref {
 			x.Fatalf("create again gives %+v", again)
 		}
 	}
@@ -187,7 +190,13 @@ func testPodLifeCycle(x *podEnv) {
 		x.Fatalf("after start it is %+v", web)
 	}
 	p.wantRun(web, "hostname", "web-0\n")
-	p.wantLogs(web, "hi\n")
+	wantLogs(p, web, "hi\n")
+	for _, want := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 5}, {}, {Memory: 32 << 20, MilliCPU: 1500}} {
+		x.must(x.engine.Update(x.ctx, web.EngineID, want), "update")
+		if now := x.look(web); now.Limits != want || !now.StartedAt.Equal(web.StartedAt) {
+			x.Fatalf("with the limits %+v it is %+v", want, now)
+		}
+	}
 	entries, err := x.engine.List(x.ctx, x.owner)
 	x.must(err, "list")
 	if len(entries) != 2 {
@@ -211,7 +220,7 @@ func testPodAttempts(x *podEnv) {
 	p := x.pod(backend.PodPart{})
 	spec := script("echo one; exit 3")
 	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways} // the agent restarts it, not the engine
-	first := p.startAll(p.request("web", 1, spec))
+	first := p.startOf(p.request("web", 1, spec))
 	first = x.until(first, "ended", ended)
 	if first.ExitCode != 3 || first.RestartCount != 0 || first.OOMKilled {
 		x.Fatalf("the first attempt is %+v", first)
@@ -221,8 +230,8 @@ func testPodAttempts(x *podEnv) {
 	if second.EngineID == first.EngineID || second.Attempt != 2 || second.Ref != first.Ref {
 		x.Fatalf("the second attempt is %+v", second)
 	}
-	p.wantLogs(first, "one\n")
-	p.wantLogs(second, "two\n")
+	wantLogs(p, first, "one\n")
+	wantLogs(p, second, "two\n")
 	p.wantRun(second, "cat /tmp/f", "x\n")
 	entries, err := x.engine.List(x.ctx, x.owner)
 	x.must(err, "list")
@@ -249,8 +258,8 @@ func testPodAttempts(x *podEnv) {
 // testPodShares: containers of a pod share network and IPC, but not their processes.
 func testPodShares(x *podEnv) {
 	p := x.pod(backend.PodPart{})
-	web := p.startAll(p.request("web", 1, &structs.ContainerSpec{Image: Image,
-		Command: []string{"nc", "-lk", "-p", "7001", "-e", "echo", "hello"}}))
+	web := p.startOf(p.request("web", 1, &structs.ContainerSpec{Image: Image,
+		Command: []string{"nc", "-ll", "-p", "7001", "-e", "echo", "hello"}}))
 	log := p.start("log", 1, "sleep 611")
 	p.wantRun(log, "nc 127.0.0.1 7001", "hello\n")
 	p.run(web, "echo shared > /dev/shm/f")
@@ -263,8 +272,8 @@ func testPodShares(x *podEnv) {
 	}
 	// One part ends and comes again; the other one isn't touched.
 	x.must(x.engine.Kill(x.ctx, web.EngineID), "kill")
-	web = p.startAll(p.request("web", 2, &structs.ContainerSpec{Image: Image,
-		Command: []string{"nc", "-lk", "-p", "7001", "-e", "echo", "again"}}))
+	web = p.startOf(p.request("web", 2, &structs.ContainerSpec{Image: Image,
+		Command: []string{"nc", "-ll", "-p", "7001", "-e", "echo", "again"}}))
 	p.wantRun(log, "nc 127.0.0.1 7001", "again\n")
 	p.wantRun(web, "cat /dev/shm/f", "shared\n")
 	if now := x.look(log); !now.StartedAt.Equal(log.StartedAt) || !now.Live() {
@@ -294,7 +303,7 @@ func testPodSharesPID(x *podEnv) {
 func testPodInfraEnds(x *podEnv) {
 	p := x.pod(backend.PodPart{})
 	web := p.start("web", 1, "sleep 600")
-	waits := p.createAll(p.request("log", 1, Sleeper()))
+	waits := p.createOf(p.request("log", 1, Sleeper()))
 	stays := func() {
 		x.Helper()
 		if now := x.look(web); now.State != backend.StateRunning || !now.StartedAt.Equal(web.StartedAt) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,7 +31,16 @@ func EntryOf(engineID string, labels map[string]string) (e backend.Entry, ok boo
 	if !ok {
 		return e, false
 	}
-	return backend.Entry{Ref: ref, EngineID: engineID, Lease: labels[backend.LabelExclusive] == backend.LabelLease}, true
+	return backend.Entry{Ref: ref, EngineID: engineID, Lease: labels[backend.LabelExclusive] == backend.LabelLease,
+		Attempt: backend.AttemptOf(labels)}, true
+}
+
+// NameOf returns the name of a listed container, its ID if it has none.
+func NameOf(c *container.Summary) string {
+	if len(c.Names) == 0 {
+		return c.ID
+	}
+	return strings.TrimPrefix(c.Names[0], "/")
 }
 
 // Inherits reports whether a container has its labels from its image. docker commit gives

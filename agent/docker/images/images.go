@@ -31,6 +31,7 @@ import (
 // Images are the images of one engine. All methods are safe for concurrent use.
 type Images struct {
 	engine *engine.Engine
+	hidden func(image.InspectResponse) bool
 
 	mu      sync.Mutex
 	pulls   map[pullKey]*pull    // in progress
@@ -40,9 +41,10 @@ type Images struct {
 
 var _ backend.Images = (*Images)(nil)
 
-// New returns the images of an engine. It makes no call.
-func New(e *engine.Engine) *Images {
-	return &Images{engine: e, pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
+// New returns the images of an engine. hidden tells which of them the backend itself has
+// made: they aren't listed, and so nobody removes them. New makes no call.
+func New(e *engine.Engine, hidden func(image.InspectResponse) bool) *Images {
+	return &Images{engine: e, hidden: hidden, pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
 }
 
 // ListImages lists the engine's images.
@@ -70,14 +72,20 @@ func (im *Images) ListImages(ctx context.Context) ([]structs.Image, error) {
 			CreatedAt: structs.Time{Time: time.Unix(s.Created, 0).UTC()},
 		}
 		g.Go(func() error {
-			tagged, err := im.taggedAt(ctx, s.ID)
-			images[i].PulledAt = structs.Time{Time: tagged}
+			raw, err := im.inspect(ctx, s.ID)
+			if tagged := raw.Metadata.LastTagTime; !tagged.IsZero() {
+				images[i].PulledAt = structs.Time{Time: tagged.UTC()}
+			}
+			if im.hidden(raw) {
+				images[i].ID = ""
+			}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	images = slices.DeleteFunc(images, func(i structs.Image) bool { return i.ID == "" })
 	im.recall(images)
 	return images, nil
 }
@@ -99,20 +107,17 @@ func namesOf(tags, digests []string) []string {
 	return names
 }
 
-// taggedAt returns when the image was last tagged or built on this engine; zero if it
-// wasn't, or no longer exists.
-func (im *Images) taggedAt(ctx context.Context, id string) (at time.Time, err error) {
-	err = im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
-		raw, err := im.engine.Client.ImageInspect(ctx, id)
+// inspect returns an image; the zero value if it no longer exists. LastTagTime is when the
+// image was last tagged or built on this engine; zero if it wasn't.
+func (im *Images) inspect(ctx context.Context, id string) (raw image.InspectResponse, err error) {
+	err = im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
+		raw, err = im.engine.Client.ImageInspect(ctx, id)
 		if errdefs.IsNotFound(err) {
 			return nil
 		}
-		if !raw.Metadata.LastTagTime.IsZero() {
-			at = raw.Metadata.LastTagTime.UTC()
-		}
 		return err
 	})
-	return at, err
+	return raw, err
 }
 
 // imagesInUse returns the IDs of the images that any container uses, and notes when

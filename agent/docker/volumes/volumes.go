@@ -211,7 +211,7 @@ func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string)
 		}
 		volumes = append(volumes, structs.Volume{
 			Name: name, ProjectID: v.Labels[backend.LabelProject], CreatedAt: structs.Time{Time: engine.TimeOf(v.CreatedAt)},
-			UsedBy: append([]string{}, users[v.Name]...),
+			UsedBy: namesOf(users[v.Name]),
 		})
 	}
 	slices.SortFunc(volumes, func(a, b structs.Volume) int {
@@ -220,21 +220,44 @@ func (vs *Volumes) ListVolumes(ctx context.Context, clusterID, projectID string)
 	return volumes, nil
 }
 
-// volumeUsers returns the containers that mount each volume of the engine: magnum's by
-// UUID, others by the engine's name.
-func (vs *Volumes) volumeUsers(ctx context.Context) (map[string][]string, error) {
-	users := make(map[string][]string)
+// user is what mounts a volume.
+type user struct {
+	kind string // container or pod
+	name string // UUID of magnum's, the engine's name of others
+}
+
+// namesOf returns the names of users.
+func namesOf(users []user) []string {
+	names := make([]string, 0, len(users))
+	for _, u := range users {
+		names = append(names, u.name)
+	}
+	return names
+}
+
+// textOf lists users for a message.
+func textOf(users []user) string {
+	var texts []string
+	for _, u := range users {
+		texts = append(texts, u.kind+" "+u.name)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// volumeUsers returns what mounts each volume of the engine.
+func (vs *Volumes) volumeUsers(ctx context.Context) (map[string][]user, error) {
+	users := make(map[string][]user)
 	err := vs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
 		list, err := vs.engine.Client.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
 			ref, ours := backend.RefOf(c.Labels)
-			user := ref.ID
+			by := user{string(ref.Kind), ref.ID}
 			if !ours || len(c.Mounts) > 0 && vs.engine.Inherits(ctx, c.ImageID, ref) {
-				user = strings.TrimPrefix(slices.Concat(c.Names, []string{c.ID})[0], "/")
+				by = user{"container", engine.NameOf(&c)}
 			}
 			for _, m := range c.Mounts {
-				if m.Type == mount.TypeVolume && !slices.Contains(users[m.Name], user) {
-					users[m.Name] = append(users[m.Name], user)
+				if m.Type == mount.TypeVolume && !slices.Contains(users[m.Name], by) {
+					users[m.Name] = append(users[m.Name], by)
 				}
 			}
 		}
@@ -259,7 +282,7 @@ func (vs *Volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name 
 			return missing
 		case len(users[v.Name]) > 0:
 			return &backend.Failure{Reason: backend.ErrInUse,
-				Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users[v.Name], ", "))}
+				Msg: fmt.Sprintf("volume %s is used by %s: delete that first", name, textOf(users[v.Name]))}
 		}
 		err = vs.engine.Client.VolumeRemove(ctx, v.Name, false)
 		switch {

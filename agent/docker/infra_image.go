@@ -1,0 +1,86 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/infra"
+)
+
+// infraImage is the image of infra containers on the engine.
+type infraImage struct {
+	mu sync.Mutex // held while the image is made
+	id string     // the engine's; "" if it was never seen, or somebody has removed it
+}
+
+// isInfra reports whether an image of the engine is one that the backend has made for infra
+// containers. A label alone may be anybody's.
+func isInfra(raw image.InspectResponse) bool {
+	return raw.Config != nil && raw.Config.Labels[infra.Label] != "" && infra.Is(raw.RootFS.Layers)
+}
+
+// ensureInfra loads the image of infra containers unless the engine has it, and returns its
+// ID. Containers are made by ID, because somebody may give its name to another image.
+func (rt *runtime) ensureInfra(ctx context.Context) (id string, err error) {
+	rt.infra.mu.Lock()
+	defer rt.infra.mu.Unlock()
+	if rt.infra.id != "" {
+		return rt.infra.id, nil
+	}
+	find := func(ctx context.Context) error {
+		raw, err := rt.engine.Client.ImageInspect(ctx, infra.Name)
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		if err == nil && isInfra(raw) {
+			id = raw.ID
+		}
+		return err
+	}
+	if err := rt.engine.Read(ctx, engine.ReadTimeout, find); err != nil {
+		return "", err
+	}
+	if id == "" {
+		var arch string
+		err := rt.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+			v, err := rt.engine.Client.ServerVersion(ctx)
+			arch = v.Arch
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		img, ok := infra.New(arch)
+		if !ok {
+			return "", &backend.Failure{Reason: backend.ErrConfig, Msg: fmt.Sprintf(
+				"the agent has no infra image for the architecture %s of the host: give the pod an infra_image", arch)}
+		}
+		if _, err := rt.images.LoadImages(ctx, bytes.NewReader(img.Archive)); err != nil {
+			return "", err
+		}
+		if err := rt.engine.Read(ctx, engine.ReadTimeout, find); err != nil {
+			return "", err
+		}
+		if id == "" {
+			return "", &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
+				"the engine has loaded the infra image, but has not given it the name %s: look at the engine's log", infra.Name)}
+		}
+		rt.engine.Log.Info("infra image made", "image", infra.Name, "id", id)
+	}
+	rt.infra.id = id
+	return id, nil
+}
+
+// forgetInfra has ensureInfra look for the image again.
+func (rt *runtime) forgetInfra() {
+	rt.infra.mu.Lock()
+	defer rt.infra.mu.Unlock()
+	rt.infra.id = ""
+}

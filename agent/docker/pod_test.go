@@ -1,0 +1,85 @@
+package docker
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/infra"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestCheckNonRoot(t *testing.T) {
+	for user, want := range map[string]string{
+		"": "will run as root", "root": "will run as root", "0": "will run as root", "0:5": "will run as root", "root:root": "will run as root",
+		"00": "will run as root", "web": "non-numeric user \"web\"", "web:5": "non-numeric user", "-1": "non-numeric user",
+		"1": "", "1000:0": "",
+	} {
+		err := checkNonRoot(user, "an-image")
+		if want == "" {
+			if err != nil {
+				t.Errorf("user %q is refused: %v", user, err)
+			}
+			continue
+		}
+		if !errors.Is(err, backend.ErrConfig) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "an-image") {
+			t.Errorf("user %q gives %v, want %q", user, err, want)
+		}
+	}
+}
+
+func TestSecureWithoutAnImage(t *testing.T) {
+	user, group := int64(1000), int64(7)
+	for _, c := range []struct {
+		s    structs.PodSecurity
+		want string
+	}{
+		{structs.PodSecurity{}, ""},
+		{structs.PodSecurity{RunAsUser: &user}, "1000"},
+		{structs.PodSecurity{RunAsUser: &user, RunAsGroup: &group, RunAsNonRoot: true}, "1000:7"},
+	} {
+		conf, host := new(container.Config), new(container.HostConfig)
+		if err := new(runtime).secure(t.Context(), &c.s, conf, host); err != nil || conf.User != c.want {
+			t.Errorf("the user of %+v is %q, %v; want %q", c.s, conf.User, err, c.want)
+		}
+		if host.ReadonlyRootfs || host.CapDrop != nil || host.SecurityOpt != nil {
+			t.Errorf("%+v restricts %+v", c.s, host)
+		}
+	}
+}
+
+// TestLimitCPU: what a quota says is read as what was asked for.
+func TestLimitCPU(t *testing.T) {
+	for asked, want := range map[int64]int64{0: 0, 1: 1, 9: 9, 10: 10, 250: 250, 1500: 1500, 64_000: 64_000} {
+		host := &container.HostConfig{Resources: container.Resources{NanoCPUs: asked * 1e6}}
+		limitCPU(&host.Resources)
+		if host.NanoCPUs != 0 || limitsOf(host).MilliCPU != want {
+			t.Errorf("%d thousandths are %+v, read as %d", asked, host.Resources, limitsOf(host).MilliCPU)
+		}
+	}
+}
+
+// TestInfraImageIsKnownByItsLayer: neither label nor name make an image the backend's own.
+func TestInfraImageIsKnownByItsLayer(t *testing.T) {
+	own, _ := infra.New("arm64")
+	var labelled image.InspectResponse
+	if err := json.Unmarshal([]byte(`{"RepoTags":["`+infra.Name+`"],"Config":{"Labels":{"`+infra.Label+`":"1"}}}`), &labelled); err != nil {
+		t.Fatal(err)
+	}
+	if isInfra(labelled) || isInfra(image.InspectResponse{}) {
+		t.Error("an image with the label is taken for the backend's own")
+	}
+	labelled.RootFS.Layers = []string{own.Layer}
+	if !isInfra(labelled) {
+		t.Error("the backend's own image isn't known")
+	}
+	labelled.Config.Labels = nil
+	if isInfra(labelled) {
+		t.Error("an image without the label is hidden")
+	}
+}
