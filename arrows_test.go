@@ -141,6 +141,8 @@ var arrows = []arrow{
 		why: "server wires its parts; a part that knew the whole would close a circle"},
 	{from: []string{"agent/lease"}, only: []string{"agent/backend", "agent/lease", "internal/atomicfile", "internal/pause", "structs"},
 		why: "the right to run is a matter of answers and clocks; who polls and who stops containers is not its business"},
+	{from: []string{"agent/podplan"}, only: []string{"agent/podplan", "structs"},
+		why: "what a container of a pod does next follows from what is observed; who observes and who acts is not its business"},
 	{from: []string{"agent/probe"}, only: []string{"agent/backend", "agent/probe", "internal/pause", "structs"},
 		why: "checks are made and counted; what follows from them is the agent's"},
 	{from: []string{"agent/podenv"}, only: []string{"agent/podenv", "structs"},

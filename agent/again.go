@@ -13,7 +13,8 @@ import (
 const againPause = 100 * time.Millisecond
 
 // runsAgain waits until a container whose process has ended runs again, and returns true
-// then. A user may have asked for that, as in a reboot, or the restart policy does.
+// then. A user may have asked for that, as in a reboot, or the restart policy does. A
+// container of a pod never does: each restart is another container.
 // false: the process has ended for good, or ctx has.
 func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 	tick := time.NewTicker(againPause)
@@ -35,7 +36,7 @@ func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, comes bool) {
 	r.mu.Lock()
 	u := r.units.of(ref)
-	if u == nil || u.want == nil || u.want.Epoch != ref.Epoch || u.have[ref.Epoch] == "" {
+	if u == nil || u.isPod() || u.want == nil || u.want.Epoch != ref.Epoch || u.have[ref.Epoch] == "" {
 		r.mu.Unlock()
 		return false, false
 	}

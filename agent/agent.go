@@ -143,7 +143,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	link.pollState, link.renewed = reconciler.exclusive.pollState, reconciler.exclusive.lease.Renew
 	reconciler.exclusive.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
 	reconciler.reportCopies = reports.setCopies
-	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
+	reconciler.avoid, reconciler.host = (&serverAddrs{list: a.api.Servers}).addrs, &podHost{name: a.conf.Name, describe: a.describe}
 	if err := reconciler.exclusive.lease.Restore(leaseFile); err != nil {
 		return err
 	}
@@ -223,12 +223,31 @@ func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("removing the host's containers: %w", err)
 	}
-	nets := featuresOf(a.conf.Backend).networks
+	offers := featuresOf(a.conf.Backend)
+	if err := dropPodVolumes(ctx, offers.pods, owner, entries); err != nil {
+		return err
+	}
+	nets := offers.networks
 	if nets == nil {
 		return nil
 	}
 	if err := nets.TidyNetworks(ctx, owner, true); err != nil {
 		return fmt.Errorf("removing the networks of the host's containers: %w", err)
+	}
+	return nil
+}
+
+// dropPodVolumes removes the volumes of pods whose containers have been removed. b is nil
+// if the backend runs no pods.
+func dropPodVolumes(ctx context.Context, b backend.Pods, owner backend.Owner, removed []backend.Entry) error {
+	dropped := make(map[structs.Ref]bool)
+	for _, e := range removed {
+		if pod := e.Whole(); e.Kind == structs.WorkloadPod && !dropped[pod] && b != nil {
+			dropped[pod] = true
+			if err := b.DropVolumes(ctx, owner, pod); err != nil {
+				return fmt.Errorf("removing the volumes of the host's pods: %w", err)
+			}
+		}
 	}
 	return nil
 }

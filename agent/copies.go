@@ -17,32 +17,36 @@ import (
 // owns reports whether an entry of the record's placement is magnum's, as far as the
 // entry alone tells.
 func (r record) owns(e backend.Entry) bool {
-	if r.EngineID != "" {
+	switch {
+	case e.Attempt < r.Attempt:
+		return e.EngineID == r.Previous
+	case r.EngineID != "" && e.Attempt == r.Attempt:
 		return e.EngineID == r.EngineID
 	}
 	return !e.Inherited
 }
 
-// choose returns the container of a unit's epoch that is magnum's, nil if none is. The
-// others become copies.
-func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *backend.Container {
+// choose returns the containers of a unit's epoch that are magnum's: one, or one for each
+// attempt of a part of a pod, the newest first. The others become copies.
+func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) (mine []*backend.Container) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slices.SortFunc(list, func(a, b *backend.Container) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
 	})
 	ref := u.at(epoch)
-	proof := record{EngineID: r.proofLocked(u, ref)}
-	var mine *backend.Container
+	proof := r.proofLocked(u, ref)
 	for _, c := range list {
-		if mine == nil && proof.owns(c.Entry) {
-			mine = c
+		again := func(o *backend.Container) bool { return o.Attempt == c.Attempt }
+		if proof.owns(c.Entry) && !slices.ContainsFunc(mine, again) {
+			mine = append(mine, c)
 		}
 	}
+	slices.SortFunc(mine, func(a, b *backend.Container) int { return cmp.Compare(b.Attempt, a.Attempt) })
 	changed := false
 	for _, c := range list {
-		if c == mine {
-			changed = r.ownLocked(u, c.Entry) || changed
+		if i := slices.Index(mine, c); i >= 0 {
+			changed = r.ownLocked(u, c.Entry, i == 0) || changed
 			continue
 		}
 		delete(u.claims, c.EngineID)
@@ -59,8 +63,8 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 	if !changed {
 		return mine
 	}
-	if mine != nil {
-		proof.EngineID = mine.EngineID
+	if len(mine) > 0 && mine[0].Attempt == proof.Attempt {
+		proof.EngineID = mine[0].EngineID
 	}
 	if rec, _ := r.journal.record(ref); proof.EngineID != "" && (!rec.Copied || rec.EngineID != proof.EngineID) {
 		rec.EngineID, rec.Copied = proof.EngineID, true
@@ -72,16 +76,14 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 	return mine
 }
 
-// proofLocked returns the engine's ID of the placement's container, "" if nobody knows
-// it.
-func (r *reconciler) proofLocked(u *unit, ref structs.Ref) string {
-	if rec, _ := r.journal.record(ref); rec.EngineID != "" {
-		return rec.EngineID
+// proofLocked returns a record that says which container is the placement's, if anybody
+// knows it.
+func (r *reconciler) proofLocked(u *unit, ref structs.Ref) record {
+	rec, _ := r.journal.record(ref)
+	if rec.EngineID == "" && u.want != nil && u.want.Epoch == ref.Epoch {
+		rec.EngineID = u.want.EngineID
 	}
-	if u.want != nil && u.want.Epoch == ref.Epoch {
-		return u.want.EngineID
-	}
-	return ""
+	return rec
 }
 
 // claimLocked takes over a container that carries the labels of a placement.
@@ -90,21 +92,33 @@ func (r *reconciler) claimLocked(e backend.Entry) {
 	if _, copied := u.copies[e.EngineID]; copied || u.have[e.Epoch] == e.EngineID {
 		return
 	}
-	proof := record{EngineID: r.proofLocked(u, e.Ref)}
-	if u.have[e.Epoch] == "" && proof.owns(e) {
+	if proof := r.proofLocked(u, e.Ref); u.have[e.Epoch] == "" && proof.owns(e) {
 		u.have[e.Epoch] = e.EngineID
 		return
 	}
-	if u.claims == nil {
-		u.claims = make(map[string]uint64)
-	}
-	u.claims[e.EngineID] = e.Epoch
+	u.claim(e)
 }
 
-// ownLocked makes a container the unit's own, and reports whether it was a copy before.
-func (r *reconciler) ownLocked(u *unit, e backend.Entry) (copied bool) {
-	delete(u.claims, e.EngineID)
-	u.have[e.Epoch] = e.EngineID
+// claim notes a container with the unit's labels.
+func (u *unit) claim(e backend.Entry) {
+	if u.claims == nil {
+		u.claims = make(map[string]backend.Entry)
+	}
+	u.claims[e.EngineID] = e
+}
+
+// ownLocked makes a container the unit's own, and reports whether it was a copy before. An
+// earlier attempt than the newest stays a claim.
+func (r *reconciler) ownLocked(u *unit, e backend.Entry, newest bool) (copied bool) {
+	if newest {
+		delete(u.claims, e.EngineID)
+		u.have[e.Epoch] = e.EngineID
+	} else {
+		if u.have[e.Epoch] == e.EngineID {
+			delete(u.have, e.Epoch)
+		}
+		u.claim(e)
+	}
 	if _, copied = u.copies[e.EngineID]; copied {
 		r.dropCopyLocked(u, e.EngineID)
 	}
@@ -144,7 +158,7 @@ func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 	several := make(map[structs.Ref]bool)
 	for _, e := range entries {
 		there[e.EngineID] = true
-		if rec, ok := r.journal.record(e.Ref); ok && rec.EngineID != e.EngineID {
+		if rec, ok := r.journal.record(e.Ref); ok && rec.EngineID != e.EngineID && (rec.Previous == "" || rec.Previous != e.EngineID) {
 			several[e.Ref] = true
 		}
 	}

@@ -249,13 +249,17 @@ func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journ
 	slices.SortFunc(entries, func(a, b backend.Entry) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
 	})
-	found := make(map[structs.Ref]bool)
+	type one struct {
+		structs.Ref
+		attempt uint64
+	}
+	found := make(map[one]bool)
 	return slices.DeleteFunc(entries, func(e backend.Entry) bool {
 		rec, _ := j.record(e.Ref)
-		if found[e.Ref] || !rec.owns(e) {
+		if found[one{e.Ref, e.Attempt}] || !rec.owns(e) {
 			return true
 		}
-		found[e.Ref] = true
+		found[one{e.Ref, e.Attempt}] = true
 		return !j.needsLease(e)
 	}), nil
 }

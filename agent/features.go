@@ -11,6 +11,7 @@ type features struct {
 	images   backend.Images
 	volumes  backend.Volumes
 	networks backend.Networks
+	pods     backend.Pods
 }
 
 // featuresOf returns the optional interfaces of a backend.
@@ -20,6 +21,7 @@ func featuresOf(b backend.Backend) features {
 	f.images, _ = b.(backend.Images)
 	f.volumes, _ = b.(backend.Volumes)
 	f.networks, _ = b.(backend.Networks)
+	f.pods, _ = b.(backend.Pods)
 	return f
 }
 

@@ -21,7 +21,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 		r.ctx = over // the pass over the found container does nothing
 		ref := structs.ContainerRef("c", 2)
 		found := make(chan string, 1)
-		go func() { found <- r.engineID(t.Context(), ref) }()
+		go func() { found <- r.engineID(t.Context(), ref, false) }()
 		synctest.Wait()
 		select {
 		case id := <-found:
@@ -32,12 +32,12 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 		if id := <-found; id != "e" {
 			t.Errorf("%q is found", id)
 		}
-		if id := r.engineID(t.Context(), structs.ContainerRef("c", 3)); id != "" {
+		if id := r.engineID(t.Context(), structs.ContainerRef("c", 3), false); id != "" {
 			t.Errorf("what isn't there is found as %q", id)
 		}
 		// The wait for an engine that is away is bounded.
 		r = newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
-		if id := r.engineID(t.Context(), ref); id != "" {
+		if id := r.engineID(t.Context(), ref, false); id != "" {
 			t.Errorf("%q is found on an engine that was never listed", id)
 		}
 	})

@@ -15,13 +15,14 @@ type part struct {
 }
 
 // partsFunc returns the parts of a workload of one kind: at least one, and the same for
-// all assignments of an epoch.
+// all assignments of an epoch. It makes an assignment without them Unreadable.
 type partsFunc func(a *structs.Assignment) []part
 
 // kinds returns the kinds of workloads that the agent can run.
 func kinds() map[structs.WorkloadKind]partsFunc {
 	return map[structs.WorkloadKind]partsFunc{
 		structs.WorkloadContainer: func(a *structs.Assignment) []part { return []part{{spec: a.Spec}} },
+		structs.WorkloadPod:       podParts,
 	}
 }
 
@@ -131,6 +132,7 @@ type report struct {
 type seenPart struct {
 	name string
 	structs.Observed
+	podShown
 }
 
 // reportLocked reports a workload of several parts, unless one of them has not been
@@ -146,9 +148,12 @@ func (r *reconciler) reportLocked(u *unit) {
 		ref.Part = name
 		seen := seenPart{name: name, Observed: structs.Observed{Status: structs.ContainerCreating}}
 		s := r.units.of(ref)
+		if u.isPod() {
+			seen.state = structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonCreating}
+		}
 		switch {
 		case s != nil && s.reported.epoch == u.want.Epoch:
-			seen.Observed = s.reported.Observed
+			seen.Observed, seen.podShown = s.reported.Observed, s.shown
 			all.Refused = all.Refused && s.refused
 			if s.taken != nil {
 				taken = append(taken, s.taken)
@@ -164,7 +169,11 @@ func (r *reconciler) reportLocked(u *unit) {
 		}
 		all.parts = append(all.parts, seen)
 	}
-	all.Observed = whole(all.parts)
+	if u.isPod() {
+		all.sumUpPod()
+	} else {
+		all.Observed = whole(all.parts)
+	}
 	if all.Status != structs.ContainerGone {
 		r.observer.observe(all, nil)
 		return

@@ -29,8 +29,8 @@ func TestReportSumsUpParts(t *testing.T) {
 		{structs.ContainerGone, structs.ContainerGone, structs.ContainerGone},
 	} {
 		for _, parts := range [][]seenPart{
-			{{"left", of(c.left, 3)}, {"right", of(c.right, 5)}},
-			{{"right", of(c.right, 5)}, {"left", of(c.left, 3)}},
+			{{name: "left", Observed: of(c.left, 3)}, {name: "right", Observed: of(c.right, 5)}},
+			{{name: "right", Observed: of(c.right, 5)}, {name: "left", Observed: of(c.left, 3)}},
 		} {
 			if got := whole(parts); got.Status != c.want || got.Generation != 3 || got.Failed {
 				t.Errorf("%s and %s are %+v, want %s of generation 3", c.left, c.right, got, c.want)
@@ -41,7 +41,7 @@ func TestReportSumsUpParts(t *testing.T) {
 	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt =
 		10, 1, 2, "healthy", []string{"a"}, "e1", at
 	right.Memory, right.MilliCPU, right.RestartCount, right.Health, right.Failed, right.Reason = 20, 2, 3, "unhealthy", true, "no image"
-	got := whole([]seenPart{{"left", left}, {"right", right}})
+	got := whole([]seenPart{{name: "left", Observed: left}, {name: "right", Observed: right}})
 	if got.Memory != 30 || got.MilliCPU != 3 || got.RestartCount != 5 || got.Health != "unhealthy" || !got.Failed ||
 		got.Reason != "right: no image" || len(got.Addresses) != 1 || got.EngineID != "" || !got.StartedAt.Equal(at) {
 		t.Errorf("summed up they are %+v", got)
@@ -55,13 +55,13 @@ func TestSessionOfAPart(t *testing.T) {
 		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
 		seen := map[string]bool{}
 		for _, ref := range partRefs(a) {
-			id := h.rec.engineID(t.Context(), ref)
+			id := h.rec.engineID(t.Context(), ref, false)
 			if c := h.fake.Seen.Containers()[ref]; id == "" || c.EngineID != id || seen[id] {
 				t.Errorf("%s is %q on the engine, want %q", ref, id, c.EngineID)
 			}
 			seen[id] = true
 		}
-		if id := h.rec.engineID(t.Context(), a.Ref()); id != "" {
+		if id := h.rec.engineID(t.Context(), a.Ref(), false); id != "" {
 			t.Errorf("the whole is %q on the engine", id)
 		}
 	})

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -25,6 +24,11 @@ type pass struct {
 	task    task // the unit's desired placement
 	fetched bool // the image has been fetched in this pass
 	refuses bool // the host can't run the container: see structs.ContainerReport
+	// past are the containers of earlier attempts, by epoch, the newest first. Only parts of
+	// pods have any.
+	past map[uint64][]*backend.Container
+	pod  *podPass // of a part of a pod, else nil
+	word string   // of a part of a pod: why the pass fails, one of the structs.Reason constants
 }
 
 // run looks and acts. again is when the next pass is due although nothing changes; 0 for
@@ -72,6 +76,12 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	p.task.cur = all[p.task.want.Epoch]
 	p.task.rec, p.task.known = p.r.journal.record(p.task.ref())
 	p.task.known = p.task.known && !p.task.rec.lost()
+	if p.pod != nil {
+		p.pod.looked = true
+	}
+	if past := p.past[p.task.want.Epoch]; len(past) > 0 {
+		p.task.prev = past[0]
+	}
 	if p.task.want.Unreadable != "" && p.task.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
@@ -91,6 +101,8 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 		p.task.old = nil
 	}
 	switch {
+	case p.pod != nil:
+		return p.pod.run(ctx)
 	case p.task.want.Desired == structs.DesiredAbsent:
 		return p.absent(ctx)
 	case p.task.cur == nil:
@@ -107,12 +119,13 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 }
 
 // inspect inspects all placements that the unit has on the engine, and drops those that
-// the engine doesn't have. It chooses one of several containers of a placement.
+// the engine doesn't have. It chooses one of several containers of a placement: of a part
+// of a pod, the newest attempt.
 func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, error) {
 	p.r.mu.Lock()
-	ids := maps.Clone(p.u.claims)
-	if ids == nil {
-		ids = make(map[string]uint64, len(p.u.have))
+	ids := make(map[string]uint64, len(p.u.have)+len(p.u.claims))
+	for id, e := range p.u.claims {
+		ids[id] = e.Epoch
 	}
 	for epoch, id := range p.u.have {
 		ids[id] = epoch
@@ -137,9 +150,13 @@ func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, erro
 		}
 	}
 	all := make(map[uint64]*backend.Container, len(found))
+	p.past = make(map[uint64][]*backend.Container)
 	for epoch, list := range found {
-		if c := p.r.choose(p.u, epoch, list); c != nil {
-			all[epoch] = c
+		if mine := p.r.choose(p.u, epoch, list); len(mine) > 0 {
+			all[epoch] = mine[0]
+			if len(mine) > 1 {
+				p.past[epoch] = mine[1:]
+			}
 		}
 	}
 	return all, nil
@@ -152,10 +169,15 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	delete(p.u.claims, engineID)
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
+		left := false
 		for _, sibling := range p.r.units.siblings(p.u.ref) {
-			if sibling.have[epoch] != "" {
-				return
+			if sibling.isInfra() && sibling != p.u {
+				p.r.kickLocked(sibling) // it may have waited for that
 			}
+			left = left || sibling.have[epoch] != ""
+		}
+		if left {
+			return
 		}
 		p.r.quarantine.end(p.u.at(epoch), "the engine no longer has it")
 	}

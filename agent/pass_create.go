@@ -15,6 +15,8 @@ import (
 // but not before the new one's image is there. ready is false while the old one stays.
 func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, err error) {
 	switch {
+	case p.pod != nil:
+		return p.pod.oldGone(), 0, nil
 	case p.task.want.Desired == structs.DesiredAbsent, p.task.cur != nil, p.task.rec.Created, p.task.want.Spec == nil:
 		return true, 0, nil // the new one existed already, or is not desired
 	case p.task.want.Spec.Exclusive == structs.ExclusiveLease:
@@ -63,9 +65,12 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	for _, ref := range p.task.older() {
 		p.r.forget(ref)
 	}
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.task.ref(), ProjectID: p.task.want.ProjectID, Name: p.task.want.Name,
-		Spec: p.task.want.Spec, Registry: p.task.want.Registry, Fetched: p.fetched}
-	req.Avoid = p.r.avoid
+	return p.make(ctx, p.task.request(p.r.owner))
+}
+
+// make creates a container and takes it over.
+func (p *pass) make(ctx context.Context, req backend.CreateRequest) (again time.Duration, err error) {
+	req.Fetched, req.Avoid = p.fetched, p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.task.want.Epoch
 	}, func(ctx context.Context) error {
@@ -77,11 +82,16 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return p.notCreated(ctx, err)
 	}
 	// At once: until then nothing proves that the container is this one.
-	if err := p.task.adopt(); err != nil {
+	if p.pod != nil {
+		err = p.task.adoptAttempt(time.Now())
+	} else {
+		err = p.task.adopt()
+	}
+	if err != nil {
 		return 0, err
 	}
 	p.r.mu.Lock()
-	p.r.ownLocked(p.u, p.task.cur.Entry)
+	p.r.ownLocked(p.u, p.task.cur.Entry, true)
 	overtaken := p.u.overtakes(&p.task.want)
 	p.r.mu.Unlock()
 	if overtaken {
@@ -94,6 +104,9 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 // engine ends the pass, any other fails the generation.
 func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, _ error) {
 	kept := ""
+	if p.pod != nil && p.task.cur != nil {
+		kept = "; the old container runs on until then"
+	}
 	if p.task.old != nil {
 		kept = "; the old container is kept until then"
 		if p.task.old.Live() {
@@ -101,13 +114,17 @@ func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, 
 		}
 	}
 	switch {
-	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
+	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), errors.Is(err, backend.ErrNoInfra), ctx.Err() != nil:
 		return 0, err
 	case errors.Is(err, backend.ErrNoImage):
+		p.word = structs.ReasonImagePull
 		return p.failMissingImage(p.task.want.Spec.Image, err, kept)
+	case errors.Is(err, backend.ErrConfig):
+		p.word = structs.ReasonConfigError
+		return p.fail(failLimit, failLimit, err.Error()+kept)
 	case errors.Is(err, backend.ErrNoNetwork):
 		p.r.observer.setNetworksFull(true)
-		p.refuses = p.task.old == nil
+		p.refuses = p.task.old == nil && p.task.rec.Attempt <= 1
 		return p.fail(failRetry, failLimit, err.Error())
 	case errors.Is(err, backend.ErrNameTaken):
 		return p.fail(failRetry, nameLimit, err.Error())

@@ -63,7 +63,11 @@ func (p *pass) failMissingImage(image string, err error, kept string) (time.Dura
 	p.u.missingImage = image
 	next := doubled(imageRetry, failLimit, p.u.tries)
 	p.r.mu.Unlock()
-	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once%s", err, next, kept))
+	atOnce := ", or start it to try at once"
+	if p.pod != nil {
+		atOnce = "" // nobody starts a pod
+	}
+	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s%s%s", err, next, atOnce, kept))
 }
 
 // actionFailed handles the error of an action. An error without an answer of the engine
@@ -90,6 +94,6 @@ func (p *pass) delayRetry(base, limit time.Duration, reason string) time.Duratio
 		return d // a newer assignment is tried at once
 	}
 	p.u.tries++
-	p.u.retryAt, p.u.reason = time.Now().Add(d), reason
+	p.u.retryAt, p.u.reason, p.u.word = time.Now().Add(d), reason, p.word
 	return d
 }

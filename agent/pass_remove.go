@@ -22,6 +22,12 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 		p.task.cur = nil
 	}
 	ref := p.task.ref()
+	if p.pod != nil {
+		if err := p.pod.dropVolumes(ctx, ref); err != nil {
+			p.report(p.status("removing its volumes failed, and is tried again: "+err.Error()), nil)
+			return 0, err
+		}
+	}
 	p.r.mu.Lock()
 	orphan := p.u.orphan
 	p.r.mu.Unlock()
@@ -33,7 +39,7 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// remove ends the process and removes the container.
+// remove ends the process and removes the container, with those of earlier attempts.
 func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) error {
 	var err error
 	switch {
@@ -46,10 +52,14 @@ func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) err
 	if err == nil || errors.Is(err, backend.ErrNotFound) {
 		err = p.r.backend.Remove(ctx, c.EngineID)
 	}
-	if err == nil {
-		p.drop(c.Epoch, c.EngineID)
+	if err != nil {
+		return err
 	}
-	return err
+	p.drop(c.Epoch, c.EngineID)
+	if p.pod != nil {
+		return p.pod.removeRest(ctx, c)
+	}
+	return nil
 }
 
 // stop asks the process to end and waits. A later stop or delete interrupts the call,
@@ -65,7 +75,11 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 		return next.Desired == structs.DesiredAbsent || next.Desired == structs.DesiredStopped
 	}, func(ctx context.Context) error {
 		return p.r.exclusive.whileLeased(ctx, p.u, c, func(ctx context.Context) error {
-			return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.task.want.StopTimeout)*time.Second)
+			timeout := time.Duration(p.task.want.StopTimeout) * time.Second
+			if p.pod != nil {
+				timeout = p.pod.beforeStop(ctx, c, timeout)
+			}
+			return p.r.backend.Stop(ctx, c.EngineID, timeout)
 		})
 	})
 }

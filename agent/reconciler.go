@@ -27,6 +27,9 @@ type observer interface {
 // one goroutine at a time and only while it has work.
 type reconciler struct {
 	backend  backend.Runtime
+	pods     backend.Pods     // nil if the backend runs no pods
+	consoles backend.Consoles // nil if the backend has none; hooks and probes need them
+	host     *podHost         // as pods see it
 	owner    backend.Owner
 	journal  *journal
 	observer observer
@@ -56,7 +59,11 @@ type reconciler struct {
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
 	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(),
-		looked: make(chan struct{}), onJudged: func() {}}
+		host: new(podHost), looked: make(chan struct{}), onJudged: func() {}}
+	r.consoles, _ = b.(backend.Consoles)
+	if r.pods, _ = b.(backend.Pods); r.pods == nil {
+		delete(r.kinds, structs.WorkloadPod) // their assignments are then Unreadable
+	}
 	r.quarantine = &quarantine{journal: j, units: r.units, reporter: newQuarantineReporter(log, j.allKept, nil), log: log}
 	r.exclusive = &exclusives{lease: lease.New(r.kickExclusive, log), engine: b, journal: j, mu: &r.mu, units: r.units}
 	return r
@@ -168,6 +175,7 @@ func (r *reconciler) takeList(entries []backend.Entry) {
 	}
 	// A unit's pass finds out whether its container is gone.
 	for _, u := range r.units.all {
+		u.published = published{} // nothing of a pod is decided before all of its parts have been seen again
 		r.kickLocked(u)
 	}
 	if !r.lookedLocked() {
@@ -241,6 +249,9 @@ func (r *reconciler) attend(u *unit) {
 			u.timer.Stop()
 		}
 		p := &pass{r: r, u: u, task: task{journal: r.journal, unit: u}}
+		if u.isPod() {
+			p.pod = newPodPass(p)
+		}
 		if u.want != nil {
 			p.task.want, p.task.assigned = *u.want, true
 		}
@@ -322,7 +333,13 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 		r.orphanLocked(u)
 	}
 	for _, ref := range r.journal.refs() {
-		if !named[keyOf(ref).Whole()] && r.units.of(ref) == nil {
+		switch {
+		case named[keyOf(ref).Whole()], r.units.of(ref) != nil:
+		case ref.Kind == structs.WorkloadPod && ref.Part == structs.PodInfra: // the pod's volumes may be left
+			u := r.units.ensure(ref)
+			u.want = &structs.Assignment{Epoch: ref.Epoch}
+			r.orphanLocked(u)
+		default:
 			r.forget(ref)
 		}
 	}
@@ -385,8 +402,10 @@ func (r *reconciler) removed(ref structs.Ref) {
 // listed its engine.
 const firstLook = 5 * time.Second
 
-// engineID returns the engine's ID of a placement; "" if the engine doesn't have it.
-func (r *reconciler) engineID(ctx context.Context, ref structs.Ref) string {
+// engineID returns the engine's ID of a placement; "" if the engine doesn't have it. Of a
+// pod as a whole it is that of its first container. previous: of the attempt whose state is
+// reported as the last.
+func (r *reconciler) engineID(ctx context.Context, ref structs.Ref, previous bool) string {
 	select {
 	case <-r.looked:
 	default:
@@ -399,8 +418,16 @@ func (r *reconciler) engineID(ctx context.Context, ref structs.Ref) string {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u := r.units.of(ref); u != nil {
-		return u.have[ref.Epoch]
+	if ref.Kind == structs.WorkloadPod && ref.Part == "" {
+		ref.Part = r.units.firstContainer(ref)
 	}
-	return ""
+	u := r.units.of(ref)
+	switch {
+	case u == nil:
+		return ""
+	case previous:
+		rec, _ := r.journal.record(ref)
+		return u.previous(rec)
+	}
+	return u.have[ref.Epoch]
 }

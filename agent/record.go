@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"github.com/stackforge/magnum/agent/podplan"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -24,11 +25,44 @@ type record struct {
 	EngineID   string  `json:"engine,omitempty"`   // the engine's ID of the container, which proves which one it is
 	Copied     bool    `json:"copied,omitempty"`   // copies carry its labels: EngineID stays when the record is forgotten
 	Forgotten  bool    `json:"forget,omitempty"`   // the record is no longer needed
+	attemptRecord
+}
+
+// attemptRecord is the part of a record that only a part of a pod has: what is known of
+// the current attempt. Created and EngineID are the attempt's, too.
+type attemptRecord struct {
+	Attempt  uint64             `json:"attempt,omitempty"`  // its number; 0 if none was begun
+	Image    string             `json:"image,omitempty"`    // that it is made from, as the manifest names it
+	Infra    string             `json:"infra,omitempty"`    // the engine's ID of the infra container that it joins
+	Began    bool               `json:"began,omitempty"`    // its process may have been started
+	Hooked   bool               `json:"hooked,omitempty"`   // its postStart hook has succeeded
+	Up       bool               `json:"up,omitempty"`       // its startup probe has succeeded
+	Ready    bool               `json:"ready,omitempty"`    // its readiness probe has succeeded, the last time that anything was known
+	Halt     *halt              `json:"halt,omitempty"`     // why magnum ends its process; nil if it doesn't
+	Ended    *structs.PartState `json:"ended,omitempty"`    // how it has ended; nil if it hasn't
+	Deaths   int                `json:"deaths,omitempty"`   // see podplan.Part
+	Last     *structs.PartState `json:"last,omitempty"`     // how the attempt before has ended; nil if there was none
+	Previous string             `json:"previous,omitempty"` // the engine's ID of the attempt before; "" if the engine doesn't have it
+	// Of an infra container, about the pod:
+	Since   time.Time `json:"since,omitzero"`    // when the pod was begun; it may run for activeDeadlineSeconds from then on
+	Expired bool      `json:"expired,omitempty"` // it has run for as long as it may
+}
+
+// halt is written before magnum ends the process of a part of a pod.
+type halt struct {
+	Why     string `json:"why"`               // one of the End constants of podplan
+	Message string `json:"message,omitempty"` // for the user
+}
+
+// halted reports whether the end of the process says nothing about whether it is to run
+// again.
+func (a attemptRecord) halted() bool {
+	return a.Halt != nil && a.Halt.Why != podplan.EndInfra && a.Halt.Why != podplan.EndSick
 }
 
 // proof returns the part of the record that stays while copies exist.
 func (r record) proof() record {
-	return record{Ref: r.Ref, EngineID: r.EngineID, Copied: r.Copied}
+	return record{Ref: r.Ref, EngineID: r.EngineID, Copied: r.Copied, attemptRecord: attemptRecord{Attempt: r.Attempt}}
 }
 
 // bare reports whether the record holds only its proof.
@@ -36,7 +70,7 @@ func (r record) bare() bool { return r == r.proof() }
 
 // lost reports whether the record says nothing about what was carried out. Then either
 // nothing was, or the journal was lost.
-func (r record) lost() bool { return !r.Created && r.Generation == 0 }
+func (r record) lost() bool { return !r.Created && r.Generation == 0 && r.Attempt == 0 }
 
 // intent is written before a start. An agent that was killed in between finds a changed
 // StartedAt if the start has happened.

@@ -44,7 +44,8 @@ func (r *report) wire() structs.ContainerReport {
 	out := structs.ReportOf(r.Ref)
 	out.Observed, out.Refused = r.Observed, r.Refused
 	for _, p := range r.parts {
-		out.Parts = append(out.Parts, structs.PartReport{Part: p.name, Observed: p.Observed})
+		out.Parts = append(out.Parts, structs.PartReport{Part: p.name, Observed: p.Observed, State: p.state, Last: p.last, Ready: p.ready,
+			Started: p.started, ImageID: p.imageID})
 	}
 	return out
 }

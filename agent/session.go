@@ -26,7 +26,7 @@ type sessions struct {
 	features
 	clusterID string // of the host; set before the first session opens
 	dialer    dialer
-	engineID  func(context.Context, structs.Ref) string
+	engineID  func(ctx context.Context, ref structs.Ref, previous bool) string
 	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
 	log       hclog.Logger
 	slots     chan struct{}
@@ -36,7 +36,7 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string,
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref, bool) string,
 	again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
 	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most),
 		live: make(map[string]bool)}
@@ -126,8 +126,14 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	if ref.ID == "" {
 		return s.serveHost(ctx, c, in, offer)
 	}
-	engineID := s.engineID(ctx, ref)
-	if engineID == "" {
+	previous := offer.Logs != nil && offer.Logs.Previous
+	engineID := s.engineID(ctx, ref, previous)
+	switch {
+	case engineID == "" && previous:
+		return structs.Control{}, structs.Errorf(structs.CodeNotFound,
+			"the host keeps no container of %s %s from before its last restart; leave out previous to read the present one's log", ref.Kind,
+			ref.ID)
+	case engineID == "":
 		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more",
 			ref.Kind, ref.ID)
 	}

@@ -47,7 +47,12 @@ func (p *pass) reportAway(err error) {
 // container is a part of. taken is called once a server has taken exactly this
 // observation; may be nil.
 func (p *pass) report(o structs.Observed, taken func()) {
+	var shown podShown
+	if p.pod != nil {
+		o, shown = p.pod.describe(o)
+	}
 	p.r.mu.Lock()
+	p.u.shown = shown
 	p.u.reported, p.u.taken, p.u.refused = reported{p.task.want.Epoch, o}, taken, p.refuses
 	if p.u.ref.Part != "" {
 		p.r.reportLocked(p.u) // under the lock: two parts may report at once
@@ -63,5 +68,9 @@ func (p *pass) status(reason string) structs.Observed {
 	p.r.mu.Lock()
 	held := p.u.reason
 	p.r.mu.Unlock()
-	return p.task.status(reason, held)
+	o := p.task.status(reason, held)
+	if p.pod != nil {
+		o.Reason = reason // describe knows the rest
+	}
+	return o
 }

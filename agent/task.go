@@ -20,10 +20,17 @@ type task struct {
 	known bool   // rec was in the journal, and says what was carried out
 	cur   *backend.Container
 	old   *backend.Container // the newest earlier placement that is still there
+	prev  *backend.Container // of a part of a pod: the newest container of an earlier attempt than cur's
 }
 
 // ref returns the placement.
 func (t *task) ref() structs.Ref { return t.unit.at(t.want.Epoch) }
+
+// request returns the request for a container with the assignment's spec.
+func (t *task) request(owner backend.Owner) backend.CreateRequest {
+	return backend.CreateRequest{Owner: owner, Ref: t.ref(), ProjectID: t.want.ProjectID, Name: t.want.Name, Spec: t.want.Spec,
+		Registry: t.want.Registry}
+}
 
 // keeps reports whether the process is to stay alive, or nobody can say.
 func (t *task) keeps() bool {

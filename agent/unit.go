@@ -16,9 +16,10 @@ type unit struct {
 	names  []string            // the names of all parts of the workload in want
 	orphan bool                // want is the agent's own, because a confirmed answer did not name the unit
 	have   map[uint64]string   // the engine's IDs by epoch
-	// Other containers with the unit's labels, by the engine's ID: claims have epochs, and
-	// the next pass decides which of them are magnum's; copies aren't. See copies.go.
-	claims map[string]uint64
+	// Other containers with the unit's labels, by the engine's ID: the next pass decides which
+	// claims are magnum's, and those of earlier attempts stay claims; copies aren't magnum's.
+	// See copies.go.
+	claims map[string]backend.Entry
 	copies map[string]backend.Entry
 
 	busy  bool // a goroutine works on it
@@ -41,11 +42,18 @@ type unit struct {
 	refused      bool      // of a part: the host can't run it
 	leased       bool      // as of the last pass: a container of it runs that needs a lease
 	ending       time.Time // when a process that was asked to end because its lease ended is killed
+
+	// Of a part of a pod:
+	published published // what the other parts know of it
+	shown     podShown  // of the last report
+	word      string    // why it has failed, one of the structs.Reason constants; "" if it hasn't
+	checks    *checks   // of the process that runs; nil if it has no hooks or probes
+	stopping  stopping  // the last stop
 }
 
 // resetBackoffLocked resets the backoff after a success or a new assignment.
 func (u *unit) resetBackoffLocked() {
-	u.tries, u.retryAt, u.reason, u.missingImage = 0, time.Time{}, "", ""
+	u.tries, u.retryAt, u.reason, u.missingImage, u.word = 0, time.Time{}, "", "", ""
 }
 
 // at returns the reference of one of the unit's placements.
@@ -61,8 +69,8 @@ func (u *unit) epochs() map[uint64]bool {
 	for epoch := range u.have {
 		epochs[epoch] = true
 	}
-	for _, epoch := range u.claims {
-		epochs[epoch] = true
+	for _, e := range u.claims {
+		epochs[e.Epoch] = true
 	}
 	return epochs
 }

@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/podplan"
+	"github.com/stackforge/magnum/structs"
+)
+
+// podShown is what a report has of a part of a pod beside what it has of any part. See
+// structs.PartReport.
+type podShown struct {
+	state, last    structs.PartState
+	ready, started bool
+	refused        bool // see structs.ContainerReport
+	imageID        string
+}
+
+// describe completes an observation of a part of a pod. The observation's reason is what
+// the pass has to say; "" if only the state tells.
+func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
+	if !p.looked {
+		p.r.mu.Lock()
+		defer p.r.mu.Unlock()
+		return o, p.u.shown
+	}
+	t := p.task
+	said := o.Reason
+	s := podShown{refused: p.pass.refuses}
+	if t.rec.Last != nil {
+		s.last = *t.rec.Last
+	}
+	end := t.ending()
+	if t.cur != nil {
+		s.imageID = t.cur.ImageID
+		if end == nil {
+			end = endOf(t.cur)
+		}
+	}
+	begun := t.rec.Began || t.rec.Attempt > 1
+	o.RestartCount, o.ExitCode = max(int(t.rec.Attempt), 1)-1, nil
+	if o.StartedAt.IsZero() && end != nil {
+		o.StartedAt = end.StartedAt
+	}
+	if p.u.isInfra() && begun {
+		o.StartedAt = t.rec.Since
+	}
+	switch {
+	case o.Status == structs.ContainerGone:
+	case t.cur != nil && t.cur.Live():
+		o.Status = structs.ContainerRunning
+		s.state = structs.PartState{State: structs.PartRunning, StartedAt: t.cur.StartedAt, Message: said}
+		s.started, s.ready = p.checked()
+		if t.cur.State == backend.StatePaused {
+			s.ready = false
+			o.Reason = cmp.Or(said, "it was paused on its host by somebody else; unpause it to go on")
+			s.state.Message = o.Reason
+		} else if o.Reason = cmp.Or(said, p.unready()); s.state.Message == "" {
+			s.state.Message = o.Reason
+		}
+	case p.step.Step == podplan.Rest && !o.Failed:
+		o.Status, s.state = structs.ContainerStopped, p.rest(end)
+		o.ExitCode, o.FinishedAt, o.Reason = s.state.ExitCode, s.state.FinishedAt, s.state.Message
+		if p.u.isInfra() {
+			o.Reason = ""
+		}
+	default:
+		if end != nil {
+			s.last = *end
+		}
+		s.state = p.waiting(said, end)
+		if s.state.Message != "" && (said != "" || s.state.Reason == structs.ReasonCrashLoop) {
+			o.Reason = s.state.Reason + ": " + s.state.Message
+		}
+		switch {
+		case o.Failed:
+			o.Status = structs.ContainerError
+		case begun:
+			o.Status = structs.ContainerRunning // it will be again
+		default:
+			o.Status = structs.ContainerCreating
+		}
+	}
+	return o, s
+}
+
+// rest returns the state of a part that has ended for good, or will never run.
+func (p *podPass) rest(end *structs.PartState) structs.PartState {
+	switch {
+	case end != nil:
+		return *end
+	case p.expired:
+		return structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonDeadline, Message: p.expiry()}
+	case p.task.want.Desired != structs.DesiredRunning || p.u.isInfra():
+		return structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonCreating}
+	case p.step.Reason == structs.ReasonInitializing:
+		return structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonInitializing,
+			Message: "it is not started, because an init container has failed"}
+	}
+	// An init container of which only its success is known.
+	return structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonCompleted, ExitCode: new(int)}
+}
+
+// waiting returns the state of a part that is to run, or to run again.
+func (p *podPass) waiting(said string, end *structs.PartState) structs.PartState {
+	s := structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonCreating, Message: said}
+	p.r.mu.Lock()
+	word, tries := p.u.word, p.u.tries
+	p.r.mu.Unlock()
+	switch {
+	case word == structs.ReasonImagePull && tries > 1:
+		s.Reason = structs.ReasonImagePullBackOff
+	case word != "":
+		s.Reason = word
+	case p.task.rec.Failed && p.task.rec.Generation == p.task.want.Generation:
+		if s.Reason = structs.ReasonCreateError; p.task.cur != nil {
+			s.Reason = structs.ReasonRunError
+		}
+	case said != "":
+	case p.step.Step == podplan.Wait && p.step.Reason == structs.ReasonCrashLoop:
+		s.Reason = structs.ReasonCrashLoop
+		s.Message = fmt.Sprintf("%s; it is started again %s after that", endText(end), p.step.Pause)
+	case p.step.Step == podplan.Wait && p.step.Reason == structs.ReasonInitializing:
+		s.Reason, s.Message = structs.ReasonInitializing, "it waits for the init containers"
+	case p.step.Step == podplan.Wait && !p.u.isInfra():
+		s.Message = "it waits for the pod's infra container, which has the network"
+	}
+	return s
+}
+
+// endText says how a process has ended.
+func endText(end *structs.PartState) string {
+	if end == nil || end.Message == "" {
+		return "its process has ended"
+	}
+	return end.Message
+}
+
+// sumUpPod sums up the parts of a pod. Its address, ports and start are those of the infra
+// container, which also says whether the host can't run it. A part that is gone while
+// others aren't is only the first to be removed.
+func (r *report) sumUpPod() {
+	seen := slices.Clone(r.parts)
+	left := slices.ContainsFunc(seen, func(s seenPart) bool { return s.Status != structs.ContainerGone })
+	for i := range seen {
+		if left && seen[i].Status == structs.ContainerGone {
+			seen[i].Status = structs.ContainerStopped
+		}
+		if seen[i].name == structs.PodInfra {
+			seen[i].name = "infra container"
+		}
+	}
+	r.Observed = whole(seen)
+	if r.Status != structs.ContainerStopped {
+		r.FinishedAt = time.Time{}
+	}
+	for i := range r.parts {
+		if r.parts[i].name == structs.PodInfra {
+			r.StartedAt, r.Refused = r.parts[i].StartedAt, r.parts[i].refused
+		}
+	}
+}
+
+// firstContainer returns the name of a pod's first container that isn't an init container;
+// "" if nobody knows it.
+func (us *units) firstContainer(pod structs.Ref) string {
+	for _, u := range us.siblings(pod) {
+		if u.want != nil && u.want.Pod != nil && u.want.Pod.Spec != nil && len(u.want.Pod.Spec.Containers) > 0 {
+			return u.want.Pod.Spec.Containers[0].Name
+		}
+	}
+	return ""
+}
+
+// previous returns the engine's ID of the attempt whose state is reported as the last; ""
+// if the engine doesn't have it. rec is the record of the unit's placement.
+func (u *unit) previous(rec record) string {
+	have := u.have[rec.Epoch]
+	if have != "" && have == rec.EngineID && u.shown.state.State == structs.PartWaiting && u.shown.last.State == structs.PartTerminated {
+		return have // it has ended, and is about to be replaced
+	}
+	if _, there := u.claims[rec.Previous]; there || have != "" && have == rec.Previous {
+		return rec.Previous
+	}
+	return ""
+}
