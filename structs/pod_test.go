@@ -19,12 +19,13 @@ func TestPodPhase(t *testing.T) {
 		change   func(*Pod)
 		want     PodPhase
 	}{
-		"not reported":             {want: PodPending},
-		"starts":                   {parts: []PartState{running, waiting}, want: PodPending},
-		"runs":                     {parts: []PartState{running, running}, want: PodRunning},
-		"init runs":                {init: []PartState{running}, parts: []PartState{waiting, waiting}, want: PodPending},
-		"init is restarted":        {init: []PartState{code(1)}, parts: []PartState{waiting, waiting}, want: PodPending},
-		"init fails for good":      {policy: PodRestartNever, init: []PartState{code(1)}, parts: []PartState{waiting, waiting}, want: PodFailed},
+		"not reported":      {want: PodPending},
+		"starts":            {parts: []PartState{running, waiting}, want: PodPending},
+		"runs":              {parts: []PartState{running, running}, want: PodRunning},
+		"init runs":         {init: []PartState{running}, parts: []PartState{waiting, waiting}, want: PodPending},
+		"init is restarted": {init: []PartState{code(1)}, parts: []PartState{waiting, waiting}, want: PodPending},
+		"init fails for good": {policy: PodRestartNever, init: []PartState{code(1)}, parts: []PartState{waiting, waiting},
+			want: PodFailed},
 		"init is done":             {init: []PartState{code(0)}, parts: []PartState{running, running}, want: PodRunning},
 		"one ended, is restarted":  {parts: []PartState{code(0), code(0)}, want: PodRunning},
 		"one ended with an error":  {policy: PodRestartOnFailure, parts: []PartState{code(1), code(0)}, want: PodRunning},
