@@ -138,7 +138,8 @@ func TestForwardWaitsForPreparation(t *testing.T) {
 		}
 	}))
 	defer web.Close()
-	c := New(Config{URLs: func(string) []string { return []string{web.URL} }, Secret: func() string { return "s" }, Patience: time.Millisecond})
+	c := New(Config{URLs: func(string) []string { return roots(web.URL) }, Secret: func() string { return "s" },
+		Patience: time.Millisecond})
 	defer c.Close()
 	if _, _, err := c.Forward(t.Context(), "leader", forgedHeaders()); !errors.Is(err, ErrUnknown) {
 		t.Errorf("without the time: %v", err)

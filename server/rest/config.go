@@ -99,7 +99,7 @@ func (c Config) withDefaults() Config {
 		c.Behind = func() uint64 { return 0 }
 	}
 	if c.Fetch == nil {
-		c.Fetch = fetch.Manifest
+		c.Fetch = func(ctx context.Context, url string) (string, error) { return fetch.Manifest(ctx, url) }
 	}
 	if c.Hold == 0 {
 		c.Hold = 5 * time.Second

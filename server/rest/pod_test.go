@@ -16,13 +16,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// podHead begins a pod's manifest.
+const podHead = `{"apiVersion":"v1","kind":"Pod",`
+
+// largePod returns a manifest of a pod with the number of containers, each with 60 KiB of
+// arguments.
+func largePod(name string, containers int) string {
+	var all []string
+	for i := range containers {
+		all = append(all, fmt.Sprintf(`{"name":"c%d","image":"x","args":[%q]}`, i, strings.Repeat("a", 60<<10)))
+	}
+	return fmt.Sprintf(podHead+`"metadata":{"name":%q},"spec":{"containers":[%s]}}`, name, strings.Join(all, ","))
+}
+
 // podManifest returns a manifest of a pod with one container for each image.
 func podManifest(name string, images ...string) string {
 	var containers []string
 	for i, image := range images {
 		containers = append(containers, fmt.Sprintf(`{"name":"c%d","image":%q}`, i, image))
 	}
-	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"labels":{"app":%[1]q}},"spec":{"containers":[%s]}}`,
+	return fmt.Sprintf(podHead+`"metadata":{"name":%q,"labels":{"app":%[1]q}},"spec":{"containers":[%s]}}`,
 		name, strings.Join(containers, ","))
 }
 
@@ -139,7 +152,7 @@ func TestPodActions(t *testing.T) {
 func TestPodConditions(t *testing.T) {
 	parts := make(chan []structs.PartReport, 1)
 	f := newFixture(t, servertest.Parts(func(structs.Assignment, *structs.Observed) []structs.PartReport { return <-parts }))
-	manifest := `{"metadata":{"name":"job"},"spec":{"restartPolicy":"Never","initContainers":[{"name":"i","image":"x"}],` +
+	manifest := podHead + `"metadata":{"name":"job"},"spec":{"restartPolicy":"Never","initContainers":[{"name":"i","image":"x"}],` +
 		`"containers":[{"name":"c","image":"x"}]}}`
 	one := 1
 	running, ended := structs.PartState{State: structs.PartRunning}, structs.PartState{State: structs.PartTerminated, ExitCode: new(int)}
@@ -185,7 +198,7 @@ func TestPodConditions(t *testing.T) {
 // TestPodWaits: a pod that fits nowhere says why.
 func TestPodWaits(t *testing.T) {
 	f := newFixture(t)
-	manifest := `{"metadata":{"generateName":"big-"},"spec":{"containers":[{"name":"c","image":"x",` +
+	manifest := podHead + `"metadata":{"generateName":"big-"},"spec":{"containers":[{"name":"c","image":"x",` +
 		`"resources":{"requests":{"memory":99999999999}}}]}}`
 	pod := f.do("POST", "/v1/pods", podOf(t, manifest, "")).is(201).object()
 	if got := conditions(pod); !strings.HasPrefix(got, "PodScheduled=False(Unschedulable) Initialized=False") ||
@@ -262,7 +275,7 @@ func TestPodRefusals(t *testing.T) {
 	})))
 	f.do("POST", "/v1/bays", `{"name":"kube","coe":"kubernetes"}`).is(201)
 	web := f.pod("web")["uuid"].(string)
-	f.do("POST", "/v1/pods", `{"manifest_url":"http://example.com/pod","bay":"b1"}`).is(201)
+	f.do("POST", "/v1/pods?wait=10s", `{"manifest_url":"http://example.com/pod","bay":"b1"}`).is(201)
 	post := func(more string) string { return podOf(t, podManifest("new", "x"), more) }
 	patch := func(path string, value any) string {
 		return `[{"op":"replace","path":"` + path + `","value":` + strings.TrimSpace(toJSON(t, value)) + `}]`
@@ -271,11 +284,9 @@ func TestPodRefusals(t *testing.T) {
 	for i := range 20 {
 		labels[fmt.Sprint("k", i)] = strings.Repeat("v", 4000)
 	}
-	large, _ := json.Marshal(map[string]any{"metadata": map[string]any{"name": "new", "annotations": labels},
-		"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "image": "x"}}}})
-	args, _ := json.Marshal(map[string]any{"metadata": map[string]any{"name": "new"},
-		"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "image": "x",
-			"args": []string{strings.Repeat("a", 400<<10)}}}}})
+	large, _ := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{"name": "new", "annotations": labels},
+		"spec":     map[string]any{"containers": []any{map[string]any{"name": "c", "image": "x"}}}})
 	for _, tt := range []struct {
 		method, path, body string
 		status             int
@@ -304,9 +315,10 @@ func TestPodRefusals(t *testing.T) {
 		{"POST", "/v1/pods", podOf(t, "nothing", ""), 400, "manifest"},
 		{"POST", "/v1/pods", podOf(t, podManifest("web", "x"), ""), 409,
 			"Bay b1 has a pod web already, with UUID " + web + ": delete it first"},
-		{"POST", "/v1/pods", podOf(t, podManifest("new", slices.Repeat([]string{"x"}, 100)...), ""), 400, "100 containers, with the init"},
-		{"POST", "/v1/pods", podOf(t, string(large), ""), 400, "metadata.annotations: labels and annotations of"},
-		{"POST", "/v1/pods", podOf(t, string(args), ""), 400, "the pod's spec takes"},
+		{"POST", "/v1/pods", podOf(t, podManifest("new", slices.Repeat([]string{"x"}, 100)...), ""), 400,
+			"spec.containers: 100 with the init containers"},
+		{"POST", "/v1/pods", podOf(t, string(large), ""), 400, "metadata.annotations"},
+		{"POST", "/v1/pods", podOf(t, largePod("new", 7), ""), 400, "bytes of fields are more than 393216"},
 		{"POST", "/v1/pods", `{"manifest":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "larger than 1048576 bytes"},
 		{"PATCH", "/v1/pods/web", `{}`, 400, "a PATCH is a list of operations"},
 		{"PATCH", "/v1/pods/web", `[]`, 400, "manifest"},
@@ -362,7 +374,7 @@ func TestPodNeedsItsSchema(t *testing.T) {
 func TestPodOfLostHostMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	create := func(name, policy string) map[string]any {
-		manifest := fmt.Sprintf(`{"metadata":{"name":%q},"spec":{"restartPolicy":%q,"containers":[{"name":"c","image":"x",`+
+		manifest := fmt.Sprintf(podHead+`"metadata":{"name":%q},"spec":{"restartPolicy":%q,"containers":[{"name":"c","image":"x",`+
 			`"ports":[{"containerPort":80,"hostPort":8080}],"resources":{"requests":{"memory":1048576}}}]}}`, name, policy)
 		return c.do("POST", "/v1/pods?wait=5s", podOf(t, manifest, "")).is(201).object()
 	}
@@ -393,7 +405,7 @@ func TestPodOfLostHostMoves(t *testing.T) {
 // its host returns.
 func TestPodOfLostHostStays(t *testing.T) {
 	c := newCluster(t, 2)
-	manifest := `{"metadata":{"name":"job"},"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"x"}]}}`
+	manifest := podHead + `"metadata":{"name":"job"},"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"x"}]}}`
 	host := c.do("POST", "/v1/pods?wait=5s", podOf(t, manifest, "")).is(201).object()["host"].(string)
 	c.lose(host)
 	var now map[string]any
@@ -443,9 +455,8 @@ func TestPodIsCreatedOnce(t *testing.T) {
 // TestLargePod: the largest pod fits in an entry, and a report of it is small.
 func TestLargePod(t *testing.T) {
 	f := newFixture(t)
-	manifest, _ := json.Marshal(map[string]any{"metadata": map[string]any{"name": "large"}, "spec": map[string]any{
-		"containers": []any{map[string]any{"name": "c", "image": "x", "args": []string{strings.Repeat("a", 380<<10)}}}}})
-	text := string(manifest) + strings.Repeat(" ", structs.MaxManifest-len(manifest))
+	text := largePod("large", 6)
+	text += strings.Repeat(" ", structs.MaxManifest-len(text))
 	f.do("POST", "/v1/pods?wait=10s", podOf(t, text, "")).is(201)
 	servertest.Eventually(t, "it runs", func() bool { return f.do("GET", "/v1/pods/large", "").object()["status"] == "Running" })
 	if got := f.do("GET", "/v1/pods/large", "").object()["manifest"]; got != text {
@@ -466,7 +477,7 @@ func TestPodSessions(t *testing.T) {
 	s := newScript()
 	s.play = serveText
 	f := newFixture(t, servertest.Serve(s.serve))
-	manifest := `{"metadata":{"name":"web","annotations":{"kubectl.kubernetes.io/default-container":"c1"}},"spec":{` +
+	manifest := podHead + `"metadata":{"name":"web","annotations":{"kubectl.kubernetes.io/default-container":"c1"}},"spec":{` +
 		`"initContainers":[{"name":"i","image":"x"}],"containers":[{"name":"c0","image":"x"},{"name":"c1","image":"x"}]}}`
 	id := f.do("POST", "/v1/pods?wait=10s", podOf(t, manifest, "")).is(201).uuid()
 	f.pod("plain")
@@ -511,7 +522,7 @@ func TestPodSessions(t *testing.T) {
 	f.do("PUT", "/v1/pods/web/execute?command=ls&container=i", "").is(409).mentions("Container i of pod web is Stopped (Completed)",
 		"Running")
 	f.do("GET", "/v1/containers/web/logs?container=x", "").is(400)
-	f.do("POST", "/v1/pods", podOf(t, `{"metadata":{"name":"big"},"spec":{"containers":[{"name":"c","image":"x",`+
+	f.do("POST", "/v1/pods", podOf(t, podHead+`"metadata":{"name":"big"},"spec":{"containers":[{"name":"c","image":"x",`+
 		`"resources":{"requests":{"memory":99999999999}}}]}}`, "")).is(201)
 	f.do("GET", "/v1/pods/big/logs", "").is(409).mentions("Container c of pod big has no host yet", "memory")
 

@@ -65,20 +65,6 @@ func readPod(text string) (p structs.Pod, prefix string, err error) {
 	if err != nil {
 		return p, "", err
 	}
-	if n := len(read.Spec.InitContainers) + len(read.Spec.Containers); n >= structs.MaxParts {
-		return p, "", structs.Errorf(structs.CodeInvalid, "spec.containers: %d containers, with the init containers, are more than %d", n,
-			structs.MaxParts-1)
-	}
-	size := 0
-	for _, m := range []map[string]string{read.Labels, read.Annotations} {
-		for k, v := range m {
-			size += len(k) + len(v)
-		}
-	}
-	if size > structs.MaxRowLabels {
-		return p, "", structs.Errorf(structs.CodeInvalid, "metadata.annotations: labels and annotations of %d bytes are more than %d", size,
-			structs.MaxRowLabels)
-	}
 	return structs.Pod{Name: read.Name, Labels: read.Labels, Annotations: read.Annotations, Spec: read.Spec}, read.GenerateName, nil
 }
 
