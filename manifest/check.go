@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/stackforge/magnum/manifest/v1"
 )
 
 // check refuses what the rules refuse in a value that a manifest gave, and texts that no
@@ -57,7 +59,7 @@ var unions = []string{"VolumeSource", "EnvVarSource", "ProbeHandler", "Lifecycle
 
 // checkField checks a field against its rule.
 func checkField(v reflect.Value, name, path string) error {
-	r, known := rules[name]
+	r, known := rules()[name]
 	owner, _, _ := strings.Cut(name, ".")
 	switch union := slices.Contains(unions, owner); {
 	case r.verdict == yes && r.values == nil:
@@ -96,10 +98,14 @@ func plain(note string) string { return strings.ReplaceAll(note, "`", "") }
 // without anything in it.
 func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
+	case reflect.Slice, reflect.Map:
+		if raw, ok := v.Interface().(v1.Raw); ok {
+			var value any
+			return raw == nil || json.Unmarshal(raw, &value) == nil && saysNothing(value)
+		}
+		return v.Len() == 0
 	case reflect.Pointer:
 		return v.IsNil() || v.Elem().Kind() == reflect.Struct && isEmpty(v.Elem())
-	case reflect.Slice, reflect.Map:
-		return v.Len() == 0
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if !isEmpty(v.Field(i)) {
@@ -109,4 +115,24 @@ func isEmpty(v reflect.Value) bool {
 		return true
 	}
 	return v.IsZero()
+}
+
+// saysNothing is isEmpty for a value whose fields are not read.
+func saysNothing(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		for _, in := range v {
+			if !saysNothing(in) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }

@@ -7,20 +7,18 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
 // container derives a container.
-func (b *builder) container(c *corev1.Container, at string, init bool) (structs.PodContainer, error) {
+func (b *builder) container(c *v1.Container, at string, init bool) (structs.PodContainer, error) {
 	out := structs.PodContainer{Name: c.Name, Image: c.Image, Command: c.Command, Args: c.Args, Workdir: c.WorkingDir,
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce}
 	if err := checkImage(c.Image, at+".image"); err != nil {
 		return out, err
 	}
-	out.PullPolicy = strings.ToLower(cmp.Or(string(c.ImagePullPolicy), defaultPull(c.Image)))
+	out.PullPolicy = strings.ToLower(cmp.Or(c.ImagePullPolicy, defaultPull(c.Image)))
 	if n := len(strings.Join(c.Command, " ")) + len(strings.Join(c.Args, " ")); n > structs.MaxCommand {
 		return out, refuse(at+".command", "%d bytes with args are more than %d", n, structs.MaxCommand)
 	}
@@ -83,13 +81,13 @@ func defaultPull(image string) string {
 	name, _, digest := strings.Cut(image, "@")
 	_, tag, tagged := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
 	if tag == "latest" || !tagged && !digest {
-		return string(corev1.PullAlways)
+		return "Always"
 	}
-	return string(corev1.PullIfNotPresent)
+	return "IfNotPresent"
 }
 
 // ports derives the ports of a container.
-func ports(list []corev1.ContainerPort, at string, init bool) ([]structs.PodPort, error) {
+func ports(list []v1.ContainerPort, at string, init bool) ([]structs.PodPort, error) {
 	if n := len(list); n > structs.MaxPorts {
 		return nil, refuse(at+".ports", "%d are more than %d", n, structs.MaxPorts)
 	}
@@ -104,7 +102,7 @@ func ports(list []corev1.ContainerPort, at string, init bool) ([]structs.PodPort
 			return nil, refuse(at+".hostPort", "%d not in 1..65535", p.HostPort)
 		case p.HostPort != 0 && init:
 			return nil, refuse(at+".hostPort", "%d: ports of init containers aren't published", p.HostPort)
-		case p.Name != "" && len(validation.IsValidPortName(p.Name)) > 0:
+		case p.Name != "" && !isPortName(p.Name):
 			return nil, refuse(at+".name", "%.64q is not a port's name: up to 15 lower-case letters, digits and single hyphens, "+
 				"at least one of them a letter", p.Name)
 		case p.Name != "" && names[p.Name]:
@@ -112,7 +110,7 @@ func ports(list []corev1.ContainerPort, at string, init bool) ([]structs.PodPort
 		}
 		names[p.Name] = true
 		out = append(out, structs.PodPort{Name: p.Name, Port: structs.Port{ContainerPort: int(p.ContainerPort),
-			HostPort: int(p.HostPort), Protocol: strings.ToLower(cmp.Or(string(p.Protocol), string(corev1.ProtocolTCP)))}})
+			HostPort: int(p.HostPort), Protocol: strings.ToLower(cmp.Or(p.Protocol, "TCP"))}})
 	}
 	return out, nil
 }

@@ -5,23 +5,14 @@ import (
 	"encoding/json"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
-)
 
-// document is an object of Kubernetes v1. The status is the servers' and is dropped.
-type document[S any] struct {
-	metav1.TypeMeta `json:",inline"`
-	Metadata        metav1.ObjectMeta `json:"metadata"`
-	Spec            S                 `json:"spec"`
-	Status          json.RawMessage   `json:"status"`
-}
+	"github.com/stackforge/magnum/manifest/v1"
+)
 
 // The kinds that are read, and by which command.
 const (
@@ -66,7 +57,7 @@ var apiVersions = []string{"v1", "v1beta3"}
 
 // read decodes a manifest of one kind. Errors are CodeInvalid and begin with the path
 // of the field.
-func read[S any](text, kind string) (*document[S], error) {
+func read[S any](text, kind string) (*v1.Document[S], error) {
 	b, err := toJSON(text)
 	if err != nil {
 		return nil, err
@@ -86,11 +77,11 @@ func read[S any](text, kind string) (*document[S], error) {
 		return nil, fieldError(repeated, nil)
 	}
 	// The decoder doesn't say in which item of a list a value has the wrong type.
-	t := reflect.TypeFor[document[S]]()
+	t := reflect.TypeFor[v1.Document[S]]()
 	if err := misfit(t, v, ""); err != nil {
 		return nil, err
 	}
-	doc := new(document[S])
+	doc := new(v1.Document[S])
 	unknown, err := kjson.UnmarshalStrict(b, doc)
 	if err != nil {
 		return nil, refuse("manifest", "can't be read: %v", err)
@@ -243,10 +234,6 @@ func fieldNamed(t reflect.Type, name string) (field, bool) {
 	return all[i], true
 }
 
-// quantity is the form of amounts. Its decoder would take exponents that make numbers
-// of a billion digits.
-var quantity = regexp.MustCompile(`^[+-]?[0-9.]{1,40}([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
-
 // misfit returns the refusal of the first value that doesn't have its field's type.
 func misfit(t reflect.Type, v any, path string) error {
 	if v == nil || path == "status" {
@@ -260,14 +247,11 @@ func misfit(t reflect.Type, v any, path string) error {
 	}
 	if _, ok := reflect.New(t).Interface().(json.Unmarshaler); ok && t.Kind() != reflect.Pointer {
 		b, err := json.Marshal(v)
-		if s, text := v.(string); text && t == reflect.TypeFor[resource.Quantity]() && !quantity.MatchString(s) {
-			return refuse(path, "%s is not an amount, such as 0.5, 500m, 64Mi or 1e3", show(s))
-		}
 		if err == nil {
 			err = json.Unmarshal(b, reflect.New(t).Interface())
 		}
 		if err != nil {
-			return refuse(path, "%s: %v", show(v), err)
+			return refuse(path, "%s %v", show(v), err)
 		}
 		return nil
 	}

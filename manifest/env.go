@@ -4,9 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,7 +16,7 @@ const fieldPathNote = "`metadata.name`, `metadata.namespace`, `metadata.uid`, `m
 	"`spec.nodeName`, `spec.serviceAccountName`, `status.hostIP`, `status.hostIPs`, `status.podIP` or `status.podIPs`"
 
 // env derives the variables of a container.
-func (b *builder) env(c *corev1.Container, at string) ([]structs.EnvVar, error) {
+func (b *builder) env(c *v1.Container, at string) ([]structs.EnvVar, error) {
 	size := 0
 	var out []structs.EnvVar
 	for i := range c.Env {
@@ -26,7 +24,7 @@ func (b *builder) env(c *corev1.Container, at string) ([]structs.EnvVar, error) 
 		if v.Name == "" {
 			return nil, refuse(at+".name", "is missing")
 		}
-		if len(validation.IsRelaxedEnvVarName(v.Name)) > 0 {
+		if !isVariable(v.Name) {
 			return nil, refuse(at+".name", "%.64q is not a variable's name: printable ASCII characters without =", v.Name)
 		}
 		e := structs.EnvVar{Name: v.Name, Value: v.Value}
@@ -64,7 +62,7 @@ func checkFieldPath(field, at string) error {
 	}
 	for _, list := range []string{"metadata.labels['", "metadata.annotations['"} {
 		if key, ok := strings.CutPrefix(field, list); ok {
-			if key, ok = strings.CutSuffix(key, "']"); ok && len(validation.IsQualifiedName(strings.ToLower(key))) == 0 {
+			if key, ok = strings.CutSuffix(key, "']"); ok && isKey(strings.ToLower(key)) {
 				return nil
 			}
 		}
@@ -73,25 +71,25 @@ func checkFieldPath(field, at string) error {
 }
 
 // resourceRef derives a reference to a request or limit of a container.
-func (b *builder) resourceRef(ref *corev1.ResourceFieldSelector, own, at string) (*structs.ResourceRef, error) {
+func (b *builder) resourceRef(ref *v1.ResourceFieldSelector, own, at string) (*structs.ResourceRef, error) {
 	out := &structs.ResourceRef{Container: ref.ContainerName, Resource: ref.Resource}
 	if out.Container == "" {
 		out.Container = own
 	}
-	named := func(c corev1.Container) bool { return c.Name == out.Container }
+	named := func(c v1.Container) bool { return c.Name == out.Container }
 	if !slices.ContainsFunc(b.spec.Containers, named) && !slices.ContainsFunc(b.spec.InitContainers, named) {
 		return nil, refuse(at+".containerName", "%.64q is not the name of a container of the pod", out.Container)
 	}
 	if ref.Resource == "" {
-		return nil, refuse(at+".resource", "is missing: it must be %s", list(rules["ResourceFieldSelector.resource"].values))
+		return nil, refuse(at+".resource", "is missing: it must be %s", list(rules()["ResourceFieldSelector.resource"].values))
 	}
-	if ref.Divisor.Sign() < 0 || beyond(ref.Divisor, structs.MaxMemory) {
-		return nil, refuse(at+".divisor", "%s not in 0..%d", &ref.Divisor, int64(structs.MaxMemory))
+	if ref.Divisor.Sign() < 0 || ref.Divisor.Beyond(structs.MaxMemory) {
+		return nil, refuse(at+".divisor", "%s not in 0..%d", ref.Divisor, int64(structs.MaxMemory))
 	}
 	if strings.HasSuffix(ref.Resource, "cpu") {
-		out.Divisor = ref.Divisor.MilliValue()
+		out.Divisor = ref.Divisor.Times(1000)
 	} else {
-		out.Divisor = ref.Divisor.Value()
+		out.Divisor = ref.Divisor.Times(1)
 	}
 	return out, nil
 }

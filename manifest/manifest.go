@@ -10,14 +10,12 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -35,7 +33,7 @@ type Pod struct {
 // messages begin with the path of the field, such as spec.containers[0].image, or with
 // "manifest" if they are about the text.
 func ParsePod(text string) (*Pod, error) {
-	doc, err := read[corev1.PodSpec](text, kindPod)
+	doc, err := read[v1.PodSpec](text, kindPod)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +58,7 @@ func ParsePod(text string) (*Pod, error) {
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // metadata checks labels and annotations and returns the annotations that are kept.
-func metadata(meta *metav1.ObjectMeta, path string) (map[string]string, error) {
+func metadata(meta *v1.ObjectMeta, path string) (map[string]string, error) {
 	if err := check(reflect.ValueOf(meta), path); err != nil {
 		return nil, err
 	}
@@ -71,7 +69,7 @@ func metadata(meta *metav1.ObjectMeta, path string) (map[string]string, error) {
 	delete(annotations, lastApplied)
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if len(validation.IsQualifiedName(strings.ToLower(key))) > 0 {
+		if !isKey(strings.ToLower(key)) {
 			return nil, refuse(join(path, "annotations"), notQualified, key)
 		}
 		size += len(key) + len(annotations[key])
@@ -100,10 +98,10 @@ func checkLabels(labels map[string]string, path string) error {
 		return refuse(path, "%d are more than %d", n, structs.MaxLabels)
 	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if len(validation.IsQualifiedName(key)) > 0 {
+		if !isKey(key) {
 			return refuse(path, notQualified, key)
 		}
-		if len(validation.IsValidLabelValue(labels[key])) > 0 {
+		if !isValue(labels[key]) {
 			return refuse(join(path, key), "%.64q is not a label's value: up to 63 letters, digits, dots, hyphens and underscores, "+
 				"the first and last a letter or digit", labels[key])
 		}
@@ -111,16 +109,19 @@ func checkLabels(labels map[string]string, path string) error {
 	return nil
 }
 
+// maxGenerate is the length of the longest generateName, in characters.
+const maxGenerate = 63 - 5
+
 // names returns the name, or what the name is to begin with.
-func names(meta *metav1.ObjectMeta) (name, generate string, err error) {
+func names(meta *v1.ObjectMeta) (name, generate string, err error) {
 	switch {
 	case meta.Name != "":
 		return meta.Name, "", checkLabel("metadata.name", meta.Name)
 	case meta.GenerateName == "":
 		return "", "", refuse("metadata.name", "is missing: give a name of up to 63 lower-case letters, digits and hyphens")
-	case len(meta.GenerateName) > validation.DNS1123LabelMaxLength-5:
+	case len(meta.GenerateName) > maxGenerate:
 		return "", "", refuse("metadata.generateName", "%d characters are more than %d",
-			len(meta.GenerateName), validation.DNS1123LabelMaxLength-5)
+			len(meta.GenerateName), maxGenerate)
 	}
 	return "", meta.GenerateName, checkLabel("metadata.generateName", strings.TrimRight(meta.GenerateName, "-"))
 }
@@ -130,7 +131,7 @@ func checkLabel(path, name string) error {
 	if name == "" {
 		return refuse(path, "is missing")
 	}
-	if len(validation.IsDNS1123Label(name)) > 0 {
+	if !isLabel(name) {
 		return refuse(path, "%.64q is not a DNS label: up to 63 lower-case letters, digits and hyphens, "+
 			"the first and last not a hyphen", name)
 	}
@@ -138,13 +139,13 @@ func checkLabel(path, name string) error {
 }
 
 // podSpec derives what hosts need of a pod from its manifest.
-func podSpec(spec *corev1.PodSpec, path string) (structs.PodSpec, error) {
+func podSpec(spec *v1.PodSpec, path string) (structs.PodSpec, error) {
 	dropToken(spec)
 	if err := check(reflect.ValueOf(spec), path); err != nil {
 		return structs.PodSpec{}, err
 	}
 	out := structs.PodSpec{
-		RestartPolicy: cmp.Or(string(spec.RestartPolicy), structs.PodRestartAlways),
+		RestartPolicy: cmp.Or(spec.RestartPolicy, structs.PodRestartAlways),
 		Hostname:      spec.Hostname,
 		SharePID:      spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
 		NodeSelector:  hostLabels(spec.NodeSelector),
@@ -160,7 +161,7 @@ func podSpec(spec *corev1.PodSpec, path string) (structs.PodSpec, error) {
 
 // builder derives a PodSpec.
 type builder struct {
-	spec *corev1.PodSpec
+	spec *v1.PodSpec
 	out  *structs.PodSpec
 	path string
 }
@@ -206,7 +207,7 @@ func (b *builder) scalars() error {
 // hostLabels returns the labels that a host must have, without those that all have.
 func hostLabels(selector map[string]string) map[string]string {
 	labels := maps.Clone(selector)
-	for _, key := range []string{corev1.LabelOSStable, "beta.kubernetes.io/os"} {
+	for _, key := range []string{"kubernetes.io/os", "beta.kubernetes.io/os"} {
 		if labels[key] == "linux" {
 			delete(labels, key)
 		}
@@ -221,11 +222,11 @@ func hostLabels(selector map[string]string) map[string]string {
 func (b *builder) aliases() error {
 	for i, alias := range b.spec.HostAliases {
 		path := b.item("hostAliases", i)
-		if len(validation.IsValidIP(nil, alias.IP)) > 0 {
+		if ip, err := netip.ParseAddr(alias.IP); err != nil || ip.Zone() != "" {
 			return refuse(path+".ip", "%.64q is not an IP address", alias.IP)
 		}
 		for j, name := range alias.Hostnames {
-			if len(validation.IsDNS1123Subdomain(name)) > 0 {
+			if !isDomain(name) {
 				return refuse(path+index(".hostnames", j), "%.64q is not a host name in lower case", name)
 			}
 		}
@@ -245,7 +246,7 @@ func (b *builder) names() error {
 	seen := make(map[string]string)
 	for _, list := range []struct {
 		name string
-		of   []corev1.Container
+		of   []v1.Container
 	}{{"initContainers", b.spec.InitContainers}, {"containers", b.spec.Containers}} {
 		for i := range list.of {
 			path, name := b.item(list.name, i)+".name", list.of[i].Name

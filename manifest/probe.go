@@ -4,18 +4,15 @@ import (
 	"cmp"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
 // checks derives the probes and hooks of a container.
-func (b *builder) checks(c *corev1.Container, out *structs.PodContainer, at string) error {
+func (b *builder) checks(c *v1.Container, out *structs.PodContainer, at string) error {
 	for _, p := range []struct {
 		name  string
-		probe *corev1.Probe
+		probe *v1.Probe
 		out   **structs.Probe
 	}{
 		{"livenessProbe", c.LivenessProbe, &out.Liveness}, {"readinessProbe", c.ReadinessProbe, &out.Readiness},
@@ -35,7 +32,7 @@ func (b *builder) checks(c *corev1.Container, out *structs.PodContainer, at stri
 	}
 	for _, h := range []struct {
 		name string
-		hook *corev1.LifecycleHandler
+		hook *v1.LifecycleHandler
 		out  **structs.Handler
 	}{{"postStart", c.Lifecycle.PostStart, &out.PostStart}, {"preStop", c.Lifecycle.PreStop, &out.PreStop}} {
 		if h.hook == nil {
@@ -51,7 +48,7 @@ func (b *builder) checks(c *corev1.Container, out *structs.PodContainer, at stri
 }
 
 // probe derives a probe.
-func probe(p *corev1.Probe, name string, ports []structs.PodPort, at string) (*structs.Probe, error) {
+func probe(p *v1.Probe, name string, ports []structs.PodPort, at string) (*structs.Probe, error) {
 	at = join(at, name)
 	for _, f := range []struct {
 		name  string
@@ -90,7 +87,7 @@ func probe(p *corev1.Probe, name string, ports []structs.PodPort, at string) (*s
 }
 
 // hook derives a hook, nil if it does nothing.
-func (b *builder) hook(h *corev1.LifecycleHandler, ports []structs.PodPort, at string) (*structs.Handler, error) {
+func (b *builder) hook(h *v1.LifecycleHandler, ports []structs.PodPort, at string) (*structs.Handler, error) {
 	out, err := handler(h.Exec, h.HTTPGet, nil, h.Sleep, ports, at)
 	if err != nil {
 		return nil, err
@@ -107,7 +104,7 @@ func (b *builder) hook(h *corev1.LifecycleHandler, ports []structs.PodPort, at s
 }
 
 // handler derives the action of a probe or hook.
-func handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCPSocketAction, sleep *corev1.SleepAction,
+func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction, sleep *v1.SleepAction,
 	ports []structs.PodPort, at string) (structs.Handler, error) {
 	var out structs.Handler
 	var err error
@@ -155,8 +152,8 @@ func handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCP
 }
 
 // httpGet derives a request.
-func httpGet(get *corev1.HTTPGetAction, ports []structs.PodPort, at string) (*structs.HTTPGet, error) {
-	out := &structs.HTTPGet{Host: get.Host, Path: get.Path, HTTPS: get.Scheme == corev1.URISchemeHTTPS}
+func httpGet(get *v1.HTTPGetAction, ports []structs.PodPort, at string) (*structs.HTTPGet, error) {
+	out := &structs.HTTPGet{Host: get.Host, Path: get.Path, HTTPS: get.Scheme == "HTTPS"}
 	if !strings.HasPrefix(out.Path, "/") {
 		out.Path = "/" + out.Path
 	}
@@ -172,7 +169,7 @@ func httpGet(get *corev1.HTTPGetAction, ports []structs.PodPort, at string) (*st
 	}
 	for i, h := range get.HTTPHeaders {
 		at := at + index(".httpHeaders", i)
-		if len(validation.IsHTTPHeaderName(h.Name)) > 0 {
+		if !isHeader(h.Name) {
 			return nil, refuse(at+".name", "%.64q is not the name of a header", h.Name)
 		}
 		if err := structs.CheckLine(at+".value", h.Value, structs.MaxText); err != nil {
@@ -191,12 +188,9 @@ func checkHost(host, at string) error {
 	return structs.CheckLine(at, host, structs.MaxText)
 }
 
-func port(p intstr.IntOrString, ports []structs.PodPort, at string) (int, error) {
-	if p.Type == intstr.String {
-		if p.StrVal == "" {
-			return 0, refuse(at, "is empty")
-		}
-		return portOf(0, p.StrVal, ports, at)
+func port(p v1.IntOrString, ports []structs.PodPort, at string) (int, error) {
+	if p.Text && p.Name == "" {
+		return 0, refuse(at, "is empty")
 	}
-	return portOf(p.IntVal, "", ports, at)
+	return portOf(p.Int, p.Name, ports, at)
 }

@@ -4,14 +4,12 @@ import (
 	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
 // resources derives requests and limits. Absent requests are the limits.
-func resources(r *corev1.ResourceRequirements, path string) (requests, limits structs.Resources, err error) {
+func resources(r *v1.ResourceRequirements, path string) (requests, limits structs.Resources, err error) {
 	if limits, err = amounts(r.Limits, path+".limits"); err != nil {
 		return
 	}
@@ -23,18 +21,14 @@ func resources(r *corev1.ResourceRequirements, path string) (requests, limits st
 		return
 	}
 	for _, f := range []struct {
-		name           corev1.ResourceName
+		name           string
 		request, limit *int64
-	}{
-		{corev1.ResourceCPU, &requests.MilliCPU, &limits.MilliCPU},
-		{corev1.ResourceMemory, &requests.Memory, &limits.Memory},
-	} {
-		given, limit := r.Requests[f.name], r.Limits[f.name]
+	}{{"cpu", &requests.MilliCPU, &limits.MilliCPU}, {"memory", &requests.Memory, &limits.Memory}} {
 		if _, ok := r.Requests[f.name]; !ok {
 			*f.request = *f.limit
 		}
 		if *f.limit != 0 && *f.request > *f.limit {
-			err = refuse(path+".requests."+string(f.name), "%s is more than the limit of %s", &given, &limit)
+			err = refuse(path+".requests."+f.name, "%s is more than the limit of %s", r.Requests[f.name], r.Limits[f.name])
 			return
 		}
 	}
@@ -42,32 +36,27 @@ func resources(r *corev1.ResourceRequirements, path string) (requests, limits st
 }
 
 // amounts reads a list of resources.
-func amounts(list corev1.ResourceList, path string) (r structs.Resources, err error) {
+func amounts(list map[string]v1.Quantity, path string) (r structs.Resources, err error) {
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		q := list[name]
-		at := path + "." + string(name)
-		if name != corev1.ResourceCPU && name != corev1.ResourceMemory {
-			return r, refuse(path+"["+string(name)+"]", "is not supported: only cpu and memory can be reserved and limited")
+		at := path + "." + name
+		if name != "cpu" && name != "memory" {
+			return r, refuse(path+"["+name+"]", "is not supported: only cpu and memory can be reserved and limited")
 		}
 		if q.Sign() < 0 {
-			return r, refuse(at, "%s is negative", &q)
+			return r, refuse(at, "%s is negative", q)
 		}
-		if name == corev1.ResourceCPU {
-			if beyond(q, structs.MaxMilliCPU/1000) {
-				return r, refuse(at, "%s is more than %d cores", &q, structs.MaxMilliCPU/1000)
+		if name == "cpu" {
+			if q.Beyond(structs.MaxMilliCPU / 1000) {
+				return r, refuse(at, "%s is more than %d cores", q, structs.MaxMilliCPU/1000)
 			}
-			r.MilliCPU = q.MilliValue()
+			r.MilliCPU = q.Times(1000)
 			continue
 		}
-		if beyond(q, structs.MaxMemory) {
-			return r, refuse(at, "%s is more than %d bytes", &q, int64(structs.MaxMemory))
+		if q.Beyond(structs.MaxMemory) {
+			return r, refuse(at, "%s is more than %d bytes", q, int64(structs.MaxMemory))
 		}
-		r.Memory = q.Value()
+		r.Memory = q.Times(1)
 	}
 	return r, nil
-}
-
-// beyond reports whether an amount is more than most. Its Value can overflow.
-func beyond(q resource.Quantity, most int64) bool {
-	return q.CmpInt64(most) > 0
 }

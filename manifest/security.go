@@ -5,8 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -15,8 +14,8 @@ var engineCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSE
 	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 
 // security derives what a container may do: its own fields, else the pod's.
-func security(pod *corev1.PodSecurityContext, own *corev1.SecurityContext, at string) (structs.PodSecurity, error) {
-	pod, own = cmp.Or(pod, new(corev1.PodSecurityContext)), cmp.Or(own, new(corev1.SecurityContext))
+func security(pod *v1.PodSecurityContext, own *v1.SecurityContext, at string) (structs.PodSecurity, error) {
+	pod, own = cmp.Or(pod, new(v1.PodSecurityContext)), cmp.Or(own, new(v1.SecurityContext))
 	if err := checkIDs(at, own.RunAsUser, own.RunAsGroup); err != nil {
 		return structs.PodSecurity{}, err
 	}
@@ -44,20 +43,20 @@ func security(pod *corev1.PodSecurityContext, own *corev1.SecurityContext, at st
 
 // dropped returns the capabilities that a container doesn't have. No capability is
 // added: one that engines give anyway is left out of what is dropped.
-func dropped(c *corev1.Capabilities, at string) ([]string, error) {
+func dropped(c *v1.Capabilities, at string) ([]string, error) {
 	var add, drop []string
 	for i, name := range c.Add {
 		capability := capName(name)
 		if !slices.Contains(engineCaps, capability) {
 			return nil, refuse(at+index(".add", i), "%.64q is not supported: containers get no capability "+
-				"that the engine doesn't give anyway", string(name))
+				"that the engine doesn't give anyway", name)
 		}
 		add = append(add, capability)
 	}
 	for i, name := range c.Drop {
 		capability := capName(name)
 		if capability == "" || strings.Trim(capability, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" || len(capability) > 32 {
-			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability", string(name))
+			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability", name)
 		}
 		drop = append(drop, capability)
 	}
@@ -70,8 +69,8 @@ func dropped(c *corev1.Capabilities, at string) ([]string, error) {
 }
 
 // capName returns the name of a capability without CAP_, in upper case.
-func capName(c corev1.Capability) string {
-	return strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_")
+func capName(c string) string {
+	return strings.TrimPrefix(strings.ToUpper(c), "CAP_")
 }
 
 // checkIDs checks a user's and a group's number.

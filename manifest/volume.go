@@ -1,14 +1,13 @@
 package manifest
 
 import (
+	"encoding/json"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,8 +17,8 @@ const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount"
 // dropToken drops the volume with the token of the service account, which servers of
 // Kubernetes add to each pod, and its mounts. A volume that is mounted anywhere else
 // stays, and is refused.
-func dropToken(spec *corev1.PodSpec) {
-	lists := [][]corev1.Container{spec.InitContainers, spec.Containers}
+func dropToken(spec *v1.PodSpec) {
+	lists := [][]v1.Container{spec.InitContainers, spec.Containers}
 	elsewhere := make(map[string]bool) // by name
 	for _, containers := range lists {
 		for _, c := range containers {
@@ -29,7 +28,7 @@ func dropToken(spec *corev1.PodSpec) {
 		}
 	}
 	tokens := make(map[string]bool)
-	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v corev1.Volume) bool {
+	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v v1.Volume) bool {
 		if elsewhere[v.Name] || !isToken(&v) {
 			return false
 		}
@@ -39,22 +38,29 @@ func dropToken(spec *corev1.PodSpec) {
 	for _, containers := range lists {
 		for i := range containers {
 			c := &containers[i]
-			c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return tokens[m.Name] })
+			c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m v1.VolumeMount) bool { return tokens[m.Name] })
 		}
 	}
 }
 
 // isToken reports whether a volume has the form of those that servers add: since
 // Kubernetes 1.21 a projected one, before it a secret.
-func isToken(v *corev1.Volume) bool {
+func isToken(v *v1.Volume) bool {
 	if v.Secret != nil {
-		return strings.Contains(v.Secret.SecretName, "-token-")
+		var secret struct{ SecretName string }
+		return json.Unmarshal(v.Secret, &secret) == nil && strings.Contains(secret.SecretName, "-token-")
 	}
-	if v.Projected == nil {
+	var projected struct {
+		Sources []struct {
+			ServiceAccountToken, DownwardAPI any
+			ConfigMap                        *struct{ Name string }
+		}
+	}
+	if v.Projected == nil || json.Unmarshal(v.Projected, &projected) != nil {
 		return false
 	}
 	token := false
-	for _, source := range v.Projected.Sources {
+	for _, source := range projected.Sources {
 		switch {
 		case source.ServiceAccountToken != nil:
 			token = true
@@ -66,8 +72,6 @@ func isToken(v *corev1.Volume) bool {
 	}
 	return token
 }
-
-var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
 
 // volumes derives the volumes.
 func (b *builder) volumes() error {
@@ -95,7 +99,7 @@ func (b *builder) volume(name string) *structs.PodVolume {
 	return &b.out.Volumes[i]
 }
 
-func volume(v *corev1.Volume, path string) (structs.PodVolume, error) {
+func volume(v *v1.Volume, path string) (structs.PodVolume, error) {
 	out := structs.PodVolume{Name: v.Name}
 	if err := checkLabel(path+".name", v.Name); err != nil {
 		return out, err
@@ -104,7 +108,7 @@ func volume(v *corev1.Volume, path string) (structs.PodVolume, error) {
 		return out, refuse(path+".persistentVolumeClaim", "is given beside emptyDir: a volume is one of them")
 	}
 	if claim := v.PersistentVolumeClaim; claim != nil {
-		if !volumeName.MatchString(claim.ClaimName) {
+		if !isVolume(claim.ClaimName) {
 			return out, refuse(path+".persistentVolumeClaim.claimName", "%.64q is not a volume name: 1..128 letters, digits, dots, "+
 				"hyphens and underscores, the first a letter or digit", claim.ClaimName)
 		}
@@ -112,23 +116,23 @@ func volume(v *corev1.Volume, path string) (structs.PodVolume, error) {
 		return out, nil
 	}
 	if empty := v.EmptyDir; empty != nil { // absent too, the default
-		out.Memory = empty.Medium == corev1.StorageMediumMemory
-		if limit := empty.SizeLimit; limit != nil && !limit.IsZero() {
+		out.Memory = empty.Medium == "Memory"
+		if limit := empty.SizeLimit; limit != nil && limit.Sign() != 0 {
 			if !out.Memory {
 				return out, refuse(path+".emptyDir.sizeLimit", "%s: only with medium: Memory: the size of a directory on the host's disk "+
 					"isn't limited", limit)
 			}
-			if limit.Sign() < 0 || beyond(*limit, structs.MaxMemory) {
+			if limit.Sign() < 0 || limit.Beyond(structs.MaxMemory) {
 				return out, refuse(path+".emptyDir.sizeLimit", "%s not in 1..%d bytes", limit, int64(structs.MaxMemory))
 			}
-			out.Size = limit.Value()
+			out.Size = limit.Times(1)
 		}
 	}
 	return out, nil
 }
 
 // mounts derives the mounts of a container.
-func (b *builder) mounts(mounts []corev1.VolumeMount, at string) ([]structs.PodMount, error) {
+func (b *builder) mounts(mounts []v1.VolumeMount, at string) ([]structs.PodMount, error) {
 	if n := len(mounts); n > structs.MaxVolumes {
 		return nil, refuse(at+".volumeMounts", "%d are more than %d", n, structs.MaxVolumes)
 	}
