@@ -137,7 +137,8 @@ func TestPodReachesTheEngine(t *testing.T) {
 	web.Hostname, web.Ports = "ignored", spec.Ports // these belong to the infra container
 	web.MilliCPU, web.Stdin, web.RestartPolicy.Name = 64_000, true, structs.RestartAlways
 	part := backend.PodPart{Infra: in.EngineID, SharePID: true, FSGroup: &group, StdinOnce: true,
-		Security: structs.PodSecurity{RunAsUser: &user, RunAsGroup: &group, NoNewPrivs: true, ReadOnlyRoot: true, DropCaps: []string{"NET_RAW"}}}
+		Security: structs.PodSecurity{RunAsUser: &user, RunAsGroup: &group, NoNewPrivs: true, ReadOnlyRoot: true,
+			DropCaps: []string{"NET_RAW"}}}
 	one := p.started("web", part, web)
 	raw = p.raw(one)
 	shared := "container:" + in.EngineID
@@ -434,7 +435,8 @@ func TestVolumeOfAPodInUse(t *testing.T) {
 	req := backend.CreateRequest{Owner: p.owner, Ref: p.ref, ProjectID: p.proj, Spec: &structs.ContainerSpec{},
 		Pod: &backend.PodPart{Attempt: 1, Volumes: []structs.PodVolume{{Name: "disk"}}}}
 	req.Part = structs.PodInfra
-	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), name) {
+	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNameTaken) ||
+		!strings.Contains(err.Error(), name) {
 		t.Errorf("create gives %v", err)
 	}
 	if err := d.DropVolumes(t.Context(), p.owner, p.ref); err != nil {
