@@ -47,8 +47,11 @@ func (*Actions) Table() Table { return TableActions }
 func CreationOf(w Workload) ActionRecord {
 	m, seen := w.Base(), w.Seen()
 	r := ActionRecord{Action: "create", UserID: m.UserID, StartedAt: m.CreatedAt, Generation: 1, Result: ActionPending}
-	if c, ok := w.(*Container); ok {
-		r.RequestID = c.Request
+	switch w := w.(type) {
+	case *Container:
+		r.RequestID = w.Request
+	case *Pod:
+		r.RequestID = w.Request
 	}
 	switch {
 	case seen.Generation < 1 || seen.Status == "":

@@ -246,19 +246,40 @@ func (*Container) Table() Table { return TableContainers }
 // RowName returns the container's name.
 func (c *Container) RowName() string { return c.Name }
 
-// StoredSpec is a spec that is larger than MaxInlineSpec, in a row of its own. Its
-// ID, Seq and ProjectID are the container's. It is written only when the spec
-// changes, so entries that move a container or take a report stay small. The
-// conductor writes it in the entry that writes the container, and deletes it with
-// the container. Readers don't need this row: the state store puts the spec into
-// the Container.
+// StoredSpec is a spec that is larger than MaxInlineSpec, in a row of its own. Its ID is
+// the workload's BesideID; Seq and ProjectID are the workload's. It is written only when
+// the spec changes, so entries that move a workload or take a report stay small. The
+// conductor writes it in the entry that writes the workload, and deletes it with the
+// workload. Readers don't need this row: the state store puts the spec into the workload.
 type StoredSpec struct {
 	Meta
-	Spec PrivateSpec
+	Spec PrivateSpec // of a container
+	Pod  *PodSpec    // of a pod; nil for a container
 }
 
 // Table says which table the row belongs to.
 func (*StoredSpec) Table() Table { return TableSpecs }
+
+// Specced is a workload whose spec may be in a row of its own.
+type Specced interface {
+	Workload
+	Named
+
+	StoredSpec() *StoredSpec // the spec as a row of its own, which shares its content
+	SetSpec(*StoredSpec)     // replaces the spec; nil leaves an empty one
+}
+
+// StoredSpec returns the spec as a row of its own.
+func (c *Container) StoredSpec() *StoredSpec {
+	return &StoredSpec{Meta: Meta{ID: c.Ref().BesideID(), Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec}
+}
+
+// SetSpec replaces the spec; nil leaves an empty one.
+func (c *Container) SetSpec(s *StoredSpec) {
+	if c.Spec = (PrivateSpec{}); s != nil {
+		c.Spec = s.Spec
+	}
+}
 
 // Ref returns the reference of the newest placement.
 func (c *Container) Ref() Ref { return ContainerRef(c.ID, c.Epoch) }

@@ -9,9 +9,9 @@ type Change struct {
 	Row     Row    // the row to write; nil deletes
 	Assign  bool   // the change concerns the row's hosts: sets Placement.AssignIndex and wakes the hosts' polls
 
-	// SpecApart says that a container's spec is not in the change. The row of
-	// TableSpecs with the same ID holds it; this entry or an earlier one writes that
-	// row. See StoredSpec.
+	// SpecApart says that a workload's spec is not in the change. The row of
+	// TableSpecs with the workload's BesideID holds it; this entry or an earlier one
+	// writes that row. See StoredSpec.
 	SpecApart bool
 
 	// Encoded holds the row's bytes in the encoded entry; nil if they are not

@@ -2,10 +2,10 @@ package structs
 
 // EventBody is one event of GET /v1/events.
 //
-//api:doc A change of a container, bay or host.
+//api:doc A change of a container, pod, bay or host.
 type EventBody struct {
 	Event string `json:"event"` // created, updated (its status or health has changed), deleted, or tick (nothing has happened)
-	Type  string `json:"type"`  // container, bay or host
+	Type  string `json:"type"`  // container, pod, bay or host
 	//api:doc UUID of the object.
 	UUID string `json:"uuid"`
 	//api:doc Name of the object.
@@ -17,7 +17,7 @@ type EventBody struct {
 	Health *string `json:"health"`
 	//api:doc What happened and what to do.
 	StatusReason *string `json:"status_reason"` // as the object shows it
-	//api:doc Name of the container's host; null for other objects.
+	//api:doc Name of the container's or pod's host; null for other objects.
 	Host *string `json:"host"`
 	//api:doc Project of the object; null for hosts.
 	ProjectID *string `json:"project_id"`

@@ -49,7 +49,8 @@ const (
 	MaxEnvironment = 256 << 10 // bytes of all environment variables of a container
 	MaxLabels      = 256       // labels of one object
 	MaxLabel       = 4096      // bytes of a label's key or value
-	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay or host, whose row is written often
+	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay, host or pod (with annotations), whose row is written often
+	MaxPodName     = 63        // characters of a pod's name, which is a DNS label
 	MaxPorts       = 256       // published ports of a container
 	MaxParts       = 100       // parts of a workload in a report
 	MaxVolumes     = 64        // volumes of a container
@@ -62,8 +63,9 @@ const (
 	MinMemory      = 6 << 20             // bytes; the engine refuses less
 	MaxMemory      = 1 << 50             // bytes
 	MaxMilliCPU    = 1 << 20
-	MaxSpec        = 384 << 10            // bytes of a container's spec, encoded as in an entry
-	MaxInlineSpec  = 8 << 10              // bytes of a spec in its container's row; a larger one has a row of its own
+	MaxSpec        = 384 << 10            // bytes of a container's or pod's spec, encoded as in an entry
+	MaxManifest    = 512 << 10            // bytes of a manifest's text
+	MaxInlineSpec  = 8 << 10              // bytes of a spec in its workload's row; a larger one has a row of its own
 	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: two changes each (container, actions), and one for the host
 	MaxChanges     = 200                  // changes by one request in one entry
 	MaxQueue       = 4096                 // requests that wait for the conductor

@@ -1,5 +1,7 @@
 package structs
 
+import "slices"
+
 // Placement is what all kinds of workloads share: the desired state, and the place on
 // a host. A row type embeds it, as it embeds Meta. The conductor writes it, except
 // AssignIndex. The observed state is in the row itself; Workload.Seen returns the part
@@ -78,6 +80,20 @@ func (p *Placement) Hosts() []string {
 		hosts = append(hosts, p.Priors[i].HostID)
 	}
 	return hosts
+}
+
+// Release clears Keep on the earlier placements: the newest one runs, or none should
+// run any more. It reports whether any had Keep. The slice is copied first, because
+// other copies of the row may share it.
+func (p *Placement) Release() bool {
+	if !slices.ContainsFunc(p.Priors, func(p Prior) bool { return p.Keep }) {
+		return false
+	}
+	p.Priors = slices.Clone(p.Priors)
+	for i := range p.Priors {
+		p.Priors[i].Keep = false
+	}
+	return true
 }
 
 // Demand is what a workload needs from a host, and which hosts may run it.

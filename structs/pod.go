@@ -28,15 +28,16 @@ type Pod struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	Spec        PodSpec
-	Secrets     Secrets `codec:",omitempty"`
-	ManifestURL string // where the manifest was fetched; "" if it was sent
-	Request     string // ID of the HTTP request that created it
+	Secrets     Secrets `json:"-" codec:",omitempty"` // servers don't send them to each other
+	ManifestURL string  // where the manifest was fetched; "" if it was sent
+	Request     string  // ID of the HTTP request that created it
 
 	Observed PodObserved
 }
 
-// Manifest is a manifest as it was sent. Its ID, Seq and ProjectID are those of the
-// object that was made from it, which is written and deleted in the same entry.
+// Manifest is a manifest as it was sent. Its ID is the BesideID of the object that was made
+// from it; Seq and ProjectID are the object's. The object is written and deleted in the same
+// entry.
 type Manifest struct {
 	Meta
 	Text string
@@ -176,6 +177,18 @@ func (p *Pod) Observe(o Observed, parts []PartReport) {
 	}
 }
 
+// StoredSpec returns the spec as a row of its own.
+func (p *Pod) StoredSpec() *StoredSpec {
+	return &StoredSpec{Meta: Meta{ID: p.Ref().BesideID(), Seq: p.Seq, ProjectID: p.ProjectID}, Pod: new(p.Spec)}
+}
+
+// SetSpec replaces the spec; nil leaves an empty one.
+func (p *Pod) SetSpec(s *StoredSpec) {
+	if p.Spec = (PodSpec{}); s != nil && s.Pod != nil {
+		p.Spec = *s.Pod
+	}
+}
+
 // Forget drops all observations.
 func (p *Pod) Forget() { p.Observed = PodObserved{} }
 
@@ -202,8 +215,19 @@ func (p *Pod) Part(name string) *PartObserved {
 	return nil
 }
 
+// Status returns what the API shows as the pod's status: Deleting, or the phase.
+func (p *Pod) Status() PodPhase {
+	if p.Desired == DesiredAbsent {
+		return PodPhase(ContainerDeleting)
+	}
+	return p.Phase()
+}
+
 // Phase returns the phase, by the host's last report.
 func (p *Pod) Phase() PodPhase {
+	if p.Gone {
+		return PodFailed // its host has nothing of it any more
+	}
 	switch p.Observed.Status {
 	case ContainerUnknown:
 		return PodUnknown

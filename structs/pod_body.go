@@ -21,6 +21,33 @@ type PodRequest struct {
 	Secrets           // never shown
 }
 
+// Check checks the request against its limits; what the manifest says is checked when it is
+// read. Errors are CodeInvalid.
+func (r *PodRequest) Check() error {
+	switch {
+	case r.Manifest == "" && r.ManifestURL == "":
+		return Invalid("manifest", "None", "Mandatory field missing: give a manifest, or a manifest_url.")
+	case r.Manifest != "" && r.ManifestURL != "":
+		return Errorf(CodeInvalid, "manifest and manifest_url are both given: give one of them")
+	case len(r.Manifest) > MaxManifest:
+		return Errorf(CodeInvalid, "manifest: %d bytes are more than %d", len(r.Manifest), MaxManifest)
+	case r.Bay != "" && r.BayUUID != "" && r.Bay != r.BayUUID:
+		return Errorf(CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", Shorten(r.Bay),
+			Shorten(r.BayUUID))
+	}
+	for field, value := range map[string]string{"bay_uuid": r.BayUUID, "bay": r.Bay, "manifest_url": r.ManifestURL} {
+		if err := CheckLine(field, value, MaxText); err != nil {
+			return err
+		}
+	}
+	if r.InfraImage != "" {
+		if err := CheckImage(r.InfraImage); err != nil {
+			return Errorf(CodeInvalid, "infra_image: %w", err)
+		}
+	}
+	return r.Secrets.check()
+}
+
 // PodBody is a pod as the API shows it. Lists show a summary: the fields up to Links,
 // unless the path ends in /detail.
 //
@@ -71,6 +98,8 @@ type PodBody struct {
 	Epoch uint64 `json:"epoch"`
 	//api:doc Whether at most one copy may ever run, even while a host is cut off: true, false or lease.
 	Exclusive Exclusive `json:"exclusive"`
+	//api:doc Image of the container that holds the pod's network; null means the host's own.
+	InfraImage *string `json:"infra_image"`
 }
 
 // PodCondition is one of a pod's conditions.

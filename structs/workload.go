@@ -31,6 +31,16 @@ func ContainerRef(id string, epoch uint64) Ref {
 // Whole returns the reference of the workload that the part belongs to.
 func (r Ref) Whole() Ref { r.Part = ""; return r }
 
+// BesideID returns the ID of the rows that belong to the workload and are in tables of
+// all kinds: its actions, its stored spec, its manifest. UUIDs of two kinds may be equal,
+// so it has the kind in front; a container's has not.
+func (r Ref) BesideID() string {
+	if r.Kind == WorkloadContainer {
+		return r.ID
+	}
+	return string(r.Kind) + "/" + r.ID
+}
+
 // String returns kind/id/epoch, and /part if there is one.
 func (r Ref) String() string {
 	s := fmt.Sprintf("%s/%s/%d", r.Kind, r.ID, r.Epoch)
@@ -40,7 +50,7 @@ func (r Ref) String() string {
 	return s
 }
 
-// Workload is a row that is placed on a host: *Container, and *Pod next. The servers
+// Workload is a row that is placed on a host: *Container or *Pod. The servers
 // place, move, drain and release workloads of any kind. These methods hide what
 // differs between kinds.
 type Workload interface {
@@ -163,6 +173,9 @@ func Movable(w Workload) (why string) {
 	case w.Place().Desired != DesiredRunning:
 		return "it is not wanted running"
 	case !policy.Restart.Always():
+		if p, ok := w.(*Pod); ok {
+			return fmt.Sprintf("its restartPolicy is %s, not Always", p.Spec.RestartPolicy)
+		}
 		return fmt.Sprintf("its restart policy is %s, not always", policy.Restart)
 	case policy.Volume != "":
 		return fmt.Sprintf("its volume %s is on that host", policy.Volume)

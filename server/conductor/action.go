@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -32,7 +33,7 @@ type ActOnContainer struct {
 	Signal  string // for ActionKill, such as SIGHUP
 }
 
-func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
+func (r ActOnContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	changed.DrainStop = false // from now on it is the user who has stopped it
 	changed.StopTimeout = r.Timeout
 	changed.Generation++
-	changed.UpdatedAt = t.now
+	changed.UpdatedAt = t.Now
 	switch r.Action {
 	case ActionStart, ActionUnpause:
 		changed.StartGeneration = changed.Generation
@@ -78,7 +79,7 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	if changed.Gone && want == structs.DesiredRunning {
 		newPlacer(t).replace(&changed)
 	}
-	t.assign(&changed)
+	t.Assign(&changed)
 	noteAction(t, r.Caller, string(r.Action), c, changed.Generation)
 	return &changed, nil
 }

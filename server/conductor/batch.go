@@ -7,7 +7,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -25,8 +25,8 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	t := c.newTx(clock())
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
-	if len(t.skipped) > 0 {
-		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0],
+	if n, first := t.Skipped(); n > 0 {
+		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", n, "first", first,
 			"limit", structs.MaxEntry)
 	}
 	err = c.commit(ctx, term, t)
@@ -100,14 +100,14 @@ const (
 // gather decides first and the requests that wait behind it, up to the limits of one entry.
 // The results of the batch's calls are set, but not yet answered. next is the call that
 // would have made the entry too large, nil if there is none.
-func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
+func (c *Conductor) gather(t *scratch.Tx, first *call) (batch []*call, next *call) {
 	call := first
 	for yields := 0; ; {
 		if !decideCall(t, call) {
 			return batch, call
 		}
 		batch = append(batch, call)
-		if len(batch) >= structs.MaxBatch || t.size >= structs.MaxBatchSize {
+		if len(batch) >= structs.MaxBatch || t.Size() >= structs.MaxBatchSize {
 			return batch, nil
 		}
 		if len(c.queue) == 0 && len(batch) >= manyRequests && yields < maxYields {
@@ -125,36 +125,23 @@ func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 
 // decideCall decides one call. A refused call leaves no change. decideCall returns false,
 // and leaves no change, if the entry has no room for the call beside the requests in it.
-func decideCall(t *tx, call *call) bool {
+func decideCall(t *scratch.Tx, call *call) bool {
 	if err := call.ctx.Err(); err != nil {
 		call.err = structs.Errorf(structs.CodeUnavailable, "the client left before its request was decided: %w", err)
 		return true
 	}
-	t.begin()
-	call.result, call.err = call.decide(t)
-	if call.err == nil {
-		call.err = t.refusal
-	}
-	if call.err == nil && t.writes() > structs.MaxChanges {
-		call.err = structs.Errorf(structs.CodeInternal, "the request makes %d changes, more than %d", t.writes(), structs.MaxChanges)
-	}
-	if call.err == nil && (t.size > maxSize || t.needsOwnEntry && t.writes() == 0) {
-		if t.sizeMark > 0 {
-			t.rollback()
-			return false
-		}
-		call.err = tooLarge(t.size + state.EntryHead)
-	}
-	if call.err != nil {
-		t.rollback()
-	}
-	return true
+	fits, err := t.Do(func() (err error) {
+		call.result, err = call.decide(t)
+		return err
+	})
+	call.err = err
+	return fits
 }
 
 // commit proposes the batch's changes and waits until they are applied here. For a batch
 // without changes it verifies that this server still leads.
-func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
-	changes := t.changes()
+func (c *Conductor) commit(ctx context.Context, term uint64, t *scratch.Tx) error {
+	changes := t.Changes()
 	if len(changes) == 0 {
 		if err := c.proposer.VerifyLeader(ctx); err != nil {
 			return fmt.Errorf("verify leader: %w", err)
@@ -162,7 +149,7 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		return nil
 	}
 	// An entry that can't be applied must fail here, not on every server.
-	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(),
+	data, err := c.store.Prepare(t.Base, &structs.Entry{Schema: t.Base.Cluster().SchemaInUse(), Term: term, Prev: t.Base.Index(),
 		Changes: changes})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)

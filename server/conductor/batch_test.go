@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -207,29 +208,34 @@ func TestRollbackRestoresTheView(t *testing.T) {
 	host := h.host("h1", nil)
 	b := h.bay(alice, "web", 1)
 	kept := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 30})
-	tx := newTx(h.store.Snapshot(), h.clock)
-	tx.begin()
+	tx := scratch.New(h.store.Snapshot(), h.clock)
+	tx.Begin()
 	if _, err := (CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", Memory: 1 << 30}}).decide(tx); err != nil {
 		t.Fatal(err)
 	}
-	want, size, seq := len(tx.changes()), tx.size, tx.seq
-	tx.begin()
-	c := *row[structs.Container](tx, kept.ID)
+	nextSeq := func() uint64 {
+		tx.Begin()
+		defer tx.Rollback()
+		return tx.Meta(alice, "").Seq
+	}
+	want, size, seq := len(tx.Changes()), tx.Size(), nextSeq()
+	tx.Begin()
+	c := *scratch.Row[structs.Container](tx, kept.ID)
 	c.Spec.Memory = 2 << 30
-	tx.assign(&c)
+	tx.Assign(&c)
 	c2 := c
 	c2.HostID = ""
-	tx.assign(&c2)
-	tx.remove(tx.get(structs.TableBays, b.ID))
-	tx.meta(alice, "")
-	tx.rollback()
-	if len(tx.changes()) != want || tx.size != size || tx.seq != seq {
-		t.Errorf("%d changes, size %d, seq %d; want %d, %d, %d", len(tx.changes()), tx.size, tx.seq, want, size, seq)
+	tx.Assign(&c2)
+	tx.Remove(tx.Get(structs.TableBays, b.ID))
+	tx.Meta(alice, "")
+	tx.Rollback()
+	if len(tx.Changes()) != want || tx.Size() != size || nextSeq() != seq {
+		t.Errorf("%d changes, size %d, seq %d; want %d, %d, %d", len(tx.Changes()), tx.Size(), nextSeq(), want, size, seq)
 	}
-	if used := tx.reserved.used(host); used.Memory != 2<<30 || used.Workloads != 2 {
+	if used := tx.Reserved.Used(host); used.Memory != 2<<30 || used.Workloads != 2 {
 		t.Errorf("%+v", used)
 	}
-	if row[structs.Bay](tx, b.ID) == nil || row[structs.Container](tx, kept.ID).Spec.Memory != 1<<30 {
+	if scratch.Row[structs.Bay](tx, b.ID) == nil || scratch.Row[structs.Container](tx, kept.ID).Spec.Memory != 1<<30 {
 		t.Error("a write is left")
 	}
 }

@@ -1,8 +1,10 @@
 package conductor
 
 import (
+	"cmp"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,7 +24,7 @@ type CreateBay struct {
 	Shared       bool // rest accepts it from operators only
 }
 
-func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
+func (r CreateBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Bay, error) {
 		coe, modelID := r.COE, ""
 		if r.BayModel != "" {
@@ -35,18 +37,18 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 				return nil, err
 			}
 			modelID = model.Base().ID
-			coe = orElse(coe, model.(*structs.BayModel).COE)
+			coe = cmp.Or(coe, model.(*structs.BayModel).COE)
 		}
 		meta, err := newMeta(t, r.Caller, structs.TableBays, structs.KindBay, r.UUID)
 		if err != nil {
 			return nil, err
 		}
 		b := &structs.Bay{
-			Meta: meta, Name: orElse(r.Name, structs.GenerateName(meta.ID)), BayModelID: modelID, COE: orElse(coe, "docker"),
+			Meta: meta, Name: cmp.Or(r.Name, structs.GenerateName(meta.ID)), BayModelID: modelID, COE: cmp.Or(coe, "docker"),
 			NodeCount: r.NodeCount, DiscoveryURL: r.DiscoveryURL, Timeout: r.Timeout, Labels: r.Labels,
 			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
 		}
-		t.put(b)
+		t.Put(b)
 		b, _ = claimHosts(t, b)
 		return b, nil
 	})
@@ -54,9 +56,9 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 
 // claimHosts claims free hosts for the bay until it has NodeCount, and writes the resulting
 // status. full is true if the entry had no room for all claims; Settle continues.
-func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
+func claimHosts(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool) {
 	have, lost := 0, 0
-	for h := range t.hostsInBay(b.ID) {
+	for h := range t.HostsInBay(b.ID) {
 		if h.State == structs.HostLost {
 			lost++ // a free host replaces it
 		} else {
@@ -65,8 +67,8 @@ func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 	}
 	if have < b.NodeCount {
 		// The bay's row is written after those of its hosts.
-		kept := t.sizeOf(rowKey{structs.TableBays, b.ID}, pending{row: b}) + maxReason
-		for h := range t.hostsInBay("") {
+		kept := t.SizeOf(b) + maxReason
+		for h := range t.HostsInBay("") {
 			if have == b.NodeCount {
 				break
 			}
@@ -75,7 +77,7 @@ func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 			}
 			host := *h
 			host.BayID = b.ID
-			if t.writes() >= structs.MaxChanges-2 || !t.itemKeeping(kept, func() { t.put(&host) }) {
+			if t.Writes() >= structs.MaxChanges-2 || !t.ItemKeeping(kept, func() { t.Put(&host) }) {
 				full = true
 				break
 			}
@@ -83,7 +85,7 @@ func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 		}
 	}
 	after = b
-	if !t.item(func() { after = writeProgress(t, b, have, lost) }) {
+	if !t.Item(func() { after = writeProgress(t, b, have, lost) }) {
 		return b, true
 	}
 	return after, full
@@ -96,7 +98,7 @@ const maxReason = 1024
 // lost the number of those that are. A complete bay stays complete when a host is lost, or
 // when that host returns after another one has replaced it: nobody has asked for an update,
 // and clients wait for complete bays.
-func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
+func writeProgress(t *scratch.Tx, b *structs.Bay, have, lost int) *structs.Bay {
 	changed := *b
 	missing := have < b.NodeCount
 	surplus := have > b.NodeCount
@@ -126,7 +128,7 @@ func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	if changed.Status == b.Status && changed.StatusReason == b.StatusReason {
 		return b
 	}
-	t.put(&changed)
+	t.Put(&changed)
 	return &changed
 }
 
@@ -160,7 +162,7 @@ type PatchBay struct {
 	NodeCount int
 }
 
-func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
+func (r PatchBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	b, err := changeableBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
@@ -172,8 +174,8 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	changed := *b
 	changed.NodeCount = r.NodeCount
 	changed.Status = structs.BayUpdating
-	changed.UpdatedAt = t.now
-	t.put(&changed)
+	changed.UpdatedAt = t.Now
+	t.Put(&changed)
 	shrinkBay(t, &changed)
 	after, _ := claimHosts(t, &changed)
 	return after, nil
@@ -181,14 +183,14 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 
 // shrinkBay frees hosts without containers while the bay has more than NodeCount hosts. It
 // returns true if the entry had no room for all of them.
-func shrinkBay(t *tx, b *structs.Bay) (full bool) {
+func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 	var empty []*structs.Host
 	have := 0
-	for h := range t.hostsInBay(b.ID) {
+	for h := range t.HostsInBay(b.ID) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.reserved.used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
+		if t.Reserved.Used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
 			empty = append(empty, h)
 		}
 	}
@@ -198,7 +200,7 @@ func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 		if !replaced && !surplus {
 			continue
 		}
-		if t.writes() >= structs.MaxChanges-2 || !t.item(func() { freeHost(t, h) }) {
+		if t.Writes() >= structs.MaxChanges-2 || !t.Item(func() { freeHost(t, h) }) {
 			return true
 		}
 		if surplus {
@@ -208,15 +210,15 @@ func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 	return false
 }
 
-func freeHost(t *tx, h *structs.Host) {
+func freeHost(t *scratch.Tx, h *structs.Host) {
 	host := *h
 	host.BayID = ""
-	t.put(&host)
+	t.Put(&host)
 }
 
 // changeableBay finds a bay that the caller may change: one of its project, or any bay for
 // operators. A shared bay of another project is visible, but can't be changed.
-func changeableBay(t *tx, caller structs.Caller, ident string) (*structs.Bay, error) {
+func changeableBay(t *scratch.Tx, caller structs.Caller, ident string) (*structs.Bay, error) {
 	b, err := find[*structs.Bay](t, caller, structs.KindBay, ident)
 	if err != nil {
 		return nil, err
@@ -235,7 +237,7 @@ type DeleteBay struct {
 	Ident  string
 }
 
-func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
+func (r DeleteBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	b, err := changeableBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
@@ -245,8 +247,8 @@ func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
 	}
 	changed := *b
 	changed.Status, changed.StatusReason = structs.BayDeleting, "its containers are being removed"
-	changed.UpdatedAt = t.now
-	t.put(&changed)
+	changed.UpdatedAt = t.Now
+	t.Put(&changed)
 	return &changed, nil
 }
 
@@ -255,14 +257,14 @@ type FailBay struct {
 	ID string
 }
 
-func (r FailBay) decide(t *tx) (struct{}, error) {
-	b := row[structs.Bay](t, r.ID)
+func (r FailBay) decide(t *scratch.Tx) (struct{}, error) {
+	b := scratch.Row[structs.Bay](t, r.ID)
 	if b == nil || b.Status != structs.BayCreating {
 		return struct{}{}, nil
 	}
 	changed := *b
 	changed.Status = structs.BayCreateFailed
 	changed.StatusReason = fmt.Sprintf("not complete after bay_create_timeout of %d minutes: %s", b.Timeout, b.StatusReason)
-	t.put(&changed)
+	t.Put(&changed)
 	return struct{}{}, nil
 }

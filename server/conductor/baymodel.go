@@ -1,6 +1,9 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"github.com/stackforge/magnum/server/conductor/scratch"
+	"github.com/stackforge/magnum/structs"
+)
 
 // DeleteBayModel deletes a template that no bay refers to.
 type DeleteBayModel struct {
@@ -8,19 +11,19 @@ type DeleteBayModel struct {
 	Ident  string
 }
 
-func (r DeleteBayModel) decide(t *tx) (*structs.BayModel, error) {
+func (r DeleteBayModel) decide(t *scratch.Tx) (*structs.BayModel, error) {
 	found, err := lookup(t, r.Caller, structs.KindBayModel, r.Ident)
 	if err != nil {
 		return nil, err
 	}
 	m := found.(*structs.BayModel)
-	for b := range t.bays() {
+	for b := range t.Bays() {
 		if b.BayModelID == m.ID {
 			return nil, structs.Errorf(structs.CodeInvalid,
 				"BayModel %s is referenced by one or multiple bays (such as %s): delete them first.", r.Ident,
 				b.Name).About(structs.KindBayModel)
 		}
 	}
-	t.remove(m)
+	t.Remove(m)
 	return m, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -31,12 +32,12 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
-			t := newTx(store.Snapshot(), now)
+			t := scratch.New(store.Snapshot(), now)
 			for i := range b.N {
 				if i%64 == 0 {
-					t = newTx(store.Snapshot(), now)
+					t = scratch.New(store.Snapshot(), now)
 				}
-				t.begin()
+				t.Begin()
 				c, err := CreateContainer{Caller: caller, UUID: structs.NewID(), Name: "web",
 					Spec: structs.ContainerSpec{Image: "nginx"}}.decide(t)
 				if err != nil {

@@ -1,9 +1,11 @@
 package conductor
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,19 +20,19 @@ type InitCluster struct {
 	Schema        int           // understood by all servers; an earlier one in the row is raised; 0 means LeastSchema
 }
 
-func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
-	was := row[structs.Cluster](t, structs.ClusterRowID)
+func (r InitCluster) decide(t *scratch.Tx) (*structs.Cluster, error) {
+	was := scratch.Row[structs.Cluster](t, structs.ClusterRowID)
 	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash,
+		c := &structs.Cluster{Meta: t.Meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash,
 			PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
-		t.put(c)
+		t.Put(c)
 		return c, nil
 	}
 	changed := *was
 	if r.JoinTokenHash != "" && (r.Replace || was.JoinTokenHash == "") {
 		changed.JoinTokenHash = r.JoinTokenHash
 	}
-	changed.PeerSecret = orElse(was.PeerSecret, r.PeerSecret)
+	changed.PeerSecret = cmp.Or(was.PeerSecret, r.PeerSecret)
 	changed.HostLostAfter = max(was.HostLostAfter, r.HostLostAfter)
 	if r.Schema > was.SchemaInUse() {
 		raiseSchema(t, &changed, r.Schema)
@@ -39,7 +41,7 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 		changed.Schema == was.Schema {
 		return was, nil
 	}
-	t.put(&changed)
+	t.Put(&changed)
 	return &changed, nil
 }
 
@@ -49,23 +51,23 @@ type RaiseSchema struct {
 	Schema int
 }
 
-func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
+func (r RaiseSchema) decide(t *scratch.Tx) (*structs.Cluster, error) {
 	was, err := clusterRow(t)
 	if err != nil || r.Schema <= was.SchemaInUse() {
 		return was, err
 	}
 	changed := *was
 	raiseSchema(t, &changed, r.Schema)
-	t.put(&changed)
+	t.Put(&changed)
 	return &changed, nil
 }
 
 // raiseSchema sets a later schema in the copy of the cluster's row.
-func raiseSchema(t *tx, c *structs.Cluster, schema int) {
+func raiseSchema(t *scratch.Tx, c *structs.Cluster, schema int) {
 	c.Schema = schema
 	// Servers that have restored a snapshot of an earlier schema don't know the time of the
 	// last write. They take it from this one.
-	c.UpdatedAt = t.now
+	c.UpdatedAt = t.Now
 }
 
 // RemoveServer records that an operator has removed a server from the cluster, so that it
@@ -74,7 +76,7 @@ type RemoveServer struct {
 	ID string
 }
 
-func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
+func (r RemoveServer) decide(t *scratch.Tx) (*structs.Cluster, error) {
 	was, err := clusterRow(t)
 	if err != nil || slices.Contains(was.Removed, r.ID) {
 		return was, err
@@ -82,7 +84,7 @@ func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
 	changed := *was
 	changed.Removed = append(slices.Clone(was.Removed), r.ID)
 	changed.Removed = changed.Removed[max(0, len(changed.Removed)-structs.MaxRemoved):]
-	t.put(&changed)
+	t.Put(&changed)
 	return &changed, nil
 }
 
@@ -92,19 +94,19 @@ type SetHostLostAfter struct {
 	HostLostAfter time.Duration
 }
 
-func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
+func (r SetHostLostAfter) decide(t *scratch.Tx) (*structs.Cluster, error) {
 	was, err := clusterRow(t)
 	if err != nil || r.HostLostAfter == was.HostLostAfter {
 		return was, err
 	}
 	changed := *was
 	changed.HostLostAfter = r.HostLostAfter
-	t.put(&changed)
+	t.Put(&changed)
 	return &changed, nil
 }
 
-func clusterRow(t *tx) (*structs.Cluster, error) {
-	if c := row[structs.Cluster](t, structs.ClusterRowID); c != nil {
+func clusterRow(t *scratch.Tx) (*structs.Cluster, error) {
+	if c := scratch.Row[structs.Cluster](t, structs.ClusterRowID); c != nil {
 		return c, nil
 	}
 	return nil, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -79,14 +80,14 @@ type Conductor struct {
 // Request is one thing to decide. A refusal has a code, and leaves no change. T is the
 // result.
 type Request[T any] interface {
-	decide(t *tx) (T, error)
+	decide(t *scratch.Tx) (T, error)
 }
 
 // call is a request in the queue.
 type call struct {
 	ctx     context.Context
 	request any // the log names its type
-	decide  func(t *tx) (any, error)
+	decide  func(t *scratch.Tx) (any, error)
 	report  bool // an agent's report, which the agent repeats if it is refused
 	result  any
 	err     error
@@ -118,7 +119,7 @@ func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	_, report := any(r).(ReportStatus)
 	call := &call{
 		ctx: ctx, request: r, report: report, done: make(chan struct{}),
-		decide: func(t *tx) (any, error) { return r.decide(t) },
+		decide: func(t *scratch.Tx) (any, error) { return r.decide(t) },
 	}
 	var zero T
 	if err := c.enqueue(call); err != nil {

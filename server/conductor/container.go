@@ -1,9 +1,11 @@
 package conductor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -20,9 +22,9 @@ type CreateContainer struct {
 	structs.Secrets
 }
 
-func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
+func (r CreateContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Container, error) {
-		bay, err := bayFor(t, t.baysOf, r.Caller, r.Bay)
+		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
 		if err != nil {
 			return nil, err
 		}
@@ -41,17 +43,17 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			c.Desired, c.StartGeneration = structs.DesiredRunning, c.Generation
 		}
 		newPlacer(t).place(c, bay)
-		t.assign(c)
+		t.Assign(c)
 		return c, nil
 	})
 }
 
 // newMeta returns the Meta of a new row. uuid is the requested one, "" for a generated one.
-func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
-	if uuid != "" && t.get(table, uuid) != nil {
+func newMeta(t *scratch.Tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
+	if uuid != "" && t.Get(table, uuid) != nil {
 		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
 	}
-	return t.meta(caller, uuid), nil
+	return t.Meta(caller, uuid), nil
 }
 
 // BayFor returns the docker bay that the caller means; ident "" means the caller's only
@@ -59,7 +61,7 @@ func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid strin
 func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
 	ofProject := func(projectID string) []*structs.Bay {
 		var found []*structs.Bay
-		for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
+		for b := range scratch.Typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
 			if b.ProjectID == projectID || b.Shared {
 				found = append(found, b)
 			}
@@ -91,7 +93,7 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 	switch len(fit) {
 	case 0:
 		return nil, structs.Errorf(structs.CodeInvalid,
-			"bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
+			"bay_uuid is missing, and there is no bay for containers and pods: create one with bay-create").About(structs.KindBay)
 	case 1:
 		return fit[0], nil
 	}
@@ -120,23 +122,16 @@ func listSome(names []string) string {
 	return text + rest
 }
 
-// usable returns an error if containers can't be created in the bay.
+// usable returns an error if workloads can't be created in the bay.
 func usable(b *structs.Bay) error {
 	switch {
 	case b.Backend() != structs.BackendDocker:
-		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name,
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers and pods run on docker bays", b.Name,
 			b.COE).About(structs.KindBay)
 	case b.Status == structs.BayDeleting:
 		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)
 	}
 	return nil
-}
-
-func orElse(s, other string) string {
-	if s != "" {
-		return s
-	}
-	return other
 }
 
 // PatchContainer changes a container's name, image, command or limits. As in the API of
@@ -153,14 +148,14 @@ type PatchContainer struct {
 	MilliCPU *int64 // thousandths of a core, 0 for no limit
 }
 
-func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
+func (r PatchContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
 	changed := *c
 	if r.Name != nil {
-		changed.Name = orElse(*r.Name, structs.GenerateName(c.ID))
+		changed.Name = cmp.Or(*r.Name, structs.GenerateName(c.ID))
 	}
 	if r.Image != nil {
 		changed.Spec.Image = *r.Image
@@ -173,8 +168,8 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 			return nil, err
 		}
 	}
-	changed.UpdatedAt = t.now
-	t.assign(&changed)
+	changed.UpdatedAt = t.Now
+	t.Assign(&changed)
 	generation := uint64(0)
 	if changed.Generation != c.Generation {
 		generation = changed.Generation
@@ -193,7 +188,7 @@ type DeleteContainer struct {
 }
 
 // decide returns the last row of the container.
-func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
+func (r DeleteContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -122,21 +123,21 @@ func TestOneBatchDoesNotOverfillAHost(t *testing.T) {
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
 	// All are decided in one scratch view before any is applied.
-	tx := newTx(h.store.Snapshot(), h.clock)
+	tx := scratch.New(h.store.Snapshot(), h.clock)
 	for range 5 {
-		tx.begin()
+		tx.Begin()
 		if _, err := (CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", Memory: 1 << 30}}).decide(tx); err != nil {
 			t.Fatal(err)
 		}
 	}
 	placed := 0
-	for _, c := range tx.changes() {
+	for _, c := range tx.Changes() {
 		if c.Row.(*structs.Container).HostID == host {
 			placed++
 		}
 	}
-	if placed != 4 || tx.reserved.used(host).Memory != 4<<30 {
-		t.Errorf("%d placed, %d bytes reserved", placed, tx.reserved.used(host).Memory)
+	if placed != 4 || tx.Reserved.Used(host).Memory != 4<<30 {
+		t.Errorf("%d placed, %d bytes reserved", placed, tx.Reserved.Used(host).Memory)
 	}
 }
 

@@ -3,6 +3,7 @@ package conductor
 import (
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -21,7 +22,7 @@ type DrainHost struct {
 	Force    bool          // the deadline passes at once
 }
 
-func (r DrainHost) decide(t *tx) (*structs.Host, error) {
+func (r DrainHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
@@ -30,15 +31,15 @@ func (r DrainHost) decide(t *tx) (*structs.Host, error) {
 		return h, nil
 	}
 	host := *h
-	host.Draining, host.UpdatedAt = r.Draining, t.now
+	host.Draining, host.UpdatedAt = r.Draining, t.Now
 	host.DrainTimeout, host.DrainUntil = 0, time.Time{}
 	if r.Draining {
 		if host.DrainTimeout = r.Deadline; r.Deadline > 0 {
-			host.DrainUntil = t.now.Add(r.Deadline)
+			host.DrainUntil = t.Now.Add(r.Deadline)
 		}
 		host.DrainForce = h.Draining && h.DrainForce || r.Force
 	}
-	t.put(&host)
+	t.Put(&host)
 	return &host, nil
 }
 
@@ -48,21 +49,21 @@ type ForceDrain struct {
 	Until time.Time // identifies the drain: a later drain of the host has its own deadline
 }
 
-func (r ForceDrain) decide(t *tx) (struct{}, error) {
-	h := row[structs.Host](t, r.ID)
+func (r ForceDrain) decide(t *scratch.Tx) (struct{}, error) {
+	h := scratch.Row[structs.Host](t, r.ID)
 	if h == nil || !h.Draining || h.DrainForce || !h.DrainUntil.Equal(r.Until) {
 		return struct{}{}, nil
 	}
 	host := *h
 	host.DrainForce = true
-	t.put(&host)
+	t.Put(&host)
 	return struct{}{}, nil
 }
 
 // drainHosts continues the drains, and starts workloads again after drains that have ended.
-func drainHosts(t *tx) (full bool) {
-	for h := range t.unsettledHosts() {
-		bay := row[structs.Bay](t, h.BayID)
+func drainHosts(t *scratch.Tx) (full bool) {
+	for h := range t.UnsettledHosts() {
+		bay := scratch.Row[structs.Bay](t, h.BayID)
 		switch {
 		case bay == nil, bay.Status == structs.BayDeleting:
 		case h.State == structs.HostLost:
@@ -80,17 +81,17 @@ func drainHosts(t *tx) (full bool) {
 
 // drainHost moves what can move off the host, at most maxMoving at a time. After the
 // deadline it stops what is left.
-func drainHost(t *tx, h *structs.Host, bay *structs.Bay) (full bool) {
+func drainHost(t *scratch.Tx, h *structs.Host, bay *structs.Bay) (full bool) {
 	moving := 0
-	for w := range t.onHost(h.ID) {
+	for w := range t.OnHost(h.ID) {
 		if prior := w.Place().PriorOn(h.ID); prior != nil && prior.Keep {
 			moving++
 		}
 	}
 	refused := make(map[string]string)
-	for was := range t.onHost(h.ID) {
+	for was := range t.OnHost(h.ID) {
 		moved := false
-		if !t.room() || !t.item(func() { moved = drainWorkload(t, was, h, bay, moving < maxMoving, refused) }) {
+		if !t.Room() || !t.Item(func() { moved = drainWorkload(t, was, h, bay, moving < maxMoving, refused) }) {
 			return true
 		}
 		if moved {
@@ -103,12 +104,14 @@ func drainHost(t *tx, h *structs.Host, bay *structs.Bay) (full bool) {
 // drainWorkload continues the drain for one workload of the host. It moves the workload
 // only if may is true, and reports whether it has. refused contains the shapes that didn't
 // fit in this step, with the reasons.
-func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
+func drainWorkload(
+	t *scratch.Tx, was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string,
+) (moved bool) {
 	w := was.Copy()
 	p := w.Place()
 	if prior := p.PriorOn(h.ID); prior != nil && p.HostID != h.ID {
-		if prior.Keep && h.DrainForce && release(p) {
-			t.assign(w)
+		if prior.Keep && h.DrainForce && p.Release() {
+			t.Assign(w)
 		}
 		return false
 	}
@@ -121,14 +124,14 @@ func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Ba
 		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
 		reason := newPlacer(t).move(w, bay, keep)
 		if reason == "" {
-			to := row[structs.Host](t, p.HostID)
+			to := scratch.Row[structs.Host](t, p.HostID)
 			seen := w.Seen() // of the new placement
 			seen.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
 			if keep {
 				seen.Reason += "; it runs on there until it does here"
 			}
 			w.See(seen)
-			t.assign(w)
+			t.Assign(w)
 			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
 			return true
 		}
@@ -145,7 +148,7 @@ func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Ba
 
 // drainStop stops a workload on a host that is drained. Its desired state stays running: it
 // runs again when the drain ends, or elsewhere once it can move.
-func drainStop(t *tx, was structs.Workload) {
+func drainStop(t *scratch.Tx, was structs.Workload) {
 	if p := was.Place(); p.DrainStop || !structs.LeftOn(was, p.HostID) {
 		return
 	}
@@ -160,31 +163,31 @@ func drainStop(t *tx, was structs.Workload) {
 		return
 	}
 	p.Generation++
-	t.assign(w)
+	t.Assign(w)
 	noteAction(t, structs.Caller{}, "drain-stop", was, p.Generation)
 }
 
 // drainStart starts a workload again that a drain has stopped.
-func drainStart(t *tx, was structs.Workload) {
+func drainStart(t *scratch.Tx, was structs.Workload) {
 	w := was.Copy()
 	p := w.Place()
 	p.DrainStop = false
 	p.Generation++
 	p.StartGeneration = p.Generation
-	t.assign(w)
+	t.Assign(w)
 	noteAction(t, structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
-func undrainHost(t *tx, h *structs.Host) (full bool) {
-	for was := range t.onHost(h.ID) {
-		if !t.room() {
+func undrainHost(t *scratch.Tx, h *structs.Host) (full bool) {
+	for was := range t.OnHost(h.ID) {
+		if !t.Room() {
 			return true
 		}
-		if p := was.Place(); p.HostID == h.ID && p.DrainStop && !t.item(func() { drainStart(t, was) }) {
+		if p := was.Place(); p.HostID == h.ID && p.DrainStop && !t.Item(func() { drainStart(t, was) }) {
 			return true
 		}
 	}
 	host := *h
 	host.DrainForce = false
-	return !t.item(func() { t.put(&host) })
+	return !t.Item(func() { t.Put(&host) })
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -20,7 +21,7 @@ func specOf(t testing.TB, size int) structs.ContainerSpec {
 	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		Environment: map[string]string{"MODE": "x"}}
 	for n := 0; ; n++ {
-		now, _, _ := state.SpecSize(&structs.PrivateSpec{ContainerSpec: spec})
+		now, _, _ := state.SpecSize(&structs.StoredSpec{Spec: structs.PrivateSpec{ContainerSpec: spec}})
 		switch left := size - now; {
 		case left == 0:
 			return spec
@@ -613,16 +614,16 @@ func TestComputedSizesMatchTheEntry(t *testing.T) {
 	h.host("h1", nil)
 	h.bay(alice, "web", 1)
 	old := h.create(alice, "", specOf(t, 20<<10))
-	batch := newTx(h.store.Snapshot(), h.clock)
+	batch := scratch.New(h.store.Snapshot(), h.clock)
 	check := func(what string) {
 		t.Helper()
 		data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 1 << 40, Prev: 1 << 50,
-			Changes: batch.changes()})
+			Changes: batch.Changes()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if head := len(data) - batch.size; head < 0 || head > state.EntryHead {
-			t.Errorf("%s: computed %d bytes, there are %d", what, batch.size, len(data))
+		if head := len(data) - batch.Size(); head < 0 || head > state.EntryHead {
+			t.Errorf("%s: computed %d bytes, there are %d", what, batch.Size(), len(data))
 		}
 	}
 	check("nothing")
@@ -647,8 +648,8 @@ func TestComputedSizesMatchTheEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("a delete")
-	batch.begin()
-	batch.remove(batch.get(structs.TableContainers, old.ID))
+	batch.Begin()
+	batch.Remove(batch.Get(structs.TableContainers, old.ID))
 	check("removed")
 	if _, err := decided(batch, CreateContainer{Caller: alice, UUID: old.ID, Spec: specOf(t, 30<<10)}); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -195,7 +196,7 @@ func (h *harness) bayNamed(name string) *structs.Bay {
 	if err == nil {
 		return found.(*structs.Bay)
 	}
-	for b := range typed[*structs.Bay](h.store.Snapshot().List(structs.TableBays, state.AllProjects, 0)) {
+	for b := range scratch.Typed[*structs.Bay](h.store.Snapshot().List(structs.TableBays, state.AllProjects, 0)) {
 		if b.Name == name {
 			return b
 		}

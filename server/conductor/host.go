@@ -1,11 +1,12 @@
 package conductor
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"fmt"
-	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,18 +19,18 @@ type RegisterHost struct {
 	SecretHash string // hash of the secret that the agent sent
 }
 
-func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
+func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	var none structs.HostRegistered
-	cluster := row[structs.Cluster](t, structs.ClusterRowID)
+	cluster := scratch.Row[structs.Cluster](t, structs.ClusterRowID)
 	if cluster == nil {
 		return none, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
 	}
-	was := row[structs.Host](t, r.HostID)
-	if err := r.Admit(cluster, was, row[structs.Token](t, r.TokenID)); err != nil {
+	was := scratch.Row[structs.Host](t, r.HostID)
+	if err := r.Admit(cluster, was, scratch.Row[structs.Token](t, r.TokenID)); err != nil {
 		return none, err
 	}
 	if was == nil {
-		was = &structs.Host{Meta: t.meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
+		was = &structs.Host{Meta: t.Meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	if Superseded(was, r.HostRegister) {
 		return none, structs.Errorf(structs.CodeConflict,
@@ -43,17 +44,17 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	}
 	engine := was.Fingerprint.Engine.Merge(r.Fingerprint.Engine)
 	markHost(t, was, HostMark{ID: was.ID, State: structs.HostReady})
-	host := *row[structs.Host](t, was.ID)
+	host := *scratch.Row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
 	host.Registration++
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
-	t.put(&host)
+	t.Put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
 	if hasDiverged(t, r.Follows, cluster) {
 		quarantine{t, host.ID}.markPending()
-		answer.Diverged, answer.Index = true, t.base.Index()
-		answer.Lineage = row[structs.Lineages](t, structs.LineagesRowID).Current()
+		answer.Diverged, answer.Index = true, t.Base.Index()
+		answer.Lineage = scratch.Row[structs.Lineages](t, structs.LineagesRowID).Current()
 	}
 	return answer, nil
 }
@@ -91,14 +92,14 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 // checkEngine refuses an engine that belongs to another host of the cluster: both hosts
 // would report and change the same containers. was is the host's row, which isn't in the
 // state yet if the host is new.
-func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
-	cluster := row[structs.Cluster](t, structs.ClusterRowID)
+func checkEngine(t *scratch.Tx, r RegisterHost, was *structs.Host) error {
+	cluster := scratch.Row[structs.Cluster](t, structs.ClusterRowID)
 	if was.Registration == 0 { // new
 		for _, o := range r.Found {
 			if o.ClusterID != cluster.ClusterID || o.HostID == r.HostID {
 				continue
 			}
-			old, name := row[structs.Host](t, o.HostID), o.HostID
+			old, name := scratch.Row[structs.Host](t, o.HostID), o.HostID
 			if old != nil && old.Fenced {
 				continue
 			}
@@ -118,7 +119,7 @@ func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 	if was.Registration > 0 && was.State != structs.HostLost && was.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
 		return nil // the host has had this engine all the time
 	}
-	for h := range t.allHosts() {
+	for h := range t.AllHosts() {
 		if h.ID != r.HostID && h.State != structs.HostLost && h.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
 			return structs.Errorf(structs.CodeConflict,
 				"the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this "+
@@ -127,29 +128,6 @@ func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 		}
 	}
 	return nil
-}
-
-// withoutEngines removes from a row the fields that a server of an earlier schema doesn't
-// know. It writes no field that needs no change, because readers may have the row already.
-func withoutEngines(r structs.Row) {
-	switch r := r.(type) {
-	case *structs.Host:
-		if r.Fingerprint.Engine != (structs.EngineIdentity{}) || r.CopyCount != 0 || r.Copies != nil {
-			r.Fingerprint.Engine, r.Copies, r.CopyCount = structs.EngineIdentity{}, nil, 0
-		}
-	case structs.Workload:
-		if seen := r.Seen(); seen.EngineID != "" {
-			seen.EngineID = ""
-			r.See(seen)
-		}
-		p := r.Place()
-		if slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.EngineID != "" }) {
-			p.Priors = slices.Clone(p.Priors)
-			for i := range p.Priors {
-				p.Priors[i].EngineID = ""
-			}
-		}
-	}
 }
 
 // Superseded reports whether another agent has registered as the host since the agent's own
@@ -166,14 +144,14 @@ type NoteHost struct {
 	Reason string
 }
 
-func (r NoteHost) decide(t *tx) (struct{}, error) {
-	was := row[structs.Host](t, r.ID)
+func (r NoteHost) decide(t *scratch.Tx) (struct{}, error) {
+	was := scratch.Row[structs.Host](t, r.ID)
 	if was == nil || was.State != structs.HostReady || was.StateReason == r.Reason {
 		return struct{}{}, nil
 	}
 	host := *was
 	host.StateReason = r.Reason
-	t.put(&host)
+	t.Put(&host)
 	return struct{}{}, nil
 }
 
@@ -204,29 +182,29 @@ type HostMark struct {
 }
 
 // decide returns how many of the marks are written. The entry has no room for the rest.
-func (r MarkHosts) decide(t *tx) (int, error) {
+func (r MarkHosts) decide(t *scratch.Tx) (int, error) {
 	for i, m := range r.Marks {
-		was := row[structs.Host](t, m.ID)
+		was := scratch.Row[structs.Host](t, m.ID)
 		if was == nil || was.State == m.State && was.Braked == m.Braked {
 			continue
 		}
-		if !t.item(func() { markHost(t, was, m) }) {
+		if !t.Item(func() { markHost(t, was, m) }) {
 			return i, nil
 		}
 	}
 	return len(r.Marks), nil
 }
 
-func markHost(t *tx, was *structs.Host, m HostMark) {
+func markHost(t *scratch.Tx, was *structs.Host, m HostMark) {
 	host := *was
 	host.State, host.StateReason, host.Braked = m.State, m.Reason, m.Braked
 	if m.State != structs.HostLost {
 		host.Fenced = false
 	}
 	if was.State == structs.HostLost && m.State != structs.HostLost {
-		host.ReturnIndex = t.base.Index()
+		host.ReturnIndex = t.Base.Index()
 	}
-	t.put(&host)
+	t.Put(&host)
 }
 
 // ReleaseHost ends the mass-loss brake for a host, which becomes lost.
@@ -235,7 +213,7 @@ type ReleaseHost struct {
 	Ident  string // UUID or name
 }
 
-func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
+func (r ReleaseHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
@@ -247,7 +225,7 @@ func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
 	}
 	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost,
 		Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
-	return row[structs.Host](t, h.ID), nil
+	return scratch.Row[structs.Host](t, h.ID), nil
 }
 
 // FenceHost records an operator's word that a lost host is off: its exclusive containers
@@ -258,7 +236,7 @@ type FenceHost struct {
 	Force  bool   // also fences a suspect host, which becomes lost
 }
 
-func (r FenceHost) decide(t *tx) (*structs.Host, error) {
+func (r FenceHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil || h.Fenced {
 		return h, err
@@ -275,10 +253,10 @@ func (r FenceHost) decide(t *tx) (*structs.Host, error) {
 			h.State).About(structs.KindHost)
 	case h.State != structs.HostLost:
 		markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
-		host = *row[structs.Host](t, h.ID)
+		host = *scratch.Row[structs.Host](t, h.ID)
 	}
-	host.Fenced, host.UpdatedAt = true, t.now
-	t.put(&host)
+	host.Fenced, host.UpdatedAt = true, t.Now
+	t.Put(&host)
 	return &host, nil
 }
 
@@ -289,7 +267,7 @@ type LabelHost struct {
 	Apply  func(labels map[string]string) (map[string]string, error) // must not change its argument
 }
 
-func (r LabelHost) decide(t *tx) (*structs.Host, error) {
+func (r LabelHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
@@ -298,8 +276,8 @@ func (r LabelHost) decide(t *tx) (*structs.Host, error) {
 	if host.Labels, err = r.Apply(h.Labels); err != nil {
 		return nil, err
 	}
-	host.UpdatedAt = t.now
-	t.put(&host)
+	host.UpdatedAt = t.Now
+	t.Put(&host)
 	return &host, nil
 }
 
@@ -330,9 +308,9 @@ func Report(ctx context.Context, c *Conductor, r ReportStatus) (structs.StatusRe
 	}
 }
 
-func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
+func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 	var none ReportProgress
-	was := row[structs.Host](t, r.HostID)
+	was := scratch.Row[structs.Host](t, r.HostID)
 	if was == nil {
 		return none, structs.NotFound(structs.KindHost, r.HostID)
 	}
@@ -355,7 +333,7 @@ func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
 		now := *was
 		now.NetworksFull = host.NetworksFull
 		// First, because it decides where refused containers can go.
-		if !t.room() || !t.item(func() { t.put(&now) }) {
+		if !t.Room() || !t.Item(func() { t.Put(&now) }) {
 			return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers}, nil
 		}
 	}
@@ -363,12 +341,12 @@ func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
 		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
 	}
 	for i := range r.Containers {
-		if !t.room() || !t.item(func() { observe(t, &host, &r.Containers[i]) }) {
+		if !t.Room() || !t.Item(func() { observe(t, &host, &r.Containers[i]) }) {
 			return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
 		}
 	}
 	// Last, so that Seq says that the whole report is processed.
-	if !t.item(func() { t.put(&host) }) {
+	if !t.Item(func() { t.Put(&host) }) {
 		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true,
 			Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
 	}
@@ -376,9 +354,9 @@ func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
 }
 
 // observe writes what an agent has observed of one placement, and what follows from it.
-func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
+func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport) {
 	ref, word := report.Ref(), report.Status
-	was := t.workload(ref)
+	was := t.Workload(ref)
 	if was == nil {
 		return
 	}
@@ -399,9 +377,9 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
 		if p.HostID = ""; fullyRemoved(t, p) {
-			t.remove(was)
+			t.Remove(was)
 		} else {
-			t.assign(w)
+			t.Assign(w)
 		}
 		return
 	case word == structs.ContainerGone:
@@ -411,13 +389,13 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 		seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero():
 		p.Desired = structs.DesiredAbsent
 		p.Generation++
-		t.assign(w)
+		t.Assign(w)
 		return
 	}
-	if seen.Status == structs.ContainerRunning && structs.Settled(w) && release(p) {
-		t.assign(w)
+	if seen.Status == structs.ContainerRunning && structs.Settled(w) && p.Release() {
+		t.Assign(w)
 	} else {
-		t.put(w)
+		t.Put(w)
 	}
 	if seen.Generation > was.Seen().Generation {
 		endActions(t, w)
@@ -425,20 +403,31 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 }
 
 // loseWorkload handles a workload that was removed from its host, but not by magnum.
-func loseWorkload(t *tx, w structs.Workload) {
+func loseWorkload(t *scratch.Tx, w structs.Workload) {
 	p, seen, restart := w.Place(), w.Seen(), w.Policy().Restart
-	why := orElse(seen.Reason, "it was removed from its host, not by magnum")
+	why := cmp.Or(seen.Reason, "it was removed from its host, not by magnum")
 	p.Gone = true
 	seen.Status = structs.ContainerError
 	seen.Reason = why + "; start it to create it again, or delete it"
+	if !startable(w) {
+		seen.Reason = why + "; delete it, and create it again if you need it"
+	}
 	w.See(seen)
 	if p.Desired == structs.DesiredRunning && restart.Always() {
 		newPlacer(t).replace(w)
-		if p.PlaceReason == "" {
+		switch {
+		case p.PlaceReason == "":
 			seen = w.Seen() // of the new placement
 			seen.Reason = fmt.Sprintf("%s; it is being created again, as its restart policy %s asks", why, restart)
 			w.See(seen)
+		case !startable(w) && w.Policy().Volume == "":
+			p.HostID, p.Gone = "", false // it waits for room, like a new one
+			w.Forget()
 		}
 	}
-	t.assign(w)
+	t.Assign(w)
 }
+
+// startable reports whether users can start a workload again. A pod runs from its creation
+// on.
+func startable(w structs.Workload) bool { return w.Ref().Kind == structs.WorkloadContainer }

@@ -3,6 +3,7 @@ package conductor
 import (
 	"net/url"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -16,11 +17,11 @@ type Once struct {
 
 // find returns the object that an earlier POST with the key created, or nil. The error is
 // CodeConflict if that POST had another body, or if its object has been deleted.
-func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
+func (o Once) find(t *scratch.Tx, caller structs.Caller) (structs.Row, error) {
 	if o.Key == "" {
 		return nil, nil
 	}
-	k := row[structs.IdempotencyKey](t, o.rowID(caller))
+	k := scratch.Row[structs.IdempotencyKey](t, o.rowID(caller))
 	// A row of another project was written by an earlier version, which did not escape
 	// projects. Such rows expire within IdempotencyTTL of the upgrade.
 	if k == nil || k.ProjectID != caller.ProjectID {
@@ -30,7 +31,7 @@ func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: use a new key",
 			o.Key, structs.IdempotencyTTL)
 	}
-	made := t.get(k.Result, k.ResultID)
+	made := t.Get(k.Result, k.ResultID)
 	if made == nil && o.Minted {
 		return nil, structs.Errorf(structs.CodeConflict,
 			"the object that this request created has been deleted before the request was answered")
@@ -43,12 +44,12 @@ func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 }
 
 // keep stores the key with the object that the POST has created.
-func (o Once) keep(t *tx, caller structs.Caller, made structs.Row) {
+func (o Once) keep(t *scratch.Tx, caller structs.Caller, made structs.Row) {
 	if o.Key == "" {
 		return
 	}
-	t.put(&structs.IdempotencyKey{
-		Meta:     t.meta(caller, o.rowID(caller)),
+	t.Put(&structs.IdempotencyKey{
+		Meta:     t.Meta(caller, o.rowID(caller)),
 		BodyHash: o.BodyHash,
 		Result:   made.Table(),
 		ResultID: made.Base().ID,
@@ -63,7 +64,7 @@ func (o Once) rowID(caller structs.Caller) string {
 }
 
 // once creates an object unless an earlier try of the same POST has created it.
-func once[P structs.Row](t *tx, o Once, caller structs.Caller, create func() (P, error)) (P, error) {
+func once[P structs.Row](t *scratch.Tx, o Once, caller structs.Caller, create func() (P, error)) (P, error) {
 	var none P
 	found, err := o.find(t, caller)
 	if err != nil {
@@ -88,7 +89,7 @@ type RetryAfterUnknown[P structs.Row] struct {
 	SinceIndex uint64 // index of a state that the client's server had when the request came
 }
 
-func (r RetryAfterUnknown[P]) decide(t *tx) (P, error) {
+func (r RetryAfterUnknown[P]) decide(t *scratch.Tx) (P, error) {
 	var none P
 	row, err := r.Request.decide(t)
 	if err != nil || any(row) == any(none) {
@@ -108,10 +109,10 @@ type ExpireKeys struct {
 	IDs []string // at most structs.MaxChanges
 }
 
-func (r ExpireKeys) decide(t *tx) (struct{}, error) {
+func (r ExpireKeys) decide(t *scratch.Tx) (struct{}, error) {
 	for _, id := range r.IDs {
-		if k := row[structs.IdempotencyKey](t, id); k != nil {
-			t.remove(k)
+		if k := scratch.Row[structs.IdempotencyKey](t, id); k != nil {
+			t.Remove(k)
 		}
 	}
 	return struct{}{}, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -61,7 +62,7 @@ func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 // putRow writes a row unchanged.
 type putRow struct{ row structs.Row }
 
-func (r putRow) decide(t *tx) (struct{}, error) {
-	t.put(r.row)
+func (r putRow) decide(t *scratch.Tx) (struct{}, error) {
+	t.Put(r.row)
 	return struct{}{}, nil
 }

@@ -6,41 +6,42 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
-// The tests of this package have a second kind of placed workload.
+// The tests of this package have a third kind of placed workload.
 func init() {
-	state.Register(state.Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
+	state.Register(state.Table{Name: statetest.TablePairs, Code: statetest.CodePairs, New: statetest.NewPair})
 }
 
-// createPod is CreateContainer for pods.
-type createPod struct {
+// createPair is CreateContainer for pairs.
+type createPair struct {
 	caller structs.Caller
 	bay    string
-	pod    statetest.Pod
+	pair   statetest.Pair
 }
 
-func (r createPod) decide(t *tx) (*statetest.Pod, error) {
-	bay, err := bayFor(t, t.baysOf, r.caller, r.bay)
+func (r createPair) decide(t *scratch.Tx) (*statetest.Pair, error) {
+	bay, err := bayFor(t, t.BaysOf, r.caller, r.bay)
 	if err != nil {
 		return nil, err
 	}
-	p := &r.pod
-	p.Meta = t.meta(r.caller, p.ID)
+	p := &r.pair
+	p.Meta = t.Meta(r.caller, p.ID)
 	p.BayID, p.Desired, p.Generation, p.StartGeneration = bay.ID, structs.DesiredRunning, 1, 1
 	newPlacer(t).place(p, bay)
-	t.assign(p)
+	t.Assign(p)
 	return p, nil
 }
 
-// deletePod is DeleteContainer for pods.
-type deletePod struct{ id string }
+// deletePair is DeleteContainer for pairs.
+type deletePair struct{ id string }
 
-func (r deletePod) decide(t *tx) (struct{}, error) {
-	deleteWorkload(t, t.workload(structs.Ref{Kind: structs.WorkloadPod, ID: r.id}), true)
+func (r deletePair) decide(t *scratch.Tx) (struct{}, error) {
+	deleteWorkload(t, t.Workload(structs.Ref{Kind: statetest.KindPair, ID: r.id}), true)
 	return struct{}{}, nil
 }
 
@@ -65,14 +66,36 @@ var kinds = []kind{
 		deletes: func(h *harness, id string) { must(h, DeleteContainer{Caller: alice, Ident: id, Force: true}) },
 	},
 	{
-		name: structs.WorkloadPod,
+		name: statetest.KindPair,
 		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
-			return must(h, createPod{alice, bay, statetest.Pod{Name: "pod", Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume,
+			return must(h, createPair{alice, bay, statetest.Pair{Name: "pair", Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume,
 				Parts: []statetest.Part{{Name: "web", Memory: memory / 2}, {Name: "log", Memory: memory - memory/2}}}}).ID
 		},
 		parts:   []string{"web", "log"},
-		deletes: func(h *harness, id string) { must(h, deletePod{id}) },
+		deletes: func(h *harness, id string) { must(h, deletePair{id}) },
 	},
+	{
+		name: structs.WorkloadPod,
+		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
+			spec := podSpec(memory/2, memory-memory/2)
+			spec.RestartPolicy = map[string]string{structs.RestartAlways: structs.PodRestartAlways,
+				structs.RestartNo: structs.PodRestartNever, structs.RestartOnFailure: structs.PodRestartOnFailure}[p.Restart.Name]
+			spec.Exclusive = p.Exclusive
+			if p.Volume != "" {
+				spec.Volumes = []structs.PodVolume{{Name: "v", Claim: p.Volume}}
+			}
+			return must(h, CreatePod{Caller: alice, Bay: bay, Prefix: "pod-", Pod: structs.Pod{Spec: spec}, Manifest: "m"}).ID
+		},
+		parts:   []string{"web", "log"},
+		deletes: func(h *harness, id string) { must(h, DeletePod{Caller: alice, Ident: id, Force: true}) },
+	},
+}
+
+// podSpec returns the spec of a pod of two containers that request this much memory.
+func podSpec(web, log int64) structs.PodSpec {
+	return structs.PodSpec{RestartPolicy: structs.PodRestartAlways, Containers: []structs.PodContainer{
+		{Name: "web", Image: "i", Requests: structs.Resources{Memory: web}},
+		{Name: "log", Image: "i", Requests: structs.Resources{Memory: log}}}}
 }
 
 // reportsJSON has a host report a workload as an agent does, in JSON.
@@ -288,7 +311,7 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 			h.Fatalf("%+v", p)
 		}
 		stays.assignedOn(from, 1, structs.DesiredRunning)
-		actions := h.store.Snapshot().Get(structs.TableActions, actionsID(stays.now())).(*structs.Actions)
+		actions := h.store.Snapshot().Get(structs.TableActions, stays.now().Ref().BesideID()).(*structs.Actions)
 		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" ||
 			actions.List[0].Result != structs.ActionSucceeded {
 			h.Errorf("actions: %+v", actions.List)
@@ -380,16 +403,16 @@ func TestUsageWithinABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	bay := h.bayNamed("bay")
-	for name, step := range map[string]func(tx *tx, w structs.Workload){
-		"move":    func(tx *tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
-		"replace": func(tx *tx, w structs.Workload) { newPlacer(tx).replace(w) },
-		"place":   func(tx *tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
+	for name, step := range map[string]func(tx *scratch.Tx, w structs.Workload){
+		"move":    func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
+		"replace": func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).replace(w) },
+		"place":   func(tx *scratch.Tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
 	} {
-		tx := newTx(h.store.Snapshot(), h.clock)
-		tx.begin()
-		w := tx.workload(a.now().Ref()).Copy()
+		tx := scratch.New(h.store.Snapshot(), h.clock)
+		tx.Begin()
+		w := tx.Workload(a.now().Ref()).Copy()
 		step(tx, w)
-		tx.assign(w)
+		tx.Assign(w)
 		want := map[string]*state.Usage{}
 		for _, id := range []string{from, h.other(from)} {
 			want[id] = new(state.Usage)
@@ -398,7 +421,7 @@ func TestUsageWithinABatch(t *testing.T) {
 			want[id].Add(w.Reserved())
 		}
 		for id, u := range want {
-			if got := tx.reserved.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
+			if got := tx.Reserved.Used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
 				t.Errorf("%s: the batch reckons with %+v, reserved is %+v", name, got, u)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -24,7 +25,7 @@ func (pl placer) move(w structs.Workload, bay *structs.Bay, keep bool) (reason s
 	}
 	priors := append(slices.Clone(p.Priors), from)
 	for i := 0; len(priors) > maxPriors && i < len(priors); {
-		if h := row[structs.Host](pl.t, priors[i].HostID); h == nil || h.State == structs.HostLost {
+		if h := scratch.Row[structs.Host](pl.t, priors[i].HostID); h == nil || h.State == structs.HostLost {
 			priors = slices.Delete(priors, i, i+1)
 			continue
 		}
@@ -34,19 +35,6 @@ func (pl placer) move(w structs.Workload, bay *structs.Bay, keep bool) (reason s
 	p.DrainStop = false
 	w.Left()
 	return ""
-}
-
-// release clears Keep on the earlier placements: the newest one runs, or none should run
-// any more. It reports whether any had Keep.
-func release(p *structs.Placement) bool {
-	if !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.Keep }) {
-		return false
-	}
-	p.Priors = slices.Clone(p.Priors)
-	for i := range p.Priors {
-		p.Priors[i].Keep = false
-	}
-	return true
 }
 
 // priorsExcept returns the earlier placements except the one on the host.
@@ -62,37 +50,37 @@ func priorsExcept(priors []structs.Prior, hostID string) []structs.Prior {
 
 // leaveHost removes the earlier placement on the host, which no longer has it. A deleted
 // workload without other placements is removed.
-func leaveHost(t *tx, was structs.Workload, hostID string) {
+func leaveHost(t *scratch.Tx, was structs.Workload, hostID string) {
 	w := was.Copy()
 	p := w.Place()
 	p.Priors = priorsExcept(p.Priors, hostID)
 	if fullyRemoved(t, p) {
-		t.remove(was)
+		t.Remove(was)
 		return
 	}
-	t.put(w)
+	t.Put(w)
 }
 
 // fullyRemoved reports whether a deleted workload has no placement left except on lost
 // hosts. A lost host that returns removes what isn't assigned to it.
-func fullyRemoved(t *tx, p *structs.Placement) bool {
+func fullyRemoved(t *scratch.Tx, p *structs.Placement) bool {
 	return p.Desired == structs.DesiredAbsent && p.HostID == "" && !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool {
-		h := row[structs.Host](t, p.HostID)
+		h := scratch.Row[structs.Host](t, p.HostID)
 		return h != nil && h.State != structs.HostLost
 	})
 }
 
 // markLost sets the workloads of lost hosts to Unknown, and places those again that may
 // move. The others keep that status until the host reports.
-func markLost(t *tx) (full bool) {
-	for h := range t.unsettledHosts() {
-		bay := row[structs.Bay](t, h.BayID)
+func markLost(t *scratch.Tx) (full bool) {
+	for h := range t.UnsettledHosts() {
+		bay := scratch.Row[structs.Bay](t, h.BayID)
 		if h.State != structs.HostLost || bay == nil {
 			continue
 		}
 		refused := make(map[string]string)
-		for w := range t.onHost(h.ID) {
-			if !t.room() || !t.item(func() { moveOffLostHost(t, w, h, bay, refused) }) {
+		for w := range t.OnHost(h.ID) {
+			if !t.Room() || !t.Item(func() { moveOffLostHost(t, w, h, bay, refused) }) {
 				return true
 			}
 		}
@@ -102,10 +90,10 @@ func markLost(t *tx) (full bool) {
 
 // moveOffLostHost handles one workload with a placement on a lost host. refused contains
 // the shapes that didn't fit in this step, with the reasons.
-func moveOffLostHost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
+func moveOffLostHost(t *scratch.Tx, was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
 	if p := was.Place(); p.HostID != h.ID {
 		if fullyRemoved(t, p) {
-			t.remove(was)
+			t.Remove(was)
 		}
 		return
 	}
@@ -125,11 +113,11 @@ func moveOffLostHost(t *tx, was structs.Workload, h *structs.Host, bay *structs.
 			why = newPlacer(t).move(w, bay, false)
 		}
 		if why == "" {
-			to := row[structs.Host](t, p.HostID)
+			to := scratch.Row[structs.Host](t, p.HostID)
 			seen := w.Seen()
 			seen.Reason = fmt.Sprintf("rescheduled from host %s, which is lost, to host %s", h.Name, to.Name)
 			w.See(seen)
-			t.assign(w)
+			t.Assign(w)
 			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
 			return
 		}
@@ -146,7 +134,7 @@ func moveOffLostHost(t *tx, was structs.Workload, h *structs.Host, bay *structs.
 	}
 	seen.Status, seen.Reason = status, reason
 	w.See(seen)
-	t.put(w)
+	t.Put(w)
 }
 
 // actionReschedule is the servers' own action of placing a workload again.
@@ -154,7 +142,7 @@ const actionReschedule = "reschedule"
 
 // immovable returns the reason why a workload can't be placed again while its host is lost
 // or draining; "" if it can.
-func immovable(t *tx, w structs.Workload, h *structs.Host) string {
+func immovable(t *scratch.Tx, w structs.Workload, h *structs.Host) string {
 	exclusive := w.Policy().Exclusive
 	why := structs.Movable(w)
 	switch {

@@ -3,6 +3,7 @@ package conductor
 import (
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/structs"
 )
@@ -15,7 +16,7 @@ func (pl placer) networksOf(w structs.Workload) schedule.Networks {
 
 // hasNetwork reports whether another workload of the project has been created on the host.
 func (pl placer) hasNetwork(hostID string, w structs.Workload) bool {
-	for other := range pl.t.onHost(hostID) {
+	for other := range pl.t.OnHost(hostID) {
 		if other.Base().ProjectID == w.Base().ProjectID && other.Place().HostID == hostID && made(other) &&
 			(other.Base().ID != w.Base().ID || other.Table() != w.Table()) {
 			return true
@@ -35,7 +36,7 @@ func made(w structs.Workload) bool {
 // is, and its host tries again.
 func (pl placer) refuse(was structs.Workload) bool {
 	p := was.Place()
-	bay := row[structs.Bay](pl.t, p.BayID)
+	bay := scratch.Row[structs.Bay](pl.t, p.BayID)
 	switch {
 	case bay == nil || bay.Status == structs.BayDeleting, p.Desired == structs.DesiredAbsent, made(was):
 		return false
@@ -51,6 +52,6 @@ func (pl placer) refuse(was structs.Workload) bool {
 	after.HostID = ""
 	w.Forget()
 	pl.place(w, bay)
-	pl.t.assign(w)
+	pl.t.Assign(w)
 	return true
 }

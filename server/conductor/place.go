@@ -1,9 +1,11 @@
 package conductor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -11,9 +13,9 @@ import (
 
 // placer chooses hosts for workloads and sets the choice in their rows. The callers write
 // the rows to the batch.
-type placer struct{ t *tx }
+type placer struct{ t *scratch.Tx }
 
-func newPlacer(t *tx) placer { return placer{t} }
+func newPlacer(t *scratch.Tx) placer { return placer{t} }
 
 // place sets a host of the bay and a new epoch in the workload, or the reason why it has to
 // wait. The caller writes the row.
@@ -24,18 +26,18 @@ func (pl placer) place(w structs.Workload, bay *structs.Bay) {
 	if priors := p.Priors; len(priors) > 0 {
 		demand := w.Reserved()
 		for _, prior := range priors {
-			pl.t.reserved.remove(prior.HostID, demand)
+			pl.t.Reserved.Remove(prior.HostID, demand)
 		}
 		defer func() {
 			for _, prior := range priors {
-				pl.t.reserved.add(prior.HostID, demand)
+				pl.t.Reserved.Add(prior.HostID, demand)
 			}
 		}()
 	}
-	rooms := pl.t.reserved.order()
+	rooms := pl.t.Reserved.Order()
 	switch all, _ := rooms.Count(bay.ID); {
 	case all == 0:
-		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
+		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, cmp.Or(bay.StatusReason, "it has none"))
 	case rooms.Ready(bay.ID) > bay.NodeCount:
 		pl.placeOn(w, bay, pl.candidates(bay))
 	default:
@@ -72,12 +74,12 @@ func (pl placer) assignHost(w structs.Workload, id, reason string) {
 // row.
 func (pl placer) nextEpoch(w structs.Workload) uint64 {
 	restored := uint64(0)
-	if cluster := row[structs.Cluster](pl.t, structs.ClusterRowID); cluster != nil {
+	if cluster := scratch.Row[structs.Cluster](pl.t, structs.ClusterRowID); cluster != nil {
 		restored = cluster.Incarnation << 32
 	}
 	quarantined, ref := uint64(0), w.Ref()
-	if ref.Epoch > 0 || pl.t.base.Get(w.Table(), ref.ID) != nil {
-		quarantined = pl.t.base.QuarantinedEpoch(ref.Kind, ref.ID)
+	if ref.Epoch > 0 || pl.t.Base.Get(w.Table(), ref.ID) != nil {
+		quarantined = pl.t.Base.QuarantinedEpoch(ref.Kind, ref.ID)
 	}
 	return max(ref.Epoch, restored, quarantined) + 1
 }
@@ -86,7 +88,7 @@ func (pl placer) nextEpoch(w structs.Workload) uint64 {
 // hosts with the fewest workloads will leave the bay, and get no new ones. Lost hosts are
 // included only for the reason.
 func (pl placer) candidates(bay *structs.Bay) []schedule.Host {
-	hosts := pl.t.hostsOf(bay.ID)
+	hosts := pl.t.HostsOf(bay.ID)
 	var lost []schedule.Host
 	if slices.ContainsFunc(hosts, func(h schedule.Host) bool { return !h.Ready }) {
 		all := hosts
@@ -111,14 +113,14 @@ func (pl placer) candidates(bay *structs.Bay) []schedule.Host {
 // with a named volume stays on the volume's host.
 func (pl placer) replace(w structs.Workload) {
 	p := w.Place()
-	bay := row[structs.Bay](pl.t, p.BayID)
+	bay := scratch.Row[structs.Bay](pl.t, p.BayID)
 	was, held := p.HostID, w.Reserved()
-	pl.t.reserved.remove(was, held)
-	defer pl.t.reserved.add(was, held)
+	pl.t.Reserved.Remove(was, held)
+	defer pl.t.Reserved.Add(was, held)
 	volume := w.Policy().Volume
-	if host := row[structs.Host](pl.t, was); volume == "" || host == nil {
+	if host := scratch.Row[structs.Host](pl.t, was); volume == "" || host == nil {
 		pl.place(w, bay)
-	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.reserved.used(host.ID),
+	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.Reserved.Used(host.ID),
 		bay.Placement))}); p.PlaceReason != "" {
 		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from it: it %s; start it again when that "+
 			"has changed", volume, host.Name, p.PlaceReason)
@@ -134,9 +136,9 @@ func withoutNetworks(h schedule.Host) schedule.Host {
 
 // deleteWorkload deletes the workload, at once if no host has it. It returns the changed or
 // last row, and was itself if nothing changes.
-func deleteWorkload(t *tx, was structs.Workload, force bool) structs.Workload {
+func deleteWorkload(t *scratch.Tx, was structs.Workload, force bool) structs.Workload {
 	p := was.Place()
-	host := row[structs.Host](t, p.HostID)
+	host := scratch.Row[structs.Host](t, p.HostID)
 	if host == nil || force && host.State == structs.HostLost {
 		// A host that returns with it removes what it doesn't know.
 		if p.HostID == "" && p.Desired == structs.DesiredAbsent && !fullyRemoved(t, p) {
@@ -146,12 +148,12 @@ func deleteWorkload(t *tx, was structs.Workload, force bool) structs.Workload {
 		after := left.Place()
 		after.Desired, after.HostID = structs.DesiredAbsent, ""
 		if fullyRemoved(t, after) {
-			t.remove(was)
+			t.Remove(was)
 			return was
 		}
 		after.Generation++
-		left.Base().UpdatedAt = t.now
-		t.assign(left)
+		left.Base().UpdatedAt = t.Now
+		t.Assign(left)
 		return left
 	}
 	seen := was.Seen()
@@ -162,7 +164,7 @@ func deleteWorkload(t *tx, was structs.Workload, force bool) structs.Workload {
 	after := changed.Place()
 	after.Desired, after.Force = structs.DesiredAbsent, force
 	after.Generation++
-	changed.Base().UpdatedAt = t.now
-	t.assign(changed)
+	changed.Base().UpdatedAt = t.Now
+	t.Assign(changed)
 	return changed
 }

@@ -1,6 +1,9 @@
 package conductor
 
 import (
+	"cmp"
+
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -21,7 +24,7 @@ type CreateRow[R any, P Plain[R]] struct {
 	Row    R // without Meta; a name of "" is generated
 }
 
-func (r CreateRow[R, P]) decide(t *tx) (P, error) {
+func (r CreateRow[R, P]) decide(t *scratch.Tx) (P, error) {
 	return once(t, r.Once, r.Caller, func() (P, error) {
 		made := P(&r.Row)
 		meta, err := newMeta(t, r.Caller, made.Table(), state.KindOf(made.Table()), r.UUID)
@@ -29,8 +32,8 @@ func (r CreateRow[R, P]) decide(t *tx) (P, error) {
 			return nil, err
 		}
 		*made.Base() = meta
-		made.SetRowName(orElse(made.RowName(), structs.GenerateName(meta.ID)))
-		t.put(made)
+		made.SetRowName(cmp.Or(made.RowName(), structs.GenerateName(meta.ID)))
+		t.Put(made)
 		return made, nil
 	})
 }
@@ -42,7 +45,7 @@ type PatchRow[R any, P Plain[R]] struct {
 	Apply  func(R) (R, error) // returns the changed copy or a refusal
 }
 
-func (r PatchRow[R, P]) decide(t *tx) (P, error) {
+func (r PatchRow[R, P]) decide(t *scratch.Tx) (P, error) {
 	found, err := find[P](t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
 	if err != nil {
 		return nil, err
@@ -53,9 +56,9 @@ func (r PatchRow[R, P]) decide(t *tx) (P, error) {
 	}
 	made := P(&changed)
 	*made.Base() = *found.Base()
-	made.SetRowName(orElse(made.RowName(), structs.GenerateName(found.Base().ID)))
-	made.Base().UpdatedAt = t.now
-	t.put(made)
+	made.SetRowName(cmp.Or(made.RowName(), structs.GenerateName(found.Base().ID)))
+	made.Base().UpdatedAt = t.Now
+	t.Put(made)
 	return made, nil
 }
 
@@ -65,15 +68,15 @@ type DeleteRow[R any, P Plain[R]] struct {
 	Ident  string // UUID or name
 }
 
-func (r DeleteRow[R, P]) decide(t *tx) (P, error) {
+func (r DeleteRow[R, P]) decide(t *scratch.Tx) (P, error) {
 	return deletePlain[P](t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
 }
 
 // deletePlain deletes a row from which no other change follows, and returns it.
-func deletePlain[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
+func deletePlain[P structs.Row](t *scratch.Tx, caller structs.Caller, kind, ident string) (P, error) {
 	found, err := find[P](t, caller, kind, ident)
 	if err == nil {
-		t.remove(found)
+		t.Remove(found)
 	}
 	return found, err
 }

@@ -1,10 +1,12 @@
 package conductor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -12,13 +14,13 @@ import (
 
 // quarantine is one host's quarantine as the batch sees it, in rows of 100 placements each.
 type quarantine struct {
-	t      *tx
+	t      *scratch.Tx
 	hostID string
 }
 
 // page returns the page with the number, nil if there is none.
 func (q quarantine) page(n int) *structs.Quarantine {
-	return row[structs.Quarantine](q.t, structs.QuarantineID(q.hostID, n))
+	return scratch.Row[structs.Quarantine](q.t, structs.QuarantineID(q.hostID, n))
 }
 
 // pages returns the pages in order.
@@ -36,7 +38,7 @@ func (q quarantine) pages() (pages []*structs.Quarantine) {
 // host must not leave its bay, because another project's bay may claim it. A lost host
 // whose quarantined containers are all to be removed may leave: it removes them when it
 // returns.
-func hasQuarantine(t *tx, h *structs.Host) bool {
+func hasQuarantine(t *scratch.Tx, h *structs.Host) bool {
 	return h.Quarantined > 0 || h.State != structs.HostLost && quarantine{t, h.ID}.page(0) != nil
 }
 
@@ -51,21 +53,25 @@ func quarantineReason(h *structs.Host) string {
 // markPending notes that the host's agent has followed another history, and is about to
 // report its quarantine.
 func (q quarantine) markPending() {
-	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, 0), CreatedAt: q.t.now}, HostID: q.hostID}
+	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, 0), CreatedAt: q.t.Now}, HostID: q.hostID}
 	if was := q.page(0); was != nil {
 		copied := *was
 		page = &copied
 	}
-	if page.Pending || q.t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+	if page.Pending || q.t.Base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return
 	}
 	page.Pending = true
-	q.t.put(page)
+	q.t.Put(page)
 }
 
 // put writes a page. If announce is true, the host gets it with its next assignments.
 func (q quarantine) put(page *structs.Quarantine, announce bool) {
-	q.t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: announce})
+	if announce {
+		q.t.Assign(page)
+	} else {
+		q.t.Put(page)
+	}
 }
 
 // tidy removes empty pages at the end, and counts the placements in the host's row.
@@ -76,7 +82,7 @@ func (q quarantine) tidy() {
 		if len(last.Kept) > 0 || last.Pending {
 			break
 		}
-		q.t.remove(last)
+		q.t.Remove(last)
 		pages = pages[:len(pages)-1]
 	}
 	n := 0
@@ -89,9 +95,9 @@ func (q quarantine) tidy() {
 	}
 	// The host's row is written even if the number is unchanged, because waiters on the
 	// host also wait for this.
-	host := *row[structs.Host](q.t, q.hostID)
+	host := *scratch.Row[structs.Host](q.t, q.hostID)
 	host.Quarantined = n
-	q.t.put(&host)
+	q.t.Put(&host)
 }
 
 // ReportQuarantine is an agent's report of its host's quarantine.
@@ -114,8 +120,8 @@ func TakeQuarantine(ctx context.Context, c *Conductor, r ReportQuarantine) error
 }
 
 // decide returns the part of the report for which the entry had no room, nil if none.
-func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
-	host := row[structs.Host](t, r.HostID)
+func (r ReportQuarantine) decide(t *scratch.Tx) (*structs.QuarantineReport, error) {
+	host := scratch.Row[structs.Host](t, r.HostID)
 	if host == nil {
 		return nil, structs.NotFound(structs.KindHost, r.HostID)
 	}
@@ -124,12 +130,12 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 			"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
 				"register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
 	}
-	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+	if t.Base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return nil, nil // the agent's journal has it
 	}
 	q, changed, full := quarantine{t, r.HostID}, false, false
 	for i := range r.Kept {
-		if !t.room() || !t.item(func() {
+		if !t.Room() || !t.Item(func() {
 			is, room := q.add(r.Kept[i])
 			changed, full = changed || is, full || !room
 		}) {
@@ -139,7 +145,7 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	}
 	r.Kept = nil
 	for i := range r.Ended {
-		if !t.room() || !t.item(func() { changed = q.remove(r.Ended[i]) || changed }) {
+		if !t.Room() || !t.Item(func() { changed = q.remove(r.Ended[i]) || changed }) {
 			r.Ended = r.Ended[i:]
 			return &r.QuarantineReport, nil
 		}
@@ -148,11 +154,11 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	if first := q.page(0); first != nil && first.Pending && r.Settled {
 		page := *first
 		page.Pending, changed = false, true
-		if !t.item(func() { q.put(&page, false) }) {
+		if !t.Item(func() { q.put(&page, false) }) {
 			return &r.QuarantineReport, nil
 		}
 	}
-	if changed && !t.item(q.tidy) {
+	if changed && !t.Item(q.tidy) {
 		return &r.QuarantineReport, nil
 	}
 	if full {
@@ -168,7 +174,7 @@ func (q quarantine) add(k structs.Quarantined) (changed, room bool) {
 	if state.TableOf(k.Ref().Kind) == "" {
 		return false, true // operators can't decide about an unknown kind; the agent's journal has it
 	}
-	k.Adoption, k.Since = structs.AdoptionNone, q.t.now
+	k.Adoption, k.Since = structs.AdoptionNone, q.t.Now
 	pages := q.pages()
 	free := -1
 	for n, page := range pages {
@@ -182,8 +188,8 @@ func (q quarantine) add(k structs.Quarantined) (changed, room bool) {
 		was := page.Kept[i]
 		k.Adoption, k.Since = was.Adoption, was.Since
 		// An agent that was restarted may know less than before.
-		k.Name, k.ProjectID = orElse(k.Name, was.Name), orElse(k.ProjectID, was.ProjectID)
-		k.SpecHash, k.State = orElse(k.SpecHash, was.SpecHash), orElse(k.State, was.State)
+		k.Name, k.ProjectID = cmp.Or(k.Name, was.Name), cmp.Or(k.ProjectID, was.ProjectID)
+		k.SpecHash, k.State = cmp.Or(k.SpecHash, was.SpecHash), cmp.Or(k.State, was.State)
 		if k == was {
 			return false, true
 		}
@@ -200,7 +206,7 @@ func (q quarantine) add(k structs.Quarantined) (changed, room bool) {
 		q.put(&after, false)
 	case len(pages) < structs.MaxQuarantinePages:
 		q.put(&structs.Quarantine{
-			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID,
+			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.Now}, HostID: q.hostID,
 			Kept: []structs.Quarantined{k},
 		}, false)
 	default:
@@ -233,7 +239,7 @@ type AdoptContainer struct {
 	Remove    bool   // remove it; otherwise it is adopted, for which the cluster must have its row
 }
 
-func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
+func (r AdoptContainer) decide(t *scratch.Tx) (*structs.Host, error) {
 	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Host)
 	if err != nil {
 		return nil, err
@@ -252,7 +258,7 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	if r.Remove {
 		for _, k := range found {
 			ref := k.Ref()
-			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch &&
+			if w := t.Workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch &&
 				w.Place().Desired != structs.DesiredAbsent &&
 				(k.SpecHash == "" || k.SpecHash == w.SpecHash()) {
 				return nil, structs.Errorf(structs.CodeConflict,
@@ -275,11 +281,11 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 		q.setAdoption(k, d)
 	}
 	q.tidy()
-	return row[structs.Host](t, h.ID), nil
+	return scratch.Row[structs.Host](t, h.ID), nil
 }
 
 // find returns the placements of the container in the host's quarantine, at least one.
-func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, error) {
+func (r AdoptContainer) find(t *scratch.Tx, h *structs.Host) ([]structs.Quarantined, error) {
 	var found []structs.Quarantined
 	for _, page := range (quarantine{t, h.ID}).pages() {
 		for _, k := range page.Kept {
@@ -320,7 +326,7 @@ func (q quarantine) setAdoption(k structs.Quarantined, decided structs.Adoption)
 
 // adopt makes a quarantined placement the newest placement of the workload's row.
 // CodeConflict if the row doesn't exist, or belongs to another workload or placement.
-func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
+func adopt(t *scratch.Tx, h *structs.Host, k structs.Quarantined) error {
 	ref := k.Ref()
 	conflict := func(format string, args ...any) *structs.Error {
 		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID,
@@ -329,7 +335,7 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	refuse := func(format string, args ...any) error {
 		return conflict("%s; host-adopt -remove removes it", fmt.Sprintf(format, args...))
 	}
-	was := t.workload(ref)
+	was := t.Workload(ref)
 	if was == nil {
 		return refuse("the cluster has no %s of that uuid", ref.Kind)
 	}
@@ -342,11 +348,11 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	case k.SpecHash != hash:
 		return refuse("it was made from another spec (hash %s) than the cluster's %s of that uuid (hash %s)", k.SpecHash, ref.Kind, hash)
 	case p.HostID == h.ID && p.Epoch == k.Epoch:
-		t.assign(was.Copy())
+		t.Assign(was.Copy())
 		return nil
 	case p.Epoch > k.Epoch, p.Epoch == k.Epoch && p.HostID != "":
 		where := "no host"
-		if on := row[structs.Host](t, p.HostID); on != nil {
+		if on := scratch.Row[structs.Host](t, p.HostID); on != nil {
 			where = "host " + on.Name
 		}
 		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where,
@@ -363,7 +369,7 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	}
 	changed.Priors = priorsExcept(changed.Priors, h.ID)
 	// The row's present reservation on this host doesn't count twice.
-	used := t.reserved.used(h.ID).Clone()
+	used := t.Reserved.Used(h.ID).Clone()
 	if p.On(h.ID) {
 		used.Remove(was.Reserved())
 	}
@@ -374,6 +380,6 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""
 	w.Forget()
-	t.assign(w)
+	t.Assign(w)
 	return nil
 }

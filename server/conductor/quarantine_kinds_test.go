@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -74,7 +75,14 @@ func TestReportsOfPartsAreStored(t *testing.T) {
 		if seen := w.now().Seen(); seen.Status != structs.ContainerRunning {
 			t.Errorf("it is seen as %+v", seen)
 		}
-		if pod, ok := w.now().(interface{ PartNames() []string }); ok != (k.parts != nil) || ok && len(pod.PartNames()) != len(k.parts) {
+		parts := 0
+		switch now := w.now().(type) {
+		case *structs.Pod:
+			parts = len(now.Observed.Parts)
+		case *statetest.Pair:
+			parts = len(now.Observed.Parts)
+		}
+		if parts != len(k.parts) {
 			t.Errorf("of its parts is seen %+v", w.now())
 		}
 	})

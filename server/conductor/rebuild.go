@@ -1,6 +1,11 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"cmp"
+
+	"github.com/stackforge/magnum/server/conductor/scratch"
+	"github.com/stackforge/magnum/structs"
+)
 
 // RebuildContainer creates a container again under the next epoch, from another image if
 // one is given. It keeps its UUID, its volumes and, if it has one, its host.
@@ -10,7 +15,7 @@ type RebuildContainer struct {
 	Image  string // "" means the present one
 }
 
-func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
+func (r RebuildContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
@@ -19,7 +24,7 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
 	}
 	changed := *c
-	changed.Spec.Image = orElse(r.Image, c.Spec.Image)
+	changed.Spec.Image = cmp.Or(r.Image, c.Spec.Image)
 	if changed.Desired = desiredUnderNewGeneration(c); changed.Desired == structs.DesiredStopped {
 		changed.Desired = structs.DesiredCreated
 	}
@@ -27,15 +32,15 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	if changed.Desired == structs.DesiredRunning {
 		changed.StartGeneration = changed.Generation
 	}
-	changed.UpdatedAt = t.now
+	changed.UpdatedAt = t.Now
 	if changed.HostID == "" {
-		newPlacer(t).place(&changed, row[structs.Bay](t, c.BayID))
+		newPlacer(t).place(&changed, scratch.Row[structs.Bay](t, c.BayID))
 	} else {
 		// On the same host, which has its volumes, and the old container until that is removed.
 		changed.Epoch = newPlacer(t).nextEpoch(c)
 		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
-	t.assign(&changed)
+	t.Assign(&changed)
 	noteAction(t, r.Caller, "rebuild", c, changed.Generation)
 	return &changed, nil
 }
@@ -48,7 +53,7 @@ type ResizeContainer struct {
 	MilliCPU *int64 // thousandths of a core
 }
 
-func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
+func (r ResizeContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
@@ -57,15 +62,15 @@ func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
 	if err := resize(t, &changed, r.Memory, r.MilliCPU); err != nil {
 		return nil, err
 	}
-	changed.UpdatedAt = t.now
-	t.assign(&changed)
+	changed.UpdatedAt = t.Now
+	t.Assign(&changed)
 	noteAction(t, r.Caller, "update", c, changed.Generation)
 	return &changed, nil
 }
 
 // resize sets other limits in the copy of a container, under a new generation, if its host
 // has room for them. nil keeps the present limit.
-func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
+func resize(t *scratch.Tx, c *structs.Container, memory, milliCPU *int64) error {
 	if c.Desired == structs.DesiredAbsent {
 		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
 	}
@@ -77,8 +82,8 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 	if milliCPU != nil {
 		c.Spec.MilliCPU = structs.MilliCPU(*milliCPU)
 	}
-	if host := row[structs.Host](t, c.HostID); host != nil {
-		used := t.reserved.used(host.ID)
+	if host := scratch.Row[structs.Host](t, c.HostID); host != nil {
+		used := t.Reserved.Used(host.ID)
 		room := structs.Bytes(host.Fingerprint.Memory - used.Memory + held.Memory)
 		cores := structs.MilliCPU(int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU)
 		switch {

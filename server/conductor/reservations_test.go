@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -28,10 +29,10 @@ func TestRoomsOfABatch(t *testing.T) {
 			h.create(alice, []string{"a", "b"}[rng.IntN(2)], structs.ContainerSpec{Memory: structs.Bytes(rng.Int64N(2)) << 29,
 				MilliCPU: 100})
 		}
-		tx := newTx(h.store.Snapshot(), h.clock)
+		tx := scratch.New(h.store.Snapshot(), h.clock)
 		var made []string
 		for range 60 {
-			tx.begin()
+			tx.Begin()
 			host := hosts[rng.IntN(len(hosts))]
 			var err error
 			switch rng.IntN(8) {
@@ -59,7 +60,7 @@ func TestRoomsOfABatch(t *testing.T) {
 				}
 			}
 			if err != nil || rng.IntN(3) == 0 {
-				tx.rollback()
+				tx.Rollback()
 			}
 			if rng.IntN(2) == 0 {
 				compareRooms(t, tx)
@@ -69,13 +70,13 @@ func TestRoomsOfABatch(t *testing.T) {
 	}
 }
 
-func compareRooms(t *testing.T, tx *tx) {
+func compareRooms(t *testing.T, tx *scratch.Tx) {
 	t.Helper()
-	rooms := tx.reserved.order()
-	for bay := range tx.bays() {
+	rooms := tx.Reserved.Order()
+	for bay := range tx.Bays() {
 		var all []schedule.Host
-		for h := range tx.hostsInBay(bay.ID) {
-			all = append(all, state.RoomOf(h, tx.reserved.used(h.ID), bay.Placement))
+		for h := range tx.HostsInBay(bay.ID) {
+			all = append(all, state.RoomOf(h, tx.Reserved.Used(h.ID), bay.Placement))
 		}
 		if n, _ := rooms.Count(bay.ID); n != len(all) {
 			t.Fatalf("bay %s has %d hosts in order, and %d rows", bay.Name, n, len(all))

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -9,7 +10,7 @@ import (
 // fires, and once when its leadership begins.
 type Step struct {
 	name   string
-	take   func(*tx) (full bool)
+	take   func(*scratch.Tx) (full bool)
 	topics []state.Topic
 }
 
@@ -36,7 +37,7 @@ type Settle struct {
 	Step *Step // nil means all steps in order
 }
 
-func (r Settle) decide(t *tx) (more bool, err error) {
+func (r Settle) decide(t *scratch.Tx) (more bool, err error) {
 	for _, step := range Steps {
 		if r.Step != nil && r.Step != step {
 			continue
@@ -48,28 +49,23 @@ func (r Settle) decide(t *tx) (more bool, err error) {
 	return false, nil
 }
 
-// room reports whether the request may make another change, by the number of its changes.
-// It keeps a few back for the changes that belong to it. Whether the entry has room for the
-// bytes shows when the change is made: see item.
-func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
-
 // endBays empties the bays that are being deleted, and deletes the empty ones. It returns
 // true if the entry had no room for all of it.
-func endBays(t *tx) (full bool) {
-	for b := range t.endingBays() {
+func endBays(t *scratch.Tx) (full bool) {
+	for b := range t.EndingBays() {
 		left := 0
-		for w := range t.inBay(b.ID) {
-			if !t.room() {
+		for w := range t.InBay(b.ID) {
+			if !t.Room() {
 				return true
 			}
 			p := w.Place()
-			host := row[structs.Host](t, p.HostID)
+			host := scratch.Row[structs.Host](t, p.HostID)
 			if p.Desired != structs.DesiredAbsent || !p.Force || host == nil || host.State == structs.HostLost {
-				if !t.item(func() { deleteWorkload(t, w, true) }) {
+				if !t.Item(func() { deleteWorkload(t, w, true) }) {
 					return true
 				}
 			}
-			if t.get(w.Table(), w.Base().ID) != nil { // a host still has it
+			if t.Get(w.Table(), w.Base().ID) != nil { // a host still has it
 				left++
 			}
 		}
@@ -77,23 +73,23 @@ func endBays(t *tx) (full bool) {
 			continue
 		}
 		kept := ""
-		for h := range t.hostsInBay(b.ID) {
+		for h := range t.HostsInBay(b.ID) {
 			if hasQuarantine(t, h) {
 				kept = quarantineReason(h)
 				continue
 			}
-			if !t.room() || !t.item(func() { freeHost(t, h) }) {
+			if !t.Room() || !t.Item(func() { freeHost(t, h) }) {
 				return true
 			}
 		}
 		if kept != "" {
 			changed := *b
-			if changed.StatusReason = kept; kept != b.StatusReason && !t.item(func() { t.put(&changed) }) {
+			if changed.StatusReason = kept; kept != b.StatusReason && !t.Item(func() { t.Put(&changed) }) {
 				return true
 			}
 			continue
 		}
-		if !t.item(func() { t.remove(b) }) {
+		if !t.Item(func() { t.Remove(b) }) {
 			return true
 		}
 	}
@@ -102,12 +98,12 @@ func endBays(t *tx) (full bool) {
 
 // growBays claims free hosts for bays that lack some, the longest waiting bay first, and
 // frees surplus hosts.
-func growBays(t *tx) (full bool) {
-	for b := range t.bays() {
+func growBays(t *scratch.Tx) (full bool) {
+	for b := range t.Bays() {
 		if b.Status == structs.BayDeleting {
 			continue
 		}
-		if !t.room() {
+		if !t.Room() {
 			return true
 		}
 		if shrinkBay(t, b) {
@@ -122,19 +118,19 @@ func growBays(t *tx) (full bool) {
 
 // placeWaiting places workloads that wait for a host, in the order of their creation. One
 // that doesn't fit doesn't block the others.
-func placeWaiting(t *tx) (full bool) {
-	for bayID := range t.base.WaitingBays() {
-		bay := row[structs.Bay](t, bayID)
+func placeWaiting(t *scratch.Tx) (full bool) {
+	for bayID := range t.Base.WaitingBays() {
+		bay := scratch.Row[structs.Bay](t, bayID)
 		if bay == nil || bay.Status == structs.BayDeleting {
 			continue
 		}
 		// A shape that didn't fit once doesn't fit again in this step.
 		refused := make(map[string]string)
-		for w := range t.base.Waiting(bayID) {
-			if !t.room() {
+		for w := range t.Base.Waiting(bayID) {
+			if !t.Room() {
 				return true
 			}
-			was := t.workload(w.Ref())
+			was := t.Workload(w.Ref())
 			if was == nil || was.Place().HostID != "" {
 				continue
 			}
@@ -149,7 +145,7 @@ func placeWaiting(t *tx) (full bool) {
 			if p.HostID == "" && p.PlaceReason == was.Place().PlaceReason {
 				continue
 			}
-			if !t.item(func() { t.assign(changed) }) {
+			if !t.Item(func() { t.Assign(changed) }) {
 				return true
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -105,7 +106,7 @@ func (h *harness) decisions() string {
 // depends on their workloads, and a waiting workload may be placed later than possible.
 func (h *harness) surplus() bool {
 	snap := h.store.Snapshot()
-	for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
+	for b := range scratch.Typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
 		have, empty := 0, 0
 		for host := range snap.HostsInBay(b.ID) {
 			if host.State == structs.HostLost {

@@ -1,6 +1,11 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"cmp"
+
+	"github.com/stackforge/magnum/server/conductor/scratch"
+	"github.com/stackforge/magnum/structs"
+)
 
 // BootstrapToken creates the cluster's first admin token from the hash of its secret.
 type BootstrapToken struct {
@@ -8,12 +13,12 @@ type BootstrapToken struct {
 	Hash string
 }
 
-func (r BootstrapToken) decide(t *tx) (*structs.Token, error) {
-	cluster := row[structs.Cluster](t, structs.ClusterRowID)
+func (r BootstrapToken) decide(t *scratch.Tx) (*structs.Token, error) {
+	cluster := scratch.Row[structs.Cluster](t, structs.ClusterRowID)
 	if cluster == nil {
 		return nil, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
 	}
-	if made := row[structs.Token](t, r.ID); made != nil && made.OpenedBy(r.Hash) {
+	if made := scratch.Row[structs.Token](t, r.ID); made != nil && made.OpenedBy(r.Hash) {
 		return made, nil // an earlier try of the same request
 	}
 	if cluster.Bootstrapped {
@@ -21,12 +26,12 @@ func (r BootstrapToken) decide(t *tx) (*structs.Token, error) {
 	}
 	changed := *cluster
 	changed.Bootstrapped = true
-	t.put(&changed)
+	t.Put(&changed)
 	token := &structs.Token{
-		Meta: t.meta(structs.Caller{}, r.ID), Name: "bootstrap", Hash: r.Hash,
+		Meta: t.Meta(structs.Caller{}, r.ID), Name: "bootstrap", Hash: r.Hash,
 		Project: structs.DefaultProject, User: "admin", Role: structs.RoleAdmin,
 	}
-	t.put(token)
+	t.Put(token)
 	return token, nil
 }
 
@@ -45,19 +50,19 @@ type CreateToken struct {
 	Token  structs.Token // without Meta
 }
 
-func (r CreateToken) decide(t *tx) (*structs.Token, error) {
+func (r CreateToken) decide(t *scratch.Tx) (*structs.Token, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Token, error) {
-		if t.get(structs.TableTokens, r.UUID) != nil {
+		if t.Get(structs.TableTokens, r.UUID) != nil {
 			return nil, structs.Errorf(structs.CodeConflict, "A token with UUID %s already exists.", r.UUID).About(structs.KindToken)
 		}
 		token := r.Token
-		token.Meta = t.meta(r.Caller, r.UUID)
+		token.Meta = t.Meta(r.Caller, r.UUID)
 		token.ProjectID = "" // tokens belong to operators, like hosts
-		token.Name = orElse(token.Name, structs.GenerateName(token.ID))
+		token.Name = cmp.Or(token.Name, structs.GenerateName(token.ID))
 		if !token.Join {
-			token.User = orElse(token.User, token.Name)
+			token.User = cmp.Or(token.User, token.Name)
 		}
-		t.put(&token)
+		t.Put(&token)
 		return &token, nil
 	})
 }
@@ -68,17 +73,17 @@ type RevokeToken struct {
 	Ident  string // UUID or name
 }
 
-func (r RevokeToken) decide(t *tx) (*structs.Token, error) {
+func (r RevokeToken) decide(t *scratch.Tx) (*structs.Token, error) {
 	return deletePlain[*structs.Token](t, r.Caller, structs.KindToken, r.Ident)
 }
 
 // ForgetTokens deletes tokens that expired long ago.
 type ForgetTokens struct{ IDs []string }
 
-func (r ForgetTokens) decide(t *tx) (struct{}, error) {
+func (r ForgetTokens) decide(t *scratch.Tx) (struct{}, error) {
 	for _, id := range r.IDs {
-		if token := row[structs.Token](t, id); token != nil && !token.ExpiresAt.IsZero() {
-			t.remove(token)
+		if token := scratch.Row[structs.Token](t, id); token != nil && !token.ExpiresAt.IsZero() {
+			t.Remove(token)
 		}
 	}
 	return struct{}{}, nil

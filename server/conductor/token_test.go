@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -33,7 +34,7 @@ func TestBootstrapHappensOnce(t *testing.T) {
 }
 
 func TestBootstrapWaitsForTheCluster(t *testing.T) {
-	tx := newTx(state.New().Snapshot(), time.Now())
+	tx := scratch.New(state.New().Snapshot(), time.Now())
 	if _, err := (BootstrapToken{ID: structs.NewID(), Hash: "x"}).decide(tx); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("without a cluster: %v", err)
 	}

@@ -6,12 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
 
 // decided decides a request in the batch, as the loop does.
-func decided[T any](t *tx, r Request[T]) (T, error) {
-	c := &call{ctx: context.Background(), decide: func(t *tx) (any, error) { return r.decide(t) }}
+func decided[T any](t *scratch.Tx, r Request[T]) (T, error) {
+	c := &call{ctx: context.Background(), decide: func(t *scratch.Tx) (any, error) { return r.decide(t) }}
 	decideCall(t, c)
 	result, _ := c.result.(T)
 	return result, c.err
@@ -21,7 +22,7 @@ func decided[T any](t *tx, r Request[T]) (T, error) {
 // written, or has been undone.
 func TestBatchSeesBaysThatItCreatesAndDeletes(t *testing.T) {
 	h := newHarness(t)
-	batch := newTx(h.store.Snapshot(), h.clock)
+	batch := scratch.New(h.store.Snapshot(), h.clock)
 	create := func() (*structs.Container, error) {
 		return decided(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}})
 	}
@@ -48,27 +49,27 @@ func TestBatchSeesBaysThatItCreatesAndDeletes(t *testing.T) {
 	if _, err := create(); err == nil || !strings.Contains(err.Error(), "2 bays") {
 		t.Fatalf("with a bay of its own beside: %v", err)
 	}
-	batch.begin()
-	batch.remove(own)
+	batch.Begin()
+	batch.Remove(own)
 	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil ||
 		c.BayID != shared.ID {
 		t.Fatalf("once that is gone: %+v, %v", c, err)
 	}
-	batch.rollback()
+	batch.Rollback()
 	if _, err := create(); err == nil || !strings.Contains(err.Error(), "2 bays") {
 		t.Fatalf("once its removal is undone: %v", err)
 	}
 }
 
 // decidedWithin decides a request as a part of the current one.
-func decidedWithin[T any](t *tx, r Request[T]) (T, error) { return r.decide(t) }
+func decidedWithin[T any](t *scratch.Tx, r Request[T]) (T, error) { return r.decide(t) }
 
 func TestBatchSeesHostsThatItDrains(t *testing.T) {
 	h := newHarness(t)
 	one, two := h.host("h1", nil), h.host("h2", nil)
 	bay := h.bay(root, "bay", 2)
 	h.settle()
-	batch := newTx(h.store.Snapshot(), h.clock)
+	batch := scratch.New(h.store.Snapshot(), h.clock)
 	place := func() string {
 		t.Helper()
 		c, err := decided(batch, CreateContainer{Caller: root, Bay: bay.ID, Spec: structs.ContainerSpec{Image: "i"}})
@@ -81,10 +82,10 @@ func TestBatchSeesHostsThatItDrains(t *testing.T) {
 		t.Fatalf("two containers went to %q and %q: the second doesn't see what the first uses", a, b)
 	}
 	drain := func(id string, draining bool) {
-		changed := *row[structs.Host](batch, id)
+		changed := *scratch.Row[structs.Host](batch, id)
 		changed.Draining = draining
-		batch.begin()
-		batch.put(&changed)
+		batch.Begin()
+		batch.Put(&changed)
 	}
 	drain(one, true)
 	for range 3 {
@@ -93,16 +94,16 @@ func TestBatchSeesHostsThatItDrains(t *testing.T) {
 		}
 	}
 	drain(two, true)
-	batch.rollback()
+	batch.Rollback()
 	if got := place(); got != two {
 		t.Fatalf("placed on %q, not on %q, whose draining is undone", got, two)
 	}
 }
 
 // oneAfterAnother is a request that decides several requests in one batch.
-type oneAfterAnother []func(t *tx) error
+type oneAfterAnother []func(t *scratch.Tx) error
 
-func (r oneAfterAnother) decide(t *tx) (struct{}, error) {
+func (r oneAfterAnother) decide(t *scratch.Tx) (struct{}, error) {
 	for _, decide := range r {
 		if err := decide(t); err != nil {
 			return struct{}{}, err
@@ -111,8 +112,8 @@ func (r oneAfterAnother) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-func and[T any](r Request[T]) func(t *tx) error {
-	return func(t *tx) error {
+func and[T any](r Request[T]) func(t *scratch.Tx) error {
+	return func(t *scratch.Tx) error {
 		_, err := r.decide(t)
 		return err
 	}

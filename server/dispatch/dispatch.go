@@ -365,12 +365,34 @@ func checkReport(r *structs.StatusReport) error {
 			if err := structs.CheckLine("containers.parts.part", c.Parts[j].Part, structs.MaxName); err != nil {
 				return err
 			}
-			if err := checkObserved(i, &c.Parts[j].Observed); err != nil {
+			if err := checkPart(i, &c.Parts[j]); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// checkPart checks what is observed of a part of the i-th workload of a report.
+func checkPart(i int, p *structs.PartReport) error {
+	if err := structs.CheckLine("containers.parts.image_id", p.ImageID, structs.MaxName); err != nil {
+		return err
+	}
+	for field, s := range map[string]*structs.PartState{"state": &p.State, "last": &p.Last} {
+		switch s.State {
+		case "", structs.PartWaiting, structs.PartRunning, structs.PartTerminated:
+		default:
+			return structs.Errorf(structs.CodeInvalid, "containers[%d].parts.%s.state %.64q is not one that an agent reports", i, field,
+				s.State)
+		}
+		if err := structs.CheckLine("containers.parts."+field+".reason", s.Reason, structs.MaxName); err != nil {
+			return err
+		}
+		if err := structs.CheckText("containers.parts."+field+".message", s.Message, structs.MaxText); err != nil {
+			return err
+		}
+	}
+	return checkObserved(i, &p.Observed)
 }
 
 // checkObserved checks the observation of the i-th workload of a report, or of a part of

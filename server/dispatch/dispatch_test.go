@@ -356,9 +356,9 @@ func TestReportRefusals(t *testing.T) {
 			Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
 		"kind": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb",
 			Observed: structs.Observed{Status: structs.ContainerError}}}},
-		"parts": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+		"parts": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: statetest.KindPair,
 			Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
-		"a part": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+		"a part": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: statetest.KindPair,
 			Observed: structs.Observed{Status: structs.ContainerError},
 			Parts:    []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
 	} {
@@ -389,7 +389,7 @@ func TestServerThatIsBehindSendsAgentsToAnother(t *testing.T) {
 
 // The tests of this package have a second kind of placed workload.
 func init() {
-	state.Register(state.Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
+	state.Register(state.Table{Name: statetest.TablePairs, Code: statetest.CodePairs, New: statetest.NewPair})
 }
 
 // TestWorkOfTwoKinds: a host gets the assignments of all kinds of workloads, in full
@@ -398,12 +398,12 @@ func TestWorkOfTwoKinds(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	c := d.container(t, host)
-	pod := &statetest.Pod{Meta: structs.Meta{ID: c.ID, Seq: 1000, ProjectID: "p"}, Name: "pod"}
-	pod.BayID, pod.HostID, pod.Epoch, pod.Generation, pod.Desired = c.BayID, host, 5, 1, structs.DesiredRunning
+	pair := &statetest.Pair{Meta: structs.Meta{ID: c.ID, Seq: 1000, ProjectID: "p"}, Name: "pair"}
+	pair.BayID, pair.HostID, pair.Epoch, pair.Generation, pair.Desired = c.BayID, host, 5, 1, structs.DesiredRunning
 	write := func(version uint64) {
 		t.Helper()
-		row := new(*pod)
-		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version,
+		row := new(*pair)
+		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pair.Table(), ID: pair.ID, Version: version,
 			Row: row, Assign: true}}); err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +415,7 @@ func TestWorkOfTwoKinds(t *testing.T) {
 		}
 		return refs
 	}
-	ref := structs.Ref{Kind: structs.WorkloadPod, ID: pod.ID, Epoch: 5}
+	ref := structs.Ref{Kind: statetest.KindPair, ID: pair.ID, Epoch: 5}
 	full := d.poll(t, Poll{HostID: host, Registration: 1})
 	if got := refs(full); !slices.Equal(got, []structs.Ref{structs.ContainerRef(c.ID, 1), ref}) {
 		t.Fatalf("assigned: %v", got)
@@ -428,8 +428,8 @@ func TestWorkOfTwoKinds(t *testing.T) {
 		}
 		next <- work
 	}()
-	pod.Generation++ // works whether or not the poll is parked already
-	write(d.config.Store.Snapshot().Workload(structs.WorkloadPod, pod.ID).Base().ModifyIndex)
+	pair.Generation++ // works whether or not the poll is parked already
+	write(d.config.Store.Snapshot().Workload(statetest.KindPair, pair.ID).Base().ModifyIndex)
 	if work := <-next; work == nil || !slices.Equal(refs(work), []structs.Ref{ref}) || work.Assignments[0].Generation != 2 {
 		t.Errorf("assigned: %+v", work)
 	}

@@ -69,6 +69,21 @@ const (
 	ArchiveGet       Action = "container:get_archive"
 	ArchivePut       Action = "container:put_archive"
 
+	PodCreate     Action = "pod:create"
+	PodList       Action = "pod:get_all"
+	PodDetail     Action = "pod:detail"
+	PodGet        Action = "pod:get"
+	PodUpdate     Action = "pod:update"
+	PodDelete     Action = "pod:delete"
+	PodActions    Action = "pod:actions"
+	PodLogs       Action = "pod:logs"
+	PodExecute    Action = "pod:execute"
+	PodAttach     Action = "pod:attach"
+	PodStats      Action = "pod:stats"
+	PodTop        Action = "pod:top"
+	PodArchiveGet Action = "pod:get_archive"
+	PodArchivePut Action = "pod:put_archive"
+
 	ImageList  Action = "image:get_all"
 	ImagePull  Action = "image:pull"
 	ImageLoad  Action = "image:load"
@@ -174,6 +189,21 @@ var policy = map[Action][]structs.Role{
 	ContainerTop:     anyone,
 	ArchiveGet:       members, // logs are meant for readers, files are not
 	ArchivePut:       members,
+
+	PodCreate:     members,
+	PodList:       anyone,
+	PodDetail:     anyone,
+	PodGet:        anyone,
+	PodUpdate:     members,
+	PodDelete:     members,
+	PodActions:    anyone,
+	PodLogs:       anyone,
+	PodExecute:    members,
+	PodAttach:     members,
+	PodStats:      anyone,
+	PodTop:        anyone,
+	PodArchiveGet: members,
+	PodArchivePut: members,
 
 	ImageList:  anyone,
 	ImagePull:  members,

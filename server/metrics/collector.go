@@ -24,6 +24,7 @@ type counts struct {
 	hosts      map[structs.HostState]int
 	bays       map[structs.BayStatus]int
 	containers map[structs.ContainerStatus]int
+	pods       map[structs.PodPhase]int
 }
 
 func gauge(name, help string, labels ...string) *prometheus.Desc {
@@ -47,6 +48,7 @@ var (
 	hosts       = gauge("magnum_hosts", "Hosts by state.", "state")
 	bays        = gauge("magnum_bays", "Bays by status.", "status")
 	containers  = gauge("magnum_containers", "Containers by status.", "status")
+	pods        = gauge("magnum_pods", "Pods by status.", "status")
 	readsParked = gauge("magnum_blocking_reads", "Reads that wait for a change.")
 	pollsParked = gauge("magnum_agent_polls", "Agents' polls that wait for work.")
 	sessions    = gauge("magnum_sessions", "Open sessions (logs, execute, attach, ...).")
@@ -61,7 +63,7 @@ var (
 func (f *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
-		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped,
+		queueLength, stateIndex, stateRows, hosts, bays, containers, pods, readsParked, pollsParked, sessions, dropped,
 		connections, turnedAway, diskFree,
 	} {
 		out <- d
@@ -123,6 +125,9 @@ func (f *collector) Collect(out chan<- prometheus.Metric) {
 	for s, n := range c.containers {
 		set(containers, float64(n), string(s))
 	}
+	for s, n := range c.pods {
+		set(pods, float64(n), string(s))
+	}
 }
 
 // count counts the objects in the state, unless it is unchanged since the last scrape.
@@ -141,6 +146,7 @@ func (f *collector) count(snap *state.Snapshot) *counts {
 			structs.ContainerCreating: 0, structs.ContainerRunning: 0, structs.ContainerStopped: 0, structs.ContainerPaused: 0,
 			structs.ContainerError: 0, structs.ContainerUnknown: 0, structs.ContainerDeleting: 0,
 		},
+		pods: map[structs.PodPhase]int{structs.PodPending: 0, structs.PodRunning: 0, structs.PodFailed: 0, structs.PodUnknown: 0},
 	}
 	for _, table := range state.Tables() {
 		c.rows[table] = 0
@@ -153,6 +159,8 @@ func (f *collector) count(snap *state.Snapshot) *counts {
 				c.bays[r.Status]++
 			case *structs.Container:
 				c.containers[r.Status()]++
+			case *structs.Pod:
+				c.pods[r.Status()]++
 			}
 		}
 	}

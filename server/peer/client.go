@@ -284,6 +284,9 @@ type Forwarded struct {
 	ID                string // request ID
 	RetryAfterUnknown bool   // an earlier attempt may have been carried out
 	SinceIndex        uint64 // index that this server had applied when the request arrived
+	// Preparation is how long the leader may need before it can decide the request, in
+	// addition to Config.Patience.
+	Preparation time.Duration
 }
 
 // ErrUnknown is in the chain of an error after which a forwarded write may or
@@ -309,7 +312,7 @@ func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (res
 	}
 	// The leader's Raft traffic may arrive while packets of its REST API are lost. It then
 	// stays leader, and its open connections hang for minutes.
-	ctx, cancel := context.WithTimeout(ctx, c.Patience)
+	ctx, cancel := context.WithTimeout(ctx, c.Patience+f.Preparation)
 	defer cancel()
 	for _, root := range c.URLs(leaderID) {
 		result, index, err = c.forwardTo(ctx, leaderID, root, secret, f)
@@ -359,7 +362,7 @@ func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f
 			return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", errNotReached, err))
 		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within %v", c.Patience)
+			err = fmt.Errorf("no answer within %v", c.Patience+f.Preparation)
 		}
 		return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", ErrUnknown, err))
 	}

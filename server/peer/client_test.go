@@ -127,6 +127,31 @@ func TestForwardOutcomeIsUnknownAfterWrite(t *testing.T) {
 	}
 }
 
+// TestForwardWaitsForPreparation: a leader that needs longer for a request gets that time.
+func TestForwardWaitsForPreparation(t *testing.T) {
+	asked := make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-asked: // the first request has ended
+			w.Header().Set(HeaderIndex, "7")
+		case <-r.Context().Done():
+		}
+	}))
+	defer web.Close()
+	c := New(Config{URLs: func(string) []string { return roots(web.URL) }, Secret: func() string { return "s" },
+		Patience: time.Millisecond})
+	defer c.Close()
+	if _, _, err := c.Forward(t.Context(), "leader", forgedHeaders()); !errors.Is(err, ErrUnknown) {
+		t.Errorf("without the time: %v", err)
+	}
+	close(asked)
+	f := forgedHeaders()
+	f.Preparation = time.Minute
+	if _, index, err := c.Forward(t.Context(), "leader", f); err != nil || index != 7 {
+		t.Errorf("with the time: index %d, %v", index, err)
+	}
+}
+
 // TestForwardEndsAfterPatience: packets of the leader's REST API may be lost on open
 // connections while its Raft traffic arrives.
 func TestForwardEndsAfterPatience(t *testing.T) {

@@ -9,9 +9,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerActions answers with the actions on a container, the newest first.
-func containerActions(q *web.Request) error {
-	snap, _, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
+// containerActions answers with the actions on a container, podActions with those on a pod;
+// the newest first.
+var (
+	containerActions = func(q *web.Request) error { return answerActions(q, structs.KindContainer) }
+	podActions       = func(q *web.Request) error { return answerActions(q, structs.KindPod) }
+)
+
+func answerActions(q *web.Request, kind string) error {
+	snap, _, actions, err := q.Service.Actions(q.Context(), &q.Call, kind, q.Ident())
 	if err != nil {
 		return err
 	}

@@ -14,10 +14,10 @@ import (
 const mediaTar = "application/x-tar"
 
 // getArchive answers with a file or directory of a container as a tar archive.
-func getArchive(q *web.Request) error {
+func (s sessionCalls) getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := q.Service.Sessions().GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := s.of(q).GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	h := q.W.Header()
@@ -29,7 +29,7 @@ func getArchive(q *web.Request) error {
 }
 
 // putArchive unpacks the request's body into a directory of a container.
-func putArchive(q *web.Request) error {
+func (s sessionCalls) putArchive(q *web.Request) error {
 	if q.R.ContentLength > structs.MaxArchive {
 		return q.CloseOnError(service.ErrArchiveTooLarge())
 	}
@@ -38,7 +38,7 @@ func putArchive(q *web.Request) error {
 	if err := archive.Fill(q.R.Body); err != nil {
 		return q.CloseOnError(err)
 	}
-	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := s.of(q).PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	return q.Null()

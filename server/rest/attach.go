@@ -19,9 +19,9 @@ var attachArgs = slices.Concat([]wire.Arg{
 		"channel 3 then says {\"attached\": true}. Start the container after that to get all of its output."},
 }, wire.TerminalArgs[2:])
 
-// containerAttachWS connects a user to a container's main process. The WebSocket is the
+// attachWS connects a user to a container's main process. The WebSocket is the
 // same as that of an execute.
-func containerAttachWS(q *web.Request) error {
+func (s sessionCalls) attachWS(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
@@ -34,11 +34,11 @@ func containerAttachWS(q *web.Request) error {
 		stdin := q.Query.Bool("stdin", false)
 		a.Stdin = &stdin
 	}
-	offer, err := q.Service.Sessions().AttachOffer(q.Context(), &q.Call, q.Ident(), a)
+	offer, err := s.of(q).AttachOffer(q.Context(), &q.Call, q.Ident(), a)
 	if err != nil {
 		return err
 	}
-	session, err := q.Service.Sessions().Open(q.Context(), offer)
+	session, err := s.of(q).Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
@@ -46,16 +46,16 @@ func containerAttachWS(q *web.Request) error {
 	return terminal(q, session)
 }
 
-// containerStats answers with a container's resource usage, once or every second.
-func containerStats(q *web.Request) error {
+// stats answers with a container's resource usage, once or every second.
+func (s sessionCalls) stats(q *web.Request) error {
 	if !q.Query.Bool("stream", false) {
-		_, stats, err := q.Service.Sessions().Stats(q.Context(), &q.Call, q.Ident())
+		_, stats, err := s.of(q).Stats(q.Context(), &q.Call, q.Ident())
 		if err != nil {
 			return err
 		}
 		return q.JSON(http.StatusOK, stats)
 	}
-	session, err := q.Service.Sessions().StatsStream(q.Context(), &q.Call, q.Ident())
+	session, err := s.of(q).StatsStream(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -70,13 +70,13 @@ func containerStats(q *web.Request) error {
 	})
 }
 
-// containerTop answers with a container's processes.
-func containerTop(q *web.Request) error {
+// top answers with a container's processes.
+func (s sessionCalls) top(q *web.Request) error {
 	args, err := structs.ParsePS(q.Query.Text("ps_args"))
 	if err != nil {
 		return err
 	}
-	top, err := q.Service.Sessions().Top(q.Context(), &q.Call, q.Ident(), args)
+	top, err := s.of(q).Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/fetch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
@@ -53,6 +54,9 @@ type Config struct {
 	BodyTime      time.Duration // how long a request's body may take unless it is streamed; 0 means 30s
 	Patience      time.Duration // how long actions and deletes wait for their result by default; 0 means 10s
 
+	// Fetch returns the manifest at a URL that a caller gives. nil means fetch.Manifest.
+	Fetch func(ctx context.Context, url string) (string, error)
+
 	Metrics http.Handler // answers GET /v1/metrics; nil answers 404
 	// Observe returns a function that records the requests of a route. took is below 0
 	// for a request that waited on purpose. nil records nothing.
@@ -93,6 +97,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Behind == nil {
 		c.Behind = func() uint64 { return 0 }
+	}
+	if c.Fetch == nil {
+		c.Fetch = func(ctx context.Context, url string) (string, error) { return fetch.Manifest(ctx, url) }
 	}
 	if c.Hold == 0 {
 		c.Hold = 5 * time.Second

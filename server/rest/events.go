@@ -25,14 +25,15 @@ const defaultTick = 30 * time.Second
 var eventArgs = []wire.Arg{
 	{Name: "index", Kind: wire.ArgInt,
 		Doc: "Begin after this index: the resume of an event, or an X-Magnum-Index. Default: the present index."},
-	{Name: "type", Kind: wire.ArgText, Doc: "Only events of containers, bays or hosts: container, bay or host."},
+	{Name: "type", Kind: wire.ArgText, Doc: "Only events of containers, pods, bays or hosts: container, pod, bay or host."},
 	{Name: "uuid", Kind: wire.ArgText, Doc: "Only events of this object."},
 	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Events of all projects; for operators."},
 }
 
 // eventTypes are the types of events, by the table of the row.
 var eventTypes = map[structs.Table]string{
-	structs.TableContainers: structs.KindContainer, structs.TableBays: structs.KindBay, structs.TableHosts: structs.KindHost,
+	structs.TableContainers: structs.KindContainer, structs.TablePods: structs.KindPod,
+	structs.TableBays: structs.KindBay, structs.TableHosts: structs.KindHost,
 }
 
 // eventFilter selects the events of a stream.
@@ -78,9 +79,9 @@ func (ev events) stream(q *web.Request) error {
 		filter.project = state.AllProjects
 	}
 	switch filter.kind {
-	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
+	case "", structs.KindContainer, structs.KindPod, structs.KindBay, structs.KindHost:
 	default:
-		return structs.Invalid("type", filter.kind, "It must be one of container, bay, host.")
+		return structs.Invalid("type", filter.kind, "It must be one of container, pod, bay, host.")
 	}
 	if filter.id != "" && !structs.IsID(filter.id) {
 		return structs.Invalid("uuid", filter.id, "It is not a UUID.")

@@ -25,8 +25,8 @@ var outputArgs = []wire.Arg{
 		Doc: "base64 keeps every byte of the output. Without it, the output is text, with U+FFFD for bytes that aren't UTF-8."},
 }
 
-// containerExecute executes a command and answers with its output.
-func containerExecute(q *web.Request) error {
+// execute executes a command and answers with its output.
+func (s sessionCalls) execute(q *web.Request) error {
 	text := func(b []byte) string { return string(b) }
 	encoding := q.Query.Text("encoding")
 	switch encoding {
@@ -40,7 +40,7 @@ func containerExecute(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	out, err := q.Service.Sessions().Execute(q.Context(), &q.Call, q.Ident(), r)
+	out, err := s.of(q).Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func containerExecute(q *web.Request) error {
 // maxMessage is the limit of a user's message in a session, in bytes.
 const maxMessage = 1 << 20
 
-// containerExecuteWS executes a command with streams in both directions. The messages of
+// executeWS executes a command with streams in both directions. The messages of
 // the WebSocket are passed on to the host's agent and back.
-func containerExecuteWS(q *web.Request) error {
+func (s sessionCalls) executeWS(q *web.Request) error {
 	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func containerExecuteWS(q *web.Request) error {
 	}
 	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
 	r.Width, r.Height = width, height
-	session, err := q.Service.Sessions().OpenExec(q.Context(), &q.Call, q.Ident(), r)
+	session, err := s.of(q).OpenExec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}

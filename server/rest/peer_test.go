@@ -26,6 +26,11 @@ func TestRowsSurviveForwarding(t *testing.T) {
 				spec = &r.Spec
 			case *structs.StoredSpec:
 				spec = &r.Spec
+				if r.Pod != nil {
+					r.Pod.Exclusive = structs.ExclusiveLease
+				}
+			case *structs.Pod:
+				r.Secrets, r.Spec.Exclusive = structs.Secrets{}, structs.ExclusiveLease
 			}
 			if spec != nil {
 				spec.Secrets = structs.Secrets{}     // they aren't sent between servers

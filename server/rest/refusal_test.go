@@ -282,7 +282,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/containers", `{"image":"a","bay_uuid":"nope"}`, 400, "Bay nope could not be found."},
 		{"POST", "/v1/containers", `{"image":"a","bay_uuid":"` + unknownID + `"}`, 400, "Bay " + unknownID + " could not be found."},
 		{"POST", "/v1/containers", `{"image":"a","bay":"kube"}`, 400,
-			"bay kube is of coe kubernetes: containers run on docker bays; pods run on this one"},
+			"bay kube is of coe kubernetes: containers and pods run on docker bays"},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","name":"` + long + `"}`, 400, tooLong},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","name":""}`, 400, empty},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","uuid":"` + stopped + `"}`, 409, "A container with UUID " + stopped +

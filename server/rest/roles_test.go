@@ -88,6 +88,22 @@ var walk = map[string][7]int{
 	"GET /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 
+	"POST /v1/pods":               {401, 401, 403, 403, 201, 201, 400},
+	"GET /v1/pods":                {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/pods/detail":         {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/pods/:id":            {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/pods/:id":          {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/pods/:id":         {401, 401, 403, 403, 204, 204, 404},
+	"GET /v1/pods/:id/logs":       {401, 401, 403, 200, 200, 200, 404},
+	"PUT /v1/pods/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
+	"GET /v1/pods/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+	"GET /v1/pods/:id/attach/ws":  {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+	"GET /v1/pods/:id/stats":      {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/pods/:id/top":        {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/pods/:id/actions":    {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/pods/:id/archive":    {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/pods/:id/archive":    {401, 401, 403, 403, 200, 200, 404},
+
 	"GET /v1/images":         {401, 401, 403, 200, 200, 200, 200},
 	"POST /v1/images":        {401, 401, 403, 403, 200, 200, 400}, // mallory has no bay
 	"PUT /v1/images/load":    {401, 401, 403, 403, 200, 200, 400},
@@ -147,6 +163,11 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 	root := newCaller(t, s).as(of("admin"))
 	owner := newCaller(t, s).as(of("alice"))
 	home := owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201).uuid()
+	manifest := func(image string) string {
+		return strings.TrimSpace(toJSON(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"p-"},`+
+			`"spec":{"containers":[{"name":"c","image":"`+image+`"}]}}`))
+	}
+	newPod := `{"bay":"` + home + `","manifest":` + manifest("busybox") + `}`
 	seen := make(map[string]bool)
 	for _, rt := range s.REST.Routes() {
 		key := rt.Method + " " + rt.Path
@@ -184,6 +205,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 					id = "s1"
 				case "containers":
 					id = owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
+				case "pods":
+					id = owner.do("POST", "/v1/pods?wait=5s", newPod).is(201).uuid()
 				}
 				path = strings.Replace(path, ":id", id, 1)
 			}
@@ -192,6 +215,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `[{"op":"replace","path":"/node_count","value":1}]`
 			case rt.Method == "PATCH" && strings.Contains(path, "/hosts/"):
 				body = `[{"op":"add","path":"/labels/zone","value":"a"}]`
+			case rt.Method == "PATCH" && strings.Contains(path, "/pods/"):
+				body = `[{"op":"replace","path":"/manifest","value":` + manifest("busybox:2") + `}]`
 			case rt.Method == "PATCH":
 				body = `[{"op":"replace","path":"/name","value":"new"}]`
 			case body != "":
@@ -199,6 +224,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `{"coe":"docker"}`
 			case key == "POST /v1/containers":
 				body = `{"image":"busybox","bay":"` + home + `"}`
+			case key == "POST /v1/pods":
+				body = newPod
 			case key == "POST /v1/images":
 				body = `{"image":"busybox","bay":"` + home + `"}`
 			case rt.Method == "POST":

@@ -45,6 +45,7 @@ type v1Body struct {
 	Bays       []structs.Link `json:"bays"`
 	BayModels  []structs.Link `json:"baymodels"`
 	Containers []structs.Link `json:"containers"`
+	Pods       []structs.Link `json:"pods"`
 	Hosts      []structs.Link `json:"hosts"`
 }
 
@@ -100,7 +101,8 @@ func getV1(q *web.Request) error {
 			{Href: base + "/v1/", Rel: "self"},
 			{Href: base + "/v1/openapi.json", Rel: "describedby", Type: "application/json"},
 		},
-		Bays: links("bays"), BayModels: links("baymodels"), Containers: links("containers"), Hosts: links("hosts"),
+		Bays: links("bays"), BayModels: links("baymodels"), Containers: links("containers"), Pods: links("pods"),
+		Hosts: links("hosts"),
 	})
 }
 

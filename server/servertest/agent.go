@@ -25,13 +25,14 @@ type Agent struct {
 	url          string // URL of the server
 	registration uint64
 	behave       func(structs.Assignment) *structs.Observed
+	parts        func(structs.Assignment, *structs.Observed) []structs.PartReport
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
 
 	stop func() // ends run and waits for it
 
 	mu   sync.Mutex // guards what follows
 	seq  uint64
-	work map[string]structs.Assignment // last assignment by container ID
+	work map[string]structs.Assignment // last assignment by the workload's ID
 }
 
 // AgentOption is an option of StartAgent.
@@ -41,6 +42,12 @@ type AgentOption func(*Agent, *structs.HostRegister)
 // no report.
 func Behave(f func(structs.Assignment) *structs.Observed) AgentOption {
 	return func(a *Agent, _ *structs.HostRegister) { a.behave = f }
+}
+
+// Parts sets the function that returns the report of a pod's containers, beside what is
+// observed of the pod.
+func Parts(f func(a structs.Assignment, seen *structs.Observed) []structs.PartReport) AgentOption {
+	return func(a *Agent, _ *structs.HostRegister) { a.parts = f }
 }
 
 // Serve sets the function that serves sessions. Without it the agent closes them.
@@ -73,6 +80,30 @@ func Obey(a structs.Assignment) *structs.Observed {
 	return o
 }
 
+// ObeyParts returns the report of a pod's containers that are as the pod is observed.
+func ObeyParts(a structs.Assignment, seen *structs.Observed) (parts []structs.PartReport) {
+	if a.Pod == nil || seen.Status == structs.ContainerGone {
+		return nil
+	}
+	part := func(name string, s structs.PartState) structs.PartReport {
+		return structs.PartReport{Part: name, Observed: structs.Observed{Status: seen.Status, Generation: seen.Generation}, State: s,
+			Ready: s.State == structs.PartRunning, Started: s.State == structs.PartRunning, ImageID: "sha256:1"}
+	}
+	ended := structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonCompleted, ExitCode: new(int),
+		StartedAt: seen.StartedAt, FinishedAt: seen.StartedAt}
+	for i := range a.Pod.Spec.InitContainers {
+		parts = append(parts, part(a.Pod.Spec.InitContainers[i].Name, ended))
+	}
+	for i := range a.Pod.Spec.Containers {
+		state := structs.PartState{State: structs.PartRunning, StartedAt: seen.StartedAt}
+		if seen.Status == structs.ContainerStopped {
+			state = ended
+		}
+		parts = append(parts, part(a.Pod.Spec.Containers[i].Name, state))
+	}
+	return append(parts, part(structs.PodInfra, structs.PartState{}))
+}
+
 // StartAgent registers a host with the server and runs its agent until the test ends.
 func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *Agent {
 	t.Helper()
@@ -85,7 +116,7 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 	t.Helper()
 	a := &Agent{
 		HostID: structs.NewID(), Secret: structs.NewSecret(), url: url,
-		behave: Obey, work: make(map[string]structs.Assignment),
+		behave: Obey, parts: ObeyParts, work: make(map[string]structs.Assignment),
 	}
 	register := structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
@@ -132,32 +163,36 @@ func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
 		}
 		for _, assignment := range work.Assignments {
 			a.mu.Lock()
-			a.work[assignment.ContainerID] = assignment
+			a.work[assignment.Ref().ID] = assignment
 			a.mu.Unlock()
 			if seen := a.behave(assignment); seen != nil {
-				_ = a.Report(ctx, assignment.ContainerID, assignment.Epoch, *seen) // the test notices a lost report
+				report := structs.ReportOf(assignment.Ref())
+				report.Observed, report.Parts = *seen, a.parts(assignment, seen)
+				_ = a.Send(ctx, report) // the test notices a lost report
 			}
 		}
 	}
 }
 
-// Assigned returns the last assignment of a container to the host.
-func (a *Agent) Assigned(containerID string) (structs.Assignment, bool) {
+// Assigned returns the last assignment of a container or pod to the host.
+func (a *Agent) Assigned(id string) (structs.Assignment, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	assignment, ok := a.work[containerID]
+	assignment, ok := a.work[id]
 	return assignment, ok
 }
 
 // Report reports the observed state of one container.
 func (a *Agent) Report(ctx context.Context, containerID string, epoch uint64, seen structs.Observed) error {
+	return a.Send(ctx, structs.ContainerReport{ContainerID: containerID, Epoch: epoch, Observed: seen})
+}
+
+// Send reports what is observed of one workload.
+func (a *Agent) Send(ctx context.Context, r structs.ContainerReport) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seq++
-	report := structs.StatusReport{
-		Registration: a.registration, Seq: a.seq,
-		Containers: []structs.ContainerReport{{ContainerID: containerID, Epoch: epoch, Observed: seen}},
-	}
+	report := structs.StatusReport{Registration: a.registration, Seq: a.seq, Containers: []structs.ContainerReport{r}}
 	return a.call(ctx, http.MethodPost, "/v1/agent/hosts/"+a.HostID+"/status", report, nil)
 }
 

@@ -86,6 +86,12 @@ func WithHostPatience(d time.Duration) Option { return func(c *rest.Config) { c.
 // WithMaxImageFile limits the size of an archive of images, in bytes.
 func WithMaxImageFile(n int64) Option { return func(c *rest.Config) { c.MaxImageFile = n } }
 
+// WithFetch sets what fetches manifests. A test's own server has an address that the real
+// fetch refuses.
+func WithFetch(f func(ctx context.Context, url string) (string, error)) Option {
+	return func(c *rest.Config) { c.Fetch = f }
+}
+
 // WithEventTick sets the interval of keep-alives in a stream of events.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
 

@@ -19,11 +19,11 @@ func (n Sessions) openArchive(ctx context.Context, call *Call, kind structs.Sess
 	if !path.IsAbs(at) || len(at) > structs.MaxText {
 		return nil, structs.Invalid("path", at, "It is not an absolute path of up to %d bytes.", structs.MaxText)
 	}
-	c, err := n.Target(ctx, call, ident)
+	t, err := n.Target(ctx, call, ident)
 	if err != nil {
 		return nil, err
 	}
-	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: kind, Path: at}))
+	return n.Open(ctx, offerOf(t, structs.SessionOffer{Kind: kind, Path: at}))
 }
 
 // GetArchive reads a file or directory of a container into archive, as tar. Errors

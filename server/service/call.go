@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -39,6 +40,8 @@ type Call struct {
 	Seed              string // IDs and secrets are derived from it; "" until TakeSeed makes one
 	RetryAfterUnknown bool   // an earlier try may have been carried out
 	SinceIndex        uint64 // index that the first server had reached when the call came; 0 means unknown
+	// Preparation is how long the leader may need before it can decide the call.
+	Preparation time.Duration
 
 	caughtUp bool // the leader was asked for its index
 	stale    bool // this server could not reach the leader's index

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
-	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -166,26 +165,6 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 		}
 		return changed, err
 	})
-}
-
-// Actions returns a container and the records of its actions, oldest first, with the
-// state that they are from. Errors are CodeNotFound, CodeConflict, and those of Await.
-func (n Containers) Actions(
-	ctx context.Context, c *Call, ident string,
-) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
-	if err := n.s.Await(ctx, c); err != nil {
-		return nil, nil, nil, err
-	}
-	snap := n.s.Snapshot()
-	row, err := conductor.Lookup(snap, c.Caller, structs.KindContainer, ident)
-	if err != nil {
-		return snap, nil, nil, err
-	}
-	found := row.(*structs.Container)
-	if a, ok := snap.Get(structs.TableActions, found.ID).(*structs.Actions); ok {
-		return snap, found, a.List, nil
-	}
-	return snap, found, []structs.ActionRecord{structs.CreationOf(found)}, nil
 }
 
 // AwaitDone waits until the container's host has carried out the generation of

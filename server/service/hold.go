@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -131,7 +132,21 @@ func decide[T any](ctx context.Context, s *Service, c *Call, r conductor.Request
 // the key: there a minted UUID shows whether the earlier try made the object, because
 // nobody else can have used that UUID.
 func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, minted bool, r conductor.Request[P]) (P, error) {
+	return createLater(ctx, s, c, id, minted, func() (conductor.Request[P], error) { return r, nil })
+}
+
+// createLater is create for a request that takes time to make. Only the server that decides
+// it makes it, and once.
+func createLater[P structs.Row](
+	ctx context.Context, s *Service, c *Call, id string, minted bool, makeRequest func() (conductor.Request[P], error),
+) (P, error) {
+	makeRequest = sync.OnceValues(makeRequest)
 	return onLeader(ctx, s, c, true, func(retryAfterUnknown bool) (P, error) {
+		var none P
+		r, err := makeRequest()
+		if err != nil {
+			return none, err
+		}
 		made, err := conductor.Do(ctx, s.config.Conductor, r)
 		if retryAfterUnknown && minted && structs.CodeOf(err) == structs.CodeConflict {
 			if row, ok := s.Snapshot().Get(P.Table(made), id).(P); ok && row.Base().ProjectID == c.Caller.ProjectID {

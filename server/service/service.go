@@ -63,6 +63,8 @@ type Config struct {
 	Patience     time.Duration // how long actions and deletes wait for their result by default
 	HostPatience time.Duration // how long hosts may take to list images or volumes
 	MaxImageFile int64         // limit of an archive of images, in bytes
+	// Fetch returns the manifest at a URL, within fetchTime. Errors are CodeInvalid.
+	Fetch func(ctx context.Context, url string) (string, error)
 	// Leader returns the name and address of the leader's REST API, "" while they
 	// aren't known.
 	Leader func() (name, address string)

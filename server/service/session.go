@@ -11,10 +11,20 @@ import (
 
 // Sessions opens sessions with the hosts of containers, for logs, commands and
 // processes. The caller closes a session that it gets.
-type Sessions struct{ s *Service }
+type Sessions struct {
+	s         *Service
+	kind      string // structs.KindContainer, or structs.KindPod for containers of pods
+	container string // of a pod; "" means the default one
+}
 
-// Sessions returns the operations that need a session.
-func (s *Service) Sessions() Sessions { return Sessions{s} }
+// Sessions returns the operations on containers that need a session.
+func (s *Service) Sessions() Sessions { return Sessions{s: s, kind: structs.KindContainer} }
+
+// OfPod returns the same operations on a container of a pod. Their ident is the pod's.
+// container "" means the pod's default container.
+func (n Sessions) OfPod(container string) Sessions {
+	return Sessions{s: n.s, kind: structs.KindPod, container: container}
+}
 
 // Offer is a session to offer to a host.
 type Offer struct {
@@ -28,19 +38,19 @@ func (n Sessions) Open(ctx context.Context, o Offer) (*dispatch.Session, error) 
 }
 
 // offerOf returns an offer about a container.
-func offerOf(c *structs.Container, o structs.SessionOffer) Offer {
-	o.ContainerID, o.Epoch = c.ID, c.Epoch
-	return Offer{c.HostID, o}
+func offerOf(t *Target, o structs.SessionOffer) Offer {
+	o.About(t.Ref)
+	return Offer{t.HostID, o}
 }
 
 // Logs opens the logs of a container. Errors are CodeConflict if the container was
 // never started, and those of Target and Open.
 func (n Sessions) Logs(ctx context.Context, call *Call, ident string, r *structs.LogsRequest) (*dispatch.Session, error) {
-	c, err := n.logsTarget(ctx, call, ident)
+	t, err := n.logsTarget(ctx, call, ident, r)
 	if err != nil {
 		return nil, err
 	}
-	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionLogs, Logs: r}))
+	return n.Open(ctx, offerOf(t, structs.SessionOffer{Kind: structs.SessionLogs, Logs: r}))
 }
 
 // LogsText returns the logs of a container. Errors are CodeTooLarge if the logs are
@@ -59,11 +69,11 @@ func (n Sessions) LogsText(ctx context.Context, call *Call, ident string, r *str
 // ExecOffer returns the offer of a command for a running container. Errors are those
 // of Target.
 func (n Sessions) ExecOffer(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (Offer, error) {
-	c, err := n.execTarget(ctx, call, ident)
+	t, err := n.execTarget(ctx, call, ident)
 	if err != nil {
 		return Offer{}, err
 	}
-	return offerOf(c, structs.SessionOffer{Kind: structs.SessionExec, Exec: r}), nil
+	return offerOf(t, structs.SessionOffer{Kind: structs.SessionExec, Exec: r}), nil
 }
 
 // OpenExec opens the session of a command. Errors are those of Target and Open.
@@ -101,52 +111,51 @@ func (n Sessions) AttachOffer(ctx context.Context, call *Call, ident string, a A
 	if a.Unstarted {
 		target = n.unstartedTarget
 	}
-	c, err := target(ctx, call, ident)
+	t, err := target(ctx, call, ident)
 	if err != nil {
 		return Offer{}, err
 	}
-	r := &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: c.Spec.Stdin, Width: a.Width, Height: a.Height}
+	r := &structs.ExecRequest{TTY: t.TTY, Stdin: t.Stdin, Width: a.Width, Height: a.Height}
 	if a.Stdin != nil {
 		r.Stdin = *a.Stdin
 	}
-	if r.Stdin && !c.Spec.Stdin {
-		return Offer{}, structs.Errorf(structs.CodeConflict,
-			"Container %s was created without stdin: attach without it, or create the container again with stdin",
-			ident).About(structs.KindContainer)
+	if r.Stdin && !t.Stdin {
+		return Offer{}, t.errorf(structs.CodeConflict,
+			"was created without stdin: attach without it, or create the container again with stdin")
 	}
-	return offerOf(c, structs.SessionOffer{Kind: structs.SessionAttach, Exec: r, Unstarted: a.Unstarted}), nil
+	return offerOf(t, structs.SessionOffer{Kind: structs.SessionAttach, Exec: r, Unstarted: a.Unstarted}), nil
 }
 
 // StatsStream opens a stream of a container's resource usage, one document a second.
 // Errors are those of Target and Open.
 func (n Sessions) StatsStream(ctx context.Context, call *Call, ident string) (*dispatch.Session, error) {
-	c, err := n.liveTarget(ctx, call, ident)
+	t, err := n.liveTarget(ctx, call, ident)
 	if err != nil {
 		return nil, err
 	}
-	return n.Open(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionStats, Stream: true}))
+	return n.Open(ctx, offerOf(t, structs.SessionOffer{Kind: structs.SessionStats, Stream: true}))
 }
 
 // Stats returns a container and its resource usage. Errors are those of Target and
 // Open, and CodeUnavailable for an answer that can't be read.
-func (n Sessions) Stats(ctx context.Context, call *Call, ident string) (*structs.Container, structs.StatsBody, error) {
+func (n Sessions) Stats(ctx context.Context, call *Call, ident string) (*Target, structs.StatsBody, error) {
 	var stats structs.StatsBody
-	c, err := n.liveTarget(ctx, call, ident)
+	t, err := n.liveTarget(ctx, call, ident)
 	if err != nil {
 		return nil, stats, err
 	}
-	err = n.document(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionStats}), &stats)
-	return c, stats, err
+	err = n.document(ctx, offerOf(t, structs.SessionOffer{Kind: structs.SessionStats}), &stats)
+	return t, stats, err
 }
 
 // Top returns a container's processes. Errors are those of Stats.
 func (n Sessions) Top(ctx context.Context, call *Call, ident string, args structs.PS) (structs.TopBody, error) {
 	var top structs.TopBody
-	c, err := n.liveTarget(ctx, call, ident)
+	t, err := n.liveTarget(ctx, call, ident)
 	if err != nil {
 		return top, err
 	}
-	if err := n.document(ctx, offerOf(c, structs.SessionOffer{Kind: structs.SessionTop, Args: args.String()}), &top); err != nil {
+	if err := n.document(ctx, offerOf(t, structs.SessionOffer{Kind: structs.SessionTop, Args: args.String()}), &top); err != nil {
 		return top, err
 	}
 	top.Titles, top.Processes = notNil(top.Titles), notNil(top.Processes)

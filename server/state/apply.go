@@ -3,6 +3,7 @@ package state
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -16,7 +17,7 @@ type step struct {
 	bytes  []byte      // Change.Encoded of row
 	fresh  bool        // the entry creates the row
 	assign bool        // the row's hosts get it as an assignment
-	apart  bool        // of a container: its spec is a separate row
+	apart  bool        // of a workload: its spec is a separate row
 }
 
 type rowKey struct {
@@ -72,58 +73,72 @@ func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 	return joinSpecs(s, steps, seen)
 }
 
-// joinSpecs puts separate specs into the containers of the steps. A separate spec belongs
-// to a container whose change says so, and changes only in an entry that writes the
-// container.
+// joinSpecs puts separate specs into the workloads of the steps. A separate spec belongs to
+// a workload whose change says so, and changes only in an entry that writes the workload.
 //
-// A change may say so although there is no such row yet: the container comes from a cluster
+// A change may say so although there is no such row yet: the workload comes from a cluster
 // of an earlier schema, with its large spec in its own row. joinSpecs then creates the
 // spec's row, so that no entry has to contain the spec.
 func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, error) {
 	for _, st := range steps {
-		key := rowKey{structs.TableSpecs, st.id}
-		switch st.table {
-		case structs.TableSpecs:
-			if seen[rowKey{structs.TableContainers, st.id}] == nil {
-				return nil, structs.Errorf(structs.CodeInternal, "the spec of container %q changes without the container", st.id)
+		if st.table == structs.TableSpecs {
+			if owner := seen[specOwner(st.id)]; owner == nil || st.row != nil && owner.row == nil {
+				return nil, structs.Errorf(structs.CodeInternal, "the spec of workload %q changes without the workload", st.id)
 			}
 			continue
-		case structs.TableContainers:
-		default:
+		}
+		w, _ := st.row.(structs.Specced)
+		id := ""
+		if w != nil {
+			id = w.Ref().BesideID()
+		} else if st.old != nil {
+			if was, ok := st.old.row.(structs.Specced); ok {
+				id = was.Ref().BesideID()
+			}
+		}
+		if id == "" { // its spec is never separate
 			continue
 		}
-		c, _ := st.row.(*structs.Container)
-		spec, touched := specOf(s, key.id), seen[key]
+		key := rowKey{structs.TableSpecs, id}
+		spec, touched := specOf(s, id), seen[key]
 		if touched != nil {
 			spec, _ = touched.row.(*structs.StoredSpec)
 		}
-		if spec == nil && touched == nil && c != nil && st.apart && st.old != nil && !st.fresh {
-			was := st.old.row.(*structs.Container)
-			spec = &structs.StoredSpec{Meta: structs.Meta{ID: was.ID, Seq: was.Seq, ProjectID: was.ProjectID}, Spec: was.Spec}
-			made := &step{table: structs.TableSpecs, id: was.ID, row: spec, fresh: true}
+		if spec == nil && touched == nil && w != nil && st.apart && st.old != nil && !st.fresh {
+			spec = st.old.row.(structs.Specced).StoredSpec()
+			made := &step{table: structs.TableSpecs, id: id, row: spec, fresh: true}
 			seen[key] = made
 			steps = append(steps, made)
 		}
 		switch {
-		case (spec != nil) != (c != nil && st.apart):
+		case (spec != nil) != (w != nil && st.apart):
 			return nil, structs.Errorf(structs.CodeInternal,
-				"container %q and the row of its spec don't match: one exists without the other", st.id)
+				"%s %q and the row of its spec don't match: one exists without the other", st.table, st.id)
 		case spec != nil:
-			c.Spec = spec.Spec
+			w.SetSpec(spec)
 		}
 	}
 	return steps, nil
 }
 
-// specOf returns the separate spec of the container, nil if there is none.
-func specOf(s *Snapshot, id string) *structs.StoredSpec {
-	return get[structs.StoredSpec](s, structs.TableSpecs, id)
+// specOf returns the row of a workload's separate spec by the workload's BesideID, nil if
+// there is none.
+func specOf(s *Snapshot, besideID string) *structs.StoredSpec {
+	return get[structs.StoredSpec](s, structs.TableSpecs, besideID)
+}
+
+// specOwner returns the key of the workload whose BesideID is given.
+func specOwner(besideID string) rowKey {
+	if kind, id, ok := strings.Cut(besideID, "/"); ok {
+		return rowKey{TableOf(structs.WorkloadKind(kind)), id}
+	}
+	return rowKey{structs.TableContainers, besideID}
 }
 
 // checkChange refuses what no entry may contain.
 func checkChange(c *structs.Change) error {
-	if c.SpecApart && (c.Table != structs.TableContainers || c.Row == nil) {
-		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a separate spec, but is no container", c.Table, c.ID)
+	if _, ok := c.Row.(structs.Specced); c.SpecApart && !ok {
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a separate spec, but its row has none", c.Table, c.ID)
 	}
 	if codeOf(c.Table) == 0 {
 		return structs.Errorf(structs.CodeInternal, "change of a row in an unknown table %q", c.Table)

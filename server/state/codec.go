@@ -42,26 +42,29 @@ func (c *rowCodec) encode(row structs.Row, apart bool) []byte {
 	return c.buf
 }
 
-// appendRow appends the row's bytes. Those of a container with a separate spec contain an
+// appendRow appends the row's bytes. Those of a workload with a separate spec contain an
 // empty spec.
 func appendRow(b []byte, row structs.Row, apart bool) []byte {
-	if c, ok := row.(*structs.Container); ok && apart {
-		bare := *c
-		bare.Spec = structs.PrivateSpec{}
-		row = &bare
+	if w, ok := row.(structs.Specced); ok && apart {
+		bare := w.Copy().(structs.Specced)
+		bare.SetSpec(nil)
+		row = bare
 	}
 	v := reflect.ValueOf(row).Elem()
 	return planOf(v.Type()).append(b, v)
 }
 
-// SpecSize returns the size of the encoded spec in bytes, and the name and size of the
-// largest field of structs.PrivateSpec.
-func SpecSize(s *structs.PrivateSpec) (size int, largest string, of int) {
+// SpecSize returns the size of the encoded spec in bytes, and the Go name and the size of
+// its largest field.
+func SpecSize(s *structs.StoredSpec) (size int, largest string, of int) {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	v := reflect.ValueOf(s).Elem()
+	v, fields := reflect.ValueOf(&s.Spec).Elem(), specFields
+	if s.Pod != nil {
+		v, fields = reflect.ValueOf(s.Pod).Elem(), podSpecFields
+	}
 	n := 0
-	for _, f := range specFields() {
+	for _, f := range fields() {
 		fv := f.of(v)
 		if f.plan.empty(fv) {
 			continue
@@ -77,8 +80,17 @@ func SpecSize(s *structs.PrivateSpec) (size int, largest string, of int) {
 	return size + len(appendLen(head[:0], n, 0x80, 16, 0, 0xde)), largest, of
 }
 
-// specFields are the fields of a spec.
-var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PrivateSpec]()) })
+// specFields and podSpecFields return the fields of the specs.
+var (
+	specFields    = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PrivateSpec]()) })
+	podSpecFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PodSpec]()) })
+)
+
+// emptySpec reports whether the workload's own spec is empty.
+func emptySpec(w structs.Specced) bool {
+	s := w.StoredSpec()
+	return reflect.ValueOf(&s.Spec).Elem().IsZero() && (s.Pod == nil || reflect.ValueOf(s.Pod).Elem().IsZero())
+}
 
 // decode decodes a row of the table.
 func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
@@ -108,6 +120,13 @@ func intern(row structs.Row) {
 		internString(&r.BayID)
 	case *structs.StoredSpec:
 		internSpec(&r.Spec)
+		if r.Pod != nil {
+			internPodSpec(r.Pod)
+		}
+	case *structs.Pod:
+		internPodSpec(&r.Spec)
+		internString(&r.Observed.Reason)
+		internString((*string)(&r.Observed.Status))
 	case *structs.Container:
 		internSpec(&r.Spec)
 		internString(&r.Observed.Reason)
@@ -126,6 +145,17 @@ func internSpec(s *structs.PrivateSpec) {
 	internString(&s.Image)
 	internString(&s.RestartPolicy.Name)
 	internString(&s.PullPolicy)
+}
+
+func internPodSpec(s *structs.PodSpec) {
+	internString(&s.RestartPolicy)
+	for _, containers := range [][]structs.PodContainer{s.InitContainers, s.Containers} {
+		for i := range containers {
+			internString(&containers[i].Name)
+			internString(&containers[i].Image)
+			internString(&containers[i].PullPolicy)
+		}
+	}
 }
 
 func internString(s *string) {

@@ -81,7 +81,7 @@ func TestDecodeEntryRefusals(t *testing.T) {
 		"term is cut off":            entry(),
 		"unknown table number 99":    entry(1, 1, 1, 99, 0, 1, 'x', 0),
 		"without the row's ID":       entry(1, 1, 1, codeOf(structs.TableNodes), 0, 0, 0),
-		"is no container":            entry(1, 1, 1, codeOf(structs.TableNodes), flagApart, 1, 'x', 0),
+		"its row has none":           entry(1, 1, 1, codeOf(structs.TableNodes), flagApart, 1, 'x', 0),
 		"unknown flags":              entry(1, 1, 1, codeOf(structs.TableNodes), 0x80, 1, 'x', 0),
 		"row is cut off":             entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 9),
 		"no matching struct field":   entry(unknownField...),

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"reflect"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -231,7 +230,7 @@ func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 		}
 		ch.Row, ch.Encoded = row, b
 	}
-	if c, ok := ch.Row.(*structs.Container); ok && ch.SpecApart && !reflect.ValueOf(&c.Spec).Elem().IsZero() {
+	if w, ok := ch.Row.(structs.Specced); ok && ch.SpecApart && !emptySpec(w) {
 		return ch, fmt.Errorf("%s: row %q contains its spec as well", table, ch.ID)
 	}
 	return ch, checkChange(&ch)

@@ -184,6 +184,8 @@ type status struct{ word, health string }
 
 func statusOf(row structs.Row) status {
 	switch r := row.(type) {
+	case *structs.Pod:
+		return status{string(r.Status()), r.Seen().Health}
 	case structs.Workload:
 		return status{string(structs.StatusOf(r)), r.Seen().Health}
 	case *structs.Bay:
@@ -231,7 +233,7 @@ func (st *step) event() (Event, bool) {
 			switch seen := r.Seen(); {
 			case now.word == string(structs.ContainerRunning) && !again && !seen.StartedAt.IsZero():
 				ev.At = seen.StartedAt
-			case now.word == string(structs.ContainerStopped) && !again && !seen.FinishedAt.IsZero():
+			case ended(now.word) && !again && !seen.FinishedAt.IsZero():
 				ev.At = seen.FinishedAt
 			}
 		}
@@ -241,4 +243,13 @@ func (st *step) event() (Event, bool) {
 		ev.Reason = r.StateReason
 	}
 	return ev, true
+}
+
+// ended reports whether the status says that a workload's processes have ended.
+func ended(word string) bool {
+	switch word {
+	case string(structs.ContainerStopped), string(structs.PodSucceeded), string(structs.PodFailed):
+		return true
+	}
+	return false
 }

@@ -72,29 +72,31 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 	return h.index, data
 }
 
-// split sometimes moves the spec of a container to a separate row, keeps it there, or moves
+// split sometimes moves the spec of a workload to a separate row, keeps it there, or moves
 // it back, and returns the changes of both rows.
 func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
-	if c.Table != structs.TableContainers {
+	row, split := NewRow(c.Table).(structs.Specced)
+	if !split {
 		return []structs.Change{c}
 	}
-	spec := structs.Change{Table: structs.TableSpecs, ID: c.ID}
-	stored := specOf(snap, c.ID)
+	id := structs.Ref{Kind: row.Ref().Kind, ID: c.ID}.BesideID()
+	spec := structs.Change{Table: structs.TableSpecs, ID: id}
+	stored := specOf(snap, id)
 	if stored != nil {
 		spec.Version = stored.ModifyIndex
 	}
-	row, _ := c.Row.(*structs.Container)
+	row, _ = c.Row.(structs.Specced)
 	switch way := h.rng.IntN(4); {
 	case row == nil || way < 2:
 		if stored == nil {
 			return []structs.Change{c}
 		}
-	case way == 2 && snap.Container(c.ID) != nil: // the present spec, separate or not
+	case way == 2 && snap.Get(c.Table, c.ID) != nil: // the present spec, separate or not
 		c.SpecApart = true
 		return []structs.Change{c}
 	default:
 		c.SpecApart = true
-		spec.Row = &structs.StoredSpec{Meta: structs.Meta{ID: row.ID, Seq: row.Seq, ProjectID: row.ProjectID}, Spec: row.Spec}
+		spec.Row = row.StoredSpec()
 	}
 	if h.rng.IntN(2) == 0 {
 		return []structs.Change{spec, c}
@@ -102,10 +104,10 @@ func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 	return []structs.Change{c, spec}
 }
 
-// apart reports whether the row is a container with a separate spec.
+// apart reports whether the row is a workload with a separate spec.
 func apart(s *Snapshot, row structs.Row) bool {
-	_, ok := row.(*structs.Container)
-	return ok && specOf(s, row.Base().ID) != nil
+	w, ok := row.(structs.Specced)
+	return ok && specOf(s, w.Ref().BesideID()) != nil
 }
 
 // row returns a random row that refers to a few bays and hosts.
@@ -126,7 +128,18 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 		r.Name = h.pick("name", 3)
 		r.Spec.Memory, r.Spec.MilliCPU = structs.Bytes(h.rng.Int64N(5))<<20, structs.MilliCPU(h.rng.Int64N(3))*100
 		r.Spec.Ports = h.ports()
-	case *statetest.Pod:
+	case *structs.Pod:
+		r.Name = h.pick("name", 3)
+		for _, list := range [][]structs.PodContainer{r.Spec.InitContainers, r.Spec.Containers} {
+			for i := range list {
+				list[i].Requests = structs.Resources{Memory: h.rng.Int64N(5) << 20, MilliCPU: h.rng.Int64N(3) * 100}
+				list[i].Ports = nil
+				for _, port := range h.ports() {
+					list[i].Ports = append(list[i].Ports, structs.PodPort{Port: port})
+				}
+			}
+		}
+	case *statetest.Pair:
 		r.Name = h.pick("name", 3)
 		for i := range r.Parts {
 			r.Parts[i].Memory, r.Parts[i].MilliCPU, r.Parts[i].Ports = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100, h.ports()
@@ -267,8 +280,11 @@ func checkDerived(t testing.TB, s *Snapshot) {
 					unsettled++
 				}
 			case *structs.StoredSpec:
-				if c := s.Container(r.ID); c == nil || c.Seq != r.Seq || !reflect.DeepEqual(c.Spec, r.Spec) {
-					t.Fatalf("the spec of %s is %+v, its container %+v", r.ID, r.Spec, c)
+				owner := specOwner(r.ID)
+				w, _ := s.Get(owner.table, owner.id).(structs.Specced)
+				if w == nil || w.Base().Seq != r.Seq || !reflect.DeepEqual(w.StoredSpec().Spec, r.Spec) ||
+					!reflect.DeepEqual(w.StoredSpec().Pod, r.Pod) {
+					t.Fatalf("the spec of %s is %+v, its workload %+v", r.ID, r, w)
 				}
 			case structs.Workload:
 				p := r.Place()

@@ -104,7 +104,8 @@ func persistRows(s *Snapshot, fw *frameWriter) error {
 		it := s.table(table)[indexID].Seek(nil)
 		for r := it.Next(); r != nil; r = it.Next() {
 			row := r.row
-			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && specOf(s, row.Base().ID) != nil)
+			w, ok := row.(structs.Specced)
+			b := c.encode(row, ok && s.HasSpecs() && specOf(s, w.Ref().BesideID()) != nil)
 			m := row.Base()
 			fw.payload = append(fw.payload, t.Code)
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {

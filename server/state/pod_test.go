@@ -1,118 +1,133 @@
 package state
 
 import (
-	"slices"
+	"reflect"
+	"strings"
 	"testing"
 
-	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
-// The tests of this package register a second kind of placed workload, so the histories
-// contain both kinds.
-func init() {
-	Register(Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
-}
-
-func pod(n uint64, hostID string) *statetest.Pod {
-	return &statetest.Pod{
-		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: "p"}, Name: "pod",
-		Placement: structs.Placement{BayID: "bay", HostID: hostID, Desired: structs.DesiredRunning, Generation: 1, Epoch: 1},
-		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100,
-			Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
-			{Name: "log", Memory: 2 << 20, MilliCPU: 50}},
+// largePod returns a pod on host "h" with a spec of about the size.
+func largePod(n uint64, size int) *structs.Pod {
+	return &structs.Pod{
+		Meta: structs.Meta{ID: testID(n), Seq: n + 1000, ProjectID: "p"}, Name: "pod",
+		Placement: structs.Placement{BayID: "bay", HostID: "h", Desired: structs.DesiredRunning, Generation: 1, Epoch: 1},
+		Spec: structs.PodSpec{RestartPolicy: structs.PodRestartAlways,
+			InitContainers: []structs.PodContainer{{Name: "init", Requests: structs.Resources{Memory: 1 << 20, MilliCPU: 300}}},
+			Containers: []structs.PodContainer{{Name: "web", Args: []string{strings.Repeat("l", size)},
+				Requests: structs.Resources{Memory: 2 << 20, MilliCPU: 100},
+				Ports:    []structs.PodPort{{Name: "http", Port: structs.Port{ContainerPort: 80, HostPort: 8080, Protocol: "tcp"}}}}}},
 	}
 }
 
-// TestWorkloadsOfTwoKinds: a pod and a container with the same UUID are two workloads, and
-// share the indexes by host and bay.
-func TestWorkloadsOfTwoKinds(t *testing.T) {
+// TestSpecsOfTwoKinds: a container and a pod with the same UUID have separate specs of their
+// own, and the pod's manifest is a row beside it.
+func TestSpecsOfTwoKinds(t *testing.T) {
 	s := New()
-	c := typicalContainer(7)
-	c.BayID, c.HostID, c.Spec.Memory, c.Spec.MilliCPU = "bay", "h", 4<<20, 25
-	waiting := pod(3, "")
-	first := pod(7, "h")
-	host := s.Subscribe(TopicHost("h"))
-	defer host.Close()
-	mustApply(t, s, 5, assign(c, 0))
-	mustApply(t, s, 6, assign(first, 0), put(waiting, 0))
-	snap := s.Snapshot()
-	checkDerived(t, snap)
-	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) ||
-		snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
-		t.Errorf("the pod is %v", got)
+	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
+	c, p := largeContainer(7, 20<<10), largePod(7, 30<<10)
+	manifest := &structs.Manifest{Meta: structs.Meta{ID: p.Ref().BesideID(), Seq: p.Seq, ProjectID: "p"}, Text: "m"}
+	spec := p.Spec
+	bare := func(p *structs.Pod, version uint64) structs.Change {
+		ch := assign(p, version)
+		ch.SpecApart = true
+		return ch
 	}
-	if snap.Workload("nothing", c.ID) != nil || snap.Workload(structs.WorkloadPod, testID(99)) != nil {
-		t.Error("there is a workload that was never created")
+	own := assign(c, 0)
+	own.SpecApart = true
+	mustApply(t, s, 2, sent(t, own, put(c.StoredSpec(), 0), put(p.StoredSpec(), 0), bare(p, 0), put(manifest, 0))...)
+	check := func(what string) {
+		t.Helper()
+		snap := s.Snapshot()
+		if got := snap.Pod(p.ID); got == nil || !reflect.DeepEqual(got.Spec, spec) || snap.Manifest(p.Ref().BesideID()) == nil {
+			t.Fatalf("%s: the pod is %+v", what, got)
+		}
+		if u := snap.Usage("h"); u.Memory != 2<<20 || u.MilliCPU != 300 || !u.HasPort("tcp", 8080) || u.Workloads != 1 {
+			t.Errorf("%s: reserved: %+v", what, u)
+		}
+		checkDerived(t, snap)
+		again := restored(t, persisted(t, s))
+		sameState(t, what, again, s)
+		checkDerived(t, again.Snapshot())
 	}
-	if u := snap.Usage("h"); u.Workloads != 2 || u.Memory != 7<<20 || u.MilliCPU != 175 || !u.HasPort("tcp", 80) {
-		t.Errorf("reserved: %+v", u)
+	check("made")
+	// A report doesn't contain the spec, and changes only the pod.
+	seen := largePod(7, 0)
+	seen.Spec, seen.Observed.Status = structs.PodSpec{}, structs.ContainerRunning
+	if size := ChangeSize(new(bare(seen, 2))); size > 1<<10 {
+		t.Errorf("a report has %d bytes", size)
 	}
-	if got := slices.Collect(snap.AssignedSince("h", 5)); len(got) != 1 || got[0].Ref() != first.Ref() {
-		t.Errorf("assigned since 5: %v", got)
-	}
-	if got := slices.Collect(snap.InBay("bay")); len(got) != 3 || got[0] != structs.Workload(waiting) {
-		t.Errorf("in the bay, in the order of their creation: %v", got)
-	}
-	if got := slices.Collect(snap.Waiting("bay")); len(got) != 1 || got[0] != structs.Workload(waiting) {
-		t.Errorf("waiting: %v", got)
-	}
-	if got := slices.Collect(snap.WaitingBays()); !slices.Equal(got, []string{"bay"}) {
-		t.Errorf("bays with waiting workloads: %v", got)
-	}
-	select {
-	case <-host.C():
-	default:
-		t.Error("the host was not woken")
-	}
-
-	// It moves: both hosts are notified, and the earlier host's reservation stays until
-	// that host reports it gone.
-	room, other := s.Subscribe(TopicRoom()), s.Subscribe(TopicHost("other"))
-	defer room.Close()
-	defer other.Close()
-	moved := pod(7, "other")
-	moved.Epoch, moved.Priors = 2, []structs.Prior{{HostID: "h", Epoch: 1}}
-	mustApply(t, s, 7, assign(moved, 6))
-	snap = s.Snapshot()
-	checkDerived(t, snap)
-	if h, o := snap.Usage("h"), snap.Usage("other"); h.Memory != 7<<20 || o.Memory != 3<<20 {
-		t.Errorf("reserved while it moves: %+v and %+v", h, o)
-	}
-	for what, sub := range map[string]*Subscription{"host": host, "other host": other, "room": room} {
-		select {
-		case <-sub.C():
-		default:
-			t.Errorf("the %s was not woken", what)
+	mustApply(t, s, 3, sent(t, bare(seen, 2))...)
+	check("reported")
+	for name, changes := range map[string][]structs.Change{
+		"a spec left behind": {drop(p, 3)},
+		"a pod left behind":  {drop(p.StoredSpec(), 2)},
+		"a container's spec": {bare(largePod(8, 9<<10), 0), put(&structs.StoredSpec{Meta: structs.Meta{ID: testID(8)}}, 0)},
+	} {
+		if err := s.Apply(4, sent(t, changes...)); err == nil {
+			t.Fatalf("%s: applied", name)
 		}
 	}
-	r, err := s.Events(6)
+	mustApply(t, s, 4, sent(t, drop(p, 3), drop(p.StoredSpec(), 2), drop(manifest, 2))...)
+	if snap := s.Snapshot(); snap.Pod(p.ID) != nil || !snap.HasSpecs() || snap.Container(c.ID) == nil ||
+		!reflect.DeepEqual(snap.Container(c.ID).Spec, largeContainer(7, 20<<10).Spec) {
+		t.Error("not only the pod is gone")
+	}
+	checkDerived(t, s.Snapshot())
+}
+
+// TestPodsNeedTheirSchema: no entry of an earlier schema has a pod.
+func TestPodsNeedTheirSchema(t *testing.T) {
+	for _, row := range []structs.Row{largePod(1, 10), &structs.Manifest{Meta: structs.Meta{ID: "pod/x"}}} {
+		ch := put(row, 0)
+		if _, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaPods - 1, Changes: []structs.Change{ch}}); err == nil {
+			t.Errorf("%s: encoded in schema %d", row.Table(), structs.SchemaPods-1)
+		}
+		data, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaPods, Changes: []structs.Change{ch}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[1] = structs.SchemaPods - 1
+		if _, err := DecodeEntry(sealed(data)); err == nil {
+			t.Errorf("%s: decoded in schema %d", row.Table(), structs.SchemaPods-1)
+		}
+	}
+}
+
+// TestPodEvents: events have the phase of a pod as its status.
+func TestPodEvents(t *testing.T) {
+	s := New()
+	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
+	r, err := s.Events(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustApply(t, s, 8, drop(moved, 7))
-	buf := make([]Event, 4)
-	if n, _, _ := r.Read(buf); n != 1 || buf[0].Kind != EventDeleted || buf[0].Table != statetest.TablePods || buf[0].HostID != "other" {
-		t.Errorf("events: %+v", buf[:n])
+	p := largePod(1, 10)
+	p.Spec.InitContainers, p.Spec.RestartPolicy = nil, structs.PodRestartNever
+	version := uint64(0)
+	for i, state := range []string{"", structs.PartRunning, structs.PartRunning, structs.PartTerminated} {
+		now := *p
+		if state != "" {
+			now.Observed.Status = structs.ContainerRunning
+			now.Observed.Parts = []structs.PartObserved{{Name: "web", PartState: structs.PartState{State: state}, Restarts: i}}
+		}
+		mustApply(t, s, uint64(i+2), assign(&now, version))
+		version = uint64(i + 2)
 	}
-	sameState(t, "restored", restored(t, persisted(t, s)), s)
-}
-
-// TestRegisterRefusals: no two tables have the same code or name.
-func TestRegisterRefusals(t *testing.T) {
-	for name, table := range map[string]Table{
-		"name":     {Name: structs.TableNodes, Code: 30, New: statetest.NewPod},
-		"code":     {Name: "others", Code: codeOf(structs.TableNodes), New: statetest.NewPod},
-		"no code":  {Name: "others", New: statetest.NewPod},
-		"too high": {Name: "others", Code: maxTables, New: statetest.NewPod},
-	} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%s: the table is accepted", name)
-				}
-			}()
-			Register(table)
-		}()
+	gone := *p
+	gone.Desired = structs.DesiredAbsent
+	mustApply(t, s, 6, assign(&gone, version))
+	buf := make([]Event, 8)
+	n, _, err := r.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range buf[:n] {
+		got = append(got, string(e.Kind)+" "+e.Status)
+	}
+	if want := "created Pending, updated Running, updated Succeeded, updated Deleting"; strings.Join(got, ", ") != want {
+		t.Errorf("events: %v", got)
 	}
 }

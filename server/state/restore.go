@@ -24,8 +24,8 @@ type restorer struct {
 	seen        func(structs.Row) // called for each row; nil for none
 	rewrite     *rewrite          // nil to read the state unchanged
 
-	// specs contains the separate specs whose container has not been read yet, by container
-	// ID; nil values if nothing is kept.
+	// specs contains the separate specs whose workload has not been read yet, by its
+	// BesideID; nil values if nothing is kept.
 	specs map[string]*structs.StoredSpec
 
 	readLists, readRows uint64
@@ -150,7 +150,7 @@ func (rs *restorer) frame(kind byte, payload []byte) error {
 			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.readHash)
 		}
 		if len(rs.specs) > 0 {
-			return fmt.Errorf("it contains the specs of %d containers that it doesn't contain", len(rs.specs))
+			return fmt.Errorf("it contains the specs of %d workloads that it doesn't contain", len(rs.specs))
 		}
 	default:
 		return fmt.Errorf("unknown frame kind %#x", kind)
@@ -206,13 +206,14 @@ func (rs *restorer) row(r *reader) error {
 		if rs.w != nil {
 			rs.specs[row.ID] = row
 		}
-	case *structs.Container:
+	case structs.Specced:
 		var spec *structs.StoredSpec
-		if spec, apart = rs.specs[row.ID]; apart {
-			delete(rs.specs, row.ID)
+		id := row.Ref().BesideID()
+		if spec, apart = rs.specs[id]; apart {
+			delete(rs.specs, id)
 		}
 		if spec != nil {
-			row.Spec = spec.Spec
+			row.SetSpec(spec)
 		}
 	}
 	if w, ok := row.(structs.Workload); ok {

@@ -38,7 +38,7 @@ func TestRoomsFollowTheirBay(t *testing.T) {
 	is("binpack", "bc")
 	mustApply(t, s, 2, put(bayHost(3, "bay"), 1), put(bay(structs.PlacementSpread), 1))
 	is("spread", "dcb")
-	c := pod(20, testID(3))
+	c := pair(20, testID(3))
 	c.BayID = "bay"
 	mustApply(t, s, 3, put(c, 0))
 	is("one on d", "cbd")

@@ -129,7 +129,16 @@ func (s *Snapshot) Container(id string) *structs.Container {
 	return get[structs.Container](s, structs.TableContainers, id)
 }
 
-// HasSpecs reports whether any container has a separate spec.
+// Pod returns the row, nil if there is none.
+func (s *Snapshot) Pod(id string) *structs.Pod { return get[structs.Pod](s, structs.TablePods, id) }
+
+// Manifest returns the manifest that an object was made from, by the object's BesideID; nil
+// if there is none.
+func (s *Snapshot) Manifest(besideID string) *structs.Manifest {
+	return get[structs.Manifest](s, structs.TableManifests, besideID)
+}
+
+// HasSpecs reports whether any workload has a separate spec.
 func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].Len() > 0 }
 
 // IdempotencyKey returns the row, nil if there is none.

@@ -265,7 +265,7 @@ func TestSnapshotOfASpecWithoutContainerIsRefused(t *testing.T) {
 	w.put(structs.TableSpecs, nil, &record{row: row, hash: rowHash(row, nil, false)})
 	s.current.Load().hash += rowHash(row, nil, false)
 	stream := persisted(t, s)
-	if err := New().Restore(bytes.NewReader(stream)); err == nil || !strings.Contains(err.Error(), "specs of 1 containers") {
+	if err := New().Restore(bytes.NewReader(stream)); err == nil || !strings.Contains(err.Error(), "specs of 1 workloads") {
 		t.Errorf("restored: %v", err)
 	}
 	if _, err := Verify(bytes.NewReader(stream)); err == nil {
@@ -295,7 +295,7 @@ func TestSpecSize(t *testing.T) {
 			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}, Spec: c.Spec}}}})
 		without, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x",
 			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}}}}})
-		size, largest, of := SpecSize(&c.Spec)
+		size, largest, of := SpecSize(c.StoredSpec())
 		lengths := 2 // of the row, before its bytes
 		if got := len(with) - len(without) + 1; size > got || size < got-lengths {
 			t.Errorf("%d bytes instead of %d", size, got)

@@ -33,7 +33,7 @@ type Table struct {
 }
 
 // tables lists all tables in the order in which snapshots write them: specs come before
-// their containers.
+// their workloads.
 var tables = registered(
 	&Table{Name: structs.TableCluster, Code: 1, New: newRow[structs.Cluster]},
 	&Table{Name: structs.TableBayModels, Code: 2, New: newRow[structs.BayModel], Kind: structs.KindBayModel},
@@ -51,6 +51,8 @@ var tables = registered(
 	&Table{Name: structs.TableTokens, Code: 9, New: newRow[structs.Token], Kind: structs.KindToken, Operators: true},
 	&Table{Name: structs.TableLineages, Code: 11, Schema: structs.SchemaLineages, New: newRow[structs.Lineages]},
 	&Table{Name: structs.TableQuarantine, Code: 12, Schema: structs.SchemaLineages, New: newRow[structs.Quarantine]},
+	&Table{Name: structs.TablePods, Code: 13, Schema: structs.SchemaPods, New: newRow[structs.Pod], Kind: structs.KindPod},
+	&Table{Name: structs.TableManifests, Code: 14, Schema: structs.SchemaPods, New: newRow[structs.Manifest]},
 )
 
 // unsettledHost reports whether the host is one of UnsettledHosts.

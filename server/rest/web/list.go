@@ -39,6 +39,16 @@ type Resource struct {
 	// result.
 	AppendSummary func(b []byte, base string, row structs.Row) []byte
 	Detail        func(v View, row structs.Row) any
+	// Whole is Detail with what is too large for lists. nil means Detail.
+	Whole func(v View, row structs.Row) any
+}
+
+// whole returns the body of a single object.
+func (res *Resource) whole(v View, row structs.Row) any {
+	if res.Whole != nil {
+		return res.Whole(v, row)
+	}
+	return res.Detail(v, row)
 }
 
 // Reads are the query arguments of every read of objects.
@@ -379,7 +389,7 @@ func (res *Resource) showOnce(q *Request) error {
 			return structs.NotFound(res.Kind, q.Ident())
 		}
 	}
-	return q.JSON(http.StatusOK, res.Detail(v, row))
+	return q.JSON(http.StatusOK, res.whole(v, row))
 }
 
 // Written answers with the present state of an object that the request has written, so
@@ -389,7 +399,7 @@ func (res *Resource) Written(q *Request, status int, row structs.Row) error {
 	if now := v.Snap.Get(row.Table(), row.Base().ID); now != nil {
 		row = now
 	}
-	return q.JSON(status, res.Detail(v, row))
+	return q.JSON(status, res.whole(v, row))
 }
 
 // Locate sets the Location header to the URL of a created object.
@@ -441,11 +451,11 @@ func FilterBay(bayID func(structs.Row) string) func(View, string) (func(structs.
 	}
 }
 
-// FilterHost filters containers by their host's UUID or name. It doesn't look up the
-// host, because only operators may know which hosts exist.
+// FilterHost filters workloads by their host's UUID or name. It doesn't look up the host,
+// because only operators may know which hosts exist.
 func FilterHost(v View, value string) (func(structs.Row) bool, error) {
 	return func(r structs.Row) bool {
-		h := v.Snap.Host(r.(*structs.Container).HostID)
+		h := v.Snap.Host(r.(structs.Workload).Place().HostID)
 		return h != nil && (h.ID == value || h.Name == value)
 	}, nil
 }

@@ -52,6 +52,7 @@ func (t *transport) Forward(ctx context.Context, leader string, retryAfterUnknow
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
 		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: retryAfterUnknown, SinceIndex: sinceIndex,
+		Preparation: t.Call.Preparation,
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}

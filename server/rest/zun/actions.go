@@ -29,16 +29,16 @@ type event struct {
 	Result     string       `json:"result"`
 }
 
-func newAction(c *structs.Container, a *structs.ActionRecord) action {
+func newAction(w structs.Workload, a *structs.ActionRecord) action {
 	return action{
-		Action: a.Action, UUID: c.ID, ProjectID: c.ProjectID, UserID: a.UserID, RequestID: a.RequestID,
+		Action: a.Action, UUID: w.Base().ID, ProjectID: w.Base().ProjectID, UserID: a.UserID, RequestID: a.RequestID,
 		StartTime: structs.Time{Time: a.StartedAt}, Message: wire.OrNull(a.Message),
 	}
 }
 
 // listActions answers with the actions on a container, the newest first.
 func listActions(q *web.Request) error {
-	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
+	snap, w, actions, err := q.Service.Actions(q.Context(), &q.Call, structs.KindContainer, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -47,14 +47,14 @@ func listActions(q *web.Request) error {
 		Actions []action `json:"containerActions"`
 	}{[]action{}}
 	for i := range slices.Backward(actions) {
-		body.Actions = append(body.Actions, newAction(c, &actions[i]))
+		body.Actions = append(body.Actions, newAction(w, &actions[i]))
 	}
 	return q.JSON(http.StatusOK, body)
 }
 
 // showAction answers with the action that one request caused. CodeNotFound.
 func showAction(q *web.Request) error {
-	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
+	snap, w, actions, err := q.Service.Actions(q.Context(), &q.Call, structs.KindContainer, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -65,10 +65,10 @@ func showAction(q *web.Request) error {
 		if a.RequestID != wanted || wanted == "" {
 			continue
 		}
-		body := newAction(c, a)
+		body := newAction(w, a)
 		body.Events = []event{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
 		return q.JSON(http.StatusOK, body)
 	}
 	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted),
-		c.Name).About(structs.KindContainer)
+		structs.NameOf(w)).About(structs.KindContainer)
 }

@@ -165,7 +165,7 @@ func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.Se
 		return err
 	}
 	sessions, found := ts.setSize(width, height, func(id string, t *terminal) bool {
-		return t.offer.Session.ContainerID == c.ID && fits(id, &t.offer.Session)
+		return t.offer.Session.ContainerID == c.Ref.ID && fits(id, &t.offer.Session)
 	})
 	if !found {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it has ended, or was opened on another server.")

@@ -1,52 +1,52 @@
-package conductor
+package scratch
 
 import (
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
-// reservations holds what is reserved on hosts as the batch sees it, and the order in which
+// Reservations holds what is reserved on hosts as the batch sees it, and the order in which
 // bays prefer their hosts because of that.
-type reservations struct {
-	t       *tx
+type Reservations struct {
+	t       *Tx
 	usage   map[string]*state.Usage    // by host whose workloads the batch has changed
-	rooms   state.Rooms                // the order; see order
+	rooms   state.Rooms                // the order; see Order
 	roomNow map[string]*state.HostRoom // by host that the batch has changed in rooms; nil if it has left its bay
 	stale   map[string]bool            // hosts that the batch has changed since rooms was updated
 }
 
-func newReservations(t *tx) *reservations {
-	return &reservations{
-		t: t, usage: make(map[string]*state.Usage), rooms: t.base.Rooms(), roomNow: make(map[string]*state.HostRoom),
+func newReservations(t *Tx) *Reservations {
+	return &Reservations{
+		t: t, usage: make(map[string]*state.Usage), rooms: t.Base.Rooms(), roomNow: make(map[string]*state.HostRoom),
 		stale: make(map[string]bool),
 	}
 }
 
-// add reserves the demand on a host.
-func (r *reservations) add(hostID string, d structs.Demand) {
-	r.used(hostID).Add(d)
+// Add reserves the demand on a host.
+func (r *Reservations) Add(hostID string, d structs.Demand) {
+	r.Used(hostID).Add(d)
 	r.stale[hostID] = true
 }
 
-// remove undoes an add of the same demand.
-func (r *reservations) remove(hostID string, d structs.Demand) {
-	r.used(hostID).Remove(d)
+// Remove undoes an Add of the same demand.
+func (r *Reservations) Remove(hostID string, d structs.Demand) {
+	r.Used(hostID).Remove(d)
 	r.stale[hostID] = true
 }
 
-// used returns what is reserved on a host as the batch sees it; add and remove change it.
-func (r *reservations) used(hostID string) *state.Usage {
+// Used returns what is reserved on a host as the batch sees it; Add and Remove change it.
+func (r *Reservations) Used(hostID string) *state.Usage {
 	u, ok := r.usage[hostID]
 	if !ok {
-		own := r.t.base.Usage(hostID)
+		own := r.t.Base.Usage(hostID)
 		u = &own
 		r.usage[hostID] = u
 	}
 	return u
 }
 
-// order updates the order of hosts with the batch's writes, and returns it.
-func (r *reservations) order() *state.Rooms {
+// Order updates the order of hosts with the batch's writes, and returns it.
+func (r *Reservations) Order() *state.Rooms {
 	if len(r.stale) == 0 {
 		return &r.rooms
 	}
@@ -56,7 +56,7 @@ func (r *reservations) order() *state.Rooms {
 	for hostID := range r.stale {
 		was, changed := r.roomNow[hostID]
 		if !changed {
-			was = r.t.base.Room(hostID)
+			was = r.t.Base.Room(hostID)
 		}
 		now := r.roomOf(hostID, was)
 		r.roomNow[hostID] = now
@@ -70,20 +70,20 @@ func (r *reservations) order() *state.Rooms {
 
 // roomOf returns the room of a host as the batch sees it, nil if the host is in no bay. was
 // is the room so far, nil if there is none.
-func (r *reservations) roomOf(hostID string, was *state.HostRoom) *state.HostRoom {
-	h := row[structs.Host](r.t, hostID)
+func (r *Reservations) roomOf(hostID string, was *state.HostRoom) *state.HostRoom {
+	h := Row[structs.Host](r.t, hostID)
 	if h == nil || h.BayID == "" {
 		return nil
 	}
 	strategy := structs.PlacementSpread
-	if b := row[structs.Bay](r.t, h.BayID); b != nil && b.Placement != "" {
+	if b := Row[structs.Bay](r.t, h.BayID); b != nil && b.Placement != "" {
 		strategy = b.Placement
 	}
 	used := r.usage[hostID]
 	if used == nil && was != nil {
 		used = was.Used // unchanged
 	} else if used == nil {
-		used = r.used(hostID)
+		used = r.Used(hostID)
 	}
 	room := state.RoomOf(h, used, strategy)
 	return &room

@@ -1,6 +1,14 @@
-package conductor
+// Package scratch is the scratch view in which the conductor decides a batch: an overlay
+// over the last applied state. It reads as the batch sees the state, counts the bytes that
+// the writes take in the entry, keeps the reservations on hosts up to date, and undoes the
+// writes of a refused request.
+//
+// server/conductor calls it. It decides nothing: what a request writes, and why, is in the
+// conductor.
+package scratch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stackforge/magnum/server/schedule"
@@ -19,23 +27,23 @@ type pending struct {
 	row       structs.Row // nil if deleted
 	assign    bool        // the row's hosts get it as an assignment
 	recreated bool        // the batch had deleted the row before: this is another object with the same ID
-	apart     bool        // of a container: its spec is a separate row
+	apart     bool        // of a workload: its spec is a separate row
 	size      int         // bytes in the entry
 }
 
-// tx is the scratch view in which a batch is decided: the last applied state, and over it
+// Tx is the scratch view in which a batch is decided: the last applied state, and over it
 // the rows that the batch's requests have written so far. The writes of a refused request
 // are undone. Only the conductor's loop uses it.
-type tx struct {
-	base *state.Snapshot
-	now  time.Time // timestamp of all writes; never before that of an earlier batch
+type Tx struct {
+	Base *state.Snapshot
+	Now  time.Time // timestamp of all writes; never before that of an earlier batch
 	seq  uint64    // last Meta.Seq used
 
 	rows       map[rowKey]pending
 	baseRows   map[rowKey]structs.Row     // rows of the base that were looked up; nil for a missing row
 	order      []rowKey                   // keys of rows, in the order of their first write
 	writtenIDs map[structs.Table][]string // IDs of rows by table, in the same order
-	reserved   *reservations              // what the batch sees reserved on hosts
+	Reserved   *Reservations              // what the batch sees reserved on hosts
 
 	// Cached across the requests of a batch until a bay or host is written: most of a batch
 	// are creates of the same few projects.
@@ -63,20 +71,21 @@ type undo struct {
 	written  bool // whether the batch had written the row before
 }
 
-func newTx(base *state.Snapshot, now time.Time) *tx {
-	t := &tx{
-		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
+// New returns an empty scratch view over the snapshot. now is the time of its writes.
+func New(base *state.Snapshot, now time.Time) *Tx {
+	t := &Tx{
+		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending),
 		baseRows:   make(map[rowKey]structs.Row),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
-	t.reserved = newReservations(t)
+	t.Reserved = newReservations(t)
 	return t
 }
 
-// get returns a row as the batch sees it, nil if there is none. The row must not be
+// Get returns a row as the batch sees it, nil if there is none. The row must not be
 // changed: change a copy and put the copy.
-func (t *tx) get(table structs.Table, id string) structs.Row {
+func (t *Tx) Get(table structs.Table, id string) structs.Row {
 	if p, ok := t.rows[rowKey{table, id}]; ok {
 		return p.row
 	}
@@ -85,65 +94,68 @@ func (t *tx) get(table structs.Table, id string) structs.Row {
 
 // baseRow returns a row of the base. It caches the lookup, because a create asks three
 // times for the row that doesn't exist yet.
-func (t *tx) baseRow(key rowKey) structs.Row {
+func (t *Tx) baseRow(key rowKey) structs.Row {
 	r, ok := t.baseRows[key]
 	if !ok {
-		r = t.base.Get(key.table, key.id)
+		r = t.Base.Get(key.table, key.id)
 		t.baseRows[key] = r
 	}
 	return r
 }
 
-// row is get with the row's own type. It returns nil if there is none.
-func row[R any, P interface {
+// Row is Get with the row's own type. It returns nil if there is none.
+func Row[R any, P interface {
 	*R
 	structs.Row
-}](t *tx, id string) P {
+}](t *Tx, id string) P {
 	var zero R
-	r, _ := t.get(P(&zero).Table(), id).(P)
+	r, _ := t.Get(P(&zero).Table(), id).(P)
 	return r
 }
 
-// put writes a row.
-func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
+// Put writes a row.
+func (t *Tx) Put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
 
-// assign writes a workload and sends it to its hosts as an assignment.
-func (t *tx) assign(w structs.Workload) {
-	if p := w.Place(); p.Desired != structs.DesiredRunning {
-		release(p)
+// Assign writes a row and announces it to its hosts: a workload as an assignment.
+func (t *Tx) Assign(r structs.Row) {
+	if w, ok := r.(structs.Workload); ok && w.Place().Desired != structs.DesiredRunning {
+		w.Place().Release()
 	}
-	t.set(rowKey{w.Table(), w.Base().ID}, pending{row: w, assign: true})
+	t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r, assign: true})
 }
 
-// remove deletes a row.
-func (t *tx) remove(r structs.Row) {
+// Remove deletes a row, and the rows that belong to it: actions, manifest and spec.
+func (t *Tx) Remove(r structs.Row) {
 	if w, ok := r.(structs.Workload); ok {
-		if actions := t.get(structs.TableActions, actionsID(w)); actions != nil {
-			t.remove(actions)
+		if actions := t.Get(structs.TableActions, w.Ref().BesideID()); actions != nil {
+			t.Remove(actions)
+		}
+		if manifest := t.Get(structs.TableManifests, w.Ref().BesideID()); manifest != nil {
+			t.Remove(manifest)
 		}
 	}
-	if c, ok := r.(*structs.Container); ok {
-		if spec := t.storedSpec(c.ID); spec != nil {
-			t.remove(spec)
+	if w, ok := r.(structs.Specced); ok {
+		if spec := t.storedSpec(w); spec != nil {
+			t.Remove(spec)
 		}
 	}
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{assign: true})
 }
 
-func (t *tx) set(key rowKey, p pending) {
+func (t *Tx) set(key rowKey, p pending) {
 	if !t.engines {
 		withoutEngines(p.row)
 	}
 	was, had := t.rows[key]
-	before := t.get(key.table, key.id)
+	before := t.Get(key.table, key.id)
 	if before != nil && p.row != nil && state.StatusDiffers(before, p.row) {
-		p.row.Base().StatusAt = t.now
+		p.row.Base().StatusAt = t.Now
 	}
 	p.assign = p.assign || was.assign
 	p.recreated = p.row != nil && had && (was.recreated || was.row == nil)
-	if c, ok := p.row.(*structs.Container); ok {
-		old, _ := before.(*structs.Container)
-		p.apart, p.size = t.split(c, old, p)
+	if w, ok := p.row.(structs.Specced); ok {
+		old, _ := before.(structs.Specced)
+		p.apart, p.size = t.split(w, old, p)
 	} else {
 		p.size = t.sizeOf(key, p)
 	}
@@ -159,41 +171,41 @@ func (t *tx) set(key rowKey, p pending) {
 }
 
 // reserve moves a workload's reservation from its previous hosts to those of the new row.
-func (t *tx) reserve(key rowKey, to structs.Row) {
-	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
+func (t *Tx) reserve(key rowKey, to structs.Row) {
+	if w, ok := t.Get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.reserved.remove(hostID, w.Reserved())
+			t.Reserved.Remove(hostID, w.Reserved())
 		}
 	}
 	if w, ok := to.(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.reserved.add(hostID, w.Reserved())
+			t.Reserved.Add(hostID, w.Reserved())
 		}
 	}
 }
 
 // forget clears the caches that a write to the row makes stale.
-func (t *tx) forget(key rowKey) {
+func (t *Tx) forget(key rowKey) {
 	switch key.table {
 	case structs.TableBays:
 		clear(t.projectBays)
 	case structs.TableHosts:
 		clear(t.hosts)
-		t.reserved.stale[key.id] = true
+		t.Reserved.stale[key.id] = true
 	}
 }
 
-// begin starts a request.
-func (t *tx) begin() {
+// Begin starts a request.
+func (t *Tx) Begin() {
 	t.undo, t.seqMark, t.sizeMark = t.undo[:0], t.seq, t.size
 	t.refusal, t.needsOwnEntry = nil, false
 }
 
-// rollback undoes all writes of the request.
-func (t *tx) rollback() { t.rollbackTo(0, t.seqMark) }
+// Rollback undoes all writes of the request.
+func (t *Tx) Rollback() { t.rollbackTo(0, t.seqMark) }
 
 // rollbackTo undoes the writes of the request after its first writes, and restores seq.
-func (t *tx) rollbackTo(writes int, seq uint64) {
+func (t *Tx) rollbackTo(writes int, seq uint64) {
 	for i := len(t.undo) - 1; i >= writes; i-- {
 		u := t.undo[i]
 		t.forget(u.key)
@@ -211,13 +223,13 @@ func (t *tx) rollbackTo(writes int, seq uint64) {
 	t.undo, t.seq = t.undo[:writes], seq
 }
 
-// writes returns the number of rows that the request has written.
-func (t *tx) writes() int { return len(t.undo) }
+// Writes returns the number of rows that the request has written.
+func (t *Tx) Writes() int { return len(t.undo) }
 
-// changes returns the changes of the batch: one for each row that differs from the base,
+// Changes returns the changes of the batch: one for each row that differs from the base,
 // and two for a row that was deleted and created again. The second is needed so that the
 // new object gets its own CreateIndex, by which a retried delete recognizes it.
-func (t *tx) changes() []structs.Change {
+func (t *Tx) Changes() []structs.Change {
 	var out []structs.Change
 	for _, key := range t.order {
 		p := t.rows[key]
@@ -235,7 +247,7 @@ func (t *tx) changes() []structs.Change {
 
 // change returns what the batch does to a row. needed is false for a row that was created
 // and deleted within the batch.
-func (t *tx) change(key rowKey, p pending) (c structs.Change, needed bool) {
+func (t *Tx) change(key rowKey, p pending) (c structs.Change, needed bool) {
 	c = structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign, SpecApart: p.apart}
 	was := t.baseRow(key)
 	if was != nil {
@@ -244,11 +256,34 @@ func (t *tx) change(key rowKey, p pending) (c structs.Change, needed bool) {
 	return c, p.row != nil || was != nil
 }
 
-// meta returns the Meta of a new row on behalf of the caller. id may be "".
-func (t *tx) meta(caller structs.Caller, id string) structs.Meta {
+// Meta returns the Meta of a new row on behalf of the caller. id may be "".
+func (t *Tx) Meta(caller structs.Caller, id string) structs.Meta {
 	if id == "" {
 		id = structs.NewID()
 	}
 	t.seq++
-	return structs.Meta{ID: id, Seq: t.seq, ProjectID: caller.ProjectID, UserID: caller.UserID, CreatedAt: t.now}
+	return structs.Meta{ID: id, Seq: t.seq, ProjectID: caller.ProjectID, UserID: caller.UserID, CreatedAt: t.Now}
+}
+
+// withoutEngines removes from a row the fields that a server of an earlier schema doesn't
+// know. It writes no field that needs no change, because readers may have the row already.
+func withoutEngines(r structs.Row) {
+	switch r := r.(type) {
+	case *structs.Host:
+		if r.Fingerprint.Engine != (structs.EngineIdentity{}) || r.CopyCount != 0 || r.Copies != nil {
+			r.Fingerprint.Engine, r.Copies, r.CopyCount = structs.EngineIdentity{}, nil, 0
+		}
+	case structs.Workload:
+		if seen := r.Seen(); seen.EngineID != "" {
+			seen.EngineID = ""
+			r.See(seen)
+		}
+		p := r.Place()
+		if slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.EngineID != "" }) {
+			p.Priors = slices.Clone(p.Priors)
+			for i := range p.Priors {
+				p.Priors[i].EngineID = ""
+			}
+		}
+	}
 }

@@ -1,0 +1,325 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
+)
+
+// document is an object of Kubernetes v1. The status is the servers' and is dropped.
+type document[S any] struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        metav1.ObjectMeta `json:"metadata"`
+	Spec            S                 `json:"spec"`
+	Status          json.RawMessage   `json:"status"`
+}
+
+// The kinds that are read, and by which command.
+const (
+	kindPod     = "Pod"
+	kindService = "Service"
+	kindRC      = "ReplicationController"
+)
+
+// instead says for kinds that are not read what to use instead.
+var instead = map[string]string{
+	kindPod:     "a Pod is created by pod-create, POST /v1/pods",
+	kindService: "a Service is created by service-create, POST /v1/services",
+	kindRC:      "a ReplicationController is created by rc-create, POST /v1/rcs",
+
+	"ConfigMap":   "write its values into env or args of the containers, or into the image",
+	"Secret":      "write its values into env of the containers; credentials of a registry go into the field registry beside the manifest",
+	"Deployment":  "use a ReplicationController, which rolls a new template out too",
+	"ReplicaSet":  "use a ReplicationController",
+	"StatefulSet": "use a Pod with a persistentVolumeClaim for each member",
+	"DaemonSet":   "use a Pod with a nodeSelector for each host",
+	"Job":         "use a Pod with restartPolicy OnFailure or Never",
+	"CronJob":     "start a Pod with restartPolicy Never from a scheduler of your own",
+	"PersistentVolumeClaim": "leave it out: a pod's persistentVolumeClaim names a volume of the project, " +
+		"which is made at its first use",
+	"PersistentVolume": "leave it out: a pod's persistentVolumeClaim names a volume of the project, which is made at its first use",
+	"Ingress":          "use a Service with a nodePort",
+	"Namespace":        "leave it out: a project's objects are its own",
+	"ServiceAccount":   "leave it out: containers get no credentials of magnum",
+	"Endpoints":        "leave it out: a Service finds its pods by its selector",
+	"NetworkPolicy":    "leave it out: other projects' pods can't be reached anyway",
+
+	"HorizontalPodAutoscaler": "change replicas of a ReplicationController",
+	"PodDisruptionBudget":     "leave it out",
+	"List":                    "send its items one at a time",
+	"PodList":                 "send its items one at a time",
+	"PodTemplate":             "use a Pod or a ReplicationController",
+}
+
+// apiVersions are what a manifest's apiVersion may be. v1beta3 of 2015 has the fields of
+// v1, with few exceptions, which are unknown fields.
+var apiVersions = []string{"v1", "v1beta3"}
+
+// read decodes a manifest of one kind. Errors are CodeInvalid and begin with the path
+// of the field.
+func read[S any](text, kind string) (*document[S], error) {
+	b, err := toJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		return nil, refuse("manifest", "is not an object: begin with apiVersion: v1 and kind: %s", kind)
+	}
+	var v map[string]any
+	repeated, err := kjson.UnmarshalStrict(b, &v, kjson.DisallowDuplicateFields)
+	if err != nil {
+		return nil, refuse("manifest", "is not JSON: %v", err)
+	}
+	if err := checkHead(v["apiVersion"], v["kind"], kind); err != nil {
+		return nil, err
+	}
+	if len(repeated) > 0 {
+		return nil, fieldError(repeated, nil)
+	}
+	// The decoder doesn't say in which item of a list a value has the wrong type.
+	t := reflect.TypeFor[document[S]]()
+	if err := misfit(t, v, ""); err != nil {
+		return nil, err
+	}
+	doc := new(document[S])
+	unknown, err := kjson.UnmarshalStrict(b, doc)
+	if err != nil {
+		return nil, refuse("manifest", "can't be read: %v", err)
+	}
+	if len(unknown) > 0 {
+		return nil, fieldError(unknown, t)
+	}
+	return doc, nil
+}
+
+// checkHead checks apiVersion and kind before anything else: the fields of another kind
+// would only be unknown.
+func checkHead(version, kind any, want string) error {
+	name, _ := kind.(string)
+	if name != want {
+		switch use := instead[name]; {
+		case kind == nil:
+			return refuse("kind", "is missing: begin with apiVersion: v1 and kind: %s", want)
+		case use != "":
+			return refuse("kind", "%s is not a %s: %s", name, want, use)
+		}
+		return refuse("kind", "%s is not a %s", show(kind), want)
+	}
+	if v, _ := version.(string); !slices.Contains(apiVersions, v) {
+		if version == nil {
+			return refuse("apiVersion", "is missing: it must be v1")
+		}
+		return refuse("apiVersion", "%s must be v1", show(version))
+	}
+	return nil
+}
+
+// show returns a value as JSON, cut short.
+func show(v any) string {
+	b, _ := json.Marshal(v)
+	if s := string(b); len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "..."
+	}
+	return string(b)
+}
+
+// fieldError is the refusal of unknown and of repeated fields. It names the first one.
+func fieldError(strict []error, t reflect.Type) error {
+	first, ok := strict[0].(kjson.FieldError)
+	if !ok {
+		return refuse("manifest", "%v", strict[0])
+	}
+	path := first.FieldPath()
+	if strings.HasPrefix(first.Error(), "duplicate field") {
+		return refuse(path, "is given twice: leave one of them out")
+	}
+	more := ""
+	if n := len(strict) - 1; n > 0 {
+		more = " (" + strconv.Itoa(n) + " more fields are refused)"
+	}
+	if near := nearest(t, path); near != "" {
+		return refuse(path, "is not a field: is %s meant?%s", near, more)
+	}
+	return refuse(path, "is not a field%s", more)
+}
+
+// nearest returns the field whose name is most like the last one of a path, "" if none
+// is like it.
+func nearest(t reflect.Type, path string) string {
+	names := strings.Split(path, ".")
+	for _, name := range names[:len(names)-1] {
+		name, _, _ = strings.Cut(name, "[")
+		f, ok := fieldNamed(t, name)
+		if !ok {
+			return ""
+		}
+		for t = f.Type; t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice; {
+			t = t.Elem()
+		}
+	}
+	if t.Kind() != reflect.Struct {
+		return ""
+	}
+	wrong := names[len(names)-1]
+	best, least := "", max(2, len(wrong)/2)
+	for _, f := range fieldsOf(t) {
+		if d := distance(strings.ToLower(wrong), strings.ToLower(f.name)); d < least {
+			best, least = f.name, d
+		}
+	}
+	return best
+}
+
+// distance returns the number of characters to insert, to delete or to change that make
+// b of a.
+func distance(a, b string) int {
+	if len(a) > 64 {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// field is a field of a struct by its name in manifests.
+type field struct {
+	name string
+	rule string // key in rules, such as Container.image
+	reflect.StructField
+}
+
+// fieldsOf returns the fields of a struct, with those of inlined structs, in the order
+// of their declarations.
+func fieldsOf(t reflect.Type) []field {
+	var all []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && name == "":
+			for _, in := range fieldsOf(f.Type) {
+				in.Index = append([]int{i}, in.Index...)
+				all = append(all, in)
+			}
+		case f.IsExported() && name != "" && name != "-":
+			all = append(all, field{name, t.Name() + "." + name, f})
+		}
+	}
+	return all
+}
+
+func fieldNamed(t reflect.Type, name string) (field, bool) {
+	if t.Kind() != reflect.Struct {
+		return field{}, false
+	}
+	all := fieldsOf(t)
+	i := slices.IndexFunc(all, func(f field) bool { return f.name == name })
+	if i < 0 {
+		return field{}, false
+	}
+	return all[i], true
+}
+
+// quantity is the form of amounts. Its decoder would take exponents that make numbers
+// of a billion digits.
+var quantity = regexp.MustCompile(`^[+-]?[0-9.]{1,40}([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
+
+// misfit returns the refusal of the first value that doesn't have its field's type.
+func misfit(t reflect.Type, v any, path string) error {
+	if v == nil || path == "status" {
+		return nil
+	}
+	wrong := func(want string) error {
+		if s, ok := v.(string); ok && want != "text" {
+			return refuse(path, "must be %s, but is the text %s", want, show(s))
+		}
+		return refuse(path, "must be %s, but is %s", want, show(v))
+	}
+	if _, ok := reflect.New(t).Interface().(json.Unmarshaler); ok && t.Kind() != reflect.Pointer {
+		b, err := json.Marshal(v)
+		if s, text := v.(string); text && t == reflect.TypeFor[resource.Quantity]() && !quantity.MatchString(s) {
+			return refuse(path, "%s is not an amount, such as 0.5, 500m, 64Mi or 1e3", show(s))
+		}
+		if err == nil {
+			err = json.Unmarshal(b, reflect.New(t).Interface())
+		}
+		if err != nil {
+			return refuse(path, "%s: %v", show(v), err)
+		}
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return misfit(t.Elem(), v, path)
+	case reflect.Struct:
+		object, ok := v.(map[string]any)
+		if !ok {
+			return wrong("an object")
+		}
+		for _, f := range fieldsOf(t) {
+			if err := misfit(f.Type, object[f.name], join(path, f.name)); err != nil {
+				return err
+			}
+		}
+	case reflect.Map:
+		object, ok := v.(map[string]any)
+		if !ok {
+			return wrong("an object")
+		}
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			if err := misfit(t.Elem(), object[key], join(path, key)); err != nil {
+				return err
+			}
+		}
+	case reflect.Slice:
+		list, ok := v.([]any)
+		if !ok {
+			return wrong("a list")
+		}
+		for i, item := range list {
+			if err := misfit(t.Elem(), item, path+"["+strconv.Itoa(i)+"]"); err != nil {
+				return err
+			}
+		}
+	case reflect.String:
+		if _, ok := v.(string); !ok {
+			return refuse(path, "must be text, but is %s: write it in quotes", show(v))
+		}
+	case reflect.Bool:
+		if _, ok := v.(bool); !ok {
+			return wrong("true or false")
+		}
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		n, ok := v.(int64)
+		if !ok {
+			return wrong("a whole number")
+		}
+		if most := int64(1)<<(t.Bits()-1) - 1; n > most || n < -most-1 {
+			return wrong("at most " + strconv.FormatInt(most, 10))
+		}
+	}
+	return nil
+}

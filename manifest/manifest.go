@@ -1,0 +1,297 @@
+// Package manifest reads manifests of Kubernetes v1 and derives from them what Docker
+// hosts need. What a Docker bay can't do is refused by the path of its field, never
+// ignored: rules says for each field what becomes of it, and is the manual's table too.
+//
+// The REST API's servers call the package before anything is decided, and the command
+// line to split files. It is a function of texts: it reads no files, and knows no rows.
+package manifest
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Pod is what a manifest says of a pod. Name or GenerateName is set, but not both; with
+// a GenerateName the spec has no hostname, unless the manifest gives one.
+type Pod struct {
+	Name         string // a DNS label
+	GenerateName string // what the name begins with; 5 characters fit behind it
+	Labels       map[string]string
+	Annotations  map[string]string
+	Spec         structs.PodSpec // without InfraImage and Exclusive, which aren't of the manifest
+}
+
+// ParsePod reads the manifest of a Pod, as YAML or JSON. Errors are CodeInvalid; their
+// messages begin with the path of the field, such as spec.containers[0].image, or with
+// "manifest" if they are about the text.
+func ParsePod(text string) (*Pod, error) {
+	doc, err := read[corev1.PodSpec](text, kindPod)
+	if err != nil {
+		return nil, err
+	}
+	if doc.Metadata.UID != "" {
+		doc.Spec.NodeName = "" // a server has chosen it
+	}
+	pod := &Pod{Labels: doc.Metadata.Labels}
+	if pod.Annotations, err = metadata(&doc.Metadata, "metadata"); err != nil {
+		return nil, err
+	}
+	if pod.Name, pod.GenerateName, err = names(&doc.Metadata); err != nil {
+		return nil, err
+	}
+	if pod.Spec, err = podSpec(&doc.Spec, "spec"); err != nil {
+		return nil, err
+	}
+	pod.Spec.Hostname = cmp.Or(pod.Spec.Hostname, pod.Name)
+	return pod, nil
+}
+
+// lastApplied is the annotation in which kubectl keeps a copy of the manifest.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// metadata checks labels and annotations and returns the annotations that are kept.
+func metadata(meta *metav1.ObjectMeta, path string) (map[string]string, error) {
+	if err := check(reflect.ValueOf(meta), path); err != nil {
+		return nil, err
+	}
+	if err := checkLabels(meta.Labels, join(path, "labels")); err != nil {
+		return nil, err
+	}
+	annotations := maps.Clone(meta.Annotations)
+	delete(annotations, lastApplied)
+	size := 0
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		if len(validation.IsQualifiedName(strings.ToLower(key))) > 0 {
+			return nil, refuse(join(path, "annotations"), notQualified, key)
+		}
+		size += len(key) + len(annotations[key])
+	}
+	for key, value := range meta.Labels {
+		size += len(key) + len(value)
+	}
+	if size > structs.MaxRowLabels {
+		return nil, refuse(join(path, "annotations"), "%d bytes with the labels are more than %d", size, structs.MaxRowLabels)
+	}
+	if n := len(annotations); n > structs.MaxLabels {
+		return nil, refuse(join(path, "annotations"), "%d are more than %d", n, structs.MaxLabels)
+	}
+	if len(annotations) == 0 {
+		annotations = nil
+	}
+	return annotations, nil
+}
+
+const notQualified = "%.64q is not a key: up to 63 letters, digits, dots, hyphens and underscores, " +
+	"the first and last a letter or digit, if need be after a domain name and /"
+
+// checkLabels checks labels as Kubernetes does.
+func checkLabels(labels map[string]string, path string) error {
+	if n := len(labels); n > structs.MaxLabels {
+		return refuse(path, "%d are more than %d", n, structs.MaxLabels)
+	}
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if len(validation.IsQualifiedName(key)) > 0 {
+			return refuse(path, notQualified, key)
+		}
+		if len(validation.IsValidLabelValue(labels[key])) > 0 {
+			return refuse(join(path, key), "%.64q is not a label's value: up to 63 letters, digits, dots, hyphens and underscores, "+
+				"the first and last a letter or digit", labels[key])
+		}
+	}
+	return nil
+}
+
+// names returns the name, or what the name is to begin with.
+func names(meta *metav1.ObjectMeta) (name, generate string, err error) {
+	switch {
+	case meta.Name != "":
+		return meta.Name, "", checkLabel("metadata.name", meta.Name)
+	case meta.GenerateName == "":
+		return "", "", refuse("metadata.name", "is missing: give a name of up to 63 lower-case letters, digits and hyphens")
+	case len(meta.GenerateName) > validation.DNS1123LabelMaxLength-5:
+		return "", "", refuse("metadata.generateName", "%d characters are more than %d",
+			len(meta.GenerateName), validation.DNS1123LabelMaxLength-5)
+	}
+	return "", meta.GenerateName, checkLabel("metadata.generateName", strings.TrimRight(meta.GenerateName, "-"))
+}
+
+// checkLabel checks a DNS label.
+func checkLabel(path, name string) error {
+	if name == "" {
+		return refuse(path, "is missing")
+	}
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return refuse(path, "%.64q is not a DNS label: up to 63 lower-case letters, digits and hyphens, "+
+			"the first and last not a hyphen", name)
+	}
+	return nil
+}
+
+// podSpec derives what hosts need of a pod from its manifest.
+func podSpec(spec *corev1.PodSpec, path string) (structs.PodSpec, error) {
+	dropToken(spec)
+	if err := check(reflect.ValueOf(spec), path); err != nil {
+		return structs.PodSpec{}, err
+	}
+	out := structs.PodSpec{
+		RestartPolicy: cmp.Or(string(spec.RestartPolicy), structs.PodRestartAlways),
+		Hostname:      spec.Hostname,
+		SharePID:      spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
+		NodeSelector:  hostLabels(spec.NodeSelector),
+	}
+	b := builder{spec: spec, out: &out, path: path}
+	for _, step := range []func() error{b.scalars, b.aliases, b.volumes, b.names, b.containers, b.size} {
+		if err := step(); err != nil {
+			return structs.PodSpec{}, err
+		}
+	}
+	return out, nil
+}
+
+// builder derives a PodSpec.
+type builder struct {
+	spec *corev1.PodSpec
+	out  *structs.PodSpec
+	path string
+}
+
+// defaultGrace is Kubernetes' grace period, in seconds.
+const defaultGrace = 30
+
+// scalars derives what isn't a list.
+func (b *builder) scalars() error {
+	b.out.GracePeriod = defaultGrace
+	if grace := b.spec.TerminationGracePeriodSeconds; grace != nil {
+		if *grace < 0 || *grace > structs.MaxStopTimeout {
+			return refuse(b.path+".terminationGracePeriodSeconds", "%d not in 0..%d seconds", *grace, structs.MaxStopTimeout)
+		}
+		b.out.GracePeriod = int(*grace)
+	}
+	if deadline := b.spec.ActiveDeadlineSeconds; deadline != nil {
+		if *deadline < 1 || *deadline > 1<<31-1 {
+			return refuse(b.path+".activeDeadlineSeconds", "%d not in 1..%d seconds", *deadline, 1<<31-1)
+		}
+		b.out.ActiveDeadline = *deadline
+	}
+	if b.spec.Hostname != "" {
+		if err := checkLabel(b.path+".hostname", b.spec.Hostname); err != nil {
+			return err
+		}
+	}
+	if err := checkLabels(b.spec.NodeSelector, b.path+".nodeSelector"); err != nil {
+		return err
+	}
+	if s := b.spec.SecurityContext; s != nil {
+		if err := checkIDs(b.path+".securityContext", s.RunAsUser, s.RunAsGroup); err != nil {
+			return err
+		}
+		if err := checkID(b.path+".securityContext.fsGroup", s.FSGroup); err != nil {
+			return err
+		}
+		b.out.FSGroup = s.FSGroup
+	}
+	return nil
+}
+
+// hostLabels returns the labels that a host must have, without those that all have.
+func hostLabels(selector map[string]string) map[string]string {
+	labels := maps.Clone(selector)
+	for _, key := range []string{corev1.LabelOSStable, "beta.kubernetes.io/os"} {
+		if labels[key] == "linux" {
+			delete(labels, key)
+		}
+	}
+	if len(labels) == 0 {
+		return nil
+	}
+	return labels
+}
+
+// aliases derives the lines for /etc/hosts.
+func (b *builder) aliases() error {
+	for i, alias := range b.spec.HostAliases {
+		path := b.item("hostAliases", i)
+		if len(validation.IsValidIP(nil, alias.IP)) > 0 {
+			return refuse(path+".ip", "%.64q is not an IP address", alias.IP)
+		}
+		for j, name := range alias.Hostnames {
+			if len(validation.IsDNS1123Subdomain(name)) > 0 {
+				return refuse(path+index(".hostnames", j), "%.64q is not a host name in lower case", name)
+			}
+		}
+		b.out.HostAliases = append(b.out.HostAliases, structs.HostAlias{IP: alias.IP, Names: alias.Hostnames})
+	}
+	return nil
+}
+
+// names checks that each container has a name of its own.
+func (b *builder) names() error {
+	if len(b.spec.Containers) == 0 {
+		return refuse(b.path+".containers", "is empty: a pod has at least one container")
+	}
+	if n := len(b.spec.Containers) + len(b.spec.InitContainers); n > structs.MaxParts-1 {
+		return refuse(b.path+".containers", "%d with the init containers are more than %d", n, structs.MaxParts-1)
+	}
+	seen := make(map[string]string)
+	for _, list := range []struct {
+		name string
+		of   []corev1.Container
+	}{{"initContainers", b.spec.InitContainers}, {"containers", b.spec.Containers}} {
+		for i := range list.of {
+			path, name := b.item(list.name, i)+".name", list.of[i].Name
+			if err := checkLabel(path, name); err != nil {
+				return err
+			}
+			if seen[name] != "" {
+				return refuse(path, "%q is the name of %s too: give each container a name of its own", name, seen[name])
+			}
+			seen[name] = b.item(list.name, i)
+		}
+	}
+	return nil
+}
+
+// containers derives the containers.
+func (b *builder) containers() error {
+	for i := range b.spec.InitContainers {
+		c, err := b.container(&b.spec.InitContainers[i], b.item("initContainers", i), true)
+		if err != nil {
+			return err
+		}
+		b.out.InitContainers = append(b.out.InitContainers, c)
+	}
+	for i := range b.spec.Containers {
+		c, err := b.container(&b.spec.Containers[i], b.item("containers", i), false)
+		if err != nil {
+			return err
+		}
+		b.out.Containers = append(b.out.Containers, c)
+	}
+	return b.ports()
+}
+
+// size checks what the whole takes of an entry of the log.
+func (b *builder) size() error {
+	text, err := json.Marshal(b.out)
+	if err != nil {
+		return err
+	}
+	if len(text) > structs.MaxSpec {
+		return refuse(b.path, "%d bytes of fields are more than %d: leave out long texts, or build them into the image",
+			len(text), structs.MaxSpec)
+	}
+	return nil
+}
+
+// item returns the path of an item of a list of the spec.
+func (b *builder) item(list string, i int) string { return b.path + index("."+list, i) }
