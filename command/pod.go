@@ -198,18 +198,17 @@ func (o *output) showPods(w io.Writer, pods []json.RawMessage, several bool) err
 func waitForPod(ctx context.Context, client *api.Client, made *structs.PodBody, wait waitFlags, p *progress) (json.RawMessage, error) {
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
-	last, raw := made, json.RawMessage(nil)
+	last, raw, failure := made, json.RawMessage(nil), ""
 	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.PodBody, api.Meta, error) {
 		return client.Pods().Get(ctx, made.UUID, o)
 	}, func(pod *structs.PodBody, meta api.Meta) (bool, error) {
-		last, raw = pod, meta.Raw
-		done := podStarted(pod) || cannotStart(pod) != nil
+		last, raw, failure = pod, meta.Raw, whyNotStarted(limited, client, pod)
+		done := podStarted(pod) || failure != ""
 		if text := podStatus(pod); !done && (p.tty || text != string(pod.Status)) { // as for containers
 			p.show("%s: %s", pod.Name, text)
 		}
 		return done, nil
 	}, p)
-	failure := cannotStart(last)
 	switch {
 	case errors.Is(err, errWaitTimeout):
 		return raw, fmt.Errorf("pod %s is %s. It goes on without you: see \"magnum pod-show %s\"",
@@ -221,9 +220,9 @@ func waitForPod(ctx context.Context, client *api.Client, made *structs.PodBody, 
 	case last.Status == structs.PodFailed:
 		return raw, fmt.Errorf("pod %s: %s. Look at it with \"magnum pod-show %s\", delete it with \"magnum pod-delete %s\"",
 			last.Name, podStatus(last), last.UUID, last.UUID)
-	case failure != nil:
+	case failure != "":
 		return raw, fmt.Errorf("pod %s is not running: %s. Its host tries again: look at it with \"magnum pod-show %s\", "+
-			"or delete it with \"magnum pod-delete %s\"", last.Name, containerText(failure), last.UUID, last.UUID)
+			"or delete it with \"magnum pod-delete %s\"", last.Name, failure, last.UUID, last.UUID)
 	}
 	return raw, nil
 }
@@ -240,19 +239,34 @@ var startFailures = []string{
 	structs.ReasonRunError, structs.ReasonCrashLoop,
 }
 
-// cannotStart returns the container that keeps a pod from starting, nil if there is none.
-func cannotStart(pod *structs.PodBody) *structs.PodContainerBody {
+// whyNotStarted returns what keeps a pod from starting if a user has to mend it, "" if
+// nothing is known to.
+func whyNotStarted(ctx context.Context, client *api.Client, pod *structs.PodBody) string {
 	if podStarted(pod) {
-		return nil
+		return ""
 	}
 	for _, list := range [][]structs.PodContainerBody{pod.InitContainers, pod.Containers} {
 		for i := range list {
 			if s := &list[i].State; s.State == structs.PartWaiting && s.Reason != nil && slices.Contains(startFailures, *s.Reason) {
-				return &list[i]
+				return containerText(&list[i])
 			}
 		}
 	}
-	return nil
+	if pod.Host == nil || pod.StatusReason == nil {
+		return ""
+	}
+	// What concerns none of the containers, such as their network, is only in the record of
+	// the creation.
+	actions, _, err := client.Pods().Actions(ctx, pod.UUID)
+	if err != nil {
+		return "" // it is only not known
+	}
+	for _, a := range actions {
+		if a.Action == "create" && a.Result == structs.ActionFailed && a.Message != nil {
+			return *a.Message
+		}
+	}
+	return ""
 }
 
 // podStatus returns a pod's status in one line, with what it waits for.

@@ -137,6 +137,8 @@ func TestPodCreateWaits(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/pods", 201, podJSON("web", "Pending", false))
 	file := write(t, t.TempDir(), "web.yaml", podManifest)
+	f.answer("GET /v1/pods/u-web/actions", 200,
+		`{"actions":[{"action":"update","result":"error","message":"x"},{"action":"create","result":"error","message":"no network left"}]}`)
 	pending := podJSON("web", "Pending", false, containersJSON("app", creating))
 	reason := func(name string) string {
 		return podJSON("web", "Pending", false, containersJSON("app", `{"state":"waiting","reason":"`+name+`","message":"why"}`))
@@ -163,6 +165,8 @@ func TestPodCreateWaits(t *testing.T) {
 		{"refused by the engine", []string{reason("CreateContainerError")}, 1, "CreateContainerError: why"},
 		{"bad configuration", []string{reason("CreateContainerConfigError")}, 1, "CreateContainerConfigError: why"},
 		{"no such command", []string{reason("RunContainerError")}, 1, "RunContainerError: why"},
+		{"no network", []string{podJSON("web", "Pending", false, `,"status_reason":"no network left","host":"h1"`)}, 1,
+			"ERROR: pod web is not running: no network left. Its host tries again"},
 		{"no host", []string{podJSON("web", "Pending", false, `,"status_reason":"no host fits"`)}, 1,
 			"web: Pending: no host fits\nERROR: pod web is still Pending: no host fits after 300ms. It goes on without you: " +
 				"see \"magnum pod-show u-web\"\n"},
