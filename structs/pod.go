@@ -151,8 +151,9 @@ func (p *Pod) Seen() Seen { return p.Observed.Seen }
 // See sets the fields of Observed that all kinds of workloads have.
 func (p *Pod) See(s Seen) { p.Observed.Seen = s }
 
-// Observe stores an agent's report. What was observed of a part stays if the report
-// does not have the part.
+// Observe stores an agent's report. What was observed of a container stays if the report
+// does not have it. Parts that the spec doesn't have are dropped, so that no report makes
+// the row grow.
 func (p *Pod) Observe(o Observed, parts []PartReport) {
 	was := p.Observed
 	p.Observed = PodObserved{
@@ -164,8 +165,8 @@ func (p *Pod) Observe(o Observed, parts []PartReport) {
 		p.Observed.Address = o.Addresses[0]
 	}
 	for _, r := range parts {
-		if r.Part == PodInfra {
-			continue
+		if p.Spec.Container(r.Part) == nil {
+			continue // the infra container, which is not shown
 		}
 		seen := PartObserved{Name: r.Part, PartState: r.State, Ready: r.Ready, Started: r.Started, Restarts: r.RestartCount,
 			Last: r.Last, EngineID: r.EngineID, ImageID: r.ImageID}

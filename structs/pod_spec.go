@@ -217,6 +217,18 @@ func (s *PodSpec) Claim() string {
 	return ""
 }
 
+// Container returns the container or init container of that name, nil if there is none.
+func (s *PodSpec) Container(name string) *PodContainer {
+	for _, list := range [...][]PodContainer{s.Containers, s.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
 // Policy returns what decides whether the pod is placed again.
 func (s *PodSpec) Policy() Policy {
 	p := Policy{Restart: RestartPolicy{Name: RestartAlways}, Exclusive: s.Exclusive, Volume: s.Claim()}

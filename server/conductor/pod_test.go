@@ -165,15 +165,15 @@ func TestReportsOfLargePodsAreSmall(t *testing.T) {
 	}
 }
 
-// TestReportOfManyDeletedPods: a report that ends many pods, each with four rows, fits into
-// the changes of an entry.
+// TestReportOfManyDeletedPods: a report that ends as many pods, each with four rows, as an
+// entry has changes leaves none for the row of the host, which is written in the next entry.
 func TestReportOfManyDeletedPods(t *testing.T) {
 	h := twoHosts(t)
 	var ids []string
 	spec := podSpec(1, 1)
 	spec.Containers[0].Args = []string{strings.Repeat("a", 9<<10)}
 	host := ""
-	for i := 0; len(ids) < 60; i++ {
+	for i := 0; len(ids) < 50; i++ {
 		p := h.pod(fmt.Sprint("p", i), spec)
 		if host == "" {
 			host = p.HostID

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -91,14 +92,12 @@ func chooseContainer(p *structs.Pod, name string) (*structs.PodContainer, error)
 	if name == "" {
 		name = cmp.Or(p.Annotations[DefaultContainer], p.Spec.Containers[0].Name)
 	}
+	if c := p.Spec.Container(name); c != nil {
+		return c, nil
+	}
 	var names []string
-	for _, list := range [][]structs.PodContainer{p.Spec.Containers, p.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i], nil
-			}
-			names = append(names, list[i].Name)
-		}
+	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
+		names = append(names, c.Name)
 	}
 	return nil, structs.Errorf(structs.CodeInvalid, "container %q: pod %s has no such container, but %s", structs.Shorten(name), p.Name,
 		strings.Join(names, ", ")).About(structs.KindPod)
