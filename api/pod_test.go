@@ -92,7 +92,8 @@ func TestPodSessions(t *testing.T) {
 	})
 	pods := c.Pods()
 	code, err := pods.ExecuteInteractive(t.Context(), "p", "app", structs.ExecRequest{Command: []string{"ls"}}, Streams{})
-	if want := "/v1/pods/p/execute/ws?command=%5B%22ls%22%5D&container=app&stdin=false&tty=false"; code != 3 || err != nil || asked != want {
+	want := "/v1/pods/p/execute/ws?command=%5B%22ls%22%5D&container=app&stdin=false&tty=false"
+	if code != 3 || err != nil || asked != want {
 		t.Errorf("code %d, %v, asked %s", code, err, asked)
 	}
 	end, err := pods.Attach(t.Context(), "p", "app", AttachOptions{})

@@ -78,6 +78,7 @@ func commands() []*command {
 		bayCommands(),
 		baymodelCommands(),
 		containerCommands(),
+		podCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),

@@ -20,6 +20,7 @@ const (
 	completeBays
 	completeBayModels
 	completeContainers
+	completePods
 	completeHosts
 	completeTokens
 	completeServers
@@ -130,6 +131,8 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 		_, meta, err = client.BayModels().List(ctx, o)
 	case completeContainers:
 		_, meta, err = client.Containers().List(ctx, o)
+	case completePods:
+		_, meta, err = client.Pods().List(ctx, o)
 	case completeHosts:
 		_, meta, err = client.Hosts().List(ctx, o)
 	case completeTokens:

@@ -117,19 +117,31 @@ func redactURL(u *url.URL) string {
 	return shown.String()
 }
 
-// redactBody returns a JSON body without environment variables and registry
-// credentials.
+// redactBody returns a JSON body without environment variables, registry credentials and
+// manifests, which have environment variables.
 func redactBody(body []byte) string {
+	var shown any
+	var ops []map[string]json.RawMessage // of a PATCH
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil {
+	switch {
+	case json.Unmarshal(body, &ops) == nil:
+		for _, op := range ops {
+			if _, ok := op["value"]; ok && string(op["path"]) == `"/manifest"` {
+				op["value"] = json.RawMessage(`"..."`)
+			}
+		}
+		shown = ops
+	case json.Unmarshal(body, &fields) == nil:
+		for _, secret := range []string{"environment", "registry", "manifest"} {
+			if _, ok := fields[secret]; ok {
+				fields[secret] = json.RawMessage(`"..."`)
+			}
+		}
+		shown = fields
+	default:
 		return string(bytes.TrimSpace(body))
 	}
-	for _, secret := range []string{"environment", "registry"} {
-		if _, ok := fields[secret]; ok {
-			fields[secret] = json.RawMessage(`"..."`)
-		}
-	}
-	text, err := json.Marshal(fields)
+	text, err := json.Marshal(shown)
 	if err != nil {
 		return "(a body that can't be shown)"
 	}

@@ -271,9 +271,12 @@ func notDoneError(meta api.Meta, err error, wait waitFlags) error {
 	}
 	waited := wait.writeOptions().Wait
 	text := fmt.Sprintf("not done after %v", waited)
-	var body structs.ContainerBody
+	var body struct {
+		Status string  `json:"status"`
+		Reason *string `json:"status_reason"`
+	}
 	if json.Unmarshal(meta.Raw, &body) == nil && body.Status != "" {
-		text = stillText(string(body.Status), body.StatusReason, waited)
+		text = stillText(body.Status, body.Reason, waited)
 	}
 	return fmt.Errorf("it is %s. It goes on without you", text)
 }

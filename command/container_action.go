@@ -49,39 +49,58 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 // progressAfter is the time after which the progress of an action is shown.
 const progressAfter = 700 * time.Millisecond
 
-// forEachContainer is forEach for containers. It shows the progress of slow calls on
-// standard error.
+// statusWatcher calls each with the status of an object, again after each change, until
+// ctx ends.
+type statusWatcher func(ctx context.Context, ident string, each func(status string))
+
+// containerStatuses watches the status of containers.
+func containerStatuses(client *api.Client) statusWatcher {
+	return func(ctx context.Context, ident string, each func(string)) {
+		_ = watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+			return client.Containers().Get(ctx, ident, o)
+		}, func(c *structs.ContainerBody, _ api.Meta) (bool, error) {
+			each(statusText(string(c.Status), c.StatusReason))
+			return false, nil
+		}, nil)
+	}
+}
+
+// forEachContainer is forEachShown for containers.
 func (e *env) forEachContainer(
 	ctx context.Context, client *api.Client, verb string, idents []string, do func(context.Context, string) error,
 ) error {
+	return e.forEachShown(ctx, verb, structs.KindContainer, idents, containerStatuses(client), do)
+}
+
+// forEachShown is forEach. It also shows the progress of slow calls on standard error.
+func (e *env) forEachShown(
+	ctx context.Context, verb, kind string, idents []string, statuses statusWatcher, do func(context.Context, string) error,
+) error {
 	p := newProgress(e)
 	defer p.clear()
-	return e.forEach(ctx, verb, structs.KindContainer, idents, func(ctx context.Context, ident string) error {
-		progressCtx, cancel := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		wg.Go(func() { showProgress(progressCtx, client, ident, strings.ToLower(verb), p) })
-		err := do(ctx, ident)
-		cancel()
-		wg.Wait()
-		return err
+	return e.forEach(ctx, verb, kind, idents, func(ctx context.Context, ident string) error {
+		return withProgress(ctx, ident, strings.ToLower(verb), p, statuses, func() error { return do(ctx, ident) })
 	})
 }
 
-// showProgress shows a container's status until ctx ends. It ignores errors, because
-// the action returns them.
-func showProgress(ctx context.Context, client *api.Client, ident, verb string, p *progress) {
-	t := time.NewTimer(progressAfter)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		return
-	}
-	p.show("%s %s ...", verb, ident)
-	_ = watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
-		return client.Containers().Get(ctx, ident, o)
-	}, func(c *structs.ContainerBody, _ api.Meta) (bool, error) {
-		p.show("%s %s: %s", verb, ident, statusText(string(c.Status), c.StatusReason))
-		return false, nil
-	}, nil)
+// withProgress calls do. If that takes long, it shows the status of the object meanwhile.
+func withProgress(ctx context.Context, ident, verb string, p *progress, statuses statusWatcher, do func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTimer(progressAfter)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		p.show("%s %s ...", verb, ident)
+		// Errors are ignored, because do returns them.
+		statuses(ctx, ident, func(status string) { p.show("%s %s: %s", verb, ident, status) })
+	})
+	err := do()
+	cancel()
+	wg.Wait()
+	return err
 }

@@ -2,25 +2,37 @@ package command
 
 import (
 	"context"
+	"strings"
+
+	"github.com/stackforge/magnum/api"
 )
 
 func containerActionsCommand() *command {
+	return actionsCommand(containers, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.Containers().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+// actionsCommand returns the command that lists the actions on an object.
+func actionsCommand(n noun, list func(context.Context, *api.Client, string) (api.Meta, error)) *command {
+	name, upper := n.kind+"-actions", strings.ToUpper(n.kind)
 	return &command{
-		name: "container-actions", group: groupContainers, args: "CONTAINER", complete: completeContainers,
-		synopsis: "List the actions on a container",
+		name: name, group: n.group, args: upper, complete: n.complete,
+		synopsis: "List the actions on a " + n.kind,
 		about:    "Lists user, time and result of each action, newest first. The server keeps the last 20.",
-		examples: []string{"magnum container-actions web1", "magnum container-actions -format '{{.action}} {{.result}}' web1"},
+		examples: []string{"magnum " + name + " " + n.example, "magnum " + name + " -format '{{.action}} {{.result}}' " + n.example},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			out := output{hasWide: true}
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.checkedClient(e, &out, args, "CONTAINER")
+				client, err := conn.checkedClient(e, &out, args, upper)
 				if err != nil {
 					return err
 				}
-				_, meta, err := client.Containers().Actions(ctx, args[0])
+				meta, err := list(ctx, client, args[0])
 				if err != nil {
 					return err
 				}

@@ -75,18 +75,7 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.toggle(f, "stdin", "stdin i interactive", "keep standard input open")
 	f.toggle("it ti", "short for -i -t", func(b bool) { c.body["tty"], c.body["stdin"] = b, b })
 	c.toggle(f, "auto_remove", "auto-remove rm", "delete it after its process has ended")
-	f.add(funcValue{toggle: true, set: func(s string) error {
-		switch s {
-		case "true", "false":
-			c.body["exclusive"] = s == "true"
-		case "lease":
-			c.body["exclusive"] = s
-		default:
-			return errors.New("must be one of true, false, lease")
-		}
-		return nil
-	}}, "exclusive", "",
-		"never run two copies, even if the host is partitioned; with =lease that host then stops it, and another one starts it")
+	exclusiveFlag(f, func(x structs.Exclusive) { c.body["exclusive"] = x })
 	c.text(f, "image_pull_policy", "image-pull-policy pull", "POLICY", "ifnotpresent, always or never (default ifnotpresent)").
 		suggest("ifnotpresent", "always", "never")
 	f.repeatable("constraints constraint", "KEY=VALUE", "label that the host must have", func(s string) error {
@@ -96,6 +85,22 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.healthFlags(f)
 	c.registry.flags(f)
 	c.text(f, "uuid", "uuid", "UUID", "uuid (default a new one)")
+}
+
+// exclusiveFlag adds -exclusive.
+func exclusiveFlag(f *flagSet, set func(structs.Exclusive)) {
+	f.add(funcValue{toggle: true, set: func(s string) error {
+		switch s {
+		case "false":
+			set(structs.ExclusiveNo)
+		case "true", "lease":
+			set(structs.Exclusive(s))
+		default:
+			return errors.New("must be one of true, false, lease")
+		}
+		return nil
+	}}, "exclusive", "",
+		"never run two copies, even if the host is partitioned; with =lease that host then stops it, and another one starts it")
 }
 
 // command sets image and command from the arguments IMAGE and COMMAND...

@@ -337,10 +337,11 @@ func TestStatus(t *testing.T) {
 	f.answer("GET /v1/bays", 200, `{"bays":[{"uuid":"1","status":"CREATE_COMPLETE"}]}`)
 	f.answer("GET /v1/containers", 200,
 		fmt.Sprintf(`{"containers":[%s,%s,%s]}`, containerJSON("Running"), containerJSON("Running"), containerJSON("Error")))
+	f.answer("GET /v1/pods", 200, `{"pods":[`+podJSON("web", "Running", true)+`]}`)
 	s := newShell(t, f)
 	r := s.run("status")
 	for _, want := range []string{"| leader               | s1", "| index                | 42", "| hosts                | 1/2 ready",
-		`{"Error":1,"Running":2}`, "| version              | 1.2"} {
+		`{"Error":1,"Running":2}`, `{"Running":1}`, "| version              | 1.2"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s%s", want, r.stdout, r.stderr)
 		}
@@ -352,6 +353,10 @@ func TestStatus(t *testing.T) {
 	f.answer("GET /v1/status/leader", 503, `{"errors":[{"status":503,"code":"no_leader","detail":"there is no leader"}]}`)
 	if r := s.run("status", "-format", "{{.leader}}"); r.code != 0 || r.stdout != "<no value>\n" {
 		t.Errorf("no leader: %+v", r)
+	}
+	f.answer("GET /v1/pods", 404, `{}`)
+	if r := s.run("status", "-format", "{{.containers}} {{.pods}}"); r.code != 0 || r.stdout != "3 <no value>\n" {
+		t.Errorf("of a server without pods: %+v", r)
 	}
 	f.answer("GET /", 404, "{}")
 	f.answer("GET /v1/operator/state", 403, "{}")

@@ -15,7 +15,7 @@ import (
 func eventsCommand() *command {
 	return &command{
 		name: "events", group: groupClient,
-		synopsis: "Show events of containers, bays and hosts as they happen",
+		synopsis: "Show events of containers, pods, bays and hosts as they happen",
 		about: "Prints a line per event until Ctrl-C: created, updated (status or health changed) or deleted. Only\n" +
 			"operators see events of hosts. When the connection breaks, -follow reconnects and continues; without it\n" +
 			"the command ends. -index N starts with the events after N, the \"resume\" of an event in -json. Servers\n" +
@@ -35,7 +35,7 @@ func eventsCommand() *command {
 				o.Index = n
 				return nil
 			})
-			f.text(&o.Type, "type", "TYPE", "only events of containers, bays or hosts").suggest("container", "bay", "host")
+			f.text(&o.Type, "type", "TYPE", "only events of containers, pods, bays or hosts").suggest("container", "pod", "bay", "host")
 			f.text(&o.UUID, "uuid", "UUID", "only events of this object")
 			f.switchOn(&o.AllProjects, "all-projects", "events of all projects (operators)")
 			conn.flags(f)

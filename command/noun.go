@@ -2,7 +2,9 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -16,10 +18,14 @@ type noun struct {
 	plural   string // such as "bays", for texts
 	example  string // a name, for the help
 	complete completion
-	columns  []string // of the list: those of the 2015 client
-	wide     []string // more columns for -wide
-	filters  []string // keys of filterHelp
-	detail   bool     // the summary lacks some of the columns
+	columns  []string                                     // of the list: those of the 2015 client
+	wide     []string                                     // more columns for -wide
+	filters  []string                                     // keys of filterHelp
+	detail   bool                                         // the summary lacks some of the columns
+	follows  bool                                         // the list has the flag -watch
+	cells    cells                                        // of columns that are not fields
+	about    string                                       // more for the help of show
+	show     func(w io.Writer, raw json.RawMessage) error // prints an object as a table; nil means all of its fields
 	list     func(context.Context, *api.Client, api.QueryOptions) (api.Meta, error)
 	get      func(context.Context, *api.Client, string, api.QueryOptions) (api.Meta, error)
 }
@@ -54,9 +60,9 @@ func (n noun) listCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var fresh freshness
-			out := output{hasWide: len(n.wide) > 0}
+			out := output{hasWide: len(n.wide) > 0, cells: n.cells}
 			o := api.QueryOptions{Filters: url.Values{}}
-			quiet := false
+			quiet, follow := false, false
 			for _, name := range n.filters {
 				help := filterHelp[name]
 				add := f.repeatable
@@ -80,15 +86,24 @@ func (n noun) listCommand() *command {
 			f.text(&o.SortKey, "sort-key", "FIELD", "field that the server sorts by")
 			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
 			f.switchOn(&o.AllProjects, "all-projects", "list all projects (operators)")
+			if n.follows {
+				f.switchOn(&follow, "watch", "then print each "+n.kind+" that changes, with more columns, until interrupted")
+			}
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
+				if follow && quiet {
+					return usagef("-watch and -quiet exclude each other")
+				}
 				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
 				o.Consistent, o.Stale = fresh.consistent, fresh.stale
+				if follow {
+					return n.follow(ctx, e, client, o, &out)
+				}
 				o.Detail = !quiet && (n.detail || out.wide || !out.isTable())
 				meta, err := n.list(ctx, client, o)
 				if err != nil {
@@ -123,7 +138,7 @@ func (n noun) showCommand() *command {
 	return &command{
 		name: n.kind + "-show", group: n.group, args: upper, complete: n.complete,
 		synopsis: "Show a " + n.kind,
-		about:    upper + " is a uuid or a name. -json prints the server's response on one line.",
+		about:    upper + " is a uuid or a name. -json prints the server's response on one line." + n.about,
 		examples: []string{
 			"magnum " + n.kind + "-show " + n.example,
 			"magnum " + n.kind + "-show -format '{{json .}}' " + n.example,
@@ -143,6 +158,9 @@ func (n noun) showCommand() *command {
 				meta, err := n.get(ctx, client, args[0], api.QueryOptions{Consistent: fresh.consistent, Stale: fresh.stale})
 				if err != nil {
 					return err
+				}
+				if n.show != nil && out.isTable() {
+					return n.show(e.stdout, meta.Raw)
 				}
 				return out.show(e.stdout, meta.Raw)
 			}

@@ -18,6 +18,18 @@ type output struct {
 	hasWide     bool   // the command has the flag -wide
 	noJSONFlag  bool   // the command has another flag -json
 	unformatted string // name of the output without -format and -json; "" means table
+	cells       cells  // of a list
+}
+
+// cells are the columns of a list that are not fields: functions of the object.
+type cells map[string]func(object) string
+
+// of returns the text of a column.
+func (c cells) of(obj object, column string) string {
+	if text := c[column]; text != nil {
+		return printable(text(obj))
+	}
+	return obj.cell(column)
 }
 
 // flags adds -format, -json and, for lists, -wide.
@@ -130,7 +142,7 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 	for _, obj := range objects {
 		row := make([]string, len(t.head))
 		for i, column := range t.head {
-			row[i] = obj.cell(column)
+			row[i] = o.cells.of(obj, column)
 		}
 		t.rows = append(t.rows, row)
 	}

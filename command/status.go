@@ -20,20 +20,22 @@ type statusBody struct {
 	BayStatus  map[string]int `json:"bays_by_status"`
 	Containers int            `json:"containers"`
 	ByStatus   map[string]int `json:"containers_by_status"`
+	Pods       *int           `json:"pods"`
+	PodStatus  map[string]int `json:"pods_by_status"`
 	Client     string         `json:"client"` // version of this program
 }
 
 func statusCommand() *command {
 	return &command{
 		name: "status", group: groupClient,
-		synopsis: "Show the status of server, hosts, bays and containers",
+		synopsis: "Show the status of server, hosts, bays, containers and pods",
 		about:    "None means that the server doesn't send the value, or that you may not see it.",
 		examples: []string{"magnum status", "magnum status -addr 192.0.2.1 -json"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			all := false
-			f.switchOn(&all, "all-projects", "count bays and containers of all projects (operators)")
+			f.switchOn(&all, "all-projects", "count bays, containers and pods of all projects (operators)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -116,6 +118,17 @@ func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody,
 		s.ByStatus[string(c.Status)]++
 	}
 	s.Bays, s.Containers = len(bays), len(list)
+	pods, _, err := client.Pods().List(ctx, api.QueryOptions{AllProjects: all})
+	if structs.CodeOf(err) == structs.CodeNotFound {
+		return s, nil // a server of an earlier version
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Pods, s.PodStatus = intOf(len(pods)), map[string]int{}
+	for _, p := range pods {
+		s.PodStatus[string(p.Status)]++
+	}
 	return s, nil
 }
 

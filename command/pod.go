@@ -1,0 +1,321 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// kindOfPods is the kind of the manifests of pods.
+const kindOfPods = "Pod"
+
+var pods = noun{
+	kind: structs.KindPod, group: groupPods, plural: "pods", example: "web", complete: completePods,
+	columns: []string{"uuid", "name"},
+	wide:    []string{"status", "ready", "restarts", "reason", "age", "address", "host", "images", "bay_uuid"},
+	filters: []string{"name", "status", "bay", "host", "label"},
+	follows: true,
+	cells:   podCells,
+	show:    showPod,
+	about: "\n\nIf the pod is not ready, why_not_ready says why: the conditions that are not met, and for each container\n" +
+		"that is not ready its state, the last result of its probe, and how it ended before its last restart.",
+	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Pods().List(ctx, o)
+		return meta, err
+	},
+	get: func(ctx context.Context, c *api.Client, ident string, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Pods().Get(ctx, ident, o)
+		return meta, err
+	},
+}
+
+func podCommands() []*command {
+	return []*command{
+		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
+		podLogsCommand(), podExecuteCommand(), podActionsCommand(), podDeleteCommand(),
+	}
+}
+
+func podCreateCommand() *command {
+	return &command{
+		name: "pod-create", group: groupPods,
+		synopsis: "Create pods from manifests, and start them",
+		about: "-manifest names files with manifests of Kubernetes v1 Pods. A file may have several documents; the pods\n" +
+			"are created in their order. Nothing is created if a document is of another kind. -manifest-url has the\n" +
+			"server fetch a manifest. -bay can be omitted if you can use one bay only.\n\n" +
+			"Waits until the containers of each pod have been started.",
+		examples: []string{
+			"magnum pod-create -manifest web.yaml",
+			"magnum pod-create -bay web -manifest manifests/ -detach",
+			"kubectl run web --image nginx --dry-run=client -o yaml | magnum pod-create -manifest -",
+			"magnum pod-create -manifest-url https://example.org/web.yaml",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waitFlags
+			var out output
+			var from manifestFlags
+			var registry credentials
+			req := structs.PodRequest{}
+			from.flags(f)
+			f.text(&req.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
+			exclusiveFlag(f, func(x structs.Exclusive) { req.Exclusive = x })
+			f.text(&req.InfraImage, "infra-image", "IMAGE", "image of the container that holds the pod's network (default the host's own)")
+			registry.flags(f)
+			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
+			wait.flags(f, "wait timeout", "detach d")
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) (err error) {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				if registry.passwordStdin && slices.Contains(from.paths, "-") {
+					return usagef("-manifest - and -registry-password-stdin both read standard input")
+				}
+				documents, err := from.read(e, kindOfPods)
+				if err != nil {
+					return err
+				}
+				if req.UUID != "" && len(documents) > 1 {
+					return usagef("-uuid is for one pod, and there are %d", len(documents))
+				}
+				if req.Registry, err = registry.read(e); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				if from.url != "" {
+					documents = []document{{from: from.url}}
+					req.ManifestURL = from.url
+				}
+				return e.createPods(ctx, client, &req, documents, wait, &out)
+			}
+		},
+	}
+}
+
+// createPods creates a pod for each document, in their order, and prints the pods. If one
+// fails, the others are created nevertheless.
+func (e *env) createPods(
+	ctx context.Context, client *api.Client, req *structs.PodRequest, documents []document, wait waitFlags, out *output,
+) error {
+	made := make([]*structs.PodBody, len(documents))
+	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
+	for i, d := range documents {
+		one := *req
+		one.Manifest = d.text
+		var meta api.Meta
+		if made[i], meta, failures[i] = client.Pods().Create(ctx, &one, api.WriteOptions{}); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		raws[i] = meta.Raw
+	}
+	if !wait.detach {
+		p := newProgress(e)
+		var wg sync.WaitGroup
+		for i, pod := range made {
+			if pod != nil {
+				wg.Go(func() { raws[i], failures[i] = waitForPod(ctx, client, pod, wait, p) })
+			}
+		}
+		wg.Wait()
+		p.clear()
+	}
+	return e.reportPods(documents, made, raws, failures, out)
+}
+
+// reportPods prints the pods that were created, and the failures.
+func (e *env) reportPods(
+	documents []document, made []*structs.PodBody, raws []json.RawMessage, failures []error, out *output,
+) error {
+	var created []json.RawMessage
+	var failed error
+	next := ""
+	for i, err := range failures {
+		switch {
+		case err == nil:
+			created = append(created, raws[i])
+		case errors.Is(err, context.Canceled):
+			for _, pod := range made {
+				if pod != nil {
+					fmt.Fprintf(e.stderr, "pod %s goes on without you: see \"magnum pod-show %s\"\n", printable(pod.Name), pod.UUID)
+				}
+			}
+			return err
+		case len(documents) == 1:
+			return err
+		default:
+			failed = &exitError{exitFailure}
+			fmt.Fprintf(e.stderr, "Create for %s failed: %s\n", printable(documents[i].from), describe(err))
+			if next == "" {
+				next = nextStep(err)
+			}
+		}
+	}
+	if next != "" {
+		fmt.Fprintln(e.stderr, next)
+	}
+	if err := out.showPods(e.stdout, created, len(documents) > 1); err != nil {
+		return err
+	}
+	return failed
+}
+
+// showPods prints pods: a single one as pod-show does, several as a list.
+func (o *output) showPods(w io.Writer, pods []json.RawMessage, several bool) error {
+	switch {
+	case len(pods) == 0:
+		return nil
+	case !o.isTable():
+		for _, raw := range pods {
+			if err := o.show(w, raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	case several:
+		return o.list(w, pods, []string{"uuid", "name", "status", "host"}, nil, false)
+	}
+	return showPod(w, pods[0])
+}
+
+// waitForPod waits until all containers of a new pod have been started, or until one of
+// them can't be. It returns the pod as the server showed it last.
+func waitForPod(ctx context.Context, client *api.Client, made *structs.PodBody, wait waitFlags, p *progress) (json.RawMessage, error) {
+	limited, cancel := wait.withLimit(ctx)
+	defer cancel()
+	last, raw, failure := made, json.RawMessage(nil), ""
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.PodBody, api.Meta, error) {
+		return client.Pods().Get(ctx, made.UUID, o)
+	}, func(pod *structs.PodBody, meta api.Meta) (bool, error) {
+		last, raw, failure = pod, meta.Raw, whyNotStarted(limited, client, pod)
+		done := podStarted(pod) || failure != ""
+		if text := podStatus(pod); !done && (p.tty || text != string(pod.Status)) { // as for containers
+			p.show("%s: %s", pod.Name, text)
+		}
+		return done, nil
+	}, p)
+	switch {
+	case errors.Is(err, errWaitTimeout):
+		return raw, fmt.Errorf("pod %s is %s. It goes on without you: see \"magnum pod-show %s\"",
+			last.Name, stillText(podStatus(last), nil, wait.limit), last.UUID)
+	case structs.CodeOf(err) == structs.CodeNotFound:
+		return raw, fmt.Errorf("pod %s was deleted meanwhile", last.Name)
+	case err != nil:
+		return raw, err
+	case last.Status == structs.PodFailed:
+		return raw, fmt.Errorf("pod %s: %s. Look at it with \"magnum pod-show %s\", delete it with \"magnum pod-delete %s\"",
+			last.Name, podStatus(last), last.UUID, last.UUID)
+	case failure != "":
+		return raw, fmt.Errorf("pod %s is not running: %s. Its host tries again: look at it with \"magnum pod-show %s\", "+
+			"or delete it with \"magnum pod-delete %s\"", last.Name, failure, last.UUID, last.UUID)
+	}
+	return raw, nil
+}
+
+// podStarted reports whether all containers of a pod have been started once, or the pod
+// ends before that.
+func podStarted(pod *structs.PodBody) bool {
+	return pod.Status != structs.PodPending && pod.Status != structs.PodUnknown
+}
+
+// startFailures are the reasons of a waiting container that only a user can mend.
+var startFailures = []string{
+	structs.ReasonImagePull, structs.ReasonImagePullBackOff, structs.ReasonCreateError, structs.ReasonConfigError,
+	structs.ReasonRunError, structs.ReasonCrashLoop,
+}
+
+// whyNotStarted returns what keeps a pod from starting if a user has to mend it, "" if
+// nothing is known to.
+func whyNotStarted(ctx context.Context, client *api.Client, pod *structs.PodBody) string {
+	if podStarted(pod) {
+		return ""
+	}
+	for _, list := range [][]structs.PodContainerBody{pod.InitContainers, pod.Containers} {
+		for i := range list {
+			if s := &list[i].State; s.State == structs.PartWaiting && s.Reason != nil && slices.Contains(startFailures, *s.Reason) {
+				return containerText(&list[i])
+			}
+		}
+	}
+	if pod.Host == nil || pod.StatusReason == nil {
+		return ""
+	}
+	// What concerns none of the containers, such as their network, is only in the record of
+	// the creation.
+	actions, _, err := client.Pods().Actions(ctx, pod.UUID)
+	if err != nil {
+		return "" // it is only not known
+	}
+	for _, a := range actions {
+		if a.Action == "create" && a.Result == structs.ActionFailed && a.Message != nil {
+			return *a.Message
+		}
+	}
+	return ""
+}
+
+// podStatus returns a pod's status in one line, with what it waits for.
+func podStatus(pod *structs.PodBody) string {
+	why := whyNotReady(pod)
+	if len(why) == 0 || pod.Ready {
+		return string(pod.Status)
+	}
+	return string(pod.Status) + ": " + strings.TrimSpace(why[0])
+}
+
+func podDeleteCommand() *command {
+	return &command{
+		name: "pod-delete", group: groupPods, args: "POD [POD...]", complete: completePods,
+		synopsis: "Delete pods and their volumes",
+		about: "The containers get the manifest's grace period to end in, and none with -force. Named volumes of\n" +
+			"persistentVolumeClaims stay.",
+		examples: []string{"magnum pod-delete web db", "magnum pod-delete -force $(magnum pod-list -q)"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waitFlags
+			o := api.DeleteOptions{}
+			f.switchOn(&o.Force, "force f", "kill the containers at once")
+			wait.flags(f, "wait timeout", "detach")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				o.WriteOptions = wait.writeOptions()
+				remove := func(ctx context.Context, ident string) error {
+					meta, err := client.Pods().Delete(ctx, ident, o)
+					return notDoneError(meta, err, wait)
+				}
+				return e.forEachShown(ctx, "Delete", structs.KindPod, args, podStatuses(client), remove)
+			}
+		},
+	}
+}
+
+// podStatuses watches the status of pods.
+func podStatuses(client *api.Client) statusWatcher {
+	return func(ctx context.Context, ident string, each func(string)) {
+		_ = watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.PodBody, api.Meta, error) {
+			return client.Pods().Get(ctx, ident, o)
+		}, func(pod *structs.PodBody, _ api.Meta) (bool, error) {
+			each(podStatus(pod))
+			return false, nil
+		}, nil)
+	}
+}
