@@ -80,6 +80,36 @@ func TestReadinessIsReported(t *testing.T) {
 	})
 }
 
+// TestProbesEndWithTheProcess: nothing is checked after the end, however it has come.
+func TestProbesEndWithTheProcess(t *testing.T) {
+	for name, end := range map[string]func(*host, structs.Assignment){
+		"it ends": func(h *host, a structs.Assignment) { h.fake.Outside.Exit(of(a, "web"), 0) },
+		"it is deleted by force": func(h *host, a structs.Assignment) {
+			a = next(a, structs.DesiredAbsent)
+			a.Force = true
+			h.assign(a)
+		},
+		"it is stopped": func(h *host, a structs.Assignment) { h.assign(next(a, structs.DesiredStopped)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				execs := h.execs()
+				a := wantPod("a", noInit, policy(structs.PodRestartNever), web(func(c *structs.PodContainer) { c.Readiness = execProbe() }))
+				h.fake.Outside.AnswerExec(of(a, "web"), 0, "")
+				h.upPod(a)
+				h.after(time.Minute)
+				end(h, a)
+				h.after(time.Second)
+				n := execs(of(a, "web"))
+				h.after(time.Hour)
+				if again := execs(of(a, "web")); n < 6 || again != n {
+					t.Errorf("%d checks before the end, %d after it", n, again-n)
+				}
+			})
+		})
+	}
+}
+
 // attempted is attempt for the report.
 func (h *host) attempted(a structs.Assignment, name string, attempt uint64) structs.PartReport {
 	h.Helper()

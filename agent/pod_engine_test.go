@@ -124,7 +124,8 @@ func podVolumes(t *testing.T, id string) (names []string) {
 		t.Fatal(err)
 	}
 	defer cli.Close()
-	all, err := cli.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelWorkload+"="+id))})
+	label := filters.Arg("label", backend.LabelWorkload+"="+id)
+	all, err := cli.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs(label)})
 	if err != nil {
 		t.Fatal(err)
 	}
