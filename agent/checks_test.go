@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -8,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -73,6 +78,36 @@ func TestReadinessIsReported(t *testing.T) {
 		}
 		h.tally(a, "web", 1, 1, 0)
 	})
+}
+
+// TestProbesEndWithTheProcess: nothing is checked after the end, however it has come.
+func TestProbesEndWithTheProcess(t *testing.T) {
+	for name, end := range map[string]func(*host, structs.Assignment){
+		"it ends": func(h *host, a structs.Assignment) { h.fake.Outside.Exit(of(a, "web"), 0) },
+		"it is deleted by force": func(h *host, a structs.Assignment) {
+			a = next(a, structs.DesiredAbsent)
+			a.Force = true
+			h.assign(a)
+		},
+		"it is stopped": func(h *host, a structs.Assignment) { h.assign(next(a, structs.DesiredStopped)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				execs := h.execs()
+				a := wantPod("a", noInit, policy(structs.PodRestartNever), web(func(c *structs.PodContainer) { c.Readiness = execProbe() }))
+				h.fake.Outside.AnswerExec(of(a, "web"), 0, "")
+				h.upPod(a)
+				h.after(time.Minute)
+				end(h, a)
+				h.after(time.Second)
+				n := execs(of(a, "web"))
+				h.after(time.Hour)
+				if again := execs(of(a, "web")); n < 6 || again != n {
+					t.Errorf("%d checks before the end, %d after it", n, again-n)
+				}
+			})
+		})
+	}
 }
 
 // attempted is attempt for the report.
@@ -277,6 +312,49 @@ func TestImageRunsAsRoot(t *testing.T) {
 		h.completed(a, structs.ContainerRunning)
 		h.attempt(a, "web", 1)
 	})
+}
+
+// TestGuardEndsPods: after a restart of the agent, with and without its journal, all
+// containers of a pod end with the lease.
+func TestGuardEndsPods(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		inHost(t, func(h *host) {
+			a := wantPod("a", func(s *structs.PodSpec) { s.Exclusive = structs.ExclusiveLease })
+			h.assign(a)
+			h.lease(time.Hour)
+			h.full(true, a)
+			h.completed(a, structs.ContainerRunning)
+			h.fake.Outside.Exit(of(a, "web"), 1)
+			synctest.Wait()
+			h.stop()
+			if lost {
+				if err := os.Remove(h.path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j, _, err := openJournal(h.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := lease.NewFile(filepath.Join(t.TempDir(), "lease")) // there is no lease
+			newGuard(h.fake, h.owner, j, file, hclog.NewNullLogger()).Run(h.Context())
+			if err := j.close(); err != nil {
+				t.Fatal(err)
+			}
+			for ref, c := range h.fake.Seen.Containers() {
+				if c.Live() {
+					t.Errorf("journal lost %v: %s runs without a lease", lost, ref)
+				}
+			}
+			h.start()
+			h.lease(time.Hour)
+			a.Observed = 1
+			h.full(true, a)
+			h.completed(a, structs.ContainerRunning)
+			h.attempt(a, "web", 3)
+			h.attempt(a, "side", 2)
+		})
+	}
 }
 
 // TestLeaseOfAPod: without a lease all containers of a pod end, the infra container, too.

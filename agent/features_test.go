@@ -34,6 +34,12 @@ func TestBackendWithoutOptionalInterfaces(t *testing.T) {
 		hostKind(structs.SessionImagePull, func(o *structs.SessionOffer) { o.Image = "x:1" }))
 	refuses(errNoVolumes, hostKind(structs.SessionVolumeList, nil),
 		hostKind(structs.SessionVolumeDelete, func(o *structs.SessionOffer) { o.ProjectID, o.Volume = "p", "v" }))
+	// A pod is left alone: an agent with another backend may have run it.
+	s.assign(wantPod("b"), next(a, structs.DesiredStopped))
+	s.is("a", structs.ContainerStopped)
+	if all := fake.Seen.Containers(); len(all) != 1 {
+		t.Errorf("containers are %v", all)
+	}
 	r.stop() // stop fails if the containers can't be removed
 	if left := fake.Seen.Containers(); len(left) != 0 {
 		t.Errorf("left are %v", left)

@@ -85,6 +85,9 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 	defer p.r.mu.Unlock()
 	now := published{p.task.want.Epoch, p.task.planned(), p.task.rec.Expired}
 	now.part.Sick = p.u.checks.failure(p.task.cur)
+	if !now.part.Live {
+		p.endChecksLocked()
+	}
 	was := p.u.published
 	if was != now {
 		p.u.published = now
@@ -186,11 +189,18 @@ func (p *podPass) start(ctx context.Context, infra *podplan.Part) (more bool, ag
 		p.pass.reportStatus()
 		return false, left, nil
 	}
-	if p.task.want.Spec.Exclusive != structs.ExclusiveNo {
-		if _, start := p.r.exclusive.lease.May(p.task.want.Spec.Exclusive); !start {
-			p.pass.reportWaiting()
-			return false, 0, nil
-		}
+	// As in guard: an answer that confirms the lease may also take the pod away.
+	p.r.mu.Lock()
+	_, may := p.r.exclusive.lease.May(p.task.want.Spec.Exclusive)
+	overtaken := p.u.want == nil || p.u.overtakes(&p.task.want)
+	p.r.mu.Unlock()
+	switch {
+	case p.task.want.Spec.Exclusive == structs.ExclusiveNo:
+	case overtaken:
+		return false, 0, errInterrupted
+	case !may:
+		p.pass.reportWaiting()
+		return false, 0, nil
 	}
 	joined := infra.ID
 	if p.u.isInfra() {
@@ -392,6 +402,16 @@ func (p *podPass) deadline() time.Duration {
 	return max(time.Until(since.Add(time.Duration(limit)*time.Second)), time.Nanosecond)
 }
 
+// others reports whether the part is the infra container and others are left of a
+// placement.
+func (p *podPass) others(epoch uint64) bool {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	return p.u.isInfra() && slices.ContainsFunc(p.r.units.siblings(p.u.ref), func(o *unit) bool {
+		return o != p.u && o.epochs()[epoch]
+	})
+}
+
 // oldGone reports whether the part's containers of earlier placements may be removed: that
 // of the infra container once no other part is left of them.
 func (p *podPass) oldGone() bool {
@@ -413,6 +433,9 @@ func (p *podPass) oldGone() bool {
 // removeRest removes what is left of a placement after its newest container: those of
 // earlier attempts, and after the infra container the volumes.
 func (p *podPass) removeRest(ctx context.Context, c *backend.Container) error {
+	p.r.mu.Lock()
+	p.endChecksLocked()
+	p.r.mu.Unlock()
 	for _, old := range p.pass.past[c.Epoch] {
 		if err := p.r.backend.Remove(ctx, old.EngineID); err != nil {
 			return err

@@ -20,14 +20,12 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		p.task.cur = nil
-	}
-	ref := p.task.ref()
-	if p.pod != nil {
-		if err := p.pod.dropVolumes(ctx, ref); err != nil {
-			p.report(p.status("removing its volumes failed, and is tried again: "+err.Error()), nil)
+	} else if p.pod != nil { // the agent may have been killed before it had dropped the volumes
+		if err := p.pod.dropVolumes(ctx, p.task.ref()); err != nil {
 			return 0, err
 		}
 	}
+	ref := p.task.ref()
 	p.r.mu.Lock()
 	orphan := p.u.orphan
 	p.r.mu.Unlock()

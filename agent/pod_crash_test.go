@@ -63,8 +63,9 @@ func TestPodKilledAtEveryInstant(t *testing.T) {
 				t.Fatalf("only %d seams", seams)
 			}
 			for first := 1; first <= seams && !t.Failed(); first++ {
-				for _, second := range []int{0, 1 + first%9} {
-					inHost(t, func(h *host) { h.runStep(s, first, second) })
+				inHost(t, func(h *host) { h.runStep(s, first, 0) })
+				if first%2 == 0 {
+					inHost(t, func(h *host) { h.runStep(s, first, 1+first/2%9) })
 				}
 			}
 		})

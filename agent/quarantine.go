@@ -344,6 +344,10 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 		if !ok {
 			continue
 		}
+		if k.Remove && p.pod != nil && p.pod.others(epoch) {
+			held = true // the infra container is the last
+			continue
+		}
 		if k.Remove {
 			if err := p.remove(ctx, c, false); err != nil {
 				return true, err

@@ -418,15 +418,12 @@ func (r *reconciler) engineID(ctx context.Context, ref structs.Ref, previous boo
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ref.Kind == structs.WorkloadPod && ref.Part == "" {
-		ref.Part = r.units.firstContainer(ref)
-	}
-	u := r.units.of(ref)
+	u := r.units.addressed(ref)
 	switch {
 	case u == nil:
 		return ""
 	case previous:
-		rec, _ := r.journal.record(ref)
+		rec, _ := r.journal.record(u.at(ref.Epoch))
 		return u.previous(rec)
 	}
 	return u.have[ref.Epoch]

@@ -109,7 +109,7 @@ func (s *fakeServer) polled() int {
 func (s *fakeServer) assign(as ...structs.Assignment) {
 	s.change(func() {
 		for _, a := range as {
-			s.want[a.ContainerID], s.at[a.ContainerID] = a, s.index
+			s.want[a.Ref().ID], s.at[a.Ref().ID] = a, s.index
 		}
 	})
 }
@@ -279,9 +279,9 @@ func (s *fakeServer) status(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.reports = append(s.reports, report)
 	for _, c := range report.Containers {
-		s.reported[c.ContainerID] = c
-		if a := s.want[c.ContainerID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
-			delete(s.want, c.ContainerID)
+		s.reported[c.Ref().ID] = c
+		if a := s.want[c.Ref().ID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
+			delete(s.want, c.Ref().ID)
 		}
 	}
 	_ = json.NewEncoder(w).Encode(structs.StatusReported{Index: s.index, Seq: report.Seq})

@@ -28,9 +28,12 @@ type sessions struct {
 	dialer    dialer
 	engineID  func(ctx context.Context, ref structs.Ref, previous bool) string
 	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
-	log       hclog.Logger
-	slots     chan struct{}
-	running   sync.WaitGroup
+	// next waits for the attempt after that of the engine's ID; set before the first session
+	// opens.
+	next    func(ctx context.Context, ref structs.Ref, engineID string) string
+	log     hclog.Logger
+	slots   chan struct{}
+	running sync.WaitGroup
 
 	mu   sync.Mutex
 	live map[string]bool // by SID: an offer may come twice

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -18,7 +19,7 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	case s.consoles == nil:
 		return structs.Control{}, errNoConsoles
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		return done, s.consoles.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
+		return done, s.logs(ctx, engineID, offer, backend.LogStreams{
 			Stdout: stdout, Stderr: c.writer(structs.ChannelStderr),
 			Again: func(ctx context.Context) bool { return s.again(ctx, offer.Ref()) },
 		})
@@ -52,6 +53,23 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 		return done, s.consoles.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive, over: errArchive})
 	}
 	return structs.Control{}, errKind(offer.Kind)
+}
+
+// logs writes the log of a container. A follow of a container of a pod goes on with the
+// next attempt, which has a log of its own.
+func (s *sessions) logs(ctx context.Context, engineID string, offer structs.SessionOffer, to backend.LogStreams) error {
+	req := *offer.Logs
+	for {
+		err := s.consoles.Logs(ctx, engineID, req, to)
+		goesOn := req.Follow && !req.Previous && offer.Workload == structs.WorkloadPod
+		if !goesOn || err != nil && !errors.Is(err, backend.ErrNotFound) { // it may be removed during the follow
+			return err
+		}
+		if engineID = s.next(ctx, offer.Ref(), engineID); engineID == "" {
+			return ctx.Err()
+		}
+		req.Tail, req.Since = -1, ""
+	}
 }
 
 func errKind(kind structs.SessionKind) error {

@@ -164,27 +164,3 @@ func (r *report) sumUpPod() {
 		}
 	}
 }
-
-// firstContainer returns the name of a pod's first container that isn't an init container;
-// "" if nobody knows it.
-func (us *units) firstContainer(pod structs.Ref) string {
-	for _, u := range us.siblings(pod) {
-		if u.want != nil && u.want.Pod != nil && u.want.Pod.Spec != nil && len(u.want.Pod.Spec.Containers) > 0 {
-			return u.want.Pod.Spec.Containers[0].Name
-		}
-	}
-	return ""
-}
-
-// previous returns the engine's ID of the attempt whose state is reported as the last; ""
-// if the engine doesn't have it. rec is the record of the unit's placement.
-func (u *unit) previous(rec record) string {
-	have := u.have[rec.Epoch]
-	if have != "" && have == rec.EngineID && u.shown.state.State == structs.PartWaiting && u.shown.last.State == structs.PartTerminated {
-		return have // it has ended, and is about to be replaced
-	}
-	if _, there := u.claims[rec.Previous]; there || have != "" && have == rec.Previous {
-		return rec.Previous
-	}
-	return ""
-}

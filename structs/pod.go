@@ -235,6 +235,9 @@ func (p *Pod) Phase() PodPhase {
 	case "", ContainerCreating:
 		return PodPending
 	}
+	if slices.ContainsFunc(p.Observed.Parts, func(o PartObserved) bool { return o.Reason == ReasonDeadline }) {
+		return PodFailed // whatever its containers would do
+	}
 	for i := range p.Spec.InitContainers {
 		part := p.Part(p.Spec.InitContainers[i].Name)
 		switch {
