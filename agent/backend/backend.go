@@ -1,9 +1,9 @@
 // Package backend declares what an agent needs from the engine that runs its workloads.
 //
 // Package agent is the only caller. It needs a Backend, which runs workloads. Consoles,
-// Images, Volumes and Networks are optional interfaces of a backend; the agent finds them
-// by type assertion. agent/docker implements all of them on the Docker engine. Package
-// backendtest has a test suite for each, and an engine in memory. A backend decides
+// Images, Volumes, Networks and Pods are optional interfaces of a backend; the agent finds
+// them by type assertion. agent/docker implements all of them on the Docker engine. Package
+// backendtest has a test suite for most, and an engine in memory. A backend decides
 // nothing: it starts, stops and removes only what the agent tells it to.
 package backend
 

@@ -122,7 +122,8 @@ func TestLabelsOverThoseOfAnImage(t *testing.T) {
 		SetLabels(labels, c.image, c.imageAttempt)
 		SetLabels(labels, c.ref, c.attempt)
 		if got, ok := RefOf(labels); got != c.ref || !ok || AttemptOf(labels) != c.attempt {
-			t.Errorf("attempt %d of %s, made from an image of %s, reads as %d of %s, %v", c.attempt, c.ref, c.image, AttemptOf(labels), got, ok)
+			t.Errorf("attempt %d of %s, made from an image of %s, reads as %d of %s, %v",
+				c.attempt, c.ref, c.image, AttemptOf(labels), got, ok)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*ba
 	}
 	labels := raw.Config.Labels
 	entry, ok := engine.EntryOf(raw.ID, labels)
-	if !ok || entry.Ref != req.Ref || entry.Attempt != req.Attempt() || rt.engine.Inherits(ctx, raw.Image, req.Ref) ||
+	if !ok || entry.Ref != req.Ref || entry.Attempt != req.Attempt() || rt.engine.Inherits(ctx, raw.Image, entry) ||
 		labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}

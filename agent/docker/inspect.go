@@ -51,7 +51,7 @@ func (rt *runtime) Inspect(ctx context.Context, engineID string) (*backend.Conta
 		rt.images.NoteUse(raw.Image, engine.TimeOf(raw.Created))
 	}
 	c := containerOf(raw)
-	c.Inherited = c.ID != "" && rt.engine.Inherits(ctx, raw.Image, c.Ref)
+	c.Inherited = c.ID != "" && rt.engine.Inherits(ctx, raw.Image, c.Entry)
 	return c, nil
 }
 

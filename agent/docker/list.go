@@ -31,7 +31,7 @@ func (rt *runtime) List(ctx context.Context, owner backend.Owner) ([]backend.Ent
 			if e, ok := engine.EntryOf(c.ID, c.Labels); ok {
 				e.CreatedAt = time.Unix(c.Created, 0).UTC()
 				e.Name = engine.NameOf(&c)
-				e.Inherited = rt.engine.Inherits(ctx, c.ImageID, e.Ref)
+				e.Inherited = rt.engine.Inherits(ctx, c.ImageID, e)
 				entries = append(entries, e)
 			}
 		}
@@ -52,7 +52,7 @@ func (rt *runtime) Owners(ctx context.Context) ([]backend.Owner, error) {
 		for _, c := range list {
 			o := backend.Owner{ClusterID: c.Labels[backend.LabelCluster], HostID: c.Labels[backend.LabelHost]}
 			e, ok := engine.EntryOf(c.ID, c.Labels)
-			if ok && rt.engine.Inherits(ctx, c.ImageID, e.Ref) {
+			if ok && rt.engine.Inherits(ctx, c.ImageID, e) {
 				continue // its image may have come from anywhere
 			}
 			if !slices.Contains(owners, o) {

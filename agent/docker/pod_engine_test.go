@@ -137,7 +137,8 @@ func TestPodReachesTheEngine(t *testing.T) {
 	web.Hostname, web.Ports = "ignored", spec.Ports // these belong to the infra container
 	web.MilliCPU, web.Stdin, web.RestartPolicy.Name = 64_000, true, structs.RestartAlways
 	part := backend.PodPart{Infra: in.EngineID, SharePID: true, FSGroup: &group, StdinOnce: true,
-		Security: structs.PodSecurity{RunAsUser: &user, RunAsGroup: &group, NoNewPrivs: true, ReadOnlyRoot: true, DropCaps: []string{"NET_RAW"}}}
+		Security: structs.PodSecurity{RunAsUser: &user, RunAsGroup: &group, NoNewPrivs: true, ReadOnlyRoot: true,
+			DropCaps: []string{"NET_RAW"}}}
 	one := p.started("web", part, web)
 	raw = p.raw(one)
 	shared := "container:" + in.EngineID
@@ -216,6 +217,53 @@ func TestPodsReuseTheUserOfTheImage(t *testing.T) {
 	c = p.made("log", backend.PodPart{Infra: in.EngineID, Security: structs.PodSecurity{RunAsNonRoot: true}}, spec)
 	if got := p.raw(c).Config.User; got != "1234:9" {
 		t.Errorf("its user is %q", got)
+	}
+}
+
+// TestPodFromACommitOfItself: a new attempt may be made from a commit of the last one. It
+// is magnum's, and a container that somebody runs from the commit is a copy.
+func TestPodFromACommitOfItself(t *testing.T) {
+	d := onEngine(t)
+	p := newEnginePod(t, d)
+	in := p.started(structs.PodInfra, backend.PodPart{}, &structs.ContainerSpec{})
+	first := p.made("web", backend.PodPart{Infra: in.EngineID}, backendtest.Sleeper())
+	name := "magnum-test/commit:" + structs.NewID()
+	commit, err := d.engine.Client.ContainerCommit(t.Context(), first.EngineID, container.CommitOptions{Reference: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.removeAll()
+		if _, err := d.engine.Client.ImageRemove(context.Background(), commit.ID, image.RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	})
+	spec := backendtest.Sleeper()
+	spec.Image = name
+	req := backend.CreateRequest{Owner: p.owner, Ref: first.Ref, ProjectID: p.proj, Spec: spec,
+		Pod: &backend.PodPart{Attempt: 2, Infra: in.EngineID}}
+	made := make(map[string]bool) // whether it is a copy
+	for range 2 {
+		c, err := d.Create(t.Context(), req, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[c.EngineID] = false
+	}
+	ran, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: name}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made[first.EngineID], made[in.EngineID], made[ran.ID] = false, false, true
+	entries, err := d.List(t.Context(), p.owner)
+	if err != nil || len(entries) != len(made) {
+		t.Fatalf("listed are %+v, %v", entries, err)
+	}
+	for _, e := range entries {
+		now, err := d.Inspect(t.Context(), e.EngineID)
+		if err != nil || e.Inherited != made[e.EngineID] || now.Inherited != e.Inherited {
+			t.Errorf("%+v is %+v, %v", e, now, err)
+		}
 	}
 }
 
@@ -434,7 +482,8 @@ func TestVolumeOfAPodInUse(t *testing.T) {
 	req := backend.CreateRequest{Owner: p.owner, Ref: p.ref, ProjectID: p.proj, Spec: &structs.ContainerSpec{},
 		Pod: &backend.PodPart{Attempt: 1, Volumes: []structs.PodVolume{{Name: "disk"}}}}
 	req.Part = structs.PodInfra
-	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), name) {
+	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNameTaken) ||
+		!strings.Contains(err.Error(), name) {
 		t.Errorf("create gives %v", err)
 	}
 	if err := d.DropVolumes(t.Context(), p.owner, p.ref); err != nil {

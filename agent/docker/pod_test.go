@@ -16,8 +16,9 @@ import (
 
 func TestCheckNonRoot(t *testing.T) {
 	for user, want := range map[string]string{
-		"": "will run as root", "root": "will run as root", "0": "will run as root", "0:5": "will run as root", "root:root": "will run as root",
-		"00": "will run as root", "web": "non-numeric user \"web\"", "web:5": "non-numeric user", "-1": "non-numeric user",
+		"": "will run as root", "root": "will run as root", "0": "will run as root", "0:5": "will run as root",
+		"root:root": "will run as root", "00": "will run as root",
+		"web": "non-numeric user \"web\"", "web:5": "non-numeric user", "-1": "non-numeric user",
 		"1": "", "1000:0": "",
 	} {
 		err := checkNonRoot(user, "an-image")

@@ -82,7 +82,8 @@ func checkUser(f *engine, req backend.CreateRequest) error {
 		user = fmt.Sprint(*u)
 	}
 	if user == "root" || user == "0" {
-		return &backend.Failure{Reason: backend.ErrConfig, Msg: fmt.Sprintf("runAsNonRoot is set, and image %s runs as root", req.Spec.Image)}
+		return &backend.Failure{Reason: backend.ErrConfig,
+			Msg: fmt.Sprintf("runAsNonRoot is set, and image %s runs as root", req.Spec.Image)}
 	}
 	return nil
 }

@@ -76,7 +76,8 @@ func (f *Outside) Up() {
 	defer f.e.mu.Unlock()
 	f.e.down = false
 	for _, p := range f.e.containers {
-		if p.State == backend.StateExited && !p.manual && p.spec.RestartPolicy.Always() && p.spec.Exclusive == structs.ExclusiveNo {
+		again := p.spec.RestartPolicy.Always() && p.spec.Exclusive == structs.ExclusiveNo && p.pod == nil
+		if p.State == backend.StateExited && !p.manual && again {
 			f.e.startLocked(p)
 		}
 	}

@@ -45,8 +45,9 @@ func NameOf(c *container.Summary) string {
 
 // Inherits reports whether a container has its labels from its image. docker commit gives
 // a container's labels to the image, and docker run gives the image's to its containers.
-// false if the image can't be inspected.
-func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) bool {
+// false if the image can't be inspected. The attempt counts, because a pod's container may
+// be made again from a commit of its last attempt.
+func (e *Engine) Inherits(ctx context.Context, imageID string, entry backend.Entry) bool {
 	e.mu.Lock()
 	of, known := e.commits[imageID]
 	e.mu.Unlock()
@@ -59,7 +60,7 @@ func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) 
 		}
 		if img.Config != nil {
 			image, _ := EntryOf("", img.Config.Labels)
-			of = image.Ref
+			of = attempt{image.Ref, image.Attempt}
 		}
 		e.mu.Lock()
 		if len(e.commits) >= maxCommits {
@@ -68,7 +69,13 @@ func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) 
 		e.commits[imageID] = of
 		e.mu.Unlock()
 	}
-	return of == ref
+	return of == attempt{entry.Ref, entry.Attempt}
+}
+
+// attempt names one container of a reference.
+type attempt struct {
+	ref     structs.Ref
+	attempt uint64
 }
 
 // maxCommits bounds the images in Engine.commits.

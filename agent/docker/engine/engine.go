@@ -64,7 +64,7 @@ type Engine struct {
 	stops chan struct{}
 
 	mu      sync.Mutex
-	commits map[string]structs.Ref // by image ID: the container of magnum's that the image is a commit of; zero for none
+	commits map[string]attempt // by image ID: the container of magnum's that the image is a commit of; zero for none
 }
 
 // New returns the connection to an engine. It does not connect yet. CodeInvalid.
@@ -88,7 +88,7 @@ func New(conf Config) (*Engine, error) {
 	return &Engine{
 		Client: cli, Fresh: fresh, Log: conf.Logger, PingEvery: pingEvery, HangAfter: hangAfter,
 		host: conf.Host, probe: probe, conns: conns, negotiation: make(chan struct{}, 1),
-		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops), commits: make(map[string]structs.Ref),
+		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops), commits: make(map[string]attempt),
 	}, nil
 }
 

@@ -44,7 +44,8 @@ var _ backend.Images = (*Images)(nil)
 // New returns the images of an engine. hidden tells which of them the backend itself has
 // made: they aren't listed, and so nobody removes them. New makes no call.
 func New(e *engine.Engine, hidden func(image.InspectResponse) bool) *Images {
-	return &Images{engine: e, hidden: hidden, pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
+	return &Images{engine: e, hidden: hidden,
+		pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
 }
 
 // ListImages lists the engine's images.

@@ -114,7 +114,8 @@ func (vs *Volumes) DropVolumes(ctx context.Context, owner backend.Owner, pod str
 // volumeInUse returns the failure of the removal of a volume that a container mounts.
 func (vs *Volumes) volumeInUse(ctx context.Context, name string, cause error) error {
 	var users []string
-	list, err := vs.engine.Client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("volume", name))})
+	list, err := vs.engine.Client.ContainerList(ctx,
+		container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("volume", name))})
 	if err != nil {
 		return err
 	}

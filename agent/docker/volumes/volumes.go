@@ -250,9 +250,9 @@ func (vs *Volumes) volumeUsers(ctx context.Context) (map[string][]user, error) {
 	err := vs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
 		list, err := vs.engine.Client.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
-			ref, ours := backend.RefOf(c.Labels)
-			by := user{string(ref.Kind), ref.ID}
-			if !ours || len(c.Mounts) > 0 && vs.engine.Inherits(ctx, c.ImageID, ref) {
+			entry, ours := engine.EntryOf(c.ID, c.Labels)
+			by := user{string(entry.Kind), entry.ID}
+			if !ours || len(c.Mounts) > 0 && vs.engine.Inherits(ctx, c.ImageID, entry) {
 				by = user{"container", engine.NameOf(&c)}
 			}
 			for _, m := range c.Mounts {
