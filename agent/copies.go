@@ -112,6 +112,9 @@ func (u *unit) claim(e backend.Entry) {
 func (r *reconciler) ownLocked(u *unit, e backend.Entry, newest bool) (copied bool) {
 	if newest {
 		delete(u.claims, e.EngineID)
+		if was := u.have[e.Epoch]; was != "" && was != e.EngineID {
+			u.claim(backend.Entry{Ref: e.Ref, EngineID: was})
+		}
 		u.have[e.Epoch] = e.EngineID
 	} else {
 		if u.have[e.Epoch] == e.EngineID {

@@ -276,12 +276,16 @@ func (p *podPass) startAttempt(ctx context.Context) (more bool, again time.Durat
 // none.
 func (p *podPass) renew(ctx context.Context, infra string) error {
 	started := p.task.rec.Ended != nil
-	gone := p.pass.past[p.task.want.Epoch]
-	if !started {
-		gone = nil
+	var gone []*backend.Container
+	if prev := p.task.prev; started && prev != nil {
+		gone = append(gone, prev)
+		p.task.prev = nil
+	}
+	if started {
+		gone = append(gone, p.pass.past[p.task.want.Epoch]...) // has the one before, if it was there
 	}
 	if c := p.task.cur; c != nil && (!started || p.u.isInfra()) {
-		gone = append(slices.Clone(gone), c)
+		gone = append(gone, c)
 		p.task.cur = nil
 	}
 	for _, c := range gone {
@@ -290,16 +294,7 @@ func (p *podPass) renew(ctx context.Context, infra string) error {
 		}
 		p.pass.drop(c.Epoch, c.EngineID)
 	}
-	if err := p.task.begin(infra, p.step.Deaths, started, time.Now()); err != nil {
-		return err
-	}
-	if prev := p.task.prev; prev != nil {
-		p.r.mu.Lock()
-		delete(p.u.have, prev.Epoch)
-		p.u.claim(prev.Entry)
-		p.r.mu.Unlock()
-	}
-	return nil
+	return p.task.begin(infra, p.step.Deaths, started, time.Now())
 }
 
 // end ends the process because the plan says so.

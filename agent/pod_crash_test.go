@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +72,96 @@ func TestPodKilledAtEveryInstant(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPodKilledAtRandom: an agent that dies often, and somebody who meddles with the
+// containers. After each change all runs as desired. At no instant does a part have two
+// live containers, or more than the present one and the one before.
+func TestPodKilledAtRandom(t *testing.T) {
+	names := []string{structs.PodInfra, "web", "side"}
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		inHost(t, func(h *host) {
+			a := wantPod("a")
+			h.fake.Fault = func(op string, ref structs.Ref) error {
+				live, all := 0, 0
+				if ref.Part != "" {
+					attempts := h.fake.Seen.Attempts(ref)
+					for _, c := range attempts {
+						if c.Live() {
+							live++
+						}
+					}
+					all = len(attempts)
+				}
+				if live > 1 || all > 2 {
+					h.Errorf("seed %d: at %s %s has %d containers, %d of them live", seed, op, ref, all, live)
+				}
+				return h.seam(op, ref)
+			}
+			for i := range 10 {
+				name := names[rng.IntN(len(names))]
+				_, there := h.fake.Seen.Containers()[of(a, name)]
+				switch what := rng.IntN(5); {
+				case i == 0 || !there:
+				case what == 0:
+					h.fake.Outside.Remove(of(a, name))
+				case what == 1:
+					h.fake.Outside.Exit(of(a, name), rng.IntN(2))
+				case what == 2:
+					image := fmt.Sprintf("web:%d", i)
+					h.fake.Outside.AddImage(image)
+					a = change(a, func(s *structs.PodSpec) { s.Containers[0].Image = image })
+				default:
+					h.fake.Outside.Kill(of(a, name))
+				}
+				h.mu.Lock()
+				h.crashAt, h.seams = rng.IntN(30), 0
+				h.mu.Unlock()
+				h.assign(a)
+				for range 50 {
+					h.mu.Lock()
+					dead := h.dead
+					h.mu.Unlock()
+					if dead {
+						h.stop()
+						h.start()
+						h.mu.Lock()
+						h.crashAt, h.seams = rng.IntN(60), 0
+						h.mu.Unlock()
+						h.full(true, a)
+					} else if h.allRun(a) {
+						break
+					}
+					h.after(30 * time.Second)
+				}
+				h.mu.Lock()
+				h.crashAt = 0
+				h.mu.Unlock()
+				if !h.allRun(a) {
+					h.Fatalf("seed %d, change %d: reported is %+v; containers %v", seed, i, h.last("a"), h.fake.Seen.Containers())
+				}
+			}
+			a = next(a, structs.DesiredAbsent)
+			h.assign(a)
+			h.gonePod(a)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// allRun reports whether the pod is reported as it is desired, and runs.
+func (h *host) allRun(a structs.Assignment) bool {
+	r, all := h.last("a"), h.fake.Seen.Containers()
+	for _, name := range []string{structs.PodInfra, "web", "side"} {
+		if c := all[of(a, name)]; !c.Live() || c.Infra != "" && c.Infra != all[of(a, structs.PodInfra)].EngineID {
+			return false
+		}
+	}
+	return r.Status == structs.ContainerRunning && r.Generation == a.Generation && r.Reason == "" &&
+		h.fake.Seen.ImageOf(of(a, "web")) == a.Pod.Spec.Containers[0].Image
 }
 
 // TestStartIsNotForgotten: the agent dies right after a start, and the container is removed
