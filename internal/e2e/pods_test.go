@@ -196,7 +196,9 @@ func TestPodOfLostHostMoves(t *testing.T) {
 	c := newCluster(t)
 	h := c.addHost()
 	c.magnum("host-drain", "-detach", "host-1").must(c)
-	manifest := strings.ReplaceAll(webPod, "name: web\n  labels", "name: moves\n  labels")
+	// The second agent is outside of its engine's network, so it can't reach the pod's address.
+	manifest := strings.NewReplacer("name: web\n  labels", "name: moves\n  labels", "httpGet: {path: /index.html, port: 8080}",
+		`exec: {command: ["wget", "-q", "-O", "-", "http://127.0.0.1:8080/index.html"]}`).Replace(webPod)
 	made, _, err := c.client.Pods().Create(c.ctx(), &structs.PodRequest{Bay: c.bay.UUID, Manifest: manifest}, api.WriteOptions{})
 	if err != nil {
 		t.Fatal(err)
