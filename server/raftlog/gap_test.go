@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -115,6 +116,7 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	var stores []*removalStore
 	c := startThreeServersWith(t, func(conf *Config) {
+		conf.HeartbeatTimeout, conf.LeaderLease = time.Second, time.Second // put needs one leader throughout
 		conf.TrailingLogs = 1
 		var s *removalStore
 		*conf, s = withRemovals(*conf)
