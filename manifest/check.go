@@ -71,6 +71,14 @@ func checkField(v reflect.Value, name, path string) error {
 	case r.verdict == no:
 		return refuse(path, "is not supported: %s", plain(r.note))
 	case r.values != nil:
+		if v.Kind() == reflect.Slice {
+			for i := range v.Len() {
+				if err := checkField(v.Index(i), name, path+"["+strconv.Itoa(i)+"]"); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 		value := fmt.Sprint(reflect.Indirect(v).Interface())
 		if slices.Contains(r.values, value) {
 			return nil

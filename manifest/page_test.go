@@ -17,6 +17,8 @@ var roots = []struct {
 }{
 	{reflect.TypeFor[v1.ObjectMeta](), "metadata"},
 	{reflect.TypeFor[v1.PodSpec](), "spec"},
+	{reflect.TypeFor[v1.ServiceSpec](), "spec"},
+	{reflect.TypeFor[v1.ReplicationControllerSpec](), "spec"},
 }
 
 // fieldsBelow lists all fields that the rules of a type's fields lead to.
@@ -62,7 +64,11 @@ func TestNoFieldIsSilent(t *testing.T) {
 			if slices.Contains(r.values, "true") {
 				reflect.Indirect(v).SetBool(false)
 			}
-			refuses(t, checkField(v, f.rule, path), path, "")
+			at := path
+			if v.Kind() == reflect.Slice && r.values != nil {
+				at += "[0]"
+			}
+			refuses(t, checkField(v, f.rule, path), at, "")
 		})
 	}
 }
@@ -143,12 +149,18 @@ var pageParts = []struct {
 		reflect.TypeFor[v1.Container](), "", nil},
 	{"Volumes", "These are the fields of `spec.volumes[]`. A volume without any other field is an `emptyDir`.\n\n",
 		reflect.TypeFor[v1.Volume](), "", nil},
+	{"Services", "Services are not created yet.\n\n", reflect.TypeFor[v1.ServiceSpec](), "spec", nil},
+	{"Replication controllers", "Replication controllers are not created yet.\n\n",
+		reflect.TypeFor[v1.ReplicationControllerSpec](), "spec", func(path string) bool {
+			return strings.HasPrefix(path, "spec.template.metadata.") || strings.HasPrefix(path, "spec.template.spec.")
+		}},
 }
 
 const pageHead = `# Manifests
 
-Pods are created from manifests of Kubernetes v1, as YAML or JSON. A bay of
-Docker hosts does what these tables say. **yes** means that the field has
+Pods, services and replication controllers are created from manifests of
+Kubernetes v1, as YAML or JSON. A bay of Docker hosts does what these tables
+say. **yes** means that the field has
 Kubernetes' meaning and default. **no effect** means that the field is accepted
 and dropped, so that files from ` + "`kubectl get -o yaml`" + ` and
 ` + "`podman kube generate`" + ` can be used. **no** means that the manifest is

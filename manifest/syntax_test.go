@@ -29,8 +29,10 @@ var forms = map[string]struct {
 
 // FuzzForms checks that names are checked as Kubernetes does.
 func FuzzForms(f *testing.F) {
-	for _, s := range []string{"", "a", "-", "a-", "-a", "a-b", "a--b", "1", "1a", "A", "a_b", "a.b", ".a", "a.", "a..b", "a/b", "/b", "a/", "a/b/c",
-		"A.b/c", "a=b", "a b", "a\x7f", "é", "a\n", "X-Y", "a-.b", "\x00", "~", "kubernetes.io/os", strings.Repeat("a", 15), strings.Repeat("a", 16),
+	for _, s := range []string{"", "a", "-", "a-", "-a", "a-b", "a--b", "1", "1a", "A", "a_b", "a.b", ".a", "a.", "a..b",
+		"a/b", "/b", "a/", "a/b/c",
+		"A.b/c", "a=b", "a b", "a\x7f", "é", "a\n", "X-Y", "a-.b", "\x00", "~", "kubernetes.io/os",
+		strings.Repeat("a", 15), strings.Repeat("a", 16),
 		strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("a.", 126) + "a", strings.Repeat("a.", 126) + "aa",
 		strings.Repeat("a", 253) + "/" + strings.Repeat("b", 63), strings.Repeat("a", 254) + "/b", strings.Repeat("a", 254),
 	} {
@@ -48,9 +50,11 @@ func FuzzForms(f *testing.F) {
 // FuzzQuantity checks that amounts are read as Kubernetes does. Longer ones, which would
 // take it long, are refused.
 func FuzzQuantity(f *testing.F) {
-	for _, s := range []string{"", "0", "1", "-1", "+1", "1.5", ".5", "5.", ".", "1..5", "1.5.5", "100m", "1500m", "0.1", "64Mi", "1.5Gi",
-		"0.0000001Ki", "1k", "1K", "1Ki", "1M", "1E", "1Ei", "1P", "1T", "1n", "1u", "1ui", "1e3", "1E3", "1e-3", "1e+3", "1e", "1e99", "1e-99", "1e100",
-		"i", "m", "1m1", "0x1", "1_0", "1/2", " 1", "9223372036854775807", "9223372036854775808", "0.0000000000000000001", "1e1000000000", "-0", "007",
+	for _, s := range []string{
+		"", "0", "1", "-1", "+1", "1.5", ".5", "5.", ".", "1..5", "1.5.5", "100m", "1500m", "0.1", "64Mi", "1.5Gi",
+		"0.0000001Ki", "1k", "1K", "1Ki", "1M", "1E", "1Ei", "1P", "1T", "1n", "1u", "1ui", "1e3", "1E3", "1e-3", "1e+3",
+		"1e", "1e99", "1e-99", "1e100", "i", "m", "1m1", "0x1", "1_0", "1/2", " 1", "9223372036854775807",
+		"9223372036854775808", "0.0000000000000000001", "1e1000000000", "-0", "007",
 	} {
 		f.Add(s)
 	}

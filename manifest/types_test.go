@@ -15,7 +15,8 @@ import (
 
 // kubernetes are the types of k8s.io/api from which all fields of a manifest are
 // reached.
-var kubernetes = []reflect.Type{reflect.TypeFor[metav1.ObjectMeta](), reflect.TypeFor[corev1.PodSpec]()}
+var kubernetes = []reflect.Type{reflect.TypeFor[metav1.ObjectMeta](), reflect.TypeFor[corev1.PodSpec](),
+	reflect.TypeFor[corev1.ServiceSpec](), reflect.TypeFor[corev1.ReplicationControllerSpec]()}
 
 // TestTypes checks that package v1 has the types of k8s.io/api as the rules need them.
 // With -update it writes them.

@@ -334,3 +334,61 @@ type HostAlias struct {
 type PodOS struct {
 	Name string `json:"name"`
 }
+
+// ServiceSpec has the fields of ServiceSpec of k8s.io/api/core/v1.
+type ServiceSpec struct {
+	Ports                         []ServicePort          `json:"ports"`
+	Selector                      map[string]string      `json:"selector"`
+	ClusterIP                     string                 `json:"clusterIP"`
+	ClusterIPs                    []string               `json:"clusterIPs"`
+	Type                          string                 `json:"type"`
+	ExternalIPs                   []string               `json:"externalIPs"`
+	SessionAffinity               string                 `json:"sessionAffinity"`
+	LoadBalancerIP                string                 `json:"loadBalancerIP"`
+	LoadBalancerSourceRanges      []string               `json:"loadBalancerSourceRanges"`
+	ExternalName                  string                 `json:"externalName"`
+	ExternalTrafficPolicy         string                 `json:"externalTrafficPolicy"`
+	HealthCheckNodePort           int32                  `json:"healthCheckNodePort"`
+	PublishNotReadyAddresses      bool                   `json:"publishNotReadyAddresses"`
+	SessionAffinityConfig         *SessionAffinityConfig `json:"sessionAffinityConfig"`
+	IPFamilies                    []string               `json:"ipFamilies"`
+	IPFamilyPolicy                *string                `json:"ipFamilyPolicy"`
+	AllocateLoadBalancerNodePorts *bool                  `json:"allocateLoadBalancerNodePorts"`
+	LoadBalancerClass             *string                `json:"loadBalancerClass"`
+	InternalTrafficPolicy         *string                `json:"internalTrafficPolicy"`
+	TrafficDistribution           *string                `json:"trafficDistribution"`
+}
+
+// ServicePort has the fields of ServicePort of k8s.io/api/core/v1.
+type ServicePort struct {
+	Name        string      `json:"name"`
+	Protocol    string      `json:"protocol"`
+	AppProtocol *string     `json:"appProtocol"`
+	Port        int32       `json:"port"`
+	TargetPort  IntOrString `json:"targetPort"`
+	NodePort    int32       `json:"nodePort"`
+}
+
+// SessionAffinityConfig has the fields of SessionAffinityConfig of k8s.io/api/core/v1.
+type SessionAffinityConfig struct {
+	ClientIP *ClientIPConfig `json:"clientIP"`
+}
+
+// ClientIPConfig has the fields of ClientIPConfig of k8s.io/api/core/v1.
+type ClientIPConfig struct {
+	TimeoutSeconds *int32 `json:"timeoutSeconds"`
+}
+
+// ReplicationControllerSpec has the fields of ReplicationControllerSpec of k8s.io/api/core/v1.
+type ReplicationControllerSpec struct {
+	Replicas        *int32            `json:"replicas"`
+	MinReadySeconds int32             `json:"minReadySeconds"`
+	Selector        map[string]string `json:"selector"`
+	Template        *PodTemplateSpec  `json:"template"`
+}
+
+// PodTemplateSpec has the fields of PodTemplateSpec of k8s.io/api/core/v1.
+type PodTemplateSpec struct {
+	ObjectMeta ObjectMeta `json:"metadata"`
+	Spec       PodSpec    `json:"spec"`
+}
