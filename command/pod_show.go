@@ -186,7 +186,7 @@ func whyNotReady(pod *structs.PodBody) (why []string) {
 	if pod.Ready {
 		return nil
 	}
-	if pod.StatusReason != nil && *pod.StatusReason != "" {
+	if pod.StatusReason != nil && *pod.StatusReason != "" && !saidByContainer(pod) {
 		why = append(why, *pod.StatusReason)
 	}
 	for _, c := range pod.Conditions {
@@ -213,6 +213,17 @@ func whyNotReady(pod *structs.PodBody) (why []string) {
 		}
 	}
 	return why
+}
+
+// saidByContainer reports whether the status reason of a pod is that of a container, which
+// says more.
+func saidByContainer(pod *structs.PodBody) bool {
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if m := c.State.Message; m != nil && *m != "" && strings.Contains(*pod.StatusReason, *m) {
+			return true
+		}
+	}
+	return false
 }
 
 // initDone reports whether an init container has ended with exit code 0.
