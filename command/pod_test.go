@@ -402,6 +402,8 @@ func TestWhyNotReady(t *testing.T) {
 			waiting("three", structs.ReasonInitializing),
 		}}, "init container two: running, not ready"},
 		{"not reported yet", structs.PodBody{Containers: []structs.PodContainerBody{waiting("app", "")}}, "app: waiting"},
+		{"being deleted", structs.PodBody{Containers: []structs.PodContainerBody{{Name: "app", RestartCount: 2}}},
+			"app: removed, 2 restarts"},
 		{"a slow start", structs.PodBody{Containers: []structs.PodContainerBody{
 			{Name: "app", State: structs.PartStateBody{State: structs.PartRunning}, RestartCount: 1},
 		}}, "app: running, 1 restart, not ready"},
