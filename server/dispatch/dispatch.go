@@ -373,7 +373,8 @@ func checkReport(r *structs.StatusReport) error {
 	return nil
 }
 
-// checkPart checks what is observed of a part of the i-th workload of a report.
+// checkPart checks what is observed of a part of the i-th workload of a report. Of a
+// container of a pod that doesn't exist yet only State is observed.
 func checkPart(i int, p *structs.PartReport) error {
 	if err := structs.CheckLine("containers.parts.image_id", p.ImageID, structs.MaxName); err != nil {
 		return err
@@ -392,7 +393,11 @@ func checkPart(i int, p *structs.PartReport) error {
 			return err
 		}
 	}
-	return checkObserved(i, &p.Observed)
+	seen := p.Observed
+	if seen.Status == "" && p.State.State != "" {
+		seen.Status = structs.ContainerCreating
+	}
+	return checkObserved(i, &seen)
 }
 
 // checkObserved checks the observation of the i-th workload of a report, or of a part of

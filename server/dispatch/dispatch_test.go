@@ -347,6 +347,14 @@ func TestLeaderlessServerAnswersPolls(t *testing.T) {
 func TestReportRefusals(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
+	waiting := structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonInitializing}
+	part := func(p structs.PartReport) structs.StatusReport {
+		return structs.StatusReport{Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, ID: "x",
+			Observed: structs.Observed{Status: structs.ContainerRunning}, Parts: []structs.PartReport{p}}}}
+	}
+	if _, err := d.Report(context.Background(), host, part(structs.PartReport{Part: "a", State: waiting})); err != nil {
+		t.Errorf("a container that doesn't exist yet: %v", err)
+	}
 	for name, report := range map[string]structs.StatusReport{
 		"too many": {Registration: 1, Seq: 1, Containers: make([]structs.ContainerReport, structs.MaxReport+1)},
 		"status":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: "Fine"}}}},
@@ -361,6 +369,12 @@ func TestReportRefusals(t *testing.T) {
 		"a part": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: statetest.KindPair,
 			Observed: structs.Observed{Status: structs.ContainerError},
 			Parts:    []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
+		"a part's state":          part(structs.PartReport{State: structs.PartState{State: "fine"}}),
+		"a part's last state":     part(structs.PartReport{State: waiting, Last: structs.PartState{State: "fine"}}),
+		"a part's reason":         part(structs.PartReport{State: structs.PartState{State: structs.PartWaiting, Reason: "a\nb"}}),
+		"a part's message":        part(structs.PartReport{State: structs.PartState{State: structs.PartWaiting, Message: "\x00"}}),
+		"a part's image":          part(structs.PartReport{State: waiting, ImageID: "a\nb"}),
+		"a part without a status": part(structs.PartReport{}),
 	} {
 		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
