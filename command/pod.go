@@ -198,14 +198,15 @@ func (o *output) showPods(w io.Writer, pods []json.RawMessage, several bool) err
 func waitForPod(ctx context.Context, client *api.Client, made *structs.PodBody, wait waitFlags, p *progress) (json.RawMessage, error) {
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
-	last, raw, failure := made, json.RawMessage(nil), ""
+	last, raw, failure, shown := made, json.RawMessage(nil), "", ""
 	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.PodBody, api.Meta, error) {
 		return client.Pods().Get(ctx, made.UUID, o)
 	}, func(pod *structs.PodBody, meta api.Meta) (bool, error) {
 		last, raw, failure = pod, meta.Raw, whyNotStarted(limited, client, pod)
 		done := podStarted(pod) || failure != ""
-		if text := podStatus(pod); !done && (p.tty || text != string(pod.Status)) { // as for containers
+		if text := podStatus(pod); !done && text != shown && (p.tty || text != string(pod.Status)) { // as for containers
 			p.show("%s: %s", pod.Name, text)
+			shown = text
 		}
 		return done, nil
 	}, p)
@@ -221,8 +222,8 @@ func waitForPod(ctx context.Context, client *api.Client, made *structs.PodBody, 
 		return raw, fmt.Errorf("pod %s: %s. Look at it with \"magnum pod-show %s\", delete it with \"magnum pod-delete %s\"",
 			last.Name, podStatus(last), last.UUID, last.UUID)
 	case failure != "":
-		return raw, fmt.Errorf("pod %s is not running: %s. Its host tries again: look at it with \"magnum pod-show %s\", "+
-			"or delete it with \"magnum pod-delete %s\"", last.Name, failure, last.UUID, last.UUID)
+		return raw, fmt.Errorf("pod %s is not running: %s. Look at it with \"magnum pod-show %s\", delete it with \"magnum pod-delete %s\"",
+			last.Name, failure, last.UUID, last.UUID)
 	}
 	return raw, nil
 }
@@ -271,11 +272,12 @@ func whyNotStarted(ctx context.Context, client *api.Client, pod *structs.PodBody
 
 // podStatus returns a pod's status in one line, with what it waits for.
 func podStatus(pod *structs.PodBody) string {
-	why := whyNotReady(pod)
-	if len(why) == 0 || pod.Ready {
-		return string(pod.Status)
+	for _, why := range whyNotReady(pod) {
+		if !strings.HasSuffix(why, ": "+structs.PartWaiting) { // which says nothing
+			return string(pod.Status) + ": " + why
+		}
 	}
-	return string(pod.Status) + ": " + strings.TrimSpace(why[0])
+	return string(pod.Status)
 }
 
 func podDeleteCommand() *command {

@@ -105,7 +105,7 @@ func TestPodThatCannotRunOnItsHost(t *testing.T) {
 		return &structs.Observed{Generation: a.Generation, Status: structs.ContainerError, Failed: true, Reason: "no network left"}
 	}), servertest.Parts(func(structs.Assignment, *structs.Observed) []structs.PartReport { return nil }))
 	r := s.run("pod-create", "-manifest", write(t, t.TempDir(), "web.yaml", manifestOf("web", "nginx")))
-	if r.code != 1 || !strings.Contains(r.stderr, "ERROR: pod web is not running: no network left. Its host tries again") {
+	if r.code != 1 || !strings.Contains(r.stderr, "ERROR: pod web is not running: no network left. Look at it") {
 		t.Errorf("%+v", r)
 	}
 }

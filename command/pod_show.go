@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -147,12 +148,12 @@ func showPod(w io.Writer, raw json.RawMessage) error {
 	return t.writeTo(w)
 }
 
-// containerLines returns a line for each container: its state, image and ports.
-func containerLines(containers []structs.PodContainerBody) []string {
-	texts := make([]string, len(containers))
+// containerLines returns a line for each container with its state, image and ports, and
+// one for how it ended before its last restart.
+func containerLines(containers []structs.PodContainerBody) (texts []string) {
 	for i := range containers {
 		c := &containers[i]
-		text := c.Name + ": " + c.State.State
+		text := c.Name + ": " + cmp.Or(c.State.State, removed)
 		if c.State.State == structs.PartTerminated && c.State.ExitCode != nil {
 			text += fmt.Sprintf(" with exit code %d", *c.State.ExitCode)
 		}
@@ -163,10 +164,16 @@ func containerLines(containers []structs.PodContainerBody) []string {
 		if len(c.Ports) > 0 {
 			text += ", " + joinPorts(c.Ports)
 		}
-		texts[i] = text
+		texts = append(texts, text)
+		if c.LastState != nil {
+			texts = append(texts, "  before: "+stateText(c.LastState, ""))
+		}
 	}
 	return texts
 }
+
+// removed stands for the state of a container of a pod that is being deleted.
+const removed = "removed"
 
 // restartText returns how often a container was restarted, "" if it wasn't.
 func restartText(c *structs.PodContainerBody) string {
@@ -186,7 +193,7 @@ func whyNotReady(pod *structs.PodBody) (why []string) {
 	if pod.Ready {
 		return nil
 	}
-	if pod.StatusReason != nil && *pod.StatusReason != "" {
+	if pod.StatusReason != nil && *pod.StatusReason != "" && !saidByContainer(pod) {
 		why = append(why, *pod.StatusReason)
 	}
 	for _, c := range pod.Conditions {
@@ -213,6 +220,17 @@ func whyNotReady(pod *structs.PodBody) (why []string) {
 		}
 	}
 	return why
+}
+
+// saidByContainer reports whether the status reason of a pod is that of a container, which
+// says more.
+func saidByContainer(pod *structs.PodBody) bool {
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if m := c.State.Message; m != nil && *m != "" && strings.Contains(*pod.StatusReason, *m) {
+			return true
+		}
+	}
+	return false
 }
 
 // initDone reports whether an init container has ended with exit code 0.
@@ -247,7 +265,7 @@ func containerText(c *structs.PodContainerBody) string {
 // stateText returns a state with its reason, exit code and message, in one line. more is
 // written before the message.
 func stateText(s *structs.PartStateBody, more string) string {
-	text := s.State
+	text := cmp.Or(s.State, removed)
 	if s.Reason != nil {
 		text += ": " + *s.Reason
 	}

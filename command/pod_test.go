@@ -157,16 +157,16 @@ func TestPodCreateWaits(t *testing.T) {
 				"\"magnum pod-delete u-web\"\n"},
 		{"no image", []string{pending, podJSON("web", "Pending", false, containersJSON("side", running, "app", pulling))}, 1,
 			"web: Pending: app: waiting: ContainerCreating: pulling nginx: 30 %\n" +
-				"ERROR: pod web is not running: app: waiting: ErrImagePull: no such image: nginx. Its host tries again: look at it with " +
-				"\"magnum pod-show u-web\", or delete it with \"magnum pod-delete u-web\"\n"},
+				"ERROR: pod web is not running: app: waiting: ErrImagePull: no such image: nginx. Look at it with " +
+				"\"magnum pod-show u-web\", delete it with \"magnum pod-delete u-web\"\n"},
 		{"an init container that fails", []string{podJSON("web", "Pending", false,
 			`,"init_containers":[{"name":"i","state":{"state":"waiting","reason":"CrashLoopBackOff","message":"back-off 40s"}}]`)}, 1,
-			"ERROR: pod web is not running: i: waiting: CrashLoopBackOff: back-off 40s. Its host"},
+			"ERROR: pod web is not running: i: waiting: CrashLoopBackOff: back-off 40s. Look"},
 		{"refused by the engine", []string{reason("CreateContainerError")}, 1, "CreateContainerError: why"},
 		{"bad configuration", []string{reason("CreateContainerConfigError")}, 1, "CreateContainerConfigError: why"},
 		{"no such command", []string{reason("RunContainerError")}, 1, "RunContainerError: why"},
 		{"no network", []string{podJSON("web", "Pending", false, `,"status_reason":"no network left","host":"h1"`)}, 1,
-			"ERROR: pod web is not running: no network left. Its host tries again"},
+			"ERROR: pod web is not running: no network left. Look at it"},
 		{"no host", []string{podJSON("web", "Pending", false, `,"status_reason":"no host fits"`)}, 1,
 			"web: Pending: no host fits\nERROR: pod web is still Pending: no host fits after 300ms. It goes on without you: " +
 				"see \"magnum pod-show u-web\"\n"},
@@ -386,6 +386,9 @@ func TestWhyNotReady(t *testing.T) {
 			{Type: "PodScheduled", Status: "False", Reason: text("Unschedulable"), Message: text("no host has 8g")},
 			{Type: "Ready", Status: "False", Reason: text("ContainersNotReady")},
 		}}, "no host has 8g|PodScheduled: Unschedulable"},
+		{"a container's reason", structs.PodBody{StatusReason: text("app: Pull: no image"), Containers: []structs.PodContainerBody{
+			{Name: "app", State: structs.PartStateBody{State: structs.PartWaiting, Reason: text("Pull"), Message: text("no image")}},
+		}}, "app: waiting: Pull: no image"},
 		{"completed", structs.PodBody{Conditions: []structs.PodCondition{
 			{Type: "ContainersReady", Status: "False", Reason: text("PodCompleted")},
 			{Type: "Ready", Status: "False", Reason: text("PodCompleted")},
@@ -399,6 +402,8 @@ func TestWhyNotReady(t *testing.T) {
 			waiting("three", structs.ReasonInitializing),
 		}}, "init container two: running, not ready"},
 		{"not reported yet", structs.PodBody{Containers: []structs.PodContainerBody{waiting("app", "")}}, "app: waiting"},
+		{"being deleted", structs.PodBody{Containers: []structs.PodContainerBody{{Name: "app", RestartCount: 2}}},
+			"app: removed, 2 restarts"},
 		{"a slow start", structs.PodBody{Containers: []structs.PodContainerBody{
 			{Name: "app", State: structs.PartStateBody{State: structs.PartRunning}, RestartCount: 1},
 		}}, "app: running, 1 restart, not ready"},

@@ -91,6 +91,7 @@ func TestHTTPStatuses(t *testing.T) {
 		{"code=399", ""},
 		{"code=400", "HTTP status 400"},
 		{"code=503", "HTTP status 503"},
+		{"code=503&body=<html>", "HTTP status 503"},
 		{"code=503&body=database%0A+is+down%0A", "HTTP status 503: database is down"},
 	} {
 		expect(t, checkHTTP(t, structs.HTTPGet{Port: port, Path: "/health?" + c.query}), c.want)

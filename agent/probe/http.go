@@ -40,7 +40,7 @@ func (t Target) get(ctx context.Context, h *structs.HTTPGet) (message string) {
 // httpAnswer is what is read of a response.
 type httpAnswer struct {
 	status int
-	body   string // at most MaxOutput bytes
+	body   string // at most MaxOutput bytes; "" for a page of HTML
 }
 
 // status makes a request and returns the answer. A redirect is followed only if it stays
@@ -70,6 +70,9 @@ func (t Target) status(ctx context.Context, h *structs.HTTPGet) (httpAnswer, err
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxOutput))
 	if err != nil {
 		return httpAnswer{}, err
+	}
+	if strings.Contains(resp.Header.Get("Content-Type"), "html") {
+		body = nil // a page says less than the status
 	}
 	return httpAnswer{resp.StatusCode, string(body)}, nil
 }
