@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,23 @@ func TestReportSumsUpParts(t *testing.T) {
 	if got.Memory != 30 || got.MilliCPU != 3 || got.RestartCount != 5 || got.Health != "unhealthy" || !got.Failed ||
 		got.Reason != "right: no image" || len(got.Addresses) != 1 || got.EngineID != "" || !got.StartedAt.Equal(at) {
 		t.Errorf("summed up they are %+v", got)
+	}
+}
+
+// TestReportIsClipped: servers refuse a report with a text that is too long, or isn't text.
+func TestReportIsClipped(t *testing.T) {
+	long := strings.Repeat("ä", structs.MaxText)
+	r := report{Observed: structs.Observed{Reason: long}, parts: []seenPart{{Observed: structs.Observed{Reason: long},
+		podShown: podShown{state: structs.PartState{Message: long}, last: structs.PartState{Message: "a\xff\x00b"}}}}}
+	out := r.wire()
+	part := out.Parts[0]
+	for text, most := range map[string]int{out.Reason: structs.MaxText, part.Reason: maxPartText, part.State.Message: maxPartText} {
+		if err := structs.CheckText("text", text, most); err != nil || len(text) < most-4 || !strings.HasSuffix(text, "ä...") {
+			t.Errorf("%d bytes, %.10q...: %v", len(text), text, err)
+		}
+	}
+	if got := part.Last.Message; got != "ab" {
+		t.Errorf("the message before is %q", got)
 	}
 }
 

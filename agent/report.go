@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -39,15 +40,34 @@ type observation struct {
 	taken  func() // called when a server has taken exactly this observation; may be nil
 }
 
-// wire returns the report in the form that servers take.
+// maxPartText bounds a text about one part of a workload, in bytes.
+const maxPartText = 1 << 10
+
+// wire returns the report in the form that servers take. They refuse a report as a whole if
+// one of its texts is too long, and texts have what engines, registries and processes say.
 func (r *report) wire() structs.ContainerReport {
 	out := structs.ReportOf(r.Ref)
 	out.Observed, out.Refused = r.Observed, r.Refused
+	out.Reason = clip(out.Reason, structs.MaxText)
 	for _, p := range r.parts {
-		out.Parts = append(out.Parts, structs.PartReport{Part: p.name, Observed: p.Observed, State: p.state, Last: p.last, Ready: p.ready,
-			Started: p.started, ImageID: p.imageID})
+		part := structs.PartReport{Part: p.name, Observed: p.Observed, State: p.state, Last: p.last, Ready: p.ready, Started: p.started,
+			ImageID: p.imageID}
+		for _, text := range []*string{&part.Reason, &part.State.Message, &part.Last.Message} {
+			*text = clip(*text, maxPartText)
+		}
+		out.Parts = append(out.Parts, part)
 	}
 	return out
+}
+
+// clip shortens a text to at most most bytes, and drops what isn't text.
+func clip(text string, most int) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
+	if len(text) <= most {
+		return text
+	}
+	const rest = "..."
+	return strings.ToValidUTF8(text[:most-len(rest)], "") + rest
 }
 
 func newReporter(log hclog.Logger, send func(context.Context, structs.StatusReport) error) *reporter {
