@@ -156,7 +156,8 @@ func TestPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := l.awaitPod("web", "has a client again", func(p *structs.PodBody) bool { return podIsReady(p) && restartsOf(p, "client") == 2 })
-	if after := l.podParts(l.engine, pod.UUID); after["web"] != now["web"] || after[structs.PodInfra] != now[structs.PodInfra] || p.Epoch != 1 {
+	after := l.podParts(l.engine, pod.UUID)
+	if after["web"] != now["web"] || after[structs.PodInfra] != now[structs.PodInfra] || p.Epoch != 1 {
 		t.Errorf("epoch %d has %v, before %v", p.Epoch, after, now)
 	}
 
@@ -177,9 +178,9 @@ func TestPods(t *testing.T) {
 
 	l.says([]string{"pod-delete", "web"})
 	l.refused(1, []string{"pod-show", "web"}, "could not be found")
-	list, err := l.engine.ContainerList(ctx, container.ListOptions{All: true,
-		Filters: filters.NewArgs(filters.Arg("label", "magnum.workload="+pod.UUID))})
-	volumes, err2 := l.engine.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.workload="+pod.UUID))})
+	its := filters.NewArgs(filters.Arg("label", "magnum.workload="+pod.UUID))
+	list, err := l.engine.ContainerList(ctx, container.ListOptions{All: true, Filters: its})
+	volumes, err2 := l.engine.VolumeList(ctx, volume.ListOptions{Filters: its})
 	if err := errors.Join(err, err2); err != nil || len(list) > 0 || len(volumes.Volumes) > 0 {
 		var names []string
 		for _, s := range list {
