@@ -638,6 +638,8 @@ func TestPodIsDeletedInOrder(t *testing.T) {
 		if len(all) != 2 || all[of(a, structs.PodInfra)].State != backend.StateRunning || all[of(a, "web")].State != backend.StateRunning {
 			t.Fatalf("containers are %v", all)
 		}
+		h.is(a, "prepare", structs.PartTerminated, structs.ReasonCompleted)
+		h.is(a, "side", structs.PartTerminated, structs.ReasonGone)
 		if v := h.fake.Seen.PodVolumes(a.Ref()); len(v) != 1 {
 			t.Errorf("volumes are %v", v)
 		}
