@@ -167,17 +167,17 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	delete(p.u.claims, engineID)
+	for _, sibling := range p.r.units.siblings(p.u.ref) {
+		if sibling.isInfra() && sibling != p.u {
+			p.r.kickLocked(sibling) // it may have waited for that
+		}
+	}
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
-		left := false
 		for _, sibling := range p.r.units.siblings(p.u.ref) {
-			if sibling.isInfra() && sibling != p.u {
-				p.r.kickLocked(sibling) // it may have waited for that
+			if sibling.have[epoch] != "" {
+				return
 			}
-			left = left || sibling.have[epoch] != ""
-		}
-		if left {
-			return
 		}
 		p.r.quarantine.end(p.u.at(epoch), "the engine no longer has it")
 	}

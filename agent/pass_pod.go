@@ -84,6 +84,7 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	now := published{p.task.want.Epoch, p.task.planned(), p.task.rec.Expired}
+	now.part.Left = p.u.epochs()[p.task.want.Epoch] // a claim may have become a copy
 	now.part.Sick = p.u.checks.failure(p.task.cur)
 	if !now.part.Live {
 		p.endChecksLocked()
@@ -100,7 +101,7 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 func (p *podPass) kickPartsLocked(was, now published) {
 	a, b := &was.part, &now.part
 	fresh := was.epoch != now.epoch || !a.Known
-	if !fresh && was.expired == now.expired && a.Live == b.Live && a.Started == b.Started && a.Halted == b.Halted &&
+	if !fresh && was.expired == now.expired && a.Left == b.Left && a.Live == b.Live && a.Started == b.Started && a.Halted == b.Halted &&
 		a.ExitCode == b.ExitCode && (b.Role != podplan.Infra || a.ID == b.ID) {
 		return
 	}

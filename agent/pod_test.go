@@ -638,10 +638,35 @@ func TestPodIsDeletedInOrder(t *testing.T) {
 		if len(all) != 2 || all[of(a, structs.PodInfra)].State != backend.StateRunning || all[of(a, "web")].State != backend.StateRunning {
 			t.Fatalf("containers are %v", all)
 		}
+		h.is(a, "prepare", structs.PartTerminated, structs.ReasonCompleted)
+		h.is(a, "side", structs.PartTerminated, structs.ReasonGone)
 		if v := h.fake.Seen.PodVolumes(a.Ref()); len(v) != 1 {
 			t.Errorf("volumes are %v", v)
 		}
 		h.after(2 * time.Second)
+		h.gonePod(gone)
+	})
+}
+
+// TestPodIsDeletedAfterRestarts: the infra container waits for the containers of earlier
+// attempts, too, and for no longer.
+func TestPodIsDeletedAfterRestarts(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := wantPod("a", noInit, func(s *structs.PodSpec) { s.Containers = s.Containers[:1] })
+		h.fake.Outside.Script(of(a, "web"), 1, 1)
+		h.upPod(a)
+		if n := len(h.fake.Seen.Attempts(of(a, "web"))); n != 2 {
+			t.Fatalf("%d containers of web", n)
+		}
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			if op == "remove" && ref.Part == "web" {
+				time.Sleep(time.Second) // the infra container's pass comes in between
+			}
+			return nil
+		}
+		gone := next(a, structs.DesiredAbsent)
+		h.assign(gone)
+		h.after(time.Minute)
 		h.gonePod(gone)
 	})
 }

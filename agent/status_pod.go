@@ -50,7 +50,10 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 		o.StartedAt = t.rec.Since
 	}
 	switch {
+	case o.Status == structs.ContainerGone && end != nil:
+		s.state = *end
 	case o.Status == structs.ContainerGone:
+		s.state = structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, Message: "it was removed with its pod"}
 	case t.cur != nil && t.cur.Live():
 		o.Status = structs.ContainerRunning
 		s.state = structs.PartState{State: structs.PartRunning, StartedAt: t.cur.StartedAt, Message: said}
