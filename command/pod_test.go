@@ -265,7 +265,7 @@ func TestPodUpdate(t *testing.T) {
 		"replace manifest=": "has no value: write manifest=FILE",
 		"replace manifest=" + file + " manifest=" + file: "is given twice",
 		"replace manifest":      "has no value",
-		"mend manifest=" + file: "none of add, replace, remove",
+		"mend manifest=" + file: "is not add, replace or remove",
 		"replace":               "PATH=VALUE is missing",
 	} {
 		if r := s.run(append([]string{"pod-update", "web"}, strings.Fields(line)...)...); r.code == 0 || !strings.Contains(r.stderr, want) {
