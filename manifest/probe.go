@@ -139,10 +139,8 @@ func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction
 	case "httpGet":
 		out.HTTP, err = httpGet(get, ports, at+".httpGet")
 	case "tcpSocket":
-		out.TCP = &structs.TCPSocket{Host: tcp.Host}
-		if out.TCP.Port, err = port(tcp.Port, ports, at+".tcpSocket.port"); err == nil {
-			err = checkHost(tcp.Host, at+".tcpSocket.host")
-		}
+		out.TCP = new(structs.TCPSocket)
+		out.TCP.Port, err = port(tcp.Port, ports, at+".tcpSocket.port")
 	case "sleep":
 		out.Sleep = sleep.Seconds
 	default:
@@ -153,14 +151,11 @@ func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction
 
 // httpGet derives a request.
 func httpGet(get *v1.HTTPGetAction, ports []structs.PodPort, at string) (*structs.HTTPGet, error) {
-	out := &structs.HTTPGet{Host: get.Host, Path: get.Path, HTTPS: get.Scheme == "HTTPS"}
+	out := &structs.HTTPGet{Path: get.Path, HTTPS: get.Scheme == "HTTPS"}
 	if !strings.HasPrefix(out.Path, "/") {
 		out.Path = "/" + out.Path
 	}
 	if err := structs.CheckLine(at+".path", out.Path, structs.MaxText); err != nil {
-		return nil, err
-	}
-	if err := checkHost(get.Host, at+".host"); err != nil {
 		return nil, err
 	}
 	var err error
@@ -178,14 +173,6 @@ func httpGet(get *v1.HTTPGetAction, ports []structs.PodPort, at string) (*struct
 		out.Headers = append(out.Headers, structs.HTTPHeader{Name: h.Name, Value: h.Value})
 	}
 	return out, nil
-}
-
-// checkHost checks the host that a probe or hook calls.
-func checkHost(host, at string) error {
-	if host != "" && strings.ContainsAny(host, " /?#@\t\n") {
-		return refuse(at, "%.64q is not a host name or address", host)
-	}
-	return structs.CheckLine(at, host, structs.MaxText)
 }
 
 func port(p v1.IntOrString, ports []structs.PodPort, at string) (int, error) {

@@ -222,7 +222,7 @@ func TestContainerRefusals(t *testing.T) {
 		{"readinessProbe: {httpGet: {port: 80, scheme: FTP}}", "readinessProbe.httpGet.scheme", "must be HTTP or HTTPS"},
 		{"readinessProbe: {httpGet: {port: 80, httpHeaders: [{name: 'a b', value: c}]}}", "readinessProbe.httpGet.httpHeaders[0].name",
 			"header"},
-		{"readinessProbe: {httpGet: {port: 80, host: 'a/b'}}", "readinessProbe.httpGet.host", "is not a host name"},
+		{"readinessProbe: {httpGet: {port: 80, host: 'a/b'}}", "readinessProbe.httpGet.host", "only the pod's own address"},
 		{"readinessProbe: {tcpSocket: {port: 70000}}", "readinessProbe.tcpSocket.port", "70000 not in"},
 		{"readinessProbe: {tcpSocket: {port: [1]}}", "readinessProbe.tcpSocket.port", "[1]"},
 		{"lifecycle: {postStart: {}}", "lifecycle.postStart", "does nothing"},

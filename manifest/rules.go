@@ -33,6 +33,7 @@ const (
 	useValues = "write the values into `env` or `args`, or build the files into the image"
 	useClaim  = "use `persistentVolumeClaim`, a volume of the project on one host, or `emptyDir`"
 	useHosts  = "pods of a bay share its hosts; use `nodeSelector` to choose by labels of hosts"
+	onlyOwn   = "only the pod's own address is called; reach other hosts from a command of `exec`"
 	onlyDebug = "`kubectl debug` adds them; use `pod-execute`"
 )
 
@@ -251,14 +252,14 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"ExecAction.command":                  does(""),
 		"HTTPGetAction.path":                  does("default /"),
 		"HTTPGetAction.port":                  does("a number, or the name of a port of the container"),
-		"HTTPGetAction.host":                  does("default the pod's address"),
+		"HTTPGetAction.host":                  refused(onlyOwn),
 		"HTTPGetAction.scheme":                oneOf("default `HTTP`; a certificate isn't checked", "HTTP", "HTTPS"),
 		"HTTPGetAction.httpHeaders":           does(""),
 		"HTTPGetAction.protocol":              only("", "HTTP1"),
 		"HTTPHeader.name":                     does(""),
 		"HTTPHeader.value":                    does(""),
 		"TCPSocketAction.port":                does("a number, or the name of a port of the container"),
-		"TCPSocketAction.host":                does("default the pod's address"),
+		"TCPSocketAction.host":                refused(onlyOwn),
 		"Lifecycle.postStart":                 does(""),
 		"Lifecycle.preStop":                   does(""),
 		"Lifecycle.stopSignal":                refused("the image's own signal is sent, else SIGTERM"),

@@ -23,9 +23,10 @@ type CreatePod struct {
 func (r CreatePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Pod, error) {
 		if t.Base.Cluster().SchemaInUse() < structs.SchemaPods {
-			return nil, structs.Errorf(structs.CodeConflict,
-				"pods need a cluster whose servers all run this version or a newer one: upgrade the other servers first").
-				About(structs.KindPod)
+			// The leader of a new cluster finds out within seconds: clients try again.
+			return nil, structs.Errorf(structs.CodeUnavailable,
+				"pods need a cluster whose servers all run this version or a newer one, which the leader has not found out yet: "+
+					"try again in a few seconds, or upgrade the other servers first").About(structs.KindPod)
 		}
 		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
 		if err != nil {

@@ -229,7 +229,7 @@ func TestPodsNeedTheirSchema(t *testing.T) {
 	h.host("h1", nil)
 	h.bay(alice, "bay", 1)
 	create := CreatePod{Caller: alice, Bay: "bay", Pod: structs.Pod{Name: "web", Spec: podSpec(1, 1)}}
-	if err := refuse(h, structs.CodeConflict, create); !strings.Contains(err.Error(), "upgrade the other servers first") {
+	if err := refuse(h, structs.CodeUnavailable, create); !strings.Contains(err.Error(), "upgrade the other servers first") {
 		t.Errorf("%v", err)
 	}
 	must(h, RaiseSchema{Schema: structs.SchemaPods})

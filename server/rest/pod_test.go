@@ -360,7 +360,7 @@ func TestPodNeedsItsSchema(t *testing.T) {
 	structs.SchemaVersion = was
 	f := newFixtureOn(t, s)
 	unchanged(t, s, "a pod", func() {
-		f.do("POST", "/v1/pods", podOf(t, podManifest("web", "x"), "")).is(409).mentions("upgrade the other servers first")
+		f.do("POST", "/v1/pods", podOf(t, podManifest("web", "x"), "")).is(503).mentions("upgrade the other servers first")
 	})
 	s.MustDo(t, func() error {
 		_, err := conductor.Do(t.Context(), s.Conductor, conductor.RaiseSchema{Schema: was})
