@@ -70,7 +70,8 @@ func TestLimitCPU(t *testing.T) {
 func TestInfraImageIsKnownByItsLayer(t *testing.T) {
 	own, _ := infra.New("arm64")
 	var labelled image.InspectResponse
-	if err := json.Unmarshal([]byte(`{"RepoTags":["`+infra.Name+`"],"Config":{"Entrypoint":["/infra"],"Labels":{"`+infra.Label+`":"1"}}}`), &labelled); err != nil {
+	text := `{"RepoTags":["` + infra.Name + `"],"Config":{"Entrypoint":["/infra"],"Labels":{"` + infra.Label + `":"1"}}}`
+	if err := json.Unmarshal([]byte(text), &labelled); err != nil {
 		t.Fatal(err)
 	}
 	if isInfra(labelled) || isInfra(image.InspectResponse{}) {
