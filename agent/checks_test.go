@@ -285,7 +285,7 @@ func TestVariablesOfAPod(t *testing.T) {
 func TestVariableOfAPodIsTooLong(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantPod("a", noInit, web(func(c *structs.PodContainer) {
-			c.Env = []structs.EnvVar{{Name: "A", Value: strings.Repeat("a", structs.MaxEnvironment/2)}, {Name: "B", Value: "$(A)$(A)"}}
+			c.Env = []structs.EnvVar{{Name: "A", Value: strings.Repeat("a", structs.MaxVariable/2)}, {Name: "B", Value: "$(A)$(A)"}}
 		}))
 		h.assign(a)
 		h.expect(a, structs.ContainerError, true)

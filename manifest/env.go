@@ -47,6 +47,10 @@ func (b *builder) env(c *v1.Container, at string) ([]structs.EnvVar, error) {
 				return nil, err
 			}
 		}
+		if n := len(v.Name) + len("=") + len(v.Value); n > structs.MaxVariable {
+			return nil, refuse(at, "%d bytes of name and value are more than the %d that Linux lets a program have: put the value into a "+
+				"file", n, structs.MaxVariable)
+		}
 		if size += len(v.Name) + len(v.Value) + 2; size > structs.MaxEnvironment {
 			return nil, refuse(strings.TrimSuffix(at, index("", i)), "more than %d bytes", structs.MaxEnvironment)
 		}

@@ -151,7 +151,7 @@ func podSpec(spec *v1.PodSpec, path string) (structs.PodSpec, error) {
 		NodeSelector:  hostLabels(spec.NodeSelector),
 	}
 	b := builder{spec: spec, out: &out, path: path}
-	for _, step := range []func() error{b.scalars, b.aliases, b.volumes, b.names, b.containers, b.size} {
+	for _, step := range []func() error{b.scalars, b.aliases, b.volumes, b.names, b.containers, b.memoryVolumes, b.size} {
 		if err := step(); err != nil {
 			return structs.PodSpec{}, err
 		}

@@ -299,6 +299,7 @@ func TestLimits(t *testing.T) {
 	}
 	containers := func(n int) string { return "containers: [" + repeat(n, "{name: c%d, image: busybox},") + "]" }
 	mustParse(t, podText(containers(structs.MaxParts-1)))
+	mustParse(t, oneText("env: [{name: A, value: "+strings.Repeat("a", structs.MaxVariable-len("A="))+"}]"))
 	for _, c := range []struct{ name, text, path, want string }{
 		{"containers", podText(containers(structs.MaxParts)), "spec.containers", "100 with the init containers are more than 99"},
 		{"volumes", podText("volumes: [" + repeat(65, "{name: v%d},") + "]"), "spec.volumes", "65 are more than 64"},
@@ -306,10 +307,12 @@ func TestLimits(t *testing.T) {
 		{"labels", strings.Replace(oneText(""), "{name: web}", "{name: web, labels: {"+repeat(257, "a%d: b,")+"}}", 1),
 			"metadata.labels", "257"},
 		{"args", oneText("args: [" + strings.Repeat("a", structs.MaxCommand+1) + "]"), "spec.containers[0].command", "bytes with args"},
-		{"env", oneText("env: [{name: A, value: " + strings.Repeat("a", structs.MaxEnvironment) + "}]"), "spec.containers[0].env",
-			"more than"},
-		{"spec", podText("containers: [" + repeat(2, "{name: c%d, image: busybox, env: [{name: A, value: "+
-			strings.Repeat("a", 200<<10)+"}]},") + "]"), "spec", "bytes of fields"},
+		{"env", oneText("env: [" + repeat(3, "{name: A%d, value: "+strings.Repeat("a", structs.MaxEnvironment/3)+"},") + "]"),
+			"spec.containers[0].env", "more than"},
+		{"variable", oneText("env: [{name: A, value: b}, {name: AB, value: " + strings.Repeat("a", structs.MaxVariable-len("A=")) + "}]"),
+			"spec.containers[0].env[1]", "131072 bytes of name and value are more than the 131071"},
+		{"spec", podText("containers: [" + repeat(4, "{name: c%d, image: busybox, env: [{name: A, value: "+
+			strings.Repeat("a", 100<<10)+"}]},") + "]"), "spec", "bytes of fields"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ParsePod(c.text)

@@ -234,7 +234,8 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"VolumeSource.image":          refused("copy the files in an init container into an `emptyDir`"),
 		"EmptyDirVolumeSource.medium": oneOf("default the host's disk", "Memory"),
 		"EmptyDirVolumeSource.sizeLimit": does("only with `medium: Memory`: the size of a directory on the " +
-			"host's disk isn't limited"),
+			"host's disk isn't limited. Default: the sum of the memory limits of the containers that mount the volume if each of them " +
+			"has one, else 64Mi"),
 		"EmptyDirVolumeSource.mode":                   refused("use `fsGroup`"),
 		"PersistentVolumeClaimVolumeSource.claimName": does("name of a volume of the project; it is made at its first use"),
 		"PersistentVolumeClaimVolumeSource.readOnly":  does(""),

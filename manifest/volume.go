@@ -131,6 +131,43 @@ func volume(v *v1.Volume, path string) (structs.PodVolume, error) {
 	return out, nil
 }
 
+// defaultMemoryVolume is the size of a volume in memory, in bytes, if neither the manifest
+// nor the limits of its containers bound it.
+const defaultMemoryVolume = 64 << 20
+
+// memoryVolumes gives each volume in memory a size. Without one, the kernel lets a tmpfs
+// grow to half of the host's memory, which nobody has reserved. What the kernel counts for the
+// containers that mount it is within the sum of their limits anyway.
+func (b *builder) memoryVolumes() error {
+	for i := range b.out.Volumes {
+		if v := &b.out.Volumes[i]; v.Memory && v.Size == 0 {
+			v.Size = b.memoryLimit(v.Name)
+		}
+	}
+	return nil
+}
+
+// memoryLimit returns the sum of the memory limits of the containers that mount a volume,
+// defaultMemoryVolume if one of them has no limit, or if no container mounts it.
+func (b *builder) memoryLimit(volume string) int64 {
+	sum := int64(0)
+	for _, list := range [][]structs.PodContainer{b.out.InitContainers, b.out.Containers} {
+		for i := range list {
+			if !slices.ContainsFunc(list[i].Mounts, func(m structs.PodMount) bool { return m.Volume == volume }) {
+				continue
+			}
+			if list[i].Limits.Memory == 0 {
+				return defaultMemoryVolume
+			}
+			sum += list[i].Limits.Memory
+		}
+	}
+	if sum == 0 {
+		return defaultMemoryVolume
+	}
+	return min(sum, structs.MaxMemory)
+}
+
 // mounts derives the mounts of a container.
 func (b *builder) mounts(mounts []v1.VolumeMount, at string) ([]structs.PodMount, error) {
 	if n := len(mounts); n > structs.MaxVolumes {

@@ -46,7 +46,7 @@ type PodVolume struct {
 	Claim    string `json:"claim,omitempty"`
 	ReadOnly bool   `json:"read_only,omitempty"` // of a claim
 	Memory   bool   `json:"memory,omitempty"`    // in memory, not on disk
-	Size     int64  `json:"size,omitempty"`      // bytes, only in memory; 0 means no limit
+	Size     int64  `json:"size,omitempty"`      // bytes, only in memory, where manifests always give one; 0 means no limit
 }
 
 // PodContainer is one container of a pod: a part of the workload.

@@ -432,6 +432,10 @@ func checkEnvironment(env map[string]string) error {
 		if strings.ContainsRune(v, 0) {
 			return Errorf(CodeInvalid, "environment: the value of %q contains a NUL byte", k)
 		}
+		if n := len(k) + len("=") + len(v); n > MaxVariable {
+			return Errorf(CodeInvalid, "environment: %.64q has %d bytes with its name, more than the %d that Linux lets a program have: "+
+				"put the value into a file", k, n, MaxVariable)
+		}
 		size += len(k) + len(v) + 2
 	}
 	if size > MaxEnvironment {

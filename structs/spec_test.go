@@ -37,7 +37,7 @@ func TestSpec(t *testing.T) {
 
 // TestSpecRefusals checks that the refusal for every limit names the field.
 func TestSpecRefusals(t *testing.T) {
-	long := strings.Repeat("x", MaxText+1)
+	long, third := strings.Repeat("x", MaxText+1), strings.Repeat("x", MaxEnvironment/3)
 	for body, field := range map[string]string{
 		`{}`:                                           "image_id",
 		`{"image":"a","image_id":"b"}`:                 "image_id",
@@ -56,7 +56,8 @@ func TestSpecRefusals(t *testing.T) {
 		`{"image":"a","environment":{"":"x"}}`:                                                                  "environment",
 		`{"image":"a","environment":{"a=b":"x"}}`:                                                               "environment",
 		`{"image":"a","environment":{"a":"\u0000"}}`:                                                            "environment",
-		`{"image":"a","environment":{"a":"` + strings.Repeat("x", MaxEnvironment) + `"}}`:                       "environment",
+		`{"image":"a","environment":{"a":"` + strings.Repeat("x", MaxVariable-1) + `"}}`:                        "environment: \"a\"",
+		`{"image":"a","environment":{"a":"` + third + `","b":"` + third + `","c":"` + third + `"}}`:             "environment: 2621",
 		`{"image":"a","labels":{"":"x"}}`:                                                                       "labels",
 		`{"image":"a","labels":{"magnum.host":"x"}}`:                                                            "labels",
 		`{"image":"a","labels":{"a":"` + long + `"}}`:                                                           "labels",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -21,9 +22,12 @@ type infraImage struct {
 }
 
 // isInfra reports whether an image of the engine is one that the backend has made for infra
-// containers. A label alone may be anybody's.
+// containers. Anybody may put its label on an image, or build one on its layer that starts
+// something else: such an image is an image as any other.
 func isInfra(raw image.InspectResponse) bool {
-	return raw.Config != nil && raw.Config.Labels[infra.Label] != "" && infra.Is(raw.RootFS.Layers)
+	c := raw.Config
+	return c != nil && c.Labels[infra.Label] != "" && infra.Is(raw.RootFS.Layers) && slices.Equal(c.Entrypoint, infra.Entrypoint()) &&
+		len(c.Cmd) == 0 && len(c.Env) == 0 && c.User == "" && len(c.Volumes) == 0
 }
 
 // ensureInfra loads the image of infra containers unless the engine has it, and returns its

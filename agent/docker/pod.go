@@ -16,6 +16,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/infra"
 	"github.com/stackforge/magnum/agent/docker/volumes"
 	"github.com/stackforge/magnum/structs"
 )
@@ -81,7 +82,9 @@ func (rt *runtime) configureInfra(ctx context.Context, part *backend.PodPart, co
 		return nil
 	}
 	id, err := rt.ensureInfra(ctx)
-	conf.Image = id
+	// Nothing that is started comes from the image's configuration. The engine takes no
+	// command from an image if the entrypoint is given.
+	conf.Image, conf.Entrypoint, conf.Cmd, conf.User = id, infra.Entrypoint(), nil, "0:0"
 	return err
 }
 

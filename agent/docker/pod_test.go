@@ -3,6 +3,7 @@ package docker
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,7 +70,8 @@ func TestLimitCPU(t *testing.T) {
 func TestInfraImageIsKnownByItsLayer(t *testing.T) {
 	own, _ := infra.New("arm64")
 	var labelled image.InspectResponse
-	if err := json.Unmarshal([]byte(`{"RepoTags":["`+infra.Name+`"],"Config":{"Labels":{"`+infra.Label+`":"1"}}}`), &labelled); err != nil {
+	text := `{"RepoTags":["` + infra.Name + `"],"Config":{"Entrypoint":["/infra"],"Labels":{"` + infra.Label + `":"1"}}}`
+	if err := json.Unmarshal([]byte(text), &labelled); err != nil {
 		t.Fatal(err)
 	}
 	if isInfra(labelled) || isInfra(image.InspectResponse{}) {
@@ -82,5 +84,44 @@ func TestInfraImageIsKnownByItsLayer(t *testing.T) {
 	labelled.Config.Labels = nil
 	if isInfra(labelled) {
 		t.Error("an image without the label is hidden")
+	}
+}
+
+// TestInfraImageIsKnownByItsConfiguration: an image with the label and the layer that would
+// start something else, or elsewhere, is neither used nor hidden.
+func TestInfraImageIsKnownByItsConfiguration(t *testing.T) {
+	own, _ := infra.New("amd64")
+	for conf, want := range map[string]bool{
+		`"Entrypoint":["/infra"]`:                                        true,
+		`"Entrypoint":["/infra"],"Cmd":null,"Env":[],"Volumes":{}`:       true,
+		`"Cmd":["/infra"]`:                                               false,
+		`"Entrypoint":["/volumes/evil"]`:                                 false,
+		`"Entrypoint":["/infra"],"Cmd":["x"]`:                            false,
+		`"Entrypoint":["/infra"],"Env":["LD_PRELOAD=/volumes/evil.so"]`:  false,
+		`"Entrypoint":["/infra"],"User":"1000"`:                          false,
+		`"Entrypoint":["/infra"],"Volumes":{"/volumes":{}}`:              false,
+		`"Entrypoint":["/infra","more"],"StopSignal":"SIGTERM","Cmd":[]`: false,
+	} {
+		var raw image.InspectResponse
+		if err := json.Unmarshal([]byte(`{"Config":{"Labels":{"`+infra.Label+`":"1"},`+conf+`}}`), &raw); err != nil {
+			t.Fatal(err)
+		}
+		raw.RootFS.Layers = []string{own.Layer}
+		if isInfra(raw) != want {
+			t.Errorf("with %s isInfra is %t", conf, !want)
+		}
+	}
+}
+
+// TestInfraContainerStartsTheProgram: what an infra container starts doesn't come from the
+// configuration of the image.
+func TestInfraContainerStartsTheProgram(t *testing.T) {
+	rt := &runtime{infra: infraImage{id: "sha256:made"}}
+	conf := &container.Config{User: "7", Cmd: []string{"x"}}
+	if err := rt.configureInfra(t.Context(), new(backend.PodPart), conf, new(container.HostConfig)); err != nil {
+		t.Fatal(err)
+	}
+	if conf.Image != "sha256:made" || !slices.Equal(conf.Entrypoint, infra.Entrypoint()) || conf.Cmd != nil || conf.User != "0:0" {
+		t.Errorf("it is configured as %+v", conf)
 	}
 }

@@ -36,7 +36,7 @@ type Process struct {
 // Process returns the expanded environment, command and arguments of a container. A value
 // sees the variables before it; Command and Args see all of them. CodeInvalid if a
 // reference names nothing, or if the result has more bytes than containers may have
-// (structs.MaxEnvironment, structs.MaxCommand).
+// (structs.MaxEnvironment, structs.MaxVariable, structs.MaxCommand).
 func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 	result := Process{Env: make(map[string]string, len(c.Env))}
 	left := structs.MaxEnvironment
@@ -49,6 +49,10 @@ func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 		value, err := p.value(v, result.Env, left)
 		if err == nil && strings.ContainsRune(value, 0) {
 			err = structs.Errorf(structs.CodeInvalid, "the value contains a NUL byte")
+		}
+		if n := len(v.Name) + len("=") + len(value); err == nil && n > structs.MaxVariable {
+			err = structs.Errorf(structs.CodeInvalid, "it has %d bytes with its name, more than the %d that Linux lets a program have",
+				n, structs.MaxVariable)
 		}
 		if err != nil {
 			return Process{}, fmt.Errorf("container %q: variable %q: %w", c.Name, v.Name, err)

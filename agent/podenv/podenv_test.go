@@ -161,7 +161,8 @@ func TestProcessRefusals(t *testing.T) {
 	for i := range 30 {
 		double = append(double, structs.EnvVar{Name: fmt.Sprintf("V%d", i+1), Value: fmt.Sprintf("$(V%d)$(V%d)", i, i)})
 	}
-	half := strings.Repeat("x", structs.MaxEnvironment/2)
+	third := strings.Repeat("x", structs.MaxEnvironment/3+1)
+	longest := strings.Repeat("x", structs.MaxVariable-len("A="))
 	word := strings.Repeat("x", structs.MaxCommand/2)
 	for _, c := range []struct {
 		name      string
@@ -170,8 +171,13 @@ func TestProcessRefusals(t *testing.T) {
 	}{
 		{"values that double", structs.PodContainer{Env: double}, `variable "V17": it expands`},
 		{"values that are too long together", structs.PodContainer{
-			Env: []structs.EnvVar{{Name: "A", Value: half}, {Name: "B", Value: half}},
-		}, `variable "B": it expands`},
+			Env: []structs.EnvVar{{Name: "A", Value: third}, {Name: "B", Value: third}, {Name: "C", Value: third}},
+		}, `variable "C": it expands`},
+		{"a value that is too long", structs.PodContainer{Env: []structs.EnvVar{{Name: "AB", Value: longest}}},
+			`variable "AB": it has 131072 bytes with its name`},
+		{"a value that is too long once it is expanded", structs.PodContainer{
+			Env: []structs.EnvVar{{Name: "A", Value: longest[:len(longest)/2]}, {Name: "BCD", Value: "$(A)$(A)"}},
+		}, `variable "BCD": it has 131072 bytes with its name`},
 		{"a field that is too long", structs.PodContainer{Env: []structs.EnvVar{{Name: "A", Field: "metadata.annotations['long']"}}},
 			`variable "A": the environment has more than`},
 		{"a NUL byte", structs.PodContainer{Env: []structs.EnvVar{{Name: "A", Field: "metadata.annotations['nul']"}}},
@@ -193,8 +199,8 @@ func TestProcessRefusals(t *testing.T) {
 
 // What a later variable of the same name replaces no longer counts.
 func TestProcessCountsReplacedValuesOnce(t *testing.T) {
-	half := strings.Repeat("x", structs.MaxEnvironment/2)
-	env := []structs.EnvVar{{Name: "A", Value: half}, {Name: "A", Value: half}, {Name: "A", Value: half}}
+	longest := strings.Repeat("x", structs.MaxVariable-len("A="))
+	env := []structs.EnvVar{{Name: "A", Value: longest}, {Name: "A", Value: longest}, {Name: "A", Value: longest}}
 	if _, err := web().Process(&structs.PodContainer{Env: env}); err != nil {
 		t.Error(err)
 	}

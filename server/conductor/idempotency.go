@@ -81,6 +81,19 @@ func once[P structs.Row](t *scratch.Tx, o Once, caller structs.Caller, create fu
 	return made, nil
 }
 
+// FindMade returns the object that an earlier try of the same POST has created; nil if there
+// is none. It changes nothing. Errors are those of the POST.
+type FindMade[P structs.Row] struct {
+	Caller structs.Caller
+	Once   Once
+}
+
+func (r FindMade[P]) decide(t *scratch.Tx) (P, error) {
+	found, err := r.Once.find(t, r.Caller)
+	made, _ := found.(P)
+	return made, err
+}
+
 // RetryAfterUnknown repeats a delete or an action whose earlier try has an unknown outcome.
 // An object that was created since is another one with the same name or UUID: it is left
 // alone, and the outcome stays unknown.

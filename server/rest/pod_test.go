@@ -452,6 +452,32 @@ func TestPodIsCreatedOnce(t *testing.T) {
 	f.do("POST", "/v1/pods", body).is(201)
 }
 
+// TestPodIsFetchedOnce: a retry returns the pod without its manifest's server, which may
+// answer otherwise by then.
+func TestPodIsFetchedOnce(t *testing.T) {
+	fetched := 0
+	f := newFixtureOn(t, servertest.New(t, servertest.WithFetch(func(context.Context, string) (string, error) {
+		if fetched++; fetched > 1 {
+			return "", structs.Errorf(structs.CodeInvalid, "manifest_url: the server answered 404")
+		}
+		return podManifest("web", "x"), nil
+	})))
+	key := header{"Idempotency-Key", "k"}
+	const body = `{"manifest_url":"http://example.com/pod"}`
+	id := f.do("POST", "/v1/pods", body, key).is(201).uuid()
+	if again := f.do("POST", "/v1/pods", body, key).is(201).uuid(); again != id || fetched != 1 {
+		t.Errorf("pods %s and %s, fetched %d times", id, again, fetched)
+	}
+	f.do("POST", "/v1/pods", `{"manifest_url":"http://example.com/other"}`, key).is(409)
+	f.do("DELETE", "/v1/pods/web", "").is(204)
+	f.do("POST", "/v1/pods", body, key).is(409).says(`the object that the request with Idempotency-Key "k" created has been deleted: ` +
+		"use a new key to create another")
+	if fetched != 1 {
+		t.Errorf("fetched %d times", fetched)
+	}
+	f.do("POST", "/v1/pods", body, header{"Idempotency-Key", "other"}).is(400)
+}
+
 // TestLargePod: the largest pod fits in an entry, and a report of it is small.
 func TestLargePod(t *testing.T) {
 	f := newFixture(t)

@@ -132,17 +132,25 @@ func decide[T any](ctx context.Context, s *Service, c *Call, r conductor.Request
 // the key: there a minted UUID shows whether the earlier try made the object, because
 // nobody else can have used that UUID.
 func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, minted bool, r conductor.Request[P]) (P, error) {
-	return createLater(ctx, s, c, id, minted, func() (conductor.Request[P], error) { return r, nil })
+	return createLater(ctx, s, c, conductor.Once{}, id, minted, func() (conductor.Request[P], error) { return r, nil })
 }
 
-// createLater is create for a request that takes time to make. Only the server that decides
-// it makes it, and once.
+// createLater is create for a request that takes time to make, and may come out otherwise
+// the next time. Only the server that decides it makes it, once, and unless an earlier try
+// with the same key has made the object.
 func createLater[P structs.Row](
-	ctx context.Context, s *Service, c *Call, id string, minted bool, makeRequest func() (conductor.Request[P], error),
+	ctx context.Context, s *Service, c *Call, once conductor.Once, id string, minted bool,
+	makeRequest func() (conductor.Request[P], error),
 ) (P, error) {
 	makeRequest = sync.OnceValues(makeRequest)
 	return onLeader(ctx, s, c, true, func(retryAfterUnknown bool) (P, error) {
 		var none P
+		if once.Key != "" {
+			made, err := conductor.Do(ctx, s.config.Conductor, conductor.FindMade[P]{Caller: c.Caller, Once: once})
+			if err != nil || any(made) != any(none) {
+				return made, err
+			}
+		}
 		r, err := makeRequest()
 		if err != nil {
 			return none, err

@@ -49,7 +49,7 @@ func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, onc
 		return create(ctx, n.s, c, request.UUID, minted, request)
 	}
 	c.Preparation = fetchTime
-	return createLater(ctx, n.s, c, request.UUID, minted, func() (conductor.Request[*structs.Pod], error) {
+	return createLater(ctx, n.s, c, once, request.UUID, minted, func() (conductor.Request[*structs.Pod], error) {
 		text, err := n.s.config.Fetch(ctx, body.ManifestURL)
 		if err == nil {
 			err = read(text, body.ManifestURL)

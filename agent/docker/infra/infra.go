@@ -28,6 +28,10 @@ const (
 // path is the program's path in the image.
 const path = "infra"
 
+// Entrypoint returns the image's entrypoint. Its configuration has no command, environment,
+// user or volumes.
+func Entrypoint() []string { return []string{"/" + path} }
+
 // Image is the image for one architecture.
 type Image struct {
 	Archive []byte // for docker load
@@ -48,7 +52,7 @@ func New(arch string) (image Image, ok bool) {
 	image.Layer = digestOf(layer)
 	config := encode(map[string]any{
 		"architecture": arch, "os": "linux", "created": time.Unix(0, 0).UTC(),
-		"config":  map[string]any{"Entrypoint": []string{"/" + path}, "Labels": map[string]string{Label: "1"}, "StopSignal": "SIGTERM"},
+		"config":  map[string]any{"Entrypoint": Entrypoint(), "Labels": map[string]string{Label: "1"}, "StopSignal": "SIGTERM"},
 		"rootfs":  map[string]any{"type": "layers", "diff_ids": []string{image.Layer}},
 		"history": []any{map[string]any{"created": time.Unix(0, 0).UTC(), "comment": "made by magnum"}},
 	})

@@ -47,6 +47,9 @@ func (k PodKey) labels() map[string]string {
 // EnsurePod makes a volume of a pod unless it exists, and returns the engine's name of it.
 // A volume in memory is a tmpfs, which is mounted while any container mounts the volume. It
 // belongs to the group, if that isn't nil, and everybody may write to it.
+//
+// Once the engine is asked for the volume, EnsurePod waits for the answer even if ctx ends.
+// A caller that removes the pod's volumes after it then finds the volume.
 func (vs *Volumes) EnsurePod(ctx context.Context, k PodKey, v structs.PodVolume, group *int64) (name string, err error) {
 	opts := volume.CreateOptions{Name: k.EngineName(), Labels: k.labels()}
 	if v.Memory {
@@ -60,6 +63,8 @@ func (vs *Volumes) EnsurePod(ctx context.Context, k PodKey, v structs.PodVolume,
 		opts.DriverOpts = map[string]string{"type": "tmpfs", "device": "tmpfs", "o": strings.Join(mount, ",")}
 	}
 	err = vs.engine.Change(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engine.ChangeTimeout)
+		defer cancel()
 		made, err := vs.engine.Client.VolumeCreate(ctx, opts)
 		if err != nil {
 			return err
