@@ -335,7 +335,7 @@ func (p *podPass) fetchNext(ctx context.Context) (ready bool, again time.Duratio
 		return false, left, nil
 	}
 	err = p.pass.interruptible(ctx, func(next structs.Assignment) bool { return true }, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.want.Registry, p.pass.progress())
+		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.credentials(), p.pass.progress())
 	})
 	if err == nil {
 		p.pass.fetched = true

@@ -924,3 +924,35 @@ func TestSessionsOfAPod(t *testing.T) {
 		}
 	})
 }
+
+// TestCredentialsStayWithTheirRegistry: no registry gets the credentials for another one.
+func TestCredentialsStayWithTheirRegistry(t *testing.T) {
+	inHost(t, func(h *host) {
+		const mine, other, next = "mine.example/web:1", "busybox:other", "other.example/web:2"
+		for _, image := range []string{mine, other, next, "mine.example/pause:1"} {
+			h.fake.Outside.AddImage(image)
+		}
+		a := wantPod("a", noInit, func(s *structs.PodSpec) {
+			s.InfraImage, s.Containers[0].Image, s.Containers[1].Image = "mine.example/pause:1", mine, other
+		})
+		a.Registry = &structs.Registry{Username: "u", Password: "p", Server: "mine.example"}
+		h.upPod(a)
+		a = change(a, func(s *structs.PodSpec) { s.Containers[0].Image = next })
+		a.Registry = &structs.Registry{Username: "u", Password: "p", Server: "mine.example"}
+		h.upPod(a)
+		b := wantPod("b", noInit, func(s *structs.PodSpec) {
+			s.Containers[0].Image, s.Containers[1].Image = "one.example/b:1", "two.example/b:1"
+		})
+		b.Registry = &structs.Registry{Username: "u", Password: "p"}
+		h.fake.Outside.AddImage("one.example/b:1")
+		h.fake.Outside.AddImage("two.example/b:1")
+		h.upPod(b)
+		for image, want := range map[string]bool{
+			mine: true, "mine.example/pause:1": true, other: false, next: false, "one.example/b:1": false, "two.example/b:1": false,
+		} {
+			if creds, asked := h.fake.Seen.Credentials(image); !asked || (creds != nil) != want {
+				t.Errorf("%s: asked for %v, with the credentials %v", image, asked, creds != nil)
+			}
+		}
+	})
+}

@@ -29,7 +29,16 @@ func (t *task) ref() structs.Ref { return t.unit.at(t.want.Epoch) }
 // request returns the request for a container with the assignment's spec.
 func (t *task) request(owner backend.Owner) backend.CreateRequest {
 	return backend.CreateRequest{Owner: owner, Ref: t.ref(), ProjectID: t.want.ProjectID, Name: t.want.Name, Spec: t.want.Spec,
-		Registry: t.want.Registry}
+		Registry: t.credentials()}
+}
+
+// credentials returns the credentials for the pull of the image; nil for none. A pod has
+// one pair for all of its images, of which only those of one registry get it.
+func (t *task) credentials() *structs.Registry {
+	if t.want.Pod == nil || t.want.Pod.Spec == nil {
+		return t.want.Registry
+	}
+	return t.want.Pod.Spec.CredentialsFor(t.image(), t.want.Registry)
 }
 
 // keeps reports whether the process is to stay alive, or nobody can say.
