@@ -86,6 +86,9 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 // asked for a stop, and the start may be the late call of an agent that was killed.
 func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
 	if p.task.cur.Live() {
+		if err := p.task.halts(); err != nil {
+			return 0, err
+		}
 		if err := p.stop(ctx, p.task.cur); err != nil {
 			return p.actionFailed(err, "stopping it failed: ")
 		}

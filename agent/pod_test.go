@@ -956,3 +956,69 @@ func TestCredentialsStayWithTheirRegistry(t *testing.T) {
 		}
 	})
 }
+
+// TestChildOutOfMemory: the end of a child for want of memory isn't the end of the process,
+// whose own end doesn't read as one.
+func TestChildOutOfMemory(t *testing.T) {
+	ends := map[string]func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment{
+		"by itself": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.Exit(ref, 0)
+			return a
+		},
+		"with an error": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.Exit(ref, 3)
+			return a
+		},
+		"by magnum": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.IgnoreStop(ref)
+			if a.Pod != nil {
+				return change(a, func(s *structs.PodSpec) { s.Containers[0].Image = "next:1" })
+			}
+			a.Generation, a.Desired = 2, structs.DesiredStopped
+			return a
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				h.fake.Outside.AddImage("next:1")
+				a, pod := want("a", 1, structs.DesiredRunning), wantPod("p", noInit)
+				h.assign(a)
+				h.upPod(pod)
+				h.fake.Outside.ChildOutOfMemory(ref(a))
+				h.fake.Outside.ChildOutOfMemory(of(pod, "web"))
+				synctest.Wait()
+				a, pod = end(h, a, ref(a)), end(h, pod, of(pod, "web"))
+				h.assign(a, pod)
+				h.after(time.Minute)
+				if r := h.completed(a, structs.ContainerStopped); strings.Contains(r.Reason, "memory") {
+					t.Errorf("the container is %+v", r.Observed)
+				}
+				last := h.part(pod, "web").Last
+				if last.State != structs.PartTerminated || last.Reason == structs.ReasonOOMKilled || strings.Contains(last.Message, "memory") {
+					t.Errorf("web was %+v", last)
+				}
+				if name == "by magnum" && (*last.ExitCode != 137 || !strings.Contains(last.Message, "names another image")) {
+					t.Errorf("web was %+v", last)
+				}
+			})
+		})
+	}
+}
+
+// TestOutOfMemory: the reason of such an end stays when the container is stopped later.
+func TestOutOfMemory(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.Outside.OutOfMemory(ref(a))
+		synctest.Wait()
+		for i, desired := range []structs.Desired{structs.DesiredRunning, structs.DesiredStopped} {
+			a.Generation, a.Desired = uint64(i+1), desired
+			h.assign(a)
+			if r := h.expect(a, structs.ContainerStopped, false); !strings.Contains(r.Reason, "more than its memory limit") {
+				t.Errorf("%s: %+v", desired, r.Observed)
+			}
+		}
+	})
+}
