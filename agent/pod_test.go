@@ -1022,3 +1022,45 @@ func TestOutOfMemory(t *testing.T) {
 		}
 	})
 }
+
+// TestEarlierAttemptIsStartedByOthers while the next one can't be created: it doesn't run
+// beside it, nor instead of it.
+func TestEarlierAttemptIsStartedByOthers(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", noInit))
+		web, refused := of(a, "web"), true
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			if h.mu.Lock(); op == "create" && ref == web && refused {
+				h.mu.Unlock()
+				return &backend.Failure{Reason: backend.ErrInvalid, Msg: "not now"}
+			}
+			h.mu.Unlock()
+			return h.seam(op, ref)
+		}
+		h.fake.Outside.Exit(web, 1)
+		synctest.Wait()
+		h.is(a, "web", structs.PartWaiting, structs.ReasonCreateError)
+		h.tally(a, "web", 1, 1, 0)
+		for _, restart := range []bool{false, true} {
+			h.fake.Outside.Start(web)
+			if restart {
+				h.restart()
+				h.full(true, a)
+			}
+			synctest.Wait()
+			if c := h.fake.Seen.Containers()[web]; c.Live() || c.Attempt != 1 {
+				t.Fatalf("restart %v: attempt %d is %s", restart, c.Attempt, c.State)
+			}
+			h.is(a, "web", structs.PartWaiting, structs.ReasonCreateError)
+		}
+		h.mu.Lock()
+		refused = false
+		h.mu.Unlock()
+		h.after(10 * time.Minute)
+		h.completed(a, structs.ContainerRunning)
+		h.attempt(a, "web", 2)
+		if c := h.fake.Seen.Attempts(web); len(c) != 2 {
+			t.Errorf("there are %+v", c)
+		}
+	})
+}
