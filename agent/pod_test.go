@@ -1064,3 +1064,36 @@ func TestEarlierAttemptIsStartedByOthers(t *testing.T) {
 		}
 	})
 }
+
+// TestVolumesCantBeRemoved: the user learns why a pod isn't gone yet.
+func TestVolumesCantBeRemoved(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", func(s *structs.PodSpec) { s.Volumes = []structs.PodVolume{{Name: "v"}} }))
+		stuck := true
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			if h.mu.Lock(); op == "volumes drop" && stuck {
+				h.mu.Unlock()
+				return &backend.Failure{Reason: backend.ErrInUse, Msg: "volume v is in use"}
+			}
+			h.mu.Unlock()
+			return h.seam(op, ref)
+		}
+		a.Desired, a.Generation = structs.DesiredAbsent, 2
+		h.assign(a)
+		for range 3 { // the first failure is that of the pass that has removed the container
+			r := h.expect(a, structs.ContainerStopped, false)
+			if !strings.Contains(r.Reason, "removing it failed, and is tried again: volume v is in use") || r.Generation == a.Generation {
+				t.Errorf("the pod is %+v", r.Observed)
+			}
+			h.after(time.Minute)
+		}
+		if n := len(h.fake.Seen.Containers()); n != 0 {
+			t.Errorf("%d containers are left", n)
+		}
+		h.mu.Lock()
+		stuck = false
+		h.mu.Unlock()
+		h.after(time.Minute)
+		h.completed(a, structs.ContainerGone)
+	})
+}
