@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -130,11 +131,21 @@ func (p *podPass) changeChecks(change func()) {
 }
 
 // endChecksLocked ends the checks of the unit.
-func (p *podPass) endChecksLocked() {
-	if p.u.checks != nil {
-		p.u.checks.end()
-		p.u.checks = nil
+func (p *podPass) endChecksLocked() { p.u.endChecksLocked() }
+
+func (u *unit) endChecksLocked() {
+	if u.checks != nil {
+		u.checks.end()
+		u.checks = nil
 	}
+}
+
+// endChecks ends the checks of a unit that is left alone: nothing acts on what they find,
+// and hooks and probes do things in the container. mu is the reconciler's.
+func (u *unit) endChecks(mu sync.Locker) {
+	mu.Lock()
+	defer mu.Unlock()
+	u.endChecksLocked()
 }
 
 // checked reports whether the running process is started and ready, as far as its checks

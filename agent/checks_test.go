@@ -396,3 +396,59 @@ func TestLeaseOfAPod(t *testing.T) {
 		})
 	}
 }
+
+// TestChecksEndWithTheirPlacement: nothing is executed in a container that the agent
+// leaves alone.
+func TestChecksEndWithTheirPlacement(t *testing.T) {
+	for name, c := range map[string]struct {
+		leave func(h *host, a structs.Assignment)
+		back  bool // the next full answer names the pod as before
+	}{
+		"quarantine": {func(h *host, a structs.Assignment) {
+			h.diverged = true
+			h.full(true)
+		}, false},
+		"unreadable": {func(h *host, a structs.Assignment) {
+			a.Unreadable = "of a newer version"
+			h.assign(a)
+		}, true},
+		"older": {func(h *host, a structs.Assignment) {
+			a.Epoch = 1
+			h.assign(a)
+		}, true},
+		"removed": {func(h *host, a structs.Assignment) {
+			a.Desired, a.Generation = structs.DesiredAbsent, 2
+			h.assign(a)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				execs := h.execs()
+				a := wantPod("a", noInit, web(func(c *structs.PodContainer) { c.Liveness = execProbe() }))
+				a.Epoch = 2
+				h.fake.Outside.AnswerExec(of(a, "web"), 0, "")
+				h.upPod(a)
+				h.after(time.Minute)
+				n := execs(of(a, "web"))
+				if n < 5 {
+					t.Fatalf("probed %d times", n)
+				}
+				c.leave(h, a)
+				n = execs(of(a, "web"))
+				h.after(time.Hour)
+				if now := execs(of(a, "web")); now != n {
+					t.Errorf("probed %d times more", now-n)
+				}
+				if !c.back {
+					return
+				}
+				h.full(true, a)
+				h.after(time.Minute)
+				if now := execs(of(a, "web")); now < n+5 {
+					t.Errorf("probed %d times more once it is back", now-n)
+				}
+				h.attempted(a, "web", 1)
+			})
+		})
+	}
+}

@@ -45,6 +45,7 @@ func keysOf(ref structs.Ref, more ...any) []any {
 // it, with the part's spec.
 func (r *reconciler) assignLocked(a structs.Assignment) {
 	whole := keyOf(a.Ref())
+	delete(r.unknown, whole)
 	var parts []part
 	if of := r.kinds[whole.Kind]; of == nil {
 		a.Unreadable = cmp.Or(a.Unreadable, "this agent can't run workloads of kind "+string(whole.Kind))
@@ -66,6 +67,13 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 			parts = append(parts, part{name: u.ref.Part})
 		}
 	}
+	if len(parts) == 0 && a.Desired == structs.DesiredAbsent {
+		if whole.Kind != structs.WorkloadPod || r.pods == nil {
+			reportUnknownLocked(r, a)
+			return
+		}
+		parts = append(parts, part{name: structs.PodInfra}) // volumes may be left
+	}
 	names = names[:0]
 	for _, p := range parts {
 		names = append(names, p.name)
@@ -83,6 +91,24 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 			r.orphanLocked(u)
 		}
 	}
+}
+
+// reportUnknownLocked reports that a workload is gone whose parts the agent doesn't know, and of
+// which the engine has none. While it is not known what the engine has, that waits.
+func reportUnknownLocked(r *reconciler, a structs.Assignment) {
+	whole := keyOf(a.Ref())
+	if !r.verified {
+		r.unknown[whole] = a
+		return
+	}
+	r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerGone, Generation: a.Generation}},
+		func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if len(r.units.siblings(whole)) == 0 { // else something newer is reported
+				r.observer.forget(whole)
+			}
+		})
 }
 
 // wantLocked gives a unit its copy of an assignment.

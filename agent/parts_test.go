@@ -171,3 +171,84 @@ func TestUnknownKindIsLeftAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestUnknownKindOfWhichNothingExists can be deleted.
+func TestUnknownKindOfWhichNothingExists(t *testing.T) {
+	unknown := func(id string) structs.Assignment {
+		a := wantKind("constellation", id, 1, structs.DesiredRunning)
+		a.Spec = nil
+		return a
+	}
+	unreadable := wantPod("a")
+	unreadable.Unreadable, unreadable.Pod = "of a newer version", nil
+	for name, c := range map[string]struct {
+		a    structs.Assignment
+		pods bool
+	}{
+		"an unknown kind": {unknown("a"), true}, "a pod on a backend that runs none": {wantPod("a"), false},
+		"an unreadable pod": {unreadable, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				if !c.pods {
+					h.rec.mu.Lock()
+					h.rec.pods = nil
+					delete(h.rec.kinds, structs.WorkloadPod)
+					h.rec.mu.Unlock()
+				}
+				h.assign(c.a)
+				if r := h.last("a"); r.Status == structs.ContainerGone {
+					t.Errorf("reported as gone: %+v", r)
+				}
+				a := c.a
+				a.Desired, a.Generation = structs.DesiredAbsent, 2
+				h.assign(a)
+				h.completed(a, structs.ContainerGone)
+				h.full(true, a) // the report may have been lost
+				h.completed(a, structs.ContainerGone)
+				h.full(true)
+				h.after(time.Minute)
+				if len(h.rec.units.all) != 0 || len(h.fake.Seen.Containers()) != 0 {
+					t.Errorf("left are %v", h.rec.units.all)
+				}
+			})
+		})
+	}
+}
+
+// TestUnknownKindIsGoneOnlyOnceTheEngineIsListed: while the engine is away, containers of
+// the workload may exist.
+func TestUnknownKindIsGoneOnlyOnceTheEngineIsListed(t *testing.T) {
+	inHost(t, func(h *host) {
+		b := wantKind(kindPair, "b", 1, structs.DesiredRunning)
+		h.assign(b)
+		h.completed(b, structs.ContainerRunning)
+		h.stop()
+		h.fake.Outside.Down()
+		h.start()
+		h.rec.mu.Lock()
+		delete(h.rec.kinds, kindPair)
+		h.rec.mu.Unlock()
+		a := wantKind("constellation", "a", 2, structs.DesiredAbsent)
+		b.Desired, b.Generation = structs.DesiredAbsent, 2
+		c := wantKind("constellation", "c", 2, structs.DesiredAbsent)
+		h.assign(a, b, c)
+		h.after(time.Minute)
+		for _, id := range []string{"a", "b", "c"} {
+			if r := h.last(id); r.Status == structs.ContainerGone {
+				t.Fatalf("reported as gone: %+v", r)
+			}
+		}
+		h.full(true, a, b) // c is forgotten
+		h.fake.Outside.Up()
+		h.after(time.Minute)
+		h.completed(a, structs.ContainerGone)
+		h.completed(b, structs.ContainerGone)
+		if n := len(h.fake.Seen.Containers()); n != 0 {
+			t.Errorf("%d containers are left", n)
+		}
+		if r := h.last("c"); r.Status != "" {
+			t.Errorf("c is reported: %+v", r)
+		}
+	})
+}

@@ -39,6 +39,9 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	held, err := p.inQuarantine(ctx, all)
+	if held || !p.task.assigned || p.task.want.Unreadable != "" {
+		p.u.endChecks(&p.r.mu)
+	}
 	switch {
 	case err != nil:
 		return 0, err
@@ -68,6 +71,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 				p.task.old = c
 			}
 		case epoch > p.task.want.Epoch:
+			p.u.endChecks(&p.r.mu)
 			p.r.log.Error("the engine has a newer container than the cluster knows of; it is left alone",
 				keysOf(p.u.ref, "epoch", epoch, "assigned_epoch", p.task.want.Epoch)...)
 			return 0, nil

@@ -57,16 +57,17 @@ func (p *podPass) run(ctx context.Context) (again time.Duration, err error) {
 		}
 	}
 	defer p.publish()
-	for _, c := range p.pass.past[p.task.want.Epoch] {
-		if c.Live() { // somebody else has started it again
-			if err := p.r.backend.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
-				return 0, err
-			}
-		}
+	if err := p.endEarlier(ctx, p.pass.past[p.task.want.Epoch]...); err != nil {
+		return 0, err
 	}
 	for more := true; more && err == nil; {
 		if err := p.task.adoptAttempt(time.Now()); err != nil {
 			return 0, err
+		}
+		if prev := p.task.prev; prev != nil { // the newest container, while that of the current attempt is not created
+			if err := p.endEarlier(ctx, prev); err != nil {
+				return 0, err
+			}
 		}
 		if lapsed, again, err := p.lapse(ctx); lapsed {
 			return again, err
@@ -76,6 +77,20 @@ func (p *podPass) run(ctx context.Context) (again time.Duration, err error) {
 		more, again, err = p.take(ctx, &pod)
 	}
 	return again, err
+}
+
+// endEarlier kills the containers of earlier attempts that somebody else has started again.
+func (p *podPass) endEarlier(ctx context.Context, earlier ...*backend.Container) error {
+	for _, c := range earlier {
+		if !c.Live() {
+			continue
+		}
+		if err := p.r.backend.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
+		c.State = backend.StateExited
+	}
+	return nil
 }
 
 // publish tells the other parts of the pod what this part is now, and returns what is known
@@ -335,7 +350,7 @@ func (p *podPass) fetchNext(ctx context.Context) (ready bool, again time.Duratio
 		return false, left, nil
 	}
 	err = p.pass.interruptible(ctx, func(next structs.Assignment) bool { return true }, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.want.Registry, p.pass.progress())
+		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.credentials(), p.pass.progress())
 	})
 	if err == nil {
 		p.pass.fetched = true

@@ -11,19 +11,18 @@ import (
 
 // absent removes the container, and reports that until a server has taken it.
 func (p *pass) absent(ctx context.Context) (time.Duration, error) {
-	if p.task.cur != nil {
-		err := p.remove(ctx, p.task.cur, p.task.want.Force)
-		if err != nil && !errors.Is(err, errInterrupted) && !errors.Is(err, backend.ErrAway) && ctx.Err() == nil {
+	var err error
+	switch {
+	case p.task.cur != nil:
+		err = p.remove(ctx, p.task.cur, p.task.want.Force)
+	case p.pod != nil: // the volumes may be left, because the agent was killed or that failed
+		err = p.pod.dropVolumes(ctx, p.task.ref())
+	}
+	if err != nil {
+		if !errors.Is(err, errInterrupted) && !errors.Is(err, backend.ErrAway) && ctx.Err() == nil {
 			p.report(p.status("removing it failed, and is tried again: "+err.Error()), nil)
 		}
-		if err != nil {
-			return 0, err
-		}
-		p.task.cur = nil
-	} else if p.pod != nil { // the agent may have been killed before it had dropped the volumes
-		if err := p.pod.dropVolumes(ctx, p.task.ref()); err != nil {
-			return 0, err
-		}
+		return 0, err
 	}
 	ref := p.task.ref()
 	p.r.mu.Lock()
@@ -54,6 +53,9 @@ func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) err
 		return err
 	}
 	p.drop(c.Epoch, c.EngineID)
+	if p.task.cur == c {
+		p.task.cur = nil
+	}
 	if p.pod != nil {
 		return p.pod.removeRest(ctx, c)
 	}
@@ -86,6 +88,9 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 // asked for a stop, and the start may be the late call of an agent that was killed.
 func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
 	if p.task.cur.Live() {
+		if err := p.task.halts(); err != nil {
+			return 0, err
+		}
 		if err := p.stop(ctx, p.task.cur); err != nil {
 			return p.actionFailed(err, "stopping it failed: ")
 		}

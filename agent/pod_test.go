@@ -924,3 +924,176 @@ func TestSessionsOfAPod(t *testing.T) {
 		}
 	})
 }
+
+// TestCredentialsStayWithTheirRegistry: no registry gets the credentials for another one.
+func TestCredentialsStayWithTheirRegistry(t *testing.T) {
+	inHost(t, func(h *host) {
+		const mine, other, next = "mine.example/web:1", "busybox:other", "other.example/web:2"
+		for _, image := range []string{mine, other, next, "mine.example/pause:1"} {
+			h.fake.Outside.AddImage(image)
+		}
+		a := wantPod("a", noInit, func(s *structs.PodSpec) {
+			s.InfraImage, s.Containers[0].Image, s.Containers[1].Image = "mine.example/pause:1", mine, other
+		})
+		a.Registry = &structs.Registry{Username: "u", Password: "p", Server: "mine.example"}
+		h.upPod(a)
+		a = change(a, func(s *structs.PodSpec) { s.Containers[0].Image = next })
+		a.Registry = &structs.Registry{Username: "u", Password: "p", Server: "mine.example"}
+		h.upPod(a)
+		b := wantPod("b", noInit, func(s *structs.PodSpec) {
+			s.Containers[0].Image, s.Containers[1].Image = "one.example/b:1", "two.example/b:1"
+		})
+		b.Registry = &structs.Registry{Username: "u", Password: "p"}
+		h.fake.Outside.AddImage("one.example/b:1")
+		h.fake.Outside.AddImage("two.example/b:1")
+		h.upPod(b)
+		for image, want := range map[string]bool{
+			mine: true, "mine.example/pause:1": true, other: false, next: false, "one.example/b:1": false, "two.example/b:1": false,
+		} {
+			if creds, asked := h.fake.Seen.Credentials(image); !asked || (creds != nil) != want {
+				t.Errorf("%s: asked for %v, with the credentials %v", image, asked, creds != nil)
+			}
+		}
+	})
+}
+
+// TestChildOutOfMemory: the end of a child for want of memory isn't the end of the process,
+// whose own end doesn't read as one.
+func TestChildOutOfMemory(t *testing.T) {
+	ends := map[string]func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment{
+		"by itself": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.Exit(ref, 0)
+			return a
+		},
+		"with an error": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.Exit(ref, 3)
+			return a
+		},
+		"by magnum": func(h *host, a structs.Assignment, ref structs.Ref) structs.Assignment {
+			h.fake.Outside.IgnoreStop(ref)
+			if a.Pod != nil {
+				return change(a, func(s *structs.PodSpec) { s.Containers[0].Image = "next:1" })
+			}
+			a.Generation, a.Desired = 2, structs.DesiredStopped
+			return a
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				h.fake.Outside.AddImage("next:1")
+				a, pod := want("a", 1, structs.DesiredRunning), wantPod("p", noInit)
+				h.assign(a)
+				h.upPod(pod)
+				h.fake.Outside.ChildOutOfMemory(ref(a))
+				h.fake.Outside.ChildOutOfMemory(of(pod, "web"))
+				synctest.Wait()
+				a, pod = end(h, a, ref(a)), end(h, pod, of(pod, "web"))
+				h.assign(a, pod)
+				h.after(time.Minute)
+				if r := h.completed(a, structs.ContainerStopped); strings.Contains(r.Reason, "memory") {
+					t.Errorf("the container is %+v", r.Observed)
+				}
+				last := h.part(pod, "web").Last
+				if last.State != structs.PartTerminated || last.Reason == structs.ReasonOOMKilled || strings.Contains(last.Message, "memory") {
+					t.Errorf("web was %+v", last)
+				}
+				if name == "by magnum" && (*last.ExitCode != 137 || !strings.Contains(last.Message, "names another image")) {
+					t.Errorf("web was %+v", last)
+				}
+			})
+		})
+	}
+}
+
+// TestOutOfMemory: the reason of such an end stays when the container is stopped later.
+func TestOutOfMemory(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.Outside.OutOfMemory(ref(a))
+		synctest.Wait()
+		for i, desired := range []structs.Desired{structs.DesiredRunning, structs.DesiredStopped} {
+			a.Generation, a.Desired = uint64(i+1), desired
+			h.assign(a)
+			if r := h.expect(a, structs.ContainerStopped, false); !strings.Contains(r.Reason, "more than its memory limit") {
+				t.Errorf("%s: %+v", desired, r.Observed)
+			}
+		}
+	})
+}
+
+// TestEarlierAttemptIsStartedByOthers while the next one can't be created: it doesn't run
+// beside it, nor instead of it.
+func TestEarlierAttemptIsStartedByOthers(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", noInit))
+		web, refused := of(a, "web"), true
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			if h.mu.Lock(); op == "create" && ref == web && refused {
+				h.mu.Unlock()
+				return &backend.Failure{Reason: backend.ErrInvalid, Msg: "not now"}
+			}
+			h.mu.Unlock()
+			return h.seam(op, ref)
+		}
+		h.fake.Outside.Exit(web, 1)
+		synctest.Wait()
+		h.is(a, "web", structs.PartWaiting, structs.ReasonCreateError)
+		h.tally(a, "web", 1, 1, 0)
+		for _, restart := range []bool{false, true} {
+			h.fake.Outside.Start(web)
+			if restart {
+				h.restart()
+				h.full(true, a)
+			}
+			synctest.Wait()
+			if c := h.fake.Seen.Containers()[web]; c.Live() || c.Attempt != 1 {
+				t.Fatalf("restart %v: attempt %d is %s", restart, c.Attempt, c.State)
+			}
+			h.is(a, "web", structs.PartWaiting, structs.ReasonCreateError)
+		}
+		h.mu.Lock()
+		refused = false
+		h.mu.Unlock()
+		h.after(10 * time.Minute)
+		h.completed(a, structs.ContainerRunning)
+		h.attempt(a, "web", 2)
+		if c := h.fake.Seen.Attempts(web); len(c) != 2 {
+			t.Errorf("there are %+v", c)
+		}
+	})
+}
+
+// TestVolumesCantBeRemoved: the user learns why a pod isn't gone yet.
+func TestVolumesCantBeRemoved(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", func(s *structs.PodSpec) { s.Volumes = []structs.PodVolume{{Name: "v"}} }))
+		stuck := true
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			if h.mu.Lock(); op == "volumes drop" && stuck {
+				h.mu.Unlock()
+				return &backend.Failure{Reason: backend.ErrInUse, Msg: "volume v is in use"}
+			}
+			h.mu.Unlock()
+			return h.seam(op, ref)
+		}
+		a.Desired, a.Generation = structs.DesiredAbsent, 2
+		h.assign(a)
+		for range 3 { // the first failure is that of the pass that has removed the container
+			r := h.expect(a, structs.ContainerStopped, false)
+			if !strings.Contains(r.Reason, "removing it failed, and is tried again: volume v is in use") || r.Generation == a.Generation {
+				t.Errorf("the pod is %+v", r.Observed)
+			}
+			h.after(time.Minute)
+		}
+		if n := len(h.fake.Seen.Containers()); n != 0 {
+			t.Errorf("%d containers are left", n)
+		}
+		h.mu.Lock()
+		stuck = false
+		h.mu.Unlock()
+		h.after(time.Minute)
+		h.completed(a, structs.ContainerGone)
+	})
+}

@@ -50,16 +50,19 @@ type reconciler struct {
 	verified bool // the engine was verified since the event stream opened: what it doesn't have is gone
 	unjudged bool // a full answer could not be judged, because the engine had not been listed yet
 	units    *units
-	running  bool            // between the first list of a run and its end
-	ctx      context.Context // of the run
-	work     sync.WaitGroup  // the units' goroutines
+	// unknown has workloads that are to be absent, and whose parts the agent doesn't know. What
+	// the engine has of them will be known once it has been listed.
+	unknown map[structs.Ref]structs.Assignment // by keyOf
+	running bool                               // between the first list of a run and its end
+	ctx     context.Context                    // of the run
+	work    sync.WaitGroup                     // the units' goroutines
 
 	looked chan struct{} // closed once the engine has been listed for the first time
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
 	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(),
-		host: new(podHost), looked: make(chan struct{}), onJudged: func() {}}
+		unknown: make(map[structs.Ref]structs.Assignment), host: new(podHost), looked: make(chan struct{}), onJudged: func() {}}
 	r.consoles, _ = b.(backend.Consoles)
 	if r.pods, _ = b.(backend.Pods); r.pods == nil {
 		delete(r.kinds, structs.WorkloadPod) // their assignments are then Unreadable
@@ -172,6 +175,9 @@ func (r *reconciler) takeList(entries []backend.Entry) {
 	r.quarantine.sweep()
 	if r.unjudged {
 		r.needFull()
+	}
+	for _, a := range r.unknown {
+		r.assignLocked(a)
 	}
 	// A unit's pass finds out whether its container is gone.
 	for _, u := range r.units.all {
@@ -300,6 +306,9 @@ func (r *reconciler) apply(w *structs.Work, diverged bool, sent pollState) {
 	if !r.exclusive.answered {
 		r.exclusive.answered = true
 		r.kickExclusiveLocked() // the guard has ended
+	}
+	if w.Full && w.Confirmed {
+		clear(r.unknown)
 	}
 	r.adoptLocked(w) // before anything is judged by the answer
 	for _, a := range w.Assignments {

@@ -11,20 +11,21 @@ import (
 // neither labels nor the engine can tell. The reconciler writes it.
 type record struct {
 	structs.Ref
-	Generation uint64  `json:"gen,omitempty"`      // the newest generation that was carried out or has failed
-	Failed     bool    `json:"failed,omitempty"`   // Generation has failed
-	Reason     string  `json:"reason,omitempty"`   // why it has failed
-	Created    bool    `json:"created,omitempty"`  // the engine had the container once: it is never created again
-	Intent     *intent `json:"intent,omitempty"`   // a start in progress
-	Kill       *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
-	Denied     string  `json:"denied,omitempty"`   // why the engine refuses the limits; "" if it doesn't
-	Restarts   int     `json:"restarts,omitempty"` // by restart policy, up to the agent's last start
-	Tries      int     `json:"tries,omitempty"`    // of an exclusive container: restarts by the agent since a user's last start
-	Lease      bool    `json:"lease,omitempty"`    // the container runs only under a lease
-	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent ended with its lease: it is started again under the next one
-	EngineID   string  `json:"engine,omitempty"`   // the engine's ID of the container, which proves which one it is
-	Copied     bool    `json:"copied,omitempty"`   // copies carry its labels: EngineID stays when the record is forgotten
-	Forgotten  bool    `json:"forget,omitempty"`   // the record is no longer needed
+	Generation uint64    `json:"gen,omitempty"`      // the newest generation that was carried out or has failed
+	Failed     bool      `json:"failed,omitempty"`   // Generation has failed
+	Reason     string    `json:"reason,omitempty"`   // why it has failed
+	Created    bool      `json:"created,omitempty"`  // the engine had the container once: it is never created again
+	Intent     *intent   `json:"intent,omitempty"`   // a start in progress
+	Kill       *kill     `json:"kill,omitempty"`     // the last signal that a user has asked for
+	Denied     string    `json:"denied,omitempty"`   // why the engine refuses the limits; "" if it doesn't
+	Restarts   int       `json:"restarts,omitempty"` // by restart policy, up to the agent's last start
+	Tries      int       `json:"tries,omitempty"`    // of an exclusive container: restarts by the agent since a user's last start
+	Lease      bool      `json:"lease,omitempty"`    // the container runs only under a lease
+	Lapsed     *intent   `json:"lapsed,omitempty"`   // the run that the agent ended with its lease: it is started again under the next one
+	Halted     time.Time `json:"halted,omitzero"`    // the start of the run that the agent stopped after a process of it was out of memory
+	EngineID   string    `json:"engine,omitempty"`   // the engine's ID of the container, which proves which one it is
+	Copied     bool      `json:"copied,omitempty"`   // copies carry its labels: EngineID stays when the record is forgotten
+	Forgotten  bool      `json:"forget,omitempty"`   // the record is no longer needed
 	attemptRecord
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"strings"
 	"sync"
@@ -40,11 +41,17 @@ type observation struct {
 	taken  func() // called when a server has taken exactly this observation; may be nil
 }
 
-// maxPartText bounds a text about one part of a workload, in bytes.
-const maxPartText = 1 << 10
+// The bounds of a report, in bytes. Servers refuse a body of more than structs.MaxBody.
+const (
+	maxPartText  = 1 << 10             // of a text about one part of a workload
+	maxPartTexts = structs.MaxBody / 2 // of the texts about all parts of a workload, as JSON
+	maxReport    = structs.MaxBody / 2 // of the workloads of a report, as JSON, unless it has only one
+	escapedByte  = len(`\u003c`)       // the most that a byte of a text has as JSON
+)
 
 // wire returns the report in the form that servers take. They refuse a report as a whole if
-// one of its texts is too long, and texts have what engines, registries and processes say.
+// one of its texts is too long, or the report itself, and texts have what engines, registries
+// and processes say. The more parts a workload has, the shorter are their texts.
 func (r *report) wire() structs.ContainerReport {
 	out := structs.ReportOf(r.Ref)
 	out.Observed, out.Refused = r.Observed, r.Refused
@@ -52,8 +59,9 @@ func (r *report) wire() structs.ContainerReport {
 	for _, p := range r.parts {
 		part := structs.PartReport{Part: p.name, Observed: p.Observed, State: p.state, Last: p.last, Ready: p.ready, Started: p.started,
 			ImageID: p.imageID}
-		for _, text := range []*string{&part.Reason, &part.State.Message, &part.Last.Message} {
-			*text = clip(*text, maxPartText)
+		texts := []*string{&part.Reason, &part.State.Message, &part.Last.Message}
+		for _, text := range texts {
+			*text = clip(*text, min(maxPartText, maxPartTexts/escapedByte/len(texts)/len(r.parts)))
 		}
 		out.Parts = append(out.Parts, part)
 	}
@@ -170,18 +178,23 @@ func (r *reporter) wakeUp() {
 func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]func(), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := 0
+	n, size := 0, 0
 	for _, id := range r.queue {
 		if len(report.Containers) == structs.MaxReport {
 			break
 		}
-		n++
 		o := r.latest[id]
 		if o == nil || !o.queued {
+			n++
 			continue
 		}
+		c := o.report.wire()
+		if size += encodedSize(&c); size > maxReport && len(report.Containers) > 0 {
+			break
+		}
+		n++
 		o.queued = false
-		report.Containers = append(report.Containers, o.report.wire())
+		report.Containers = append(report.Containers, c)
 		if o.taken != nil {
 			if taken == nil {
 				taken = make(map[structs.Ref]func())
@@ -206,6 +219,15 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 	r.seq++
 	report.Registration, report.Seq = r.registration, r.seq
 	return report, taken, true
+}
+
+// encodedSize returns the number of bytes of a report of a workload as JSON.
+func encodedSize(c *structs.ContainerReport) int {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return 0 // sending it says why
+	}
+	return len(b)
 }
 
 // restore queues the content of a report of an ended registration again, unless something

@@ -54,6 +54,9 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 		s.state = *end
 	case o.Status == structs.ContainerGone:
 		s.state = structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, Message: "it was removed with its pod"}
+	case t.cur == nil && t.want.Desired == structs.DesiredAbsent: // what it leaves is still to be removed
+		o.Status = structs.ContainerStopped
+		s.state = structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, Message: said}
 	case t.cur != nil && t.cur.Live():
 		o.Status = structs.ContainerRunning
 		s.state = structs.PartState{State: structs.PartRunning, StartedAt: t.cur.StartedAt, Message: said}

@@ -29,7 +29,16 @@ func (t *task) ref() structs.Ref { return t.unit.at(t.want.Epoch) }
 // request returns the request for a container with the assignment's spec.
 func (t *task) request(owner backend.Owner) backend.CreateRequest {
 	return backend.CreateRequest{Owner: owner, Ref: t.ref(), ProjectID: t.want.ProjectID, Name: t.want.Name, Spec: t.want.Spec,
-		Registry: t.want.Registry}
+		Registry: t.credentials()}
+}
+
+// credentials returns the credentials for the pull of the image; nil for none. A pod has
+// one pair for all of its images, of which only those of one registry get it.
+func (t *task) credentials() *structs.Registry {
+	if t.want.Pod == nil || t.want.Pod.Spec == nil {
+		return t.want.Registry
+	}
+	return t.want.Pod.Spec.CredentialsFor(t.image(), t.want.Registry)
 }
 
 // keeps reports whether the process is to stay alive, or nobody can say.
@@ -212,7 +221,7 @@ func (t *task) status(reason, held string) structs.Observed {
 		if !t.startFailed(reason, held) {
 			o.Status = structs.ContainerStopped
 		}
-		if reason == "" && (t.want.Desired != structs.DesiredStopped || c.OOMKilled) {
+		if reason == "" && (t.want.Desired != structs.DesiredStopped || t.outOfMemory()) {
 			o.Reason = t.ended()
 		}
 	}
@@ -230,11 +239,37 @@ func (t *task) startFailed(reason, held string) bool {
 	return t.rec.Failed && !t.partly() || reason != "" && held == reason
 }
 
+// killedExit is the exit code of a process that SIGKILL has ended.
+const killedExit = 137
+
+// outOfMemory reports whether the process of a container was killed because it needed more
+// than its memory limit.
+func outOfMemory(c *backend.Container) bool {
+	return c.OOMKilled && c.ExitCode == killedExit // else only a child was killed
+}
+
+// outOfMemory is likewise for the container, and false if the agent has killed the process.
+func (t *task) outOfMemory() bool {
+	c := t.cur
+	return outOfMemory(c) && !t.interrupted() && !(t.killed() && t.rec.Kill.Signal == "SIGKILL") &&
+		(t.rec.Halted.IsZero() || !t.rec.Halted.Equal(c.StartedAt))
+}
+
+// halts records that the agent is about to stop a process that may have to be killed. A
+// child of it may have been killed for want of memory: that isn't how the process ends.
+func (t *task) halts() error {
+	if !t.cur.OOMKilled || t.rec.Halted.Equal(t.cur.StartedAt) {
+		return nil
+	}
+	t.rec.Halted = t.cur.StartedAt
+	return t.save()
+}
+
 // ended says how the process has ended.
 func (t *task) ended() string {
 	c := t.cur
 	switch {
-	case c.OOMKilled:
+	case t.outOfMemory():
 		return "its process was killed because it needed more than its memory limit; give it more memory"
 	case t.killed():
 		return fmt.Sprintf("its process has ended with exit code %d after a user sent it signal %s", c.ExitCode, t.rec.Kill.Signal)

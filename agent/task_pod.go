@@ -72,7 +72,7 @@ func (t *task) adoptAttempt(now time.Time) error {
 }
 
 // unknownCode is the exit code of a process whose end nobody has seen, as in Kubernetes.
-const unknownCode = 137
+const unknownCode = killedExit
 
 // adoptContainer takes over the container of the current attempt, or of a newer one than a
 // journal that is damaged or lost knows.
@@ -113,7 +113,7 @@ func endOf(c *backend.Container) *structs.PartState {
 	code := c.ExitCode
 	s := &structs.PartState{State: structs.PartTerminated, ExitCode: &code, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt}
 	switch {
-	case c.OOMKilled:
+	case outOfMemory(c):
 		s.Reason = structs.ReasonOOMKilled
 		s.Message = "its process was killed because it needed more than its memory limit; raise resources.limits.memory"
 	case code == 0:
@@ -135,13 +135,17 @@ func (t *task) ending() *structs.PartState {
 		return nil
 	}
 	s := *t.rec.Ended
+	lapsed := t.rec.Lapsed != nil && t.rec.Lapsed.StartedAt.Equal(s.StartedAt)
+	if (t.rec.Halt != nil || lapsed) && s.Reason == structs.ReasonOOMKilled {
+		s.Reason, s.Message = structs.ReasonError, "" // magnum has killed it: the memory was that of a child
+	}
 	if h := t.rec.Halt; h != nil {
 		if h.Why == podplan.EndExpired {
 			s.Reason = structs.ReasonDeadline
 		}
 		s.Message = cmp.Or(h.Message, s.Message)
 	}
-	if l := t.rec.Lapsed; l != nil && l.StartedAt.Equal(s.StartedAt) {
+	if lapsed {
 		s.Message = "it was stopped because its host could not reach the servers in time"
 	}
 	return &s

@@ -129,6 +129,7 @@ func (us *units) tidy(u *unit) {
 	if u.busy || u.want != nil || len(u.have)+len(u.claims)+len(u.copies) > 0 || us.all[u.ref] != u {
 		return
 	}
+	u.endChecksLocked()
 	delete(us.all, u.ref)
 	if whole := u.ref.Whole(); u.ref.Part != "" {
 		us.parts[whole] = slices.DeleteFunc(us.parts[whole], func(o *unit) bool { return o == u })

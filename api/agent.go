@@ -387,11 +387,13 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 	}
 	var reader io.Reader
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var b bytes.Buffer
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(false) // the bounds of bodies count the escapes
+		if err := encoder.Encode(body); err != nil {
 			return server, structs.Errorf(structs.CodeInvalid, "encoding the request as JSON: %w", err)
 		}
-		reader = bytes.NewReader(b)
+		reader = &b
 	}
 	callCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -265,3 +265,22 @@ func TestWorkOfLargestSpecsIsRead(t *testing.T) {
 		t.Fatalf("got work %v, %v", work != nil, err)
 	}
 }
+
+// TestReportsHaveNoHTMLEscapes: texts of processes take no more of a body than they must.
+func TestReportsHaveNoHTMLEscapes(t *testing.T) {
+	var body string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		body = string(b)
+		answer(w, 200, "7", `{}`)
+	}))
+	t.Cleanup(server.Close)
+	a, err := NewAgent(AgentConfig{Servers: []string{server.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := structs.StatusReport{Containers: []structs.ContainerReport{{ContainerID: "a", Observed: structs.Observed{Reason: "<a & b>"}}}}
+	if _, err := a.Report(t.Context(), report); err != nil || !strings.Contains(body, "<a & b>") {
+		t.Errorf("sent %s, %v", body, err)
+	}
+}

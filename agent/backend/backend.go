@@ -56,7 +56,7 @@ type Container struct {
 	Infra     string // the engine's ID of the infra container that it joins, see PodPart
 	State     State
 	ExitCode  int       // of the last run, if it has ended
-	OOMKilled bool      // the last run ended because it needed more than its memory limit
+	OOMKilled bool      // a process of the last run, maybe a child, was killed because it needed more than the memory limit
 	StartedAt time.Time // of the last run; zero if there was none
 	// FinishedAt is of the last run; zero if none has ended. After a quick run it may be
 	// a moment before StartedAt.

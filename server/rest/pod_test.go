@@ -310,6 +310,10 @@ func TestPodRefusals(t *testing.T) {
 		{"POST", "/v1/pods", post(`,"infra_image":"A b"`), 400, "infra_image"},
 		{"POST", "/v1/pods", post(`,"exclusive":"maybe"`), 400, "true, false, lease"},
 		{"POST", "/v1/pods", post(`,"registry":{"username":"u"}`), 400, "credentials need a username and a password"},
+		{"POST", "/v1/pods", podOf(t, podManifest("new", "quay.io/a", "x"), `,"registry":{"username":"u","password":"p"}`), 400,
+			"registry.server is missing: the images name the registries quay.io, docker.io"},
+		{"POST", "/v1/pods", podOf(t, podManifest("new", "x"), `,"infra_image":"quay.io/a","registry":{"username":"u","password":"p"}`), 400,
+			"registry.server is missing"},
 		{"POST", "/v1/pods", post(`,"status":"Running"`), 400, "status"},
 		{"POST", "/v1/pods", post(`,"bogus":1`), 400, "bogus"},
 		{"POST", "/v1/pods", podOf(t, "nothing", ""), 400, "manifest"},
@@ -695,4 +699,23 @@ func TestPodSecretsAreNotShown(t *testing.T) {
 			t.Errorf("%s was asked for as %v and is shown as %v", name, value, shown[name])
 		}
 	}
+}
+
+// TestPatchNamesAnotherRegistry: a change doesn't leave open for which registry the
+// credentials are either.
+func TestPatchNamesAnotherRegistry(t *testing.T) {
+	f := newFixture(t)
+	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "quay.io/a:1", "quay.io/b:1"),
+		`,"registry":{"username":"u","password":"p"}`)).is(201)
+	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("named", "quay.io/a:1", "quay.io/b:1"),
+		`,"registry":{"username":"u","password":"p","server":"quay.io"}`)).is(201)
+	patch := func(name string, images ...string) *reply {
+		return f.do("PATCH", "/v1/pods/"+name+"?wait=10s", `[{"op":"replace","path":"/manifest","value":`+
+			strings.TrimSpace(toJSON(t, podManifest(name, images...)))+`}]`)
+	}
+	patch("web", "quay.io/a:2", "quay.io/b:2").is(200)
+	if r := patch("web", "quay.io/a:2", "x"); r.status != 400 || !strings.Contains(string(r.body), "registry.server is missing") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	patch("named", "quay.io/a:2", "x").is(200)
 }

@@ -40,7 +40,7 @@ func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, onc
 		}
 		request.Pod.Spec.Exclusive, request.Pod.Spec.InfraImage = body.Exclusive, body.InfraImage
 		request.Pod.Secrets, request.Pod.ManifestURL, request.Manifest = body.Secrets, url, text
-		return nil
+		return request.Pod.Spec.CheckCredentials(body.Registry)
 	}
 	if body.ManifestURL == "" {
 		if err := read(body.Manifest, ""); err != nil {
@@ -115,6 +115,11 @@ func changePod(p, read *structs.Pod, url string) error {
 	spec.Exclusive, spec.InfraImage, spec.Hostname = p.Spec.Exclusive, p.Spec.InfraImage, cmp.Or(spec.Hostname, p.Name)
 	if err := manifest.Change(&p.Spec, &spec); err != nil {
 		return err
+	}
+	if p.Spec.CheckCredentials(p.Secrets.Registry) == nil { // else it is no fault of the change
+		if err := spec.CheckCredentials(p.Secrets.Registry); err != nil {
+			return structs.Errorf(structs.CodeInvalid, "%w: create the pod again with it", err).About(structs.KindPod)
+		}
 	}
 	p.Labels, p.Annotations, p.Spec, p.ManifestURL = read.Labels, read.Annotations, spec, url
 	return nil

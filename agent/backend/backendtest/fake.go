@@ -71,6 +71,7 @@ type engine struct {
 	updates    map[structs.Ref]int
 	signals    map[structs.Ref][]string
 	pulls      int
+	asWhom     map[string]*structs.Registry // by image: the credentials of the last create or fetch; nil for none
 }
 
 // The types that implement the interfaces.
@@ -299,6 +300,7 @@ func (f *runtime) Create(ctx context.Context, req backend.CreateRequest, progres
 	if err := errors.Join(ctx.Err(), f.fault("create", req.Ref)); err != nil {
 		return nil, err
 	}
+	f.noteCredentials(req.Spec.Image, req.Registry)
 	spec := *req.Spec
 	if ownsInfra(req) {
 		spec.Image, spec.PullPolicy = Image, structs.PullNever

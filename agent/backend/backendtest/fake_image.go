@@ -44,6 +44,16 @@ func (f *engine) fetchLocked(ref string) {
 	}
 }
 
+// noteCredentials notes with which credentials an image is to be pulled.
+func (f *engine) noteCredentials(image string, creds *structs.Registry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asWhom == nil {
+		f.asWhom = make(map[string]*structs.Registry)
+	}
+	f.asWhom[image] = creds
+}
+
 // importImage puts an image on the engine, with an event.
 func (f *engine) importImage(ref string) {
 	f.mu.Lock()
@@ -93,10 +103,11 @@ func (f *images) imageUsedLocked(img *structs.Image) bool {
 }
 
 // FetchImage waits for a pull if one is needed.
-func (f *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _ *structs.Registry, progress func(string)) error {
+func (f *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if err := f.call(ctx, "image fetch"); err != nil {
 		return err
 	}
+	f.noteCredentials(spec.Image, creds)
 	if spec.Image == "" {
 		return nil // the one that the engine makes for infra containers
 	}

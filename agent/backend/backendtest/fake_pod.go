@@ -173,6 +173,14 @@ func (f *Outside) OutOfMemory(ref structs.Ref) {
 	})
 }
 
+// ChildOutOfMemory has the kernel end a child of the process, which itself runs on.
+func (f *Outside) ChildOutOfMemory(ref structs.Ref) {
+	f.e.with(ref, func(p *process) {
+		p.OOMKilled = true
+		f.e.changedLocked(p, backend.EventChanged)
+	})
+}
+
 // AnswerExec ends all commands that are executed in ref's containers at once, with the
 // code and the output.
 func (f *Outside) AnswerExec(ref structs.Ref, code int, output string) {

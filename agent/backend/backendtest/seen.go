@@ -45,6 +45,15 @@ func (f *Seen) Pulls() int {
 	return f.e.pulls
 }
 
+// Credentials returns the credentials that the last create or fetch with the image had; nil
+// for none. asked is false if there was no such call.
+func (f *Seen) Credentials(image string) (creds *structs.Registry, asked bool) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	creds, asked = f.e.asWhom[image]
+	return creds, asked
+}
+
 // Starts returns how often the container's process was started.
 func (f *Seen) Starts(ref structs.Ref) int { return f.count(f.e.starts, ref) }
 
