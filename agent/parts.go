@@ -180,7 +180,8 @@ func (r *reconciler) reportLocked(u *unit) {
 		switch {
 		case s != nil && s.reported.epoch == u.want.Epoch:
 			seen.Observed, seen.podShown = s.reported.Observed, s.shown
-			all.Refused = all.Refused && s.refused
+			// Without its infra container nothing of a pod can be created.
+			all.Refused = all.Refused && (s.refused || u.isPod() && !s.isInfra() && len(s.epochs()) == 0)
 			if s.taken != nil {
 				taken = append(taken, s.taken)
 			}
@@ -191,7 +192,7 @@ func (r *reconciler) reportLocked(u *unit) {
 		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.journal.generation(s, u.want.Epoch) > 0:
 			return // an earlier instance of the agent may have reported the part; its pass comes
 		default:
-			all.Refused = false
+			all.Refused = all.Refused && u.isPod() && name != structs.PodInfra
 		}
 		all.parts = append(all.parts, seen)
 	}

@@ -202,6 +202,9 @@ func (p *podPass) take(ctx context.Context, pod *podplan.Pod) (more bool, again 
 // start creates or starts the container of an attempt, or begins the next attempt.
 func (p *podPass) start(ctx context.Context, infra *podplan.Part) (more bool, again time.Duration, err error) {
 	if left := p.r.backoffLeft(p.u); left > 0 {
+		p.r.mu.Lock()
+		p.pass.refuses = p.u.refused && p.u.reported.epoch == p.task.want.Epoch // what has failed is still so
+		p.r.mu.Unlock()
 		p.pass.reportStatus()
 		return false, left, nil
 	}

@@ -995,7 +995,8 @@ func TestChildOutOfMemory(t *testing.T) {
 					t.Errorf("the container is %+v", r.Observed)
 				}
 				last := h.part(pod, "web").Last
-				if last.State != structs.PartTerminated || last.Reason == structs.ReasonOOMKilled || strings.Contains(last.Message, "memory") {
+				if last.State != structs.PartTerminated || last.Reason == structs.ReasonOOMKilled ||
+					strings.Contains(last.Message, "memory") {
 					t.Errorf("web was %+v", last)
 				}
 				if name == "by magnum" && (*last.ExitCode != 137 || !strings.Contains(last.Message, "names another image")) {

@@ -8,8 +8,10 @@ import (
 func TestRegistryOf(t *testing.T) {
 	for image, want := range map[string]string{
 		"busybox": "docker.io", "busybox:1.2": "docker.io", "library/busybox": "docker.io", "a/b/c:d": "docker.io",
-		"docker.io/busybox": "docker.io", "index.docker.io/a/b": "docker.io", "localhost/a": "localhost", "localhost:5000/a:b": "localhost:5000",
-		"[::1]:5000/a": "[::1]:5000", "host:5000/a": "host:5000", "Host/a": "host", "quay.io/a/b:c": "quay.io", "quay.io:443/a": "quay.io:443",
+		"docker.io/busybox": "docker.io", "index.docker.io/a/b": "docker.io", "localhost/a": "localhost",
+		"localhost:5000/a:b": "localhost:5000",
+		"[::1]:5000/a":       "[::1]:5000", "host:5000/a": "host:5000", "Host/a": "host", "quay.io/a/b:c": "quay.io",
+		"quay.io:443/a": "quay.io:443",
 	} {
 		if got := RegistryOf(image); got != want {
 			t.Errorf("%s is of %s, want %s", image, got, want)
