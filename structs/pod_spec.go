@@ -111,7 +111,7 @@ type ResourceRef struct {
 type PodPort struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Name string `json:"name,omitempty"` // unique in the pod; "" if it has none
+	Name string `json:"name,omitempty"` // unique in the container; "" if it has none
 	Port        // a HostPort of 0 publishes nothing
 }
 
