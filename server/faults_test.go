@@ -108,15 +108,23 @@ func TestSlowLeaderDiskLosesNoWrites(t *testing.T) {
 	c := newThreeServers(t)
 	l := c.load()
 	l.awaitProgress(15)
-	leader := c.leader()
-	leader.slow.Store(true)
+	slow := c.leader()
+	slow.slow.Store(true)
+	c.eventually("a write has waited for the slow disk", func() bool {
+		began := time.Now()
+		got := l.Write(slow.running().URL(), created())
+		if got.Verdict == history.Done && time.Since(began) >= slowDisk {
+			return true
+		}
+		slow.slow.Store(false) // a busy machine may have an election: another server leads
+		slow = c.leader()
+		slow.slow.Store(true)
+		return false
+	})
 	l.awaitProgress(15)
-	leader.slow.Store(false)
+	slow.slow.Store(false)
 	l.awaitProgress(15)
 	l.end()
-	if gap := l.Figures().Gap; gap < slowDisk {
-		t.Errorf("no two writes were more than %v apart: the disk was not slow", gap)
-	}
 }
 
 // TestClusterSurvivesFullDiskOfOneServer: the cluster continues without the server, and
