@@ -70,8 +70,10 @@ func TestObstacle(t *testing.T) {
 		want   string
 	}{
 		{"", nil, "init container init has not been started yet"},
-		{ContainerCreating, []PartObserved{part("init", PartWaiting, ReasonImagePull, false)}, "init container init is waiting: ErrImagePull"},
-		{ContainerCreating, []PartObserved{part("init", PartTerminated, ReasonCompleted, false)}, "container web has not been started yet"},
+		{ContainerCreating, []PartObserved{part("init", PartWaiting, ReasonImagePull, false)},
+			"init container init is waiting: ErrImagePull"},
+		{ContainerCreating, []PartObserved{part("init", PartTerminated, ReasonCompleted, false)},
+			"container web has not been started yet"},
 		{ContainerRunning, []PartObserved{part("init", PartTerminated, ReasonCompleted, false), part("web", PartRunning, "", true),
 			part("log", PartWaiting, ReasonCrashLoop, false)}, "container log is waiting: CrashLoopBackOff"},
 		{ContainerRunning, []PartObserved{part("init", PartTerminated, ReasonCompleted, false), part("web", PartRunning, "", true),

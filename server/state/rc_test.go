@@ -17,7 +17,7 @@ func TestRCsInBay(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(rcRow(1, testID(100)), 0), put(rcRow(2, testID(101)), 0), put(rcRow(3, testID(100)), 0))
 	var got []string
-	for rc := range s.Snapshot().RCsInBay(testID(100)) {
+	for rc := range RCsInBay(s.Snapshot(), testID(100)) {
 		got = append(got, rc.Name)
 	}
 	if want := []string{"rc1", "rc3"}; !slices.Equal(got, want) {

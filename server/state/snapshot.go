@@ -132,11 +132,8 @@ func (s *Snapshot) Container(id string) *structs.Container {
 // Pod returns the row, nil if there is none.
 func (s *Snapshot) Pod(id string) *structs.Pod { return get[structs.Pod](s, structs.TablePods, id) }
 
-// RC returns the row, nil if there is none.
-func (s *Snapshot) RC(id string) *structs.RC { return get[structs.RC](s, structs.TableRCs, id) }
-
 // RCsInBay returns the replication controllers of the bay in creation order.
-func (s *Snapshot) RCsInBay(bayID string) iter.Seq[*structs.RC] {
+func RCsInBay(s *Snapshot, bayID string) iter.Seq[*structs.RC] {
 	return scan(s, structs.TableRCs, indexBay, idKey(bayID), func(r *structs.RC) bool { return r.BayID == bayID })
 }
 
