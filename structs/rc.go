@@ -25,6 +25,8 @@ type RC struct {
 	Replicas    int               // wanted pods, 0..MaxReplicas
 	Images      []string          // of the template's containers, in its order
 	Revision    string            // names the template: pods of another revision are replaced one by one
+	Exclusive   Exclusive         // of new pods, as InfraImage: neither is the manifest's, and neither can be changed
+	InfraImage  string            // "" means the agent's own
 	Secrets     Secrets           `json:"-" codec:",omitempty"` // of new pods; servers don't send them to each other
 	ManifestURL string            // where the manifest was fetched; "" if it was sent
 	Request     string            // ID of the HTTP request that created it

@@ -90,6 +90,7 @@ func setTemplate(t *scratch.Tx, rc *structs.RC, spec *structs.RCSpec) error {
 		return err
 	}
 	rc.Replicas, rc.Selector, rc.Images, rc.Revision = spec.Replicas, spec.Selector, spec.Template.Images(), revision
+	rc.Exclusive, rc.InfraImage = spec.Template.Exclusive, spec.Template.InfraImage
 	return nil
 }
 
@@ -106,7 +107,7 @@ type PatchRC struct {
 	Caller   structs.Caller
 	Ident    string         // UUID or name
 	RC       structs.RC     // Labels and ManifestURL; a Name must be the present one
-	Spec     structs.RCSpec // what the manifest says. The template's InfraImage and Exclusive are not the manifest's, and stay
+	Spec     structs.RCSpec // what the manifest says; InfraImage and Exclusive stay
 	Manifest string         // as it was sent or fetched
 }
 
@@ -122,15 +123,13 @@ func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
 		return nil, structs.Errorf(structs.CodeInvalid, "metadata.name: %q is not the replication controller's name, %q, which can't be "+
 			"changed: create another one", structs.Shorten(r.RC.Name), was.Name).About(structs.KindRC)
 	}
-	old := scratch.Row[structs.Manifest](t, was.BesideID())
 	rc, spec := *was, r.Spec
-	if old != nil && old.RC != nil {
-		spec.Template.InfraImage, spec.Template.Exclusive = old.RC.Template.InfraImage, old.RC.Template.Exclusive
-	}
+	spec.Template.InfraImage, spec.Template.Exclusive = was.InfraImage, was.Exclusive
 	rc.Labels, rc.ManifestURL = r.RC.Labels, r.RC.ManifestURL
 	if err := setTemplate(t, &rc, &spec); err != nil {
 		return nil, err
 	}
+	old := scratch.Row[structs.Manifest](t, was.BesideID())
 	if reflect.DeepEqual(&rc, was) && old != nil && old.Text == r.Manifest {
 		return was, nil
 	}
