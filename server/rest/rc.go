@@ -65,10 +65,11 @@ func rcBody(v web.View, r *structs.RC) structs.RCBody {
 	seen := &r.Observed
 	return structs.RCBody{
 		UUID: r.ID, Name: r.Name, Images: wire.List(r.Images), BayUUID: r.BayID, Labels: wire.Object(r.Labels), Replicas: r.Replicas,
-		Links: v.Links("rcs", r.ID), Current: seen.Current, Ready: seen.Ready, Updated: seen.Updated, StatusReason: wire.OrNull(seen.Reason),
-		Deleting: r.Deleting, Selector: wire.Object(r.Selector), ManifestURL: wire.OrNull(r.ManifestURL),
-		CreatedAt: structs.Time{Time: r.CreatedAt}, UpdatedAt: structs.Time{Time: r.UpdatedAt}, Generation: r.Generation,
-		ObservedGeneration: seen.Generation, Exclusive: r.Exclusive, InfraImage: wire.OrNull(r.InfraImage),
+		Links: v.Links("rcs", r.ID), Current: seen.Current, Ready: seen.Ready, Updated: seen.Updated,
+		StatusReason: wire.OrNull(seen.Reason), Deleting: r.Deleting, Selector: wire.Object(r.Selector),
+		ManifestURL: wire.OrNull(r.ManifestURL), CreatedAt: structs.Time{Time: r.CreatedAt},
+		UpdatedAt: structs.Time{Time: r.UpdatedAt}, Generation: r.Generation, ObservedGeneration: seen.Generation,
+		Exclusive: r.Exclusive, InfraImage: wire.OrNull(r.InfraImage),
 	}
 }
 

@@ -169,8 +169,8 @@ func TestRCRefusals(t *testing.T) {
 		}
 		return rcManifest("fetched", 0, "x"), nil
 	})))
-	f.do("POST", "/v1/rcs", podOf(t, rcManifest("web", 0, "x"), "")).is(201)
-	f.do("POST", "/v1/rcs", `{"manifest_url":"http://example.com/rc"}`).is(201)
+	f.do("POST", "/v1/rcs?wait=10s", podOf(t, rcManifest("web", 0, "x"), "")).is(201)
+	f.do("POST", "/v1/rcs?wait=10s", `{"manifest_url":"http://example.com/rc"}`).is(201)
 	patch := func(path string, value any) string {
 		return `[{"op":"replace","path":"` + path + `","value":` + strings.TrimSpace(toJSON(t, value)) + `}]`
 	}
