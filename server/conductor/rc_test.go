@@ -547,6 +547,23 @@ func (s *steps) rcNamed(name string) *structs.RC {
 	return nil
 }
 
+// TestGeneratedRCNames: a name is made from the prefix and the UUID, and a long one leaves room for
+// what pods' names have behind it.
+func TestGeneratedRCNames(t *testing.T) {
+	s := newSteps(twoHosts(t))
+	id := structs.NewID()
+	create := CreateRC{Caller: alice, Bay: "bay", UUID: id, Prefix: strings.Repeat("p", 70), Spec: rcSpec("web", 1)}
+	rc := must(s.harness, create)
+	s.follow()
+	if want := strings.Repeat("p", 58) + id[:5]; rc.Name != want {
+		t.Errorf("name %q, not %q", rc.Name, want)
+	}
+	if pods := (controller{s, id}).pods(); len(pods) != 1 || len(pods[0].Name) != structs.MaxPodName ||
+		!strings.HasPrefix(pods[0].Name, strings.Repeat("p", 58)) {
+		t.Errorf("pods %v", pods)
+	}
+}
+
 func TestRCsNeedTheirSchema(t *testing.T) {
 	h := newHarnessOf(t, structs.SchemaPods-1)
 	h.host("h1", nil)
