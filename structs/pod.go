@@ -311,7 +311,7 @@ func (p *Pod) Obstacle() string {
 	switch {
 	case p.Ready():
 		return ""
-	case p.PlaceReason != "" || p.Phase() == PodUnknown:
+	case p.PlaceReason != "" || p.Gone || p.Phase() == PodUnknown:
 		return StatusReasonOf(p)
 	}
 	for i := range p.Spec.InitContainers {

@@ -237,12 +237,14 @@ func (k *keeper) keep(pods *baysPods) {
 	}
 	var active []*structs.Pod
 	for _, p := range own {
-		always := p.Policy().Restart.Always()
+		always, claims := p.Policy().Restart.Always(), p.Policy().Volume != ""
 		host := scratch.Row[structs.Host](k.t, p.HostID)
 		switch {
 		case p.Desired == structs.DesiredAbsent:
 		case p.Ended() && !always: // it stays for its logs
 			k.item(func() { k.release(p) })
+		case p.Ended() && claims: // another one would run without what is in its volume
+			active = append(active, p)
 		case p.Ended(), !always && host != nil && host.State == structs.HostLost: // it is not moved
 			k.item(func() { deleteWorkload(k.t, p, false) })
 		default:

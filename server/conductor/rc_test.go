@@ -304,6 +304,33 @@ func TestReplicasThatAHostHasLost(t *testing.T) {
 	}
 }
 
+// TestReplicaWithAClaim: a pod whose volume is on its host is not replaced by one elsewhere.
+func TestReplicaWithAClaim(t *testing.T) {
+	s := newSteps(twoHosts(t))
+	spec := rcSpec("web", 1)
+	spec.Template.Volumes = []structs.PodVolume{{Name: "v", Claim: "data"}}
+	c := s.rc("web", spec)
+	s.run()
+	p := c.pods()[0]
+	must(s.harness, DrainHost{Caller: root, Ident: p.HostID, Draining: true})
+	s.reports(s.podNow(p.ID), structs.ContainerGone)
+	s.follow()
+	if got := c.pods(); len(got) != 1 || got[0].ID != p.ID || got[0].HostID != p.HostID {
+		t.Fatalf("pods %+v", got)
+	}
+	c.counts(1, 0, 1)
+	if reason := c.now().Observed.Reason; !strings.Contains(reason, "volume data is on host") {
+		t.Errorf("the reason is %q", reason)
+	}
+	s.mark(structs.HostLost, p.HostID)
+	s.follow()
+	c.counts(1, 0, 1)
+	// A user may decide otherwise.
+	must(s.harness, DeletePod{Caller: alice, Ident: p.ID, Force: true})
+	s.run()
+	c.counts(1, 1, 1)
+}
+
 func TestAdoptionAndRelease(t *testing.T) {
 	s := newSteps(twoHosts(t))
 	create := CreatePod{Caller: alice, Bay: "bay", Pod: structs.Pod{Name: "mine", Labels: map[string]string{"app": "web", "x": "y"},
