@@ -19,13 +19,14 @@ import (
 const kindOfRCs = "ReplicationController"
 
 var rcs = noun{
-	kind: structs.KindRC, group: groupRCs, plural: "replication controllers", example: "web", complete: completeRCs,
-	columns: []string{"uuid", "name"},
-	wide:    []string{"replicas", "current", "ready", "updated", "reason", "age", "images", "selector", "bay_uuid"},
-	filters: []string{"name", "bay", "label"},
-	follows: true,
-	cells:   cells{"reason": rcReason, "age": ofRC(rcAge)},
-	show:    showRC,
+	kind: structs.KindRC, long: "replication controller", plural: "replication controllers", group: groupRCs, example: "web",
+	complete: completeRCs,
+	columns:  []string{"uuid", "name"},
+	wide:     []string{"replicas", "current", "ready", "updated", "reason", "age", "images", "selector", "bay_uuid"},
+	filters:  []string{"name", "bay", "label"},
+	follows:  true,
+	cells:    cells{"reason": rcReason, "age": ofRC(rcAge)},
+	show:     showRC,
 	about: "\n\nstatus_reason says what is not as wanted, and which pod it waits for. rc_uuid of a pod is the uuid of its\n" +
 		"replication controller.",
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
