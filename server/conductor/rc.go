@@ -130,6 +130,12 @@ func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
 		return nil, err
 	}
 	old := scratch.Row[structs.Manifest](t, was.BesideID())
+	if registry := was.Secrets.Registry; old == nil || old.RC == nil || old.RC.Template.CheckCredentials(registry) == nil {
+		if err := spec.Template.CheckCredentials(registry); err != nil { // else it is no fault of the change
+			return nil, structs.Errorf(structs.CodeInvalid, "%w: create the replication controller again with it",
+				err).About(structs.KindRC)
+		}
+	}
 	if reflect.DeepEqual(&rc, was) && old != nil && old.Text == r.Manifest {
 		return was, nil
 	}

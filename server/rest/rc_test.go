@@ -245,9 +245,22 @@ func TestLargeRC(t *testing.T) {
 	}
 }
 
-// TestRCIsCreatedOnce: the same key makes one replication controller.
+// TestRCIsCreatedOnce: the same key makes one replication controller, also if its manifest
+// can't be fetched again.
 func TestRCIsCreatedOnce(t *testing.T) {
-	f := newFixture(t)
+	fetched := false
+	f := newFixtureOn(t, servertest.New(t, servertest.WithFetch(func(context.Context, string) (string, error) {
+		if fetched {
+			return "", structs.Errorf(structs.CodeInvalid, "the server of the manifest is gone")
+		}
+		fetched = true
+		return rcManifest("fetched", 0, "x"), nil
+	})))
+	byURL := `{"manifest_url":"http://example.com/rc"}`
+	once := f.do("POST", "/v1/rcs", byURL, header{"Idempotency-Key", "url"}).is(201).uuid()
+	if again := f.do("POST", "/v1/rcs", byURL, header{"Idempotency-Key", "url"}).is(201).uuid(); again != once {
+		t.Errorf("%s and %s", once, again)
+	}
 	key := header{"Idempotency-Key", "k"}
 	body := podOf(t, rcManifest("web", 0, "x"), "")
 	id := f.do("POST", "/v1/rcs", body, key).is(201).uuid()
@@ -315,6 +328,11 @@ func TestRCSecretsAreNotShown(t *testing.T) {
 			t.Errorf("%s: %s", path, got)
 		}
 	}
+	// Of images of two registries nobody can say which one the credentials are for.
+	two := strings.Replace(rcManifest("web", 1, "y"), `[{"name":"c0"`, `[{"name":"c1","image":"other.example/z"},{"name":"c0"`, 1)
+	f.do("PATCH", "/v1/rcs/web", patchManifest(t, two)).is(400).mentions("registry.server is missing")
+	f.do("POST", "/v1/rcs", podOf(t, strings.ReplaceAll(two, `"web"`, `"two"`), `,"registry":{"username":"u","password":"p"}`)).is(400).
+		mentions("registry.server is missing")
 	for w := range f.s.Store.Snapshot().OnHost(f.agent.HostID) {
 		p := w.(*structs.Pod)
 		if p.Secrets.Registry == nil || p.Secrets.Registry.Password != "hunter2" || p.Spec.Exclusive != structs.ExclusiveLease {

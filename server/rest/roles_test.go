@@ -223,7 +223,7 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				case "pods":
 					id = owner.do("POST", "/v1/pods?wait=5s", newPod).is(201).uuid()
 				case "rcs":
-					id = owner.do("POST", "/v1/rcs", newRC()).is(201).uuid()
+					id = owner.do("POST", "/v1/rcs?wait=5s", newRC()).is(201).uuid()
 				}
 				path = strings.Replace(path, ":id", id, 1)
 			}
@@ -257,6 +257,9 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
+			}
+			if strings.HasPrefix(path, "/v1/rcs") && (rt.Method == "POST" || rt.Method == "PATCH") {
+				path += "?wait=5s" // the servers count its pods after that
 			}
 			if rt.Method == "DELETE" && strings.Contains(path, "/containers/") {
 				path += "?force=true"
