@@ -79,6 +79,7 @@ func commands() []*command {
 		baymodelCommands(),
 		containerCommands(),
 		podCommands(),
+		rcCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),

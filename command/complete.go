@@ -21,6 +21,7 @@ const (
 	completeBayModels
 	completeContainers
 	completePods
+	completeRCs
 	completeHosts
 	completeTokens
 	completeServers
@@ -133,6 +134,8 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 		_, meta, err = client.Containers().List(ctx, o)
 	case completePods:
 		_, meta, err = client.Pods().List(ctx, o)
+	case completeRCs:
+		_, meta, err = client.RCs().List(ctx, o)
 	case completeHosts:
 		_, meta, err = client.Hosts().List(ctx, o)
 	case completeTokens:

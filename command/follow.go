@@ -126,9 +126,10 @@ func (o object) with(key, raw string) object {
 	for i := range changed {
 		if changed[i].key == key {
 			changed[i].raw = json.RawMessage(raw)
+			return changed
 		}
 	}
-	return changed
+	return append(changed, field{key, json.RawMessage(raw)})
 }
 
 // MarshalJSON writes the object with its fields in their order.

@@ -13,6 +13,7 @@ const (
 	groupBayModels  = "Baymodels: templates for bays"
 	groupContainers = "Containers"
 	groupPods       = "Pods: containers that share a host and its network"
+	groupRCs        = "Replication controllers: numbers of equal pods"
 	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines that run an agent (operators)"
 	groupOperators  = "The cluster and its tokens (operators)"

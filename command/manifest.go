@@ -126,7 +126,7 @@ func readManifest(e *env, path string, left *int64) ([]document, error) {
 	documents := splitManifest(text)
 	switch len(documents) {
 	case 0:
-		return nil, fmt.Errorf("%s is empty: write the manifest of a pod into it", name)
+		return nil, fmt.Errorf("%s is empty: write a manifest into it", name)
 	case 1:
 		return []document{{from: name, text: text}}, nil // also the comments around it
 	}

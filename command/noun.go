@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 // noun describes a kind of objects for its list and show commands.
 type noun struct {
 	kind     string // singular, such as "bay"
+	long     string // the kind in words, if it is an abbreviation
 	group    string
 	plural   string // such as "bays", for texts
 	example  string // a name, for the help
@@ -87,7 +89,8 @@ func (n noun) listCommand() *command {
 			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
 			f.switchOn(&o.AllProjects, "all-projects", "list all projects (operators)")
 			if n.follows {
-				f.switchOn(&follow, "watch", "then print each "+n.kind+" that changes, with more columns, until interrupted")
+				f.switchOn(&follow, "watch", "then print each "+cmp.Or(n.long, n.kind)+" that changes, with more columns, until "+
+					"interrupted")
 			}
 			out.flags(f)
 			fresh.flags(f)
@@ -137,7 +140,7 @@ func (n noun) showCommand() *command {
 	upper := strings.ToUpper(n.kind)
 	return &command{
 		name: n.kind + "-show", group: n.group, args: upper, complete: n.complete,
-		synopsis: "Show a " + n.kind,
+		synopsis: "Show a " + cmp.Or(n.long, n.kind),
 		about:    upper + " is a uuid or a name. -json prints the server's response on one line." + n.about,
 		examples: []string{
 			"magnum " + n.kind + "-show " + n.example,

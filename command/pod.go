@@ -142,22 +142,42 @@ func (e *env) createPods(
 func (e *env) reportPods(
 	documents []document, made []*structs.PodBody, raws []json.RawMessage, failures []error, out *output,
 ) error {
-	var created []json.RawMessage
-	var failed error
+	names := make([]madeObject, len(made))
+	for i, pod := range made {
+		if pod != nil {
+			names[i] = madeObject{pod.UUID, pod.Name}
+		}
+	}
+	created, failed := e.reportMade(structs.KindPod, documents, names, raws, failures)
+	if err := out.showPods(e.stdout, created, len(documents) > 1); err != nil {
+		return err
+	}
+	return failed
+}
+
+// madeObject is what was made of a document; zero if nothing was.
+type madeObject struct{ uuid, name string }
+
+// reportMade prints the failures of a create from documents. It returns the objects to print,
+// and the error of the command. If there is one document only, its failure is that error and is
+// not printed.
+func (e *env) reportMade(
+	kind string, documents []document, made []madeObject, raws []json.RawMessage, failures []error,
+) (created []json.RawMessage, failed error) {
 	next := ""
 	for i, err := range failures {
 		switch {
 		case err == nil:
 			created = append(created, raws[i])
 		case errors.Is(err, context.Canceled):
-			for _, pod := range made {
-				if pod != nil {
-					fmt.Fprintf(e.stderr, "pod %s goes on without you: see \"magnum pod-show %s\"\n", printable(pod.Name), pod.UUID)
+			for _, m := range made {
+				if m.uuid != "" {
+					fmt.Fprintf(e.stderr, "%s %s goes on without you: see \"magnum %s-show %s\"\n", kind, printable(m.name), kind, m.uuid)
 				}
 			}
-			return err
+			return nil, err
 		case len(documents) == 1:
-			return err
+			return nil, err
 		default:
 			failed = &exitError{exitFailure}
 			fmt.Fprintf(e.stderr, "Create for %s failed: %s\n", printable(documents[i].from), describe(err))
@@ -169,10 +189,7 @@ func (e *env) reportPods(
 	if next != "" {
 		fmt.Fprintln(e.stderr, next)
 	}
-	if err := out.showPods(e.stdout, created, len(documents) > 1); err != nil {
-		return err
-	}
-	return failed
+	return created, failed
 }
 
 // showPods prints pods: a single one as pod-show does, several as a list.

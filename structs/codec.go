@@ -16,5 +16,5 @@ var _ = []struct{}{
 	ResourceRef{}._struct, PodPort{}._struct, PodMount{}._struct, Handler{}._struct, HTTPGet{}._struct, HTTPHeader{}._struct,
 	TCPSocket{}._struct, Probe{}._struct, PodSecurity{}._struct, PodObserved{}._struct, PartObserved{}._struct,
 	PartState{}._struct,
-	ServiceSpec{}._struct, ServicePort{}._struct, RCSpec{}._struct,
+	ServiceSpec{}._struct, ServicePort{}._struct, RCSpec{}._struct, RCObserved{}._struct,
 }

@@ -31,6 +31,8 @@ type Pod struct {
 	Secrets     Secrets `json:"-" codec:",omitempty"` // servers don't send them to each other
 	ManifestURL string  // where the manifest was fetched; "" if it was sent
 	Request     string  // ID of the HTTP request that created it
+	Owner       string  // UUID of the replication controller that it counts for; "" for none
+	Revision    string  // of the owner's template that it was made from, or was adopted under; "" without an owner
 
 	Observed PodObserved
 }
@@ -41,6 +43,7 @@ type Pod struct {
 type Manifest struct {
 	Meta
 	Text string
+	RC   *RCSpec // what it says of a replication controller; nil for another object
 }
 
 // Table says which table the row belongs to.
@@ -288,11 +291,66 @@ func (p *Pod) Ready() bool {
 	return true
 }
 
-// Images returns the images of the pod's containers, without the init containers'.
-func (p *Pod) Images() []string {
-	images := make([]string, 0, len(p.Spec.Containers))
+// Ended reports whether the pod has ended for good.
+func (p *Pod) Ended() bool {
+	phase := p.Phase()
+	return phase == PodSucceeded || phase == PodFailed
+}
+
+// Restarts returns how often the containers were restarted on the present host.
+func (p *Pod) Restarts() (n int) {
+	for i := range p.Observed.Parts {
+		n += p.Observed.Parts[i].Restarts
+	}
+	return n
+}
+
+// Obstacle says why the pod is not ready; "" if it is. It has nothing that changes with each
+// attempt, such as times.
+func (p *Pod) Obstacle() string {
+	switch {
+	case p.Ready():
+		return ""
+	case p.PlaceReason != "" || p.Gone || p.Phase() == PodUnknown:
+		return StatusReasonOf(p)
+	}
+	for i := range p.Spec.InitContainers {
+		name := p.Spec.InitContainers[i].Name
+		if seen := p.Part(name); seen == nil || seen.State != PartTerminated || *cmp.Or(seen.ExitCode, new(int)) != 0 {
+			return "init container " + name + obstacleOf(seen)
+		}
+	}
 	for i := range p.Spec.Containers {
-		images = append(images, p.Spec.Containers[i].Image)
+		name := p.Spec.Containers[i].Name
+		if seen := p.Part(name); seen == nil || !seen.Ready {
+			return "container " + name + obstacleOf(seen)
+		}
+	}
+	return "it has not been started yet"
+}
+
+// obstacleOf completes the sentence that says why a container is not ready. seen is nil if
+// nothing was observed of it.
+func obstacleOf(seen *PartObserved) string {
+	switch {
+	case seen == nil:
+		return " has not been started yet"
+	case seen.State == PartRunning:
+		return " runs and is not ready"
+	case seen.Reason != "":
+		return " is " + seen.State + ": " + seen.Reason
+	}
+	return " is " + seen.State
+}
+
+// Images returns the images of the pod's containers, without the init containers'.
+func (p *Pod) Images() []string { return p.Spec.Images() }
+
+// Images returns the images of the containers, without the init containers'.
+func (s *PodSpec) Images() []string {
+	images := make([]string, 0, len(s.Containers))
+	for i := range s.Containers {
+		images = append(images, s.Containers[i].Image)
 	}
 	return images
 }

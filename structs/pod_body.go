@@ -100,6 +100,8 @@ type PodBody struct {
 	Exclusive Exclusive `json:"exclusive"`
 	//api:doc Image of the container that holds the pod's network; null means the host's own.
 	InfraImage *string `json:"infra_image"`
+	//api:doc UUID of the replication controller that the pod counts for; null for none.
+	RCUUID *string `json:"rc_uuid"`
 }
 
 // PodCondition is one of a pod's conditions.

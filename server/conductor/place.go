@@ -38,7 +38,7 @@ func (pl placer) place(w structs.Workload, bay *structs.Bay) {
 	switch all, _ := rooms.Count(bay.ID); {
 	case all == 0:
 		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, cmp.Or(bay.StatusReason, "it has none"))
-	case rooms.Ready(bay.ID) > bay.NodeCount:
+	case rooms.Ready(bay.ID) > bay.NodeCount || pl.copiesOf(w) != nil:
 		pl.placeOn(w, bay, pl.candidates(bay))
 	default:
 		id, reason := schedule.Choose(rooms, bay, w.Demand(), pl.networksOf(w))
@@ -48,8 +48,17 @@ func (pl placer) place(w structs.Workload, bay *structs.Bay) {
 
 // placeOn is place on one of the given hosts.
 func (pl placer) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.Host) {
-	id, reason := schedule.ChooseAmong(hosts, w.Demand(), bay.Placement, pl.networksOf(w))
+	id, reason := schedule.ChooseApart(hosts, pl.copiesOf(w), w.Demand(), bay.Placement, pl.networksOf(w))
 	pl.assignHost(w, id, reason)
+}
+
+// copiesOf returns how many other pods of the workload's replication controller each host
+// has, nil if it has none. They are spread over the hosts, whatever the bay's strategy is.
+func (pl placer) copiesOf(w structs.Workload) map[string]int {
+	if p, ok := w.(*structs.Pod); ok {
+		return pl.t.Reserved.Copies(p)
+	}
+	return nil
 }
 
 // assignHost places the workload on the chosen host. id is "" if none fits, with the

@@ -22,11 +22,8 @@ type CreatePod struct {
 
 func (r CreatePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Pod, error) {
-		if t.Base.Cluster().SchemaInUse() < structs.SchemaPods {
-			// The leader of a new cluster finds out within seconds: clients try again.
-			return nil, structs.Errorf(structs.CodeUnavailable,
-				"pods need a cluster whose servers all run this version or a newer one, which the leader has not found out yet: "+
-					"try again in a few seconds, or upgrade the other servers first").About(structs.KindPod)
+		if err := checkPodSchema(t, structs.KindPod); err != nil {
+			return nil, err
 		}
 		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
 		if err != nil {
@@ -47,13 +44,31 @@ func (r CreatePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 			return nil, structs.Errorf(structs.CodeConflict, "Bay %s has a pod %s already, with UUID %s: %s.", bay.Name, p.Name, other.ID,
 				why).About(structs.KindPod)
 		}
-		p.Spec.Hostname, p.Request = cmp.Or(p.Spec.Hostname, p.Name), r.Caller.RequestID
-		p.Placement = structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1, StartGeneration: 1}
-		newPlacer(t).place(&p, bay)
-		t.Assign(&p)
+		p.Request = r.Caller.RequestID
+		startPod(t, &p, bay)
 		putManifest(t, &p, r.Manifest)
 		return &p, nil
 	})
+}
+
+// checkPodSchema refuses an object that a server of the cluster may not understand.
+// CodeUnavailable: the leader of a new cluster finds out within seconds, and clients try
+// again.
+func checkPodSchema(t *scratch.Tx, kind string) error {
+	if t.Base.Cluster().SchemaInUse() >= structs.SchemaPods {
+		return nil
+	}
+	return structs.Errorf(structs.CodeUnavailable,
+		"pods need a cluster whose servers all run this version or a newer one, which the leader has not found out yet: "+
+			"try again in a few seconds, or upgrade the other servers first").About(kind)
+}
+
+// startPod writes a new pod that runs from now on, and places it if a host fits.
+func startPod(t *scratch.Tx, p *structs.Pod, bay *structs.Bay) {
+	p.Spec.Hostname = cmp.Or(p.Spec.Hostname, p.Name)
+	p.Placement = structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1, StartGeneration: 1}
+	newPlacer(t).place(p, bay)
+	t.Assign(p)
 }
 
 // podNamed returns the project's pod of that name in the bay, nil if there is none.
@@ -69,10 +84,15 @@ func podNamed(t *scratch.Tx, projectID string, bay *structs.Bay, name string) *s
 // generatePodName returns a name with the prefix that no pod of the project in the bay has.
 // It depends on the UUID alone, as far as possible: a retried create gets the same name.
 func generatePodName(t *scratch.Tx, prefix string, p *structs.Pod, bay *structs.Bay) string {
+	return generateDNSName(prefix, p.ID, func(name string) bool { return podNamed(t, p.ProjectID, bay, name) != nil })
+}
+
+// generateDNSName returns the prefix with a part of the ID behind it, or of an ID derived
+// from it if that name is taken.
+func generateDNSName(prefix, id string, taken func(name string) bool) string {
 	const suffix = 5
-	for id := p.ID; ; id = structs.DeriveID(id) {
-		name := prefix[:min(len(prefix), structs.MaxPodName-suffix)] + id[:suffix]
-		if podNamed(t, p.ProjectID, bay, name) == nil {
+	for ; ; id = structs.DeriveID(id) {
+		if name := prefix[:min(len(prefix), structs.MaxPodName-suffix)] + id[:suffix]; !taken(name) {
 			return name
 		}
 	}
@@ -117,6 +137,9 @@ func (r PatchPod) decide(t *scratch.Tx) (*structs.Pod, error) {
 		generation = p.Generation
 	}
 	p.UpdatedAt = t.Now
+	if !reflect.DeepEqual(p.Labels, was.Labels) {
+		releaseUnmatched(t, &p)
+	}
 	t.Assign(&p)
 	putManifest(t, &p, r.Manifest)
 	noteAction(t, r.Caller, "update", was, generation)

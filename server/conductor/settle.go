@@ -27,11 +27,13 @@ var Steps = []*Step{
 	{"place waiting workloads", placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
 	{"leave lost hosts", markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 	{"drain hosts", drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+	{"keep replicas", keepReplicas, []state.Topic{state.TopicReplicas(), state.TopicHosts()}},
 }
 
 // Settle carries out a part of the follow-up work of earlier changes: it empties bays that
 // are being deleted, claims hosts for bays that lack some, places waiting workloads,
-// handles the workloads of lost hosts, and drains hosts. The result is true while there is
+// handles the workloads of lost hosts, drains hosts, and keeps the pods of replication
+// controllers. The result is true while there is
 // more to do at once.
 type Settle struct {
 	Step *Step // nil means all steps in order
@@ -53,6 +55,11 @@ func (r Settle) decide(t *scratch.Tx) (more bool, err error) {
 // true if the entry had no room for all of it.
 func endBays(t *scratch.Tx) (full bool) {
 	for b := range t.EndingBays() {
+		for rc := range scratch.RCsInBay(t, b.ID) { // first, so that no pod is made again
+			if !t.Room() || !t.Item(func() { t.Remove(rc) }) {
+				return true
+			}
+		}
 		left := 0
 		for w := range t.InBay(b.ID) {
 			if !t.Room() {

@@ -92,6 +92,10 @@ func (h *harness) decisions() string {
 				fmt.Fprintln(&b, r.Name, r.Status)
 			case *structs.Host:
 				fmt.Fprintln(&b, r.Name, r.BayID, r.State, r.Draining, r.DrainForce)
+			case *structs.RC:
+				seen := r.Observed
+				seen.Reason = ""
+				fmt.Fprintf(&b, "%s %d %v %+v\n", r.Name, r.Replicas, r.Deleting, seen)
 			case structs.Workload:
 				p := *r.Place()
 				p.PlaceReason, p.AssignIndex = "", 0
@@ -149,6 +153,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		b := h.bay(alice, fmt.Sprint("b", i), 1+rng.IntN(3))
 		*bays = append(*bays, b.ID)
 		return "bay"
+	case rng.IntN(25) == 0:
+		return try(s.randomRC(rng, i, pick(*bays)))
 	case rng.IntN(3) == 0:
 		k := &kinds[rng.IntN(len(kinds))]
 		restart := structs.RestartPolicy{Name: []string{structs.RestartAlways, structs.RestartNo}[rng.IntN(2)]}
@@ -220,6 +226,29 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 	}
 	k.deletes(h, id)
 	return "delete"
+}
+
+// randomRC creates, changes or deletes a replication controller.
+func (s *steps) randomRC(rng *rand.Rand, i int, bay string) (what string, err error) {
+	ctx := context.Background()
+	var all []*structs.RC
+	for rc := range state.RCsInBay(s.store.Snapshot(), bay) {
+		all = append(all, rc)
+	}
+	spec := rcSpec(fmt.Sprint("rc", i), rng.IntN(3))
+	spec.Template = podSpec(1<<28, 1<<28)
+	if len(all) == 0 || len(all) < 2 && rng.IntN(2) == 0 {
+		_, err := Do(ctx, s.Conductor, CreateRC{Caller: alice, Bay: bay, RC: structs.RC{Name: fmt.Sprint("rc", i)}, Spec: spec})
+		return "create an rc", err
+	}
+	rc := all[rng.IntN(len(all))]
+	if rng.IntN(4) == 0 {
+		_, err := Do(ctx, s.Conductor, DeleteRC{Caller: alice, Ident: rc.ID, Force: rng.IntN(2) == 0})
+		return "delete an rc", err
+	}
+	spec.Selector, spec.Labels = rc.Selector, rc.Selector
+	_, err = Do(ctx, s.Conductor, PatchRC{Caller: alice, Ident: rc.ID, Spec: withImage(spec, fmt.Sprint("i", rng.IntN(2)))})
+	return "patch an rc", err
 }
 
 // TestReportsDontWakeTheGrowthOfBays: workloads that come and go on hosts that keep others

@@ -84,6 +84,13 @@ const (
 	PodArchiveGet Action = "pod:get_archive"
 	PodArchivePut Action = "pod:put_archive"
 
+	RCCreate Action = "rc:create"
+	RCList   Action = "rc:get_all"
+	RCDetail Action = "rc:detail"
+	RCGet    Action = "rc:get"
+	RCUpdate Action = "rc:update"
+	RCDelete Action = "rc:delete"
+
 	ImageList  Action = "image:get_all"
 	ImagePull  Action = "image:pull"
 	ImageLoad  Action = "image:load"
@@ -204,6 +211,13 @@ var policy = map[Action][]structs.Role{
 	PodTop:        anyone,
 	PodArchiveGet: members,
 	PodArchivePut: members,
+
+	RCCreate: members,
+	RCList:   anyone,
+	RCDetail: anyone,
+	RCGet:    anyone,
+	RCUpdate: members,
+	RCDelete: members,
 
 	ImageList:  anyone,
 	ImagePull:  members,

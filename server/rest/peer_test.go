@@ -31,6 +31,12 @@ func TestRowsSurviveForwarding(t *testing.T) {
 				}
 			case *structs.Pod:
 				r.Secrets, r.Spec.Exclusive = structs.Secrets{}, structs.ExclusiveLease
+			case *structs.RC:
+				r.Secrets, r.Exclusive = structs.Secrets{}, structs.ExclusiveLease
+			case *structs.Manifest:
+				if r.RC != nil {
+					r.RC.Template.Exclusive = structs.ExclusiveLease
+				}
 			}
 			if spec != nil {
 				spec.Secrets = structs.Secrets{}     // they aren't sent between servers

@@ -74,7 +74,7 @@ func podBody(v web.View, p *structs.Pod) structs.PodBody {
 		Ready: p.Ready(), Conditions: podConditions(p), InitContainers: podContainers(p, p.Spec.InitContainers),
 		Containers: podContainers(p, p.Spec.Containers), Annotations: wire.Object(p.Annotations), RestartPolicy: p.Spec.RestartPolicy,
 		StartedAt: structs.Time{Time: p.Observed.StartedAt}, Epoch: p.Epoch, Exclusive: p.Spec.Exclusive,
-		InfraImage: wire.OrNull(p.Spec.InfraImage),
+		InfraImage: wire.OrNull(p.Spec.InfraImage), RCUUID: wire.OrNull(p.Owner),
 	}
 	if h := v.Snap.Host(p.HostID); h != nil {
 		body.Host = wire.OrNull(h.Name)

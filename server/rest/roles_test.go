@@ -104,6 +104,13 @@ var walk = map[string][7]int{
 	"GET /v1/pods/:id/archive":    {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/pods/:id/archive":    {401, 401, 403, 403, 200, 200, 404},
 
+	"POST /v1/rcs":       {401, 401, 403, 403, 201, 201, 400},
+	"GET /v1/rcs":        {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/rcs/detail": {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/rcs/:id":    {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/rcs/:id":  {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/rcs/:id": {401, 401, 403, 403, 204, 204, 404},
+
 	"GET /v1/images":         {401, 401, 403, 200, 200, 200, 200},
 	"POST /v1/images":        {401, 401, 403, 403, 200, 200, 400}, // mallory has no bay
 	"PUT /v1/images/load":    {401, 401, 403, 403, 200, 200, 400},
@@ -168,6 +175,14 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 			`"spec":{"containers":[{"name":"c","image":"`+image+`"}]}}`))
 	}
 	newPod := `{"bay":"` + home + `","manifest":` + manifest("busybox") + `}`
+	made := 0
+	rc := func() string { // with a selector of its own
+		return strings.TrimSpace(toJSON(t, rcManifest(fmt.Sprint("rc-", made), 0, "busybox")))
+	}
+	newRC := func() string {
+		made++
+		return `{"bay":"` + home + `","manifest":` + rc() + `}`
+	}
 	seen := make(map[string]bool)
 	for _, rt := range s.REST.Routes() {
 		key := rt.Method + " " + rt.Path
@@ -207,6 +222,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 					id = owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
 				case "pods":
 					id = owner.do("POST", "/v1/pods?wait=5s", newPod).is(201).uuid()
+				case "rcs":
+					id = owner.do("POST", "/v1/rcs?wait=5s", newRC()).is(201).uuid()
 				}
 				path = strings.Replace(path, ":id", id, 1)
 			}
@@ -217,6 +234,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `[{"op":"add","path":"/labels/zone","value":"a"}]`
 			case rt.Method == "PATCH" && strings.Contains(path, "/pods/"):
 				body = `[{"op":"replace","path":"/manifest","value":` + manifest("busybox:2") + `}]`
+			case rt.Method == "PATCH" && strings.Contains(path, "/rcs/"):
+				body = `[{"op":"replace","path":"/manifest","value":` + rc() + `}]`
 			case rt.Method == "PATCH":
 				body = `[{"op":"replace","path":"/name","value":"new"}]`
 			case body != "":
@@ -226,6 +245,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `{"image":"busybox","bay":"` + home + `"}`
 			case key == "POST /v1/pods":
 				body = newPod
+			case key == "POST /v1/rcs":
+				body = newRC()
 			case key == "POST /v1/images":
 				body = `{"image":"busybox","bay":"` + home + `"}`
 			case rt.Method == "POST":
@@ -236,6 +257,9 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
+			}
+			if strings.HasPrefix(path, "/v1/rcs") && (rt.Method == "POST" || rt.Method == "PATCH") {
+				path += "?wait=5s" // the servers count its pods after that
 			}
 			if rt.Method == "DELETE" && strings.Contains(path, "/containers/") {
 				path += "?force=true"

@@ -46,6 +46,7 @@ type v1Body struct {
 	BayModels  []structs.Link `json:"baymodels"`
 	Containers []structs.Link `json:"containers"`
 	Pods       []structs.Link `json:"pods"`
+	RCs        []structs.Link `json:"rcs"`
 	Hosts      []structs.Link `json:"hosts"`
 }
 
@@ -102,7 +103,7 @@ func getV1(q *web.Request) error {
 			{Href: base + "/v1/openapi.json", Rel: "describedby", Type: "application/json"},
 		},
 		Bays: links("bays"), BayModels: links("baymodels"), Containers: links("containers"), Pods: links("pods"),
-		Hosts: links("hosts"),
+		RCs: links("rcs"), Hosts: links("hosts"),
 	})
 }
 

@@ -42,7 +42,7 @@ func New(c Config) *Server {
 	routes := slices.Concat(
 		root{version: c.Version, document: d}.routes(),
 		bayRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
-		containerRoutes(), podRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
+		containerRoutes(), podRoutes(), rcRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
 		events{tick: c.EventTick}.routes(),
 		operatorRoutes(c.Leader), snapshots{most: c.MaxSnapshot, peers: c.Peers, cluster: c.Cluster, log: c.Logger}.routes(),
 		metrics{c.Metrics}.routes(), status{leader: c.Leader, room: c.Room, behind: c.Behind}.routes(),

@@ -100,11 +100,22 @@ func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Net
 // ChooseAmong is Choose among the hosts given, whose order doesn't matter. It tries all of
 // them.
 func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, networks Networks) (id, reason string) {
+	return ChooseApart(hosts, nil, d, strategy, networks)
+}
+
+// ChooseApart is ChooseAmong for one of several copies: it prefers the hosts with the fewest
+// other copies, and among those the strategy decides. copies has their numbers by host.
+func ChooseApart(
+	hosts []Host, copies map[string]int, d structs.Demand, strategy structs.PlacementStrategy, networks Networks,
+) (id, reason string) {
 	var refused refusals
 	var best *Host
 	for i := range hosts {
 		h := &hosts[i]
-		if refused.fits(h, &d, networks) && (best == nil || before(h, best, strategy)) {
+		if !refused.fits(h, &d, networks) {
+			continue
+		}
+		if best == nil || copies[h.ID] < copies[best.ID] || copies[h.ID] == copies[best.ID] && before(h, best, strategy) {
 			best = h
 		}
 	}

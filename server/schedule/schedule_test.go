@@ -289,3 +289,32 @@ func BenchmarkChoose(b *testing.B) {
 		}
 	}
 }
+
+// TestCopiesAreApart: the number of copies decides before the strategy, and only among hosts
+// that fit.
+func TestCopiesAreApart(t *testing.T) {
+	host := func(id string, free int64, workloads int) Host {
+		return Host{ID: id, Name: id, Ready: true, Memory: free, Used: &state.Usage{Workloads: workloads}}
+	}
+	hosts := []Host{host("a", 8, 0), host("b", 4, 5), host("c", 2, 9)}
+	for _, test := range []struct {
+		copies   map[string]int
+		strategy structs.PlacementStrategy
+		memory   int64
+		want     string
+	}{
+		{nil, structs.PlacementSpread, 1, "a"},
+		{nil, structs.PlacementBinpack, 1, "c"},
+		{map[string]int{"a": 1}, structs.PlacementSpread, 1, "b"},
+		{map[string]int{"c": 1}, structs.PlacementBinpack, 1, "b"},
+		{map[string]int{"a": 2, "b": 2, "c": 1}, structs.PlacementSpread, 1, "c"},
+		{map[string]int{"a": 2, "b": 2, "c": 1}, structs.PlacementSpread, 3, "a"},
+		{map[string]int{"a": 2}, structs.PlacementSpread, 5, "a"}, // the only one that fits
+		{nil, structs.PlacementSpread, 9, ""},
+	} {
+		id, why := ChooseApart(hosts, test.copies, structs.Demand{Memory: test.memory}, test.strategy, nil)
+		if id != test.want || (id == "") != (why != "") {
+			t.Errorf("copies %v, %s, memory %d: %q (%s), not %q", test.copies, test.strategy, test.memory, id, why, test.want)
+		}
+	}
+}

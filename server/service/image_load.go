@@ -30,8 +30,8 @@ type LoadImages struct {
 	Size      int64     // bytes of the archive; below 0 means unknown
 }
 
-func (s *Service) errImagesTooLarge() error {
-	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", s.config.MaxImageFile)
+func (n Images) errImagesTooLarge() error {
+	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", n.s.config.MaxImageFile)
 }
 
 // Load loads images on hosts. It returns the result of each host, or, if all hosts
@@ -43,7 +43,7 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 		return nil, nil, err
 	}
 	if r.Size > n.s.config.MaxImageFile {
-		return nil, nil, n.s.errImagesTooLarge()
+		return nil, nil, n.errImagesTooLarge()
 	}
 	snap := n.s.Snapshot()
 	hosts, bay, err := chosenHosts(snap, c.Caller, r.Bay, r.Host)
@@ -61,13 +61,13 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loads := eachHost(hosts, func(h *structs.Host) *hostLoad { return n.s.openLoad(ctx, h) })
+	loads := eachHost(hosts, func(h *structs.Host) *hostLoad { return n.openLoad(ctx, h) })
 	defer func() {
 		for _, l := range loads {
 			l.close()
 		}
 	}()
-	if err := n.s.sendImages(ctx, r.Archive, loads); err != nil {
+	if err := n.sendImages(ctx, r.Archive, loads); err != nil {
 		return snap, nil, err
 	}
 	patience := time.AfterFunc(loadPatience, cancel)
@@ -92,9 +92,9 @@ type hostLoad struct {
 }
 
 // openLoad begins a load on a host.
-func (s *Service) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
+func (n Images) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
 	l := &hostLoad{host: h, ended: make(chan struct{})}
-	l.session, l.err = s.config.Dispatch.Open(ctx, h.ID, structs.SessionOffer{Kind: structs.SessionImageLoad})
+	l.session, l.err = n.s.config.Dispatch.Open(ctx, h.ID, structs.SessionOffer{Kind: structs.SessionImageLoad})
 	if l.err != nil {
 		l.over.Store(true)
 		close(l.ended)
@@ -149,7 +149,7 @@ func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
 
 // sendImages sends an archive to all hosts at the pace of the slowest. Errors:
 // CodeTooLarge, CodeInvalid if the archive can't be read to its end.
-func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*hostLoad) error {
+func (n Images) sendImages(ctx context.Context, archive io.Reader, loads []*hostLoad) error {
 	toAll := func(channel byte, payload []byte) (taken bool) {
 		var wg sync.WaitGroup
 		for _, l := range loads {
@@ -162,13 +162,13 @@ func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*ho
 		wg.Wait()
 		return taken
 	}
-	left, piece := s.config.MaxImageFile, make([]byte, loadPiece)
+	left, piece := n.s.config.MaxImageFile, make([]byte, loadPiece)
 	for {
-		n, err := readFull(archive, piece)
-		if left -= int64(n); left < 0 {
-			return s.errImagesTooLarge()
+		got, err := readFull(archive, piece)
+		if left -= int64(got); left < 0 {
+			return n.errImagesTooLarge()
 		}
-		if n > 0 && !toAll(structs.ChannelStdin, piece[:n]) {
+		if got > 0 && !toAll(structs.ChannelStdin, piece[:got]) {
 			return nil // no host takes more
 		}
 		switch {

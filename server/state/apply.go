@@ -216,6 +216,11 @@ func (st *step) topics() (touched leaderTopics) {
 	case structs.TableQuarantine:
 		touched.hosts = st.row == nil // the host may leave its bay
 		return touched
+	case structs.TableRCs:
+		touched.replicas = st.old == nil || st.row == nil || st.old.row.(*structs.RC).Generation != st.row.(*structs.RC).Generation
+		return touched
+	case structs.TablePods:
+		touched.replicas = st.old == nil || st.row == nil || st.fresh || replicaDiffers(st.old.row.(*structs.Pod), st.row.(*structs.Pod))
 	}
 	if !isPlaced(st.table) {
 		return touched
@@ -251,6 +256,14 @@ func hostUseDiffers(a, b *structs.Host) bool {
 		a.State != b.State ||
 		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull ||
 		(a.Quarantined > 0) != (b.Quarantined > 0)
+}
+
+// replicaDiffers reports whether the rows of a pod differ in what a replication controller
+// looks at.
+func replicaDiffers(a, b *structs.Pod) bool {
+	return a.Owner != b.Owner || a.Revision != b.Revision || a.Desired != b.Desired || a.HostID != b.HostID || a.Gone != b.Gone ||
+		a.Force != b.Force || !maps.Equal(a.Labels, b.Labels) || a.Phase() != b.Phase() || a.Ready() != b.Ready() ||
+		a.Owner != "" && a.Obstacle() != b.Obstacle()
 }
 
 // write applies the step to the tables and returns its contribution to the hash of the

@@ -79,7 +79,7 @@ func TestSpecsOfTwoKinds(t *testing.T) {
 
 // TestPodsNeedTheirSchema: no entry of an earlier schema has a pod.
 func TestPodsNeedTheirSchema(t *testing.T) {
-	for _, row := range []structs.Row{largePod(1, 10), &structs.Manifest{Meta: structs.Meta{ID: "pod/x"}}} {
+	for _, row := range []structs.Row{largePod(1, 10), &structs.Manifest{Meta: structs.Meta{ID: "pod/x"}}, rcRow(2, "")} {
 		ch := put(row, 0)
 		if _, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaPods - 1, Changes: []structs.Change{ch}}); err == nil {
 			t.Errorf("%s: encoded in schema %d", row.Table(), structs.SchemaPods-1)

@@ -132,6 +132,11 @@ func (s *Snapshot) Container(id string) *structs.Container {
 // Pod returns the row, nil if there is none.
 func (s *Snapshot) Pod(id string) *structs.Pod { return get[structs.Pod](s, structs.TablePods, id) }
 
+// RCsInBay returns the replication controllers of the bay in creation order.
+func RCsInBay(s *Snapshot, bayID string) iter.Seq[*structs.RC] {
+	return scan(s, structs.TableRCs, indexBay, idKey(bayID), func(r *structs.RC) bool { return r.BayID == bayID })
+}
+
 // Manifest returns the manifest that an object was made from, by the object's BesideID; nil
 // if there is none.
 func (s *Snapshot) Manifest(besideID string) *structs.Manifest {

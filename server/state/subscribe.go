@@ -24,6 +24,7 @@ const (
 	topicRoom
 	topicEmptied
 	topicUnsettled
+	topicReplicas
 	topicAny
 	topicKinds
 )
@@ -64,8 +65,13 @@ func TopicEmptied() Topic { return Topic{kind: topicEmptied} }
 // desired state there, or has ended there.
 func TopicUnsettled() Topic { return Topic{kind: topicUnsettled} }
 
+// TopicReplicas fires when a replication controller is created, changed by a user or
+// deleted, and when something changes of a pod that decides how many replicas there are and
+// which of them are ready.
+func TopicReplicas() Topic { return Topic{kind: topicReplicas} }
+
 // leaderTopics are the topics of the leader's steps that a change fires.
-type leaderTopics struct{ bays, hosts, room bool }
+type leaderTopics struct{ bays, hosts, room, replicas bool }
 
 // TopicAny fires after every Apply.
 func TopicAny() Topic { return Topic{kind: topicAny} }
@@ -190,7 +196,7 @@ func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 // publishLeader wakes the leader's steps, if this server leads.
 func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	waiting := 0
-	for kind := topicBays; kind <= topicUnsettled; kind++ {
+	for kind := topicBays; kind <= topicReplicas; kind++ {
 		waiting += t.kinds[kind]
 	}
 	if waiting == 0 {
@@ -204,6 +210,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	for _, st := range steps {
 		touched := st.topics()
 		all.bays, all.hosts, all.room = all.bays || touched.bays, all.hosts || touched.hosts, all.room || touched.room
+		all.replicas = all.replicas || touched.replicas
 		if hostID := st.changedHost(); hostID != "" && !unsettled && hasUnsettledHosts(after) {
 			h := after.Host(hostID)
 			unsettled = h != nil && unsettledHost(h)
@@ -220,6 +227,10 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	}
 	if unsettled {
 		fire(t.first[TopicUnsettled()])
+	}
+	// Without a replication controller no pod counts.
+	if all.replicas && after.table(structs.TableRCs)[indexID].Len() > 0 {
+		fire(t.first[TopicReplicas()])
 	}
 }
 

@@ -53,6 +53,8 @@ var tables = registered(
 	&Table{Name: structs.TableQuarantine, Code: 12, Schema: structs.SchemaLineages, New: newRow[structs.Quarantine]},
 	&Table{Name: structs.TablePods, Code: 13, Schema: structs.SchemaPods, New: newRow[structs.Pod], Kind: structs.KindPod},
 	&Table{Name: structs.TableManifests, Code: 14, Schema: structs.SchemaPods, New: newRow[structs.Manifest]},
+	&Table{Name: structs.TableRCs, Code: 15, Schema: structs.SchemaPods, New: newRow[structs.RC], Kind: structs.KindRC,
+		Bay: func(row structs.Row) string { return row.(*structs.RC).BayID }},
 )
 
 // unsettledHost reports whether the host is one of UnsettledHosts.

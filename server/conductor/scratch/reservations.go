@@ -13,12 +13,14 @@ type Reservations struct {
 	rooms   state.Rooms                // the order; see Order
 	roomNow map[string]*state.HostRoom // by host that the batch has changed in rooms; nil if it has left its bay
 	stale   map[string]bool            // hosts that the batch has changed since rooms was updated
+
+	copies map[copyKey]map[string]int // by host; see Copies
 }
 
 func newReservations(t *Tx) *Reservations {
 	return &Reservations{
 		t: t, usage: make(map[string]*state.Usage), rooms: t.Base.Rooms(), roomNow: make(map[string]*state.HostRoom),
-		stale: make(map[string]bool),
+		stale: make(map[string]bool), copies: make(map[copyKey]map[string]int),
 	}
 }
 

@@ -126,12 +126,16 @@ func (t *Tx) Assign(r structs.Row) {
 
 // Remove deletes a row, and the rows that belong to it: actions, manifest and spec.
 func (t *Tx) Remove(r structs.Row) {
-	if w, ok := r.(structs.Workload); ok {
-		if actions := t.Get(structs.TableActions, w.Ref().BesideID()); actions != nil {
-			t.Remove(actions)
-		}
-		if manifest := t.Get(structs.TableManifests, w.Ref().BesideID()); manifest != nil {
-			t.Remove(manifest)
+	beside := "" // the ID of those in tables of all kinds
+	switch r := r.(type) {
+	case structs.Workload:
+		beside = r.Ref().BesideID()
+	case *structs.RC:
+		beside = r.BesideID()
+	}
+	for _, table := range []structs.Table{structs.TableActions, structs.TableManifests} {
+		if row := t.Get(table, beside); beside != "" && row != nil {
+			t.Remove(row)
 		}
 	}
 	if w, ok := r.(structs.Specced); ok {
@@ -172,6 +176,10 @@ func (t *Tx) set(key rowKey, p pending) {
 
 // reserve moves a workload's reservation from its previous hosts to those of the new row.
 func (t *Tx) reserve(key rowKey, to structs.Row) {
+	if key.table == structs.TablePods {
+		t.Reserved.countCopy(t.Get(key.table, key.id), -1)
+		t.Reserved.countCopy(to, 1)
+	}
 	if w, ok := t.Get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
 			t.Reserved.Remove(hostID, w.Reserved())
