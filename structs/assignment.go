@@ -169,6 +169,8 @@ type Work struct {
 	// BayID is the bay that has claimed the host; "" if the host is free, nil if the
 	// server doesn't report it.
 	BayID *string `json:"bay_id,omitempty"`
+	// Services is nil if no service of the bay has changed since N.
+	Services *ServiceWork `json:"services,omitempty"`
 }
 
 // UnmarshalJSON reads each assignment by itself, so that an assignment that this

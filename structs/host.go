@@ -37,6 +37,7 @@ type Fingerprint struct {
 	//api:doc IP addresses of the host.
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
+	Relay     Relay          `json:"relay,omitzero"` // between the hosts of a bay
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come

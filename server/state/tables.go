@@ -55,6 +55,10 @@ var tables = registered(
 	&Table{Name: structs.TableManifests, Code: 14, Schema: structs.SchemaPods, New: newRow[structs.Manifest]},
 	&Table{Name: structs.TableRCs, Code: 15, Schema: structs.SchemaPods, New: newRow[structs.RC], Kind: structs.KindRC,
 		Bay: func(row structs.Row) string { return row.(*structs.RC).BayID }},
+	&Table{Name: structs.TableServices, Code: 16, Schema: structs.SchemaPods, New: newRow[structs.Service], Kind: structs.KindService,
+		Bay: func(row structs.Row) string { return row.(*structs.Service).BayID }},
+	&Table{Name: structs.TableEndpoints, Code: 17, Schema: structs.SchemaPods, New: newRow[structs.Endpoints],
+		Bay: func(row structs.Row) string { return row.(*structs.Endpoints).BayID }},
 )
 
 // unsettledHost reports whether the host is one of UnsettledHosts.

@@ -1,0 +1,113 @@
+package structs
+
+// TableServices and TableEndpoints are the tables of services and of their endpoints.
+const (
+	TableServices  Table = "services"
+	TableEndpoints Table = "endpoints" // Endpoints
+)
+
+// KindService names services in URLs, error codes and messages.
+const KindService = "service"
+
+// Service leads connections to the ready pods of a bay that carry the labels of its
+// selector. The conductor writes it; only a user's request changes it.
+type Service struct {
+	Meta
+	BayID       string
+	Name        string // a DNS label that begins with a letter, unique among the services of a project in a bay
+	Labels      map[string]string
+	Annotations map[string]string
+	Spec        ServiceSpec // every NodePort is set if Spec.NodePorts is
+	Address     string      // of the service in its project, the same on all hosts; "" if it is headless
+	ManifestURL string      // where the manifest was fetched; "" if it was sent
+	Request     string      // ID of the HTTP request that created it
+}
+
+// Table says which table the row belongs to.
+func (*Service) Table() Table { return TableServices }
+
+// RowName returns the service's name.
+func (s *Service) RowName() string { return s.Name }
+
+// BesideID returns the ID of the Manifest of the service.
+func (s *Service) BesideID() string { return KindService + "/" + s.ID }
+
+// Endpoints are the pods that a service leads to. The leader derives them from the pods; its
+// ID, Seq and ProjectID are the service's. The row is written in the entry of the service,
+// and deleted with it.
+type Endpoints struct {
+	Meta
+	BayID string
+	// Pods holds the pods of the selector that have an address and are not to go, in
+	// creation order: at most MaxEndpoints.
+	Pods    []Endpoint
+	Matched int // pods of the selector, those too that are not in Pods
+}
+
+// Table says which table the row belongs to.
+func (*Endpoints) Table() Table { return TableEndpoints }
+
+// MaxEndpoints bounds the pods of one service. Further pods get no connections.
+const MaxEndpoints = 1000
+
+// Endpoint is one pod of a service.
+type Endpoint struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	PodID   string `json:"pod_id"`
+	Name    string `json:"name"`    // of the pod
+	HostID  string `json:"host_id"` // where the pod runs
+	Address string `json:"address"` // of the pod, in the project's network on its host
+	// Ports holds the pod's port for each port of the service, in its order; 0 where the
+	// pod has no port of that name.
+	Ports []int `json:"ports"`
+	Ready bool  `json:"ready,omitempty"` // only a ready pod gets new connections
+}
+
+// ServiceAssignment is what a host has to know of one service of its bay.
+//
+//api:doc A service of the host's bay, and the pods that it leads to.
+type ServiceAssignment struct {
+	ID string `json:"id"`
+	//api:doc Project of the service.
+	ProjectID string `json:"project_id"`
+	//api:doc Name of the service.
+	Name string `json:"name"`
+	//api:doc Address in the project's networks; empty if the service is headless.
+	Address   string      `json:"address,omitempty"`
+	Spec      ServiceSpec `json:"spec"`
+	Endpoints []Endpoint  `json:"endpoints"`
+}
+
+// ServiceWork is the part of Work about the services of the host's bay.
+//
+//api:doc The services of the host's bay that have changed, or all of them.
+type ServiceWork struct {
+	// Full says that Services lists all services of the bay: the host forgets others.
+	// Otherwise it lists those that have changed since N.
+	Full     bool                `json:"full"`
+	Services []ServiceAssignment `json:"services"`
+	// Peers are the other hosts of the bay that can be reached by relay; it is always
+	// complete.
+	Peers []RelayPeer `json:"peers,omitempty"`
+}
+
+// RelayPeer is another host of the bay, as seen by the relay between hosts.
+//
+//api:doc Another host of the bay.
+type RelayPeer struct {
+	HostID string `json:"host_id"`
+	//api:doc Name of the host.
+	Name string `json:"name"`
+	Relay
+}
+
+// Relay is how other hosts of a bay reach a host's relay. The agent registers it.
+type Relay struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	// Key is the SHA-256 of the public key (SubjectPublicKeyInfo) that the host's relay
+	// proves to have, in lower-case hex; "" if the host has no relay.
+	Key  string `json:"key,omitempty"`
+	Addr string `json:"addr,omitempty"` // host:port; "" if the host can't be dialled and dials its peers itself
+}
