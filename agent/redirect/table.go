@@ -96,8 +96,8 @@ func explain(err error) error {
 		return fmt.Errorf("the kernel's packet filter can't be changed: run the agent as root, or with CAP_NET_ADMIN: %w", err)
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP),
 		errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("the kernel's packet filter can't be changed: load its modules nf_tables, nft_redir, nft_ct and nft_reject_inet: %w",
-			err)
+		return fmt.Errorf("the kernel's packet filter can't be changed: load its modules nf_tables, nft_redir, nft_ct and "+
+			"nft_reject_inet: %w", err)
 	}
 	return fmt.Errorf("the kernel's packet filter can't be changed: %w", err)
 }

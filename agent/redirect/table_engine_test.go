@@ -240,8 +240,8 @@ func TestRedirect(t *testing.T) {
 		p.refused("tcp4", "10.127.0.2:80")
 		q.refused("udp4", "10.127.0.1:5353")
 		for _, addr := range []string{
-			fmt.Sprint("172.30.1.1:", tcpP), fmt.Sprint("172.30.2.1:", tcpQ), fmt.Sprint("172.30.1.1:", open), fmt.Sprint("192.0.2.1:", open),
-			fmt.Sprint("172.30.2.1:", open),
+			fmt.Sprint("172.30.1.1:", tcpP), fmt.Sprint("172.30.2.1:", tcpQ), fmt.Sprint("172.30.1.1:", open),
+			fmt.Sprint("192.0.2.1:", open), fmt.Sprint("172.30.2.1:", open),
 		} {
 			p.dropped("tcp4", addr)
 		}
