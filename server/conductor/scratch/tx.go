@@ -124,7 +124,7 @@ func (t *Tx) Assign(r structs.Row) {
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r, assign: true})
 }
 
-// Remove deletes a row, and the rows that belong to it: actions, manifest and spec.
+// Remove deletes a row, and the rows that belong to it: actions, manifest, spec and endpoints.
 func (t *Tx) Remove(r structs.Row) {
 	beside := "" // the ID of those in tables of all kinds
 	switch r := r.(type) {
@@ -132,6 +132,11 @@ func (t *Tx) Remove(r structs.Row) {
 		beside = r.Ref().BesideID()
 	case *structs.RC:
 		beside = r.BesideID()
+	case *structs.Service:
+		beside = r.BesideID()
+		if e := t.Get(structs.TableEndpoints, r.ID); e != nil {
+			t.Remove(e)
+		}
 	}
 	for _, table := range []structs.Table{structs.TableActions, structs.TableManifests} {
 		if row := t.Get(table, beside); beside != "" && row != nil {
@@ -174,11 +179,15 @@ func (t *Tx) set(key rowKey, p pending) {
 	t.size += p.size - was.size
 }
 
-// reserve moves a workload's reservation from its previous hosts to those of the new row.
+// reserve moves a workload's reservation from its previous hosts to those of the new row, and
+// a service's node ports from the previous row to the new one.
 func (t *Tx) reserve(key rowKey, to structs.Row) {
 	if key.table == structs.TablePods {
 		t.Reserved.countCopy(t.Get(key.table, key.id), -1)
 		t.Reserved.countCopy(to, 1)
+	}
+	if key.table == structs.TableServices {
+		t.Reserved.moveNodePorts(t.Get(key.table, key.id), to)
 	}
 	if w, ok := t.Get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
