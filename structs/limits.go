@@ -29,7 +29,7 @@ const (
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
-	SchemaPods     = 3 // TablePods, TableManifests, TableRCs, TableServices and TableEndpoints
+	SchemaPods     = 3 // TablePods, TableManifests, TableRCs, TableServices, TableEndpoints, Fingerprint.Relay and Host.BayIndex
 )
 
 // Limits of what users may send. A value beyond one is refused with

@@ -29,6 +29,24 @@ func ServicesInBay(t *Tx, bayID string) iter.Seq[*structs.Service] {
 	}, structs.TableServices))
 }
 
+// BaysWithServices returns the bays that have a service, by ID. It costs nothing if there is
+// no service, and one seek for each bay that has one.
+func BaysWithServices(t *Tx) iter.Seq[*structs.Bay] {
+	return func(yield func(*structs.Bay) bool) {
+		if len(t.writtenIDs[structs.TableServices]) == 0 && !t.Base.HasAnyService() {
+			return
+		}
+		for b := range t.Bays() {
+			for range ServicesInBay(t, b.ID) {
+				if !yield(b) {
+					return
+				}
+				break
+			}
+		}
+	}
+}
+
 // NodePort returns the ID of the service that has the node port in the bay, "" if none has.
 // A node port is taken on every host of the bay. The ports of a bay are read once per batch.
 func (r *Reservations) NodePort(bayID, protocol string, port int) (serviceID string) {
