@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest"
