@@ -157,7 +157,7 @@ func (s *Server) open() (err error) {
 	}
 	if !s.config.Solo {
 		s.relay = s.newRelay()
-		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
+		hosts.Ask, hosts.Agree, hosts.Followed = s.relay.Ask, s.relay.Agree, s.relay.Followed
 		web.Peers, web.Member = s.peers, member{s}
 	}
 	s.dispatch = dispatch.New(hosts)

@@ -26,6 +26,7 @@ type agents interface {
 	Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error)
 	Authenticate(ctx context.Context, hostID, secret string) error
 	Work(ctx context.Context, p dispatch.Poll) (*structs.Work, error)
+	Drained(ctx context.Context, q dispatch.Question) (structs.Drained, error)
 	Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error)
 	ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error)
 	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)

@@ -154,6 +154,7 @@ var walk = map[string][7]int{
 	// Agents have host secrets, so that no user's token is accepted.
 	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/work":          {401, 401, 401, 401, 401, 401, 401},
+	"GET /v1/agent/hosts/:id/drained":       {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/status":       {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/quarantine":   {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/sessions/:sid": {401, 401, 401, 401, 401, 401, 401},
