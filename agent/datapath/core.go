@@ -1,0 +1,108 @@
+package datapath
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/datapath/proxy"
+	"github.com/stackforge/magnum/agent/datapath/sockets"
+	"github.com/stackforge/magnum/internal/atomicfile"
+)
+
+// core serves a configuration: it joins the proxy, the names and the relay.
+type core struct {
+	dir     string
+	log     hclog.Logger
+	build   string
+	sockets *sockets.Table
+	proxy   *proxy.Proxy
+
+	mu      sync.Mutex // held while a configuration is applied or handed over
+	conf    Config
+	applied bool           // conf was given
+	ports   map[string]int // as written to the file
+	leaving bool           // handed over, or ended
+}
+
+// newCore returns a core that serves nothing yet. The sockets may be inherited.
+func newCore(dir string, log hclog.Logger, build string, table *sockets.Table, files int) *core {
+	c := &core{dir: dir, log: log, build: build, sockets: table}
+	c.proxy = proxy.New(proxy.Options{Sockets: table, Log: log.Named("proxy"), MaxFiles: files})
+	return c
+}
+
+// apply serves a configuration. It returns false if the data path has been handed over.
+func (c *core) apply(conf Config) (Status, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return Status{}, false
+	}
+	c.conf, c.applied = conf, true
+	projects := make([]proxy.Project, 0, len(conf.Projects))
+	for _, p := range conf.Projects {
+		projects = append(projects, proxy.Project{ID: p.ID, Gateway: p.Gateway.Addr()})
+	}
+	c.proxy.Apply(proxy.Config{HostID: conf.HostID, Projects: projects, Services: conf.Services})
+	c.sockets.Discard()
+	c.savePorts()
+	return c.status(), true
+}
+
+// retry opens what couldn't be opened.
+func (c *core) retry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.leaving && c.proxy.Retry() {
+		c.savePorts()
+	}
+}
+
+// status says what is served.
+func (c *core) status() Status {
+	at := c.proxy.Status()
+	s := Status{Version: c.build, PID: os.Getpid(), TCP: at.TCP, UDP: make([]UDPPort, 0, len(at.UDP))}
+	for _, u := range at.UDP {
+		s.UDP = append(s.UDP, UDPPort(u))
+	}
+	for _, p := range at.Problems {
+		s.Problems = append(s.Problems, Problem{ServiceID: p.ServiceID, Reason: p.Reason})
+	}
+	return s
+}
+
+// savePorts writes where the sockets are bound, so that a data path after a crash can bind
+// the same ports. Without the file it binds others, so an error is only logged.
+func (c *core) savePorts() {
+	ports := c.sockets.Ports()
+	if maps.Equal(ports, c.ports) {
+		return
+	}
+	b, err := json.Marshal(ports)
+	if err == nil {
+		err = atomicfile.ReplaceNoSync(filepath.Join(c.dir, filePorts), b)
+	}
+	if err != nil {
+		c.log.Warn("the ports can't be written", "error", err)
+		return
+	}
+	c.ports = ports
+}
+
+// loadPorts reads what savePorts wrote; nil if there is nothing to read.
+func loadPorts(dir string) map[string]int {
+	b, err := os.ReadFile(filepath.Join(dir, filePorts))
+	if err != nil {
+		return nil
+	}
+	var ports map[string]int
+	if json.Unmarshal(b, &ports) != nil {
+		return nil
+	}
+	return ports
+}
