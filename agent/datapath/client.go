@@ -22,9 +22,7 @@ import (
 const (
 	// callAllow is how long a data path may take for an answer, if the caller has set no
 	// deadline.
-	callAllow = 20 * time.Second
-	// greetAllow is how long a data path may take to say which program it is. One that
-	// doesn't is killed.
+	callAllow  = 20 * time.Second
 	greetAllow = 10 * time.Second
 	startAllow = takeoverWait + handoverAllow
 )
@@ -50,9 +48,10 @@ type Client struct {
 // opener finds and starts data paths. Tests replace the program.
 type opener struct {
 	program string
-	args    []string // before -dir
-	env     []string // added
-	build   string   // of the program
+	args    []string      // before -dir
+	env     []string      // added
+	build   string        // of the program
+	greet   time.Duration // for a data path to say which build it is; one that takes longer is killed
 }
 
 // Open connects to the data path of a directory. If none runs, Open starts one, which
@@ -64,12 +63,12 @@ func Open(ctx context.Context, dir string, log hclog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := opener{program: self, args: []string{"magnum", Subcommand}, build: id}
+	o := opener{program: self, args: []string{"magnum", Subcommand}, build: id, greet: greetAllow}
 	return o.open(ctx, dir, log)
 }
 
 func (o *opener) open(ctx context.Context, dir string, log hclog.Logger) (*Client, error) {
-	c, s, err := connect(ctx, dir)
+	c, s, err := connect(ctx, dir, o.greet)
 	switch {
 	case err == nil && s.Version == o.build:
 		return c, nil
@@ -88,7 +87,7 @@ func (o *opener) open(ctx context.Context, dir string, log hclog.Logger) (*Clien
 	if err := o.start(ctx, dir); err != nil {
 		return nil, fmt.Errorf("data path in %s can't be started: %w", dir, err)
 	}
-	c, s, err = connect(ctx, dir)
+	c, s, err = connect(ctx, dir, greetAllow)
 	if err != nil {
 		return nil, fmt.Errorf("data path in %s doesn't answer: %w", dir, err)
 	}
@@ -97,14 +96,14 @@ func (o *opener) open(ctx context.Context, dir string, log hclog.Logger) (*Clien
 }
 
 // connect connects to a data path that runs.
-func connect(ctx context.Context, dir string) (*Client, Status, error) {
+func connect(ctx context.Context, dir string, greet time.Duration) (*Client, Status, error) {
 	conn, err := dialControl(dir)
 	if err != nil {
 		return nil, Status{}, err
 	}
 	c := &Client{conn: conn, done: make(chan struct{}), pending: map[uint64]chan answer{}}
 	go c.read()
-	ctx, cancel := context.WithTimeout(ctx, greetAllow)
+	ctx, cancel := context.WithTimeout(ctx, greet)
 	defer cancel()
 	s, err := c.Status(ctx)
 	if err != nil {

@@ -1,14 +1,20 @@
 package datapath
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/agent/datapath/names"
 	"github.com/stackforge/magnum/agent/datapath/proxy"
 	"github.com/stackforge/magnum/agent/datapath/sockets"
 	"github.com/stackforge/magnum/internal/atomicfile"
@@ -21,17 +27,23 @@ type core struct {
 	build   string
 	sockets *sockets.Table
 	proxy   *proxy.Proxy
+	names   *names.Server
 
-	mu      sync.Mutex // held while a configuration is applied or handed over
-	conf    Config
-	applied bool           // conf was given
-	ports   map[string]int // as written to the file
-	leaving bool           // handed over, or ended
+	problems atomic.Pointer[[]Problem] // other than the proxy's
+
+	mu        sync.Mutex // held while a configuration is applied or handed over
+	conf      Config
+	applied   bool                     // conf was given
+	ports     map[string]int           // as written to the file
+	leaving   bool                     // handed over, or ended
+	listeners map[string]*nameListener // by project and gateway
 }
 
 // newCore returns a core that serves nothing yet. The sockets may be inherited.
 func newCore(dir string, log hclog.Logger, build string, table *sockets.Table, files int) *core {
-	c := &core{dir: dir, log: log, build: build, sockets: table}
+	c := &core{dir: dir, log: log, build: build, sockets: table, listeners: map[string]*nameListener{}}
+	c.names = names.New(names.Config{Log: log.Named("names")})
+	c.problems.Store(new([]Problem))
 	c.proxy = proxy.New(proxy.Options{Sockets: table, Log: log.Named("proxy"), MaxFiles: files})
 	return c
 }
@@ -49,6 +61,7 @@ func (c *core) apply(conf Config) (Status, bool) {
 		projects = append(projects, proxy.Project{ID: p.ID, Gateway: p.Gateway.Addr()})
 	}
 	c.proxy.Apply(proxy.Config{HostID: conf.HostID, Projects: projects, Services: conf.Services})
+	c.problems.Store(new(c.updateNames()))
 	c.sockets.Discard()
 	c.savePorts()
 	return c.status(), true
@@ -58,9 +71,42 @@ func (c *core) apply(conf Config) (Status, bool) {
 func (c *core) retry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.leaving && c.proxy.Retry() {
-		c.savePorts()
+	if c.leaving {
+		return
 	}
+	c.proxy.Retry()
+	if len(*c.problems.Load()) > 0 {
+		c.problems.Store(new(c.updateNames()))
+	}
+	c.savePorts()
+}
+
+// drain ends what another data path has taken over: no connection is taken and no
+// question read any more. It returns when what there was has ended, or with the context.
+func (c *core) drain(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaveNames()
+	answered := time.NewTimer(answersAllow)
+	defer answered.Stop()
+	c.proxy.Drain(ctx)
+	select {
+	case <-answered.C:
+	case <-ctx.Done():
+	}
+	c.names.Close()
+}
+
+// close ends everything at once.
+func (c *core) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = true
+	c.proxy.Close()
+	for _, l := range c.listeners {
+		c.closeNames(l)
+	}
+	c.names.Close()
 }
 
 // status says what is served.
@@ -73,6 +119,10 @@ func (c *core) status() Status {
 	for _, p := range at.Problems {
 		s.Problems = append(s.Problems, Problem{ServiceID: p.ServiceID, Reason: p.Reason})
 	}
+	s.Problems = append(s.Problems, *c.problems.Load()...)
+	slices.SortFunc(s.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.ServiceID, b.ServiceID), cmp.Compare(a.HostID, b.HostID), cmp.Compare(a.Reason, b.Reason))
+	})
 	return s
 }
 

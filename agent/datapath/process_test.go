@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +25,7 @@ const envBuild = "MAGNUM_TEST_BUILD"
 
 // TestMain lets the test binary run as a data path.
 func TestMain(m *testing.M) {
+	dnsPort = 10053 // ports below 1024 are root's
 	if id := os.Getenv(envBuild); id != "" {
 		build = func() (string, error) { return id, nil }
 	}
@@ -40,7 +42,7 @@ func TestMain(m *testing.M) {
 
 // program opens data paths of a build of this test binary.
 func program(id string) *opener {
-	return &opener{program: self, args: []string{"magnum", Subcommand}, env: []string{envBuild + "=" + id}, build: id}
+	return &opener{program: self, args: []string{"magnum", Subcommand}, env: []string{envBuild + "=" + id}, build: id, greet: greetAllow}
 }
 
 // openDataPath opens the data path of a directory, and stops it after the test.
@@ -137,9 +139,11 @@ func echo(t testing.TB) (conf Config, nodePort int) {
 	}
 	defer free.Close()
 	nodePort = free.Addr().(*net.TCPAddr).Port
+	// Other tests have other gateways. All of 127/8 is local.
+	gateway := netip.AddrFrom4([4]byte{127, byte(1 + rand.N(250)), byte(rand.N(250)), byte(1 + rand.N(250))})
 	return Config{
 		HostID:   "host-1",
-		Projects: []Project{{ID: "project-1", Gateway: netip.MustParsePrefix("127.0.0.1/8")}},
+		Projects: []Project{{ID: "project-1", Gateway: netip.PrefixFrom(gateway, 8)}},
 		Services: []Service{{ID: "service-1", ProjectID: "project-1", Name: "echo", Address: "10.127.0.1",
 			Spec: structs.ServiceSpec{NodePorts: true, Ports: []structs.ServicePort{
 				{Name: "tcp", Port: 80, NodePort: nodePort, Protocol: "tcp"}, {Name: "udp", Port: 53, Protocol: "udp"}}},
@@ -148,7 +152,7 @@ func echo(t testing.TB) (conf Config, nodePort int) {
 	}, nodePort
 }
 
-// connect dials a node port.
+// dialPort dials a node port.
 func dialPort(t testing.TB, port int) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))

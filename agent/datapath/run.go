@@ -112,10 +112,10 @@ func (s *server) end(ctx context.Context) {
 		drain, cancel := context.WithTimeout(ctx, drainAtMost)
 		defer cancel()
 		go s.cancelWhenGone(drain)
-		s.core.proxy.Drain(drain)
+		s.core.drain(drain)
 		s.log.Info("data path has drained")
 	default:
-		s.core.proxy.Close()
+		s.core.close()
 		if s.mine() {
 			_ = os.Remove(filepath.Join(s.dir, fileSocket))
 		}

@@ -23,7 +23,7 @@ import (
 type Target struct {
 	ServiceID string
 	PodID     string
-	Port      int    // of the pod
+	Port      int    // of the service
 	Protocol  string // tcp or udp
 }
 
@@ -122,9 +122,9 @@ type portKey struct {
 }
 
 // The shares of MaxFiles. A connection takes two descriptors, a pipe two, a flow one. The
-// rest is for sockets that listen.
+// rest is for sockets that listen, and for others.
 const (
-	connsOf16 = 5 // connections have 5/8 of the files
+	connsOf16 = 4 // connections have 1/2 of the files
 	pipesOf16 = 1 // pipes have 1/8
 	flowsOf16 = 2 // flows have 1/8
 )

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	host    = "host-1"
-	far     = "host-2"
+	host      = "host-1"
+	far       = "host-2"
 	projectID = "project-1"
 	serviceID = "service-1"
 )
@@ -364,7 +364,7 @@ func TestPodsOnOtherHostsAreReachedByRelay(t *testing.T) {
 	if got := ask(t, p.Apply(config(structs.ServiceSpec{}, e))); got != "a" {
 		t.Errorf("led to %q", got)
 	}
-	if want := fmt.Sprint([]string{far + fmt.Sprint(Target{serviceID, "a", 8080, "tcp"})}); fmt.Sprint(asked) != want {
+	if want := fmt.Sprint([]string{far + fmt.Sprint(Target{serviceID, "a", 80, "tcp"})}); fmt.Sprint(asked) != want {
 		t.Errorf("the relay was asked %v, want %s", asked, want)
 	}
 }

@@ -54,6 +54,10 @@ func (p *Proxy) pump(dst, src closeWriter) {
 
 // reset closes a connection so that its peer sees an error, not an end.
 func reset(c net.Conn) {
+	if relayed, ok := c.(interface{ Abort() error }); ok {
+		_ = relayed.Abort()
+		return
+	}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -62,8 +66,18 @@ func reset(c net.Conn) {
 
 // copy copies until the source ends. While a connection is idle it has no buffer.
 func (p *Proxy) copy(dst, src net.Conn) error {
-	tcp, ok := src.(*net.TCPConn)
-	if !ok {
+	tcp, fromTCP := src.(*net.TCPConn)
+	_, direct := dst.(*net.TCPConn)
+	if !fromTCP || !direct {
+		// A connection of the relay has buffers of its own.
+		if from, ok := src.(io.WriterTo); ok && !fromTCP {
+			_, err := from.WriteTo(dst)
+			return err
+		}
+		if to, ok := dst.(io.ReaderFrom); ok && !direct {
+			_, err := to.ReadFrom(src)
+			return err
+		}
 		buf := buffers.Get().(*[bufferSize]byte)
 		defer buffers.Put(buf)
 		_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, buf[:])
@@ -90,7 +104,6 @@ func (p *Proxy) copy(dst, src net.Conn) error {
 			}
 		}
 	}
-	_, direct := dst.(*net.TCPConn)
 	for total := 0; ; {
 		if err := raw.Read(read); err != nil {
 			return err
@@ -102,7 +115,7 @@ func (p *Proxy) copy(dst, src net.Conn) error {
 		if readErr != nil || n == 0 {
 			return readErr
 		}
-		if total += n; direct && total >= bulkAfter {
+		if total += n; total >= bulkAfter {
 			total = 0
 			if p.pipes.tryAcquire() {
 				defer p.pipes.release()

@@ -134,7 +134,7 @@ func (p *Proxy) dialEndpoint(ctx context.Context, to *port, e *endpoint) (closeW
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, err := p.opts.Dial(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: int(e.addr.Port()), Protocol: "tcp"})
+	c, err := p.opts.Dial(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: to.number, Protocol: "tcp"})
 	if err != nil {
 		return nil, err
 	}

@@ -206,7 +206,7 @@ func (p *Proxy) dialFlow(ctx context.Context, to *port, e *endpoint) (net.Conn, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: int(e.addr.Port()), Protocol: "udp"})
+	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: to.number, Protocol: "udp"})
 }
 
 // send sends a datagram of the client to the pod.
