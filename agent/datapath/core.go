@@ -29,6 +29,7 @@ type core struct {
 	proxy   *proxy.Proxy
 	names   *names.Server
 
+	changed  chan struct{}             // gets a value after a change
 	problems atomic.Pointer[[]Problem] // other than the proxy's
 
 	mu        sync.Mutex // held while a configuration is applied or handed over
@@ -42,6 +43,7 @@ type core struct {
 // newCore returns a core that serves nothing yet. The sockets may be inherited.
 func newCore(dir string, log hclog.Logger, build string, table *sockets.Table, files int) *core {
 	c := &core{dir: dir, log: log, build: build, sockets: table, listeners: map[string]*nameListener{}}
+	c.changed = make(chan struct{}, 1)
 	c.names = names.New(names.Config{Log: log.Named("names")})
 	c.problems.Store(new([]Problem))
 	c.proxy = proxy.New(proxy.Options{Sockets: table, Log: log.Named("proxy"), MaxFiles: files})
@@ -64,6 +66,10 @@ func (c *core) apply(conf Config) (Status, bool) {
 	c.problems.Store(new(c.updateNames()))
 	c.sockets.Discard()
 	c.savePorts()
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
 	return c.status(), true
 }
 

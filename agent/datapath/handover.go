@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"github.com/stackforge/magnum/agent/datapath/proxy"
 	"github.com/stackforge/magnum/agent/datapath/sockets"
 )
 
@@ -28,6 +29,8 @@ type handover struct {
 	Config *Config        `json:"config,omitempty"` // nil if none was applied
 	Ports  map[string]int `json:"ports,omitempty"`
 	Keys   []string       `json:"keys"` // of the sockets, after the lock and the control socket
+	// Clients have a pod by the affinity of a service.
+	Clients []proxy.Client `json:"clients,omitempty"`
 }
 
 // inheritance is what a data path got from the one before.
@@ -53,7 +56,7 @@ func (s *server) handOver(c *net.UnixConn, id uint64) error {
 		return err
 	}
 	defer closeAll(files)
-	state := &handover{Ports: s.core.sockets.Ports(), Keys: slices.Sorted(maps.Keys(files))}
+	state := &handover{Ports: s.core.sockets.Ports(), Keys: slices.Sorted(maps.Keys(files)), Clients: s.core.proxy.Clients()}
 	if s.core.applied {
 		state.Config = &s.core.conf
 	}

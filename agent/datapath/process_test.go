@@ -48,9 +48,14 @@ func program(id string) *opener {
 // openDataPath opens the data path of a directory, and stops it after the test.
 func openDataPath(t testing.TB, dir, id string) *Client {
 	t.Helper()
+	return openProgram(t, program(id), dir)
+}
+
+func openProgram(t testing.TB, o *opener, dir string) *Client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := program(id).open(ctx, dir, hclog.NewNullLogger())
+	c, err := o.open(ctx, dir, hclog.NewNullLogger())
 	if err != nil {
 		b, _ := os.ReadFile(filepath.Join(dir, fileLog))
 		t.Fatalf("%v\n%s", err, b)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ import (
 const (
 	watchEvery   = 2 * time.Second  // looks whether the socket is still there
 	retryEvery   = 10 * time.Second // opens what couldn't be opened
+	freeAfter    = 5 * time.Second  // without a change, memory is given back
 	drainAtMost  = time.Hour        // after a handover
 	takeoverWait = 10 * time.Second // for the lock, or for the data path that has it
 	lockPause    = 20 * time.Millisecond
@@ -80,6 +82,7 @@ func serve(ctx context.Context, dir string, log hclog.Logger, files int, ready f
 		s.core = newCore(dir, log, id, sockets.New(before.sockets, before.state.Ports), files)
 		if before.state.Config != nil {
 			s.core.apply(*before.state.Config)
+			s.core.proxy.SetClients(before.state.Clients)
 		}
 	}
 	if s.inode, err = socketInode(dir); err != nil {
@@ -130,8 +133,15 @@ func (s *server) watch(ctx context.Context) {
 	defer look.Stop()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
+	// A Config is large, and seldom changes: what it took to read it isn't needed soon.
+	free := time.NewTimer(freeAfter)
+	defer free.Stop()
 	for {
 		select {
+		case <-s.core.changed:
+			free.Reset(freeAfter)
+		case <-free.C:
+			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return
 		case <-s.handed:

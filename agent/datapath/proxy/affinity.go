@@ -70,6 +70,43 @@ func (a *affinity) set(service string, client netip.Addr, pod string, now time.T
 	a.shrink()
 }
 
+// Client is a client that the affinity of a service has led to a pod.
+type Client struct {
+	ProjectID string     `json:"project_id"`
+	ServiceID string     `json:"service_id"`
+	Addr      netip.Addr `json:"addr"`
+	PodID     string     `json:"pod_id"`
+	Used      time.Time  `json:"used"`
+}
+
+// Clients returns the clients that have a pod, for another proxy. The last used come last.
+func (p *Proxy) Clients() []Client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Client
+	for id, pr := range p.projects {
+		pr.affinity.mu.Lock()
+		for e := pr.affinity.order.Back(); e != nil; e = e.Prev() {
+			entry := e.Value.(*affinityEntry)
+			all = append(all, Client{id, entry.key.service, entry.key.client, entry.pod, entry.used})
+		}
+		pr.affinity.mu.Unlock()
+	}
+	return all
+}
+
+// SetClients takes over the clients of another proxy, in the order of Clients. Those of
+// unknown projects are forgotten.
+func (p *Proxy) SetClients(all []Client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range all {
+		if pr := p.projects[c.ProjectID]; pr != nil {
+			pr.affinity.set(c.ServiceID, c.Addr, c.PodID, c.Used)
+		}
+	}
+}
+
 // shrink forgets what is too much.
 func (a *affinity) shrink() {
 	for a.order.Len() > a.most {

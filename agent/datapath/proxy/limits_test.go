@@ -154,6 +154,26 @@ func TestAffinityLastsForItsTimeout(t *testing.T) {
 	}
 }
 
+// A proxy that takes over keeps clients with their pods, and forgets the same ones first.
+func TestClientsAreTakenOver(t *testing.T) {
+	a, b := startPod(t, "a", sayName("a")), startPod(t, "b", sayName("b"))
+	spec := structs.ServiceSpec{ClientIPTimeout: 600}
+	one := testProxy(t, Options{})
+	first := ask(t, one.Apply(config(spec, a.endpoint(true), b.endpoint(true))))
+	clients := one.Clients()
+	if len(clients) != 1 || clients[0].PodID != first || clients[0].Addr != loopback {
+		t.Fatalf("clients %+v", clients)
+	}
+	for range 10 { // without its memory, the proxy would begin anywhere
+		two := testProxy(t, Options{})
+		s := two.Apply(config(spec, a.endpoint(true), b.endpoint(true)))
+		two.SetClients(append(clients, Client{ProjectID: "unknown"}))
+		if got := ask(t, s); got != first {
+			t.Fatalf("the client of %q was led to %q", first, got)
+		}
+	}
+}
+
 // files counts the descriptors of this process.
 func files(t testing.TB) int {
 	t.Helper()
