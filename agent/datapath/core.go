@@ -16,6 +16,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/datapath/names"
 	"github.com/stackforge/magnum/agent/datapath/proxy"
+	"github.com/stackforge/magnum/agent/datapath/relay"
 	"github.com/stackforge/magnum/agent/datapath/sockets"
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
@@ -28,6 +29,9 @@ type core struct {
 	sockets *sockets.Table
 	proxy   *proxy.Proxy
 	names   *names.Server
+	files   int                                     // that the process may have open
+	relay   atomic.Pointer[hostRelay]               // nil if there is none
+	local   atomic.Pointer[map[relay.Target]string] // addresses of the endpoints on this host
 
 	changed  chan struct{}             // gets a value after a change
 	problems atomic.Pointer[[]Problem] // other than the proxy's
@@ -42,11 +46,12 @@ type core struct {
 
 // newCore returns a core that serves nothing yet. The sockets may be inherited.
 func newCore(dir string, log hclog.Logger, build string, table *sockets.Table, files int) *core {
-	c := &core{dir: dir, log: log, build: build, sockets: table, listeners: map[string]*nameListener{}}
+	c := &core{dir: dir, log: log, build: build, sockets: table, files: files, listeners: map[string]*nameListener{}}
 	c.changed = make(chan struct{}, 1)
 	c.names = names.New(names.Config{Log: log.Named("names")})
 	c.problems.Store(new([]Problem))
-	c.proxy = proxy.New(proxy.Options{Sockets: table, Log: log.Named("proxy"), MaxFiles: files})
+	c.proxy = proxy.New(proxy.Options{Sockets: table, Log: log.Named("proxy"), MaxFiles: files, Dial: c.dialRelay,
+		DialUDP: c.dialRelayUDP})
 	return c
 }
 
@@ -62,8 +67,10 @@ func (c *core) apply(conf Config) (Status, bool) {
 	for _, p := range conf.Projects {
 		projects = append(projects, proxy.Project{ID: p.ID, Gateway: p.Gateway.Addr()})
 	}
+	// The proxy's first connection may already need the relay.
+	relayProblems := c.updateRelay()
 	c.proxy.Apply(proxy.Config{HostID: conf.HostID, Projects: projects, Services: conf.Services})
-	c.problems.Store(new(c.updateNames()))
+	c.problems.Store(new(slices.Concat(relayProblems, c.updateNames())))
 	c.sockets.Discard()
 	c.savePorts()
 	select {
@@ -82,7 +89,7 @@ func (c *core) retry() {
 	}
 	c.proxy.Retry()
 	if len(*c.problems.Load()) > 0 {
-		c.problems.Store(new(c.updateNames()))
+		c.problems.Store(new(slices.Concat(c.updateRelay(), c.updateNames())))
 	}
 	c.savePorts()
 }
@@ -95,7 +102,10 @@ func (c *core) drain(ctx context.Context) {
 	c.leaveNames()
 	answered := time.NewTimer(answersAllow)
 	defer answered.Stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.drainRelay(ctx) })
 	c.proxy.Drain(ctx)
+	wg.Wait()
 	select {
 	case <-answered.C:
 	case <-ctx.Done():
@@ -113,6 +123,7 @@ func (c *core) close() {
 		c.closeNames(l)
 	}
 	c.names.Close()
+	c.closeRelay()
 }
 
 // status says what is served.
@@ -126,7 +137,8 @@ func (c *core) status() Status {
 		s.Problems = append(s.Problems, Problem{ServiceID: p.ServiceID, Reason: p.Reason})
 	}
 	s.Problems = append(s.Problems, *c.problems.Load()...)
-	slices.SortFunc(s.Problems, func(a, b Problem) int {
+	s.Problems = append(s.Problems, c.relayProblems()...)
+	slices.SortFunc(s.Problems, func(a, b Problem) int { // so that two are equal if nothing has changed
 		return cmp.Or(cmp.Compare(a.ServiceID, b.ServiceID), cmp.Compare(a.HostID, b.HostID), cmp.Compare(a.Reason, b.Reason))
 	})
 	return s

@@ -63,6 +63,7 @@ func TestAnIdleDataPathIsSmall(t *testing.T) {
 		t.Errorf("%d TCP listeners and %d UDP sockets", len(s.TCP), len(s.UDP))
 	}
 	used := 0
+	defer func() { t.Logf("it has %d KiB", used) }()
 	eventually(t, "the memory is given back", func() bool {
 		used = resident(t, s.PID)
 		return used < idleMost

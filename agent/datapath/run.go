@@ -142,6 +142,7 @@ func (s *server) watch(ctx context.Context) {
 			free.Reset(freeAfter)
 		case <-free.C:
 			debug.FreeOSMemory()
+			freeProgram()
 		case <-ctx.Done():
 			return
 		case <-s.handed:
