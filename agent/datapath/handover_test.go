@@ -158,7 +158,16 @@ func TestManySocketsAreHandedOver(t *testing.T) {
 		conf.Services = append(conf.Services, s)
 	}
 	before := apply(t, c, conf)
+	open := func(pid int) int {
+		all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	had := open(before.PID)
 	after := status(t, openDataPath(t, dir, "two"))
+	eventually(t, "the new process has as many descriptors as the old one had", func() bool { return open(after.PID) <= had })
 	if len(before.UDP) != 1+3*filesPerMessage/2 || fmt.Sprint(after.TCP, after.UDP) != fmt.Sprint(before.TCP, before.UDP) {
 		t.Errorf("%d sockets after, %d before, or others", len(after.UDP), len(before.UDP))
 	}

@@ -63,12 +63,11 @@ func TestAnIdleDataPathIsSmall(t *testing.T) {
 		t.Errorf("%d TCP listeners and %d UDP sockets", len(s.TCP), len(s.UDP))
 	}
 	used := 0
-	defer func() { t.Logf("it has %d KiB", used) }()
+	defer func() { t.Logf("an idle data path with 1,000 services has %d KiB", used) }()
 	eventually(t, "the memory is given back", func() bool {
 		used = resident(t, s.PID)
 		return used < idleMost
 	})
-	t.Logf("an idle data path with 1,000 services has %d KiB", used)
 }
 
 // resident returns the memory of a process, in KiB.

@@ -1,7 +1,10 @@
 package datapath
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,7 +41,28 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "agent" {
+		runAgent(os.Args[2])
+	}
+	if len(os.Args) > 1 && os.Args[1] == "pod" {
+		runPod(os.Args[2:])
+	}
 	os.Exit(m.Run())
+}
+
+// runAgent opens the data path of a directory, applies the Config that it reads, says so,
+// and waits to be killed.
+func runAgent(dir string) {
+	var conf Config
+	c, err := program("one").open(context.Background(), dir, hclog.NewNullLogger())
+	if err == nil {
+		err = json.NewDecoder(os.Stdin).Decode(&conf)
+	}
+	if err == nil {
+		_, err = c.Apply(context.Background(), conf)
+	}
+	fmt.Println("applied", err)
+	select {}
 }
 
 // program opens data paths of a build of this test binary.
@@ -199,6 +224,41 @@ func TestADataPathOutlivesItsAgent(t *testing.T) {
 	if after := status(t, again); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("status %+v, before %+v", after, before)
 	}
+}
+
+// The agent is killed while clients make one connection after the other.
+func TestNoConnectionFailsWhenTheAgentIsKilled(t *testing.T) {
+	dir := dataDir(t)
+	conf, port := echo(t)
+	text, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := exec.Command(self, "agent", dir)
+	agent.Stdin = bytes.NewReader(text)
+	out, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "applied <nil>\n" {
+		_ = agent.Process.Kill()
+		t.Fatalf("the agent says %q, %v", line, err)
+	}
+	conn := dialPort(t, port)
+	say(t, conn, "before")
+	stop := load(port)
+	_ = agent.Process.Kill()
+	_ = agent.Wait()
+	c := openDataPath(t, dir, "one") // the next agent
+	apply(t, c, conf)
+	made, failed := stop()
+	if made == 0 || len(failed) > 0 {
+		t.Errorf("of %d connections %d failed: %v", made, len(failed), failed[:min(len(failed), 3)])
+	}
+	say(t, conn, "after")
 }
 
 // A data path that was killed is noticed at once. The next one has the same ports.

@@ -189,7 +189,8 @@ func TestNothingIsLeft(t *testing.T) {
 	round := func() {
 		p := testProxy(t, Options{})
 		spec := structs.ServiceSpec{ClientIPTimeout: 60, NodePorts: true, Ports: []structs.ServicePort{
-			{Name: "tcp", Port: 80, NodePort: freePort(t), Protocol: "tcp"}, {Name: "udp", Port: 53, NodePort: freePort(t), Protocol: "udp"}}}
+			{Name: "tcp", Port: 80, NodePort: freePort(t), Protocol: "tcp"},
+			{Name: "udp", Port: 53, NodePort: freePort(t), Protocol: "udp"}}}
 		e := tcp.endpoint(true)
 		e.Ports = []int{int(tcp.addr.Port()), int(udp.addr.Port())}
 		s := p.Apply(config(spec, e))
