@@ -59,9 +59,6 @@ type Config struct {
 	Backoff     time.Duration // longest pause between two tries of a call to the servers, default 5s
 
 	Logger hclog.Logger // nil logs nothing
-
-	openPath openPath                                  // nil means the data path of this program
-	relayKey func(file string) (pin string, err error) // nil means the key of package relay
 }
 
 func (c Config) withDefaults() Config {

@@ -175,9 +175,9 @@ func (b *serviceBay) exec(project, name, script string) (string, error) {
 	return r.stdout, nil
 }
 
-// load asks for pages, one after the other, until the returned function is called, which
+// keepAsking asks for pages, one after the other, until the returned function is called, which
 // returns the number of pages and what has failed.
-func load(addr string) (end func() (pages int, failed []error)) {
+func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loading sync.WaitGroup
 	pages, failed := 0, []error(nil)
@@ -321,7 +321,7 @@ func TestServices(t *testing.T) {
 	b.service("web", 2)
 
 	// Under load: the agents are killed and start again, and a pod is replaced.
-	end := load(b.at(0, port))
+	end := keepAsking(b.at(0, port))
 	for _, a := range b.hosts {
 		a.kill()
 		a.start()
