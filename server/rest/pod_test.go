@@ -359,16 +359,13 @@ func TestPodRefusals(t *testing.T) {
 
 // TestPodNeedsItsSchema: a pod is refused while a server of the cluster doesn't know pods.
 func TestPodNeedsItsSchema(t *testing.T) {
-	was := structs.SchemaVersion
-	structs.SchemaVersion = structs.SchemaPods - 1
-	s := servertest.New(t)
-	structs.SchemaVersion = was
+	s := servertest.NewOfSchema(t, structs.SchemaPods-1)
 	f := newFixtureOn(t, s)
 	unchanged(t, s, "a pod", func() {
 		f.do("POST", "/v1/pods", podOf(t, podManifest("web", "x"), "")).is(503).mentions("upgrade the other servers first")
 	})
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(t.Context(), s.Conductor, conductor.RaiseSchema{Schema: was})
+		_, err := conductor.Do(t.Context(), s.Conductor, conductor.RaiseSchema{Schema: structs.SchemaVersion})
 		return err
 	})
 	f.pod("web")
