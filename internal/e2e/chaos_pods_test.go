@@ -374,12 +374,12 @@ func (l *runningContainers) deletePod(id string) {
 	})
 }
 
-// deletePods deletes the replication controllers and pods of some names, and waits until
-// they are gone. The caller holds mu.
-func (l *runningContainers) deletePods(which func(name string) bool) {
+// deletePods deletes some replication controllers and pods, and waits until they are gone.
+// The caller holds mu.
+func (l *runningContainers) deletePods(which func(id string) bool) {
 	l.Helper()
 	for id, name := range l.pods.rcs {
-		if !which(name) {
+		if !which(id) {
 			continue
 		}
 		l.eventually("rc "+name+" is gone", retryFor, func() error {
@@ -393,8 +393,8 @@ func (l *runningContainers) deletePods(which func(name string) bool) {
 		delete(l.pods.rcs, id)
 		delete(l.pods.replicas, id)
 	}
-	for id, name := range l.pods.wanted {
-		if which(name) {
+	for id := range l.pods.wanted {
+		if which(id) {
 			l.deletePod(id)
 			delete(l.pods.wanted, id)
 		}

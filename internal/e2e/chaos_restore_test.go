@@ -189,7 +189,7 @@ func (c *chaos) restore(n *clusterServer, s saved) {
 		c.deleteAll(orphans)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.deletePods(func(name string) bool { return strings.HasPrefix(name, "cycle-") })
+		l.deletePods(func(id string) bool { return strings.HasPrefix(s.pods[id]+s.rcs[id], "cycle-") })
 	})
 }
 
