@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,12 +19,16 @@ type part struct {
 // all assignments of an epoch. It makes an assignment without them Unreadable.
 type partsFunc func(a *structs.Assignment) []part
 
-// kinds returns the kinds of workloads that the agent can run.
-func kinds() map[structs.WorkloadKind]partsFunc {
-	return map[structs.WorkloadKind]partsFunc{
+// kindsOf returns the kinds of workloads that the agent can run with a backend. Assignments
+// of others are Unreadable.
+func kindsOf(b any) map[structs.WorkloadKind]partsFunc {
+	kinds := map[structs.WorkloadKind]partsFunc{
 		structs.WorkloadContainer: func(a *structs.Assignment) []part { return []part{{spec: a.Spec}} },
-		structs.WorkloadPod:       podParts,
 	}
+	if _, ok := b.(backend.Pods); ok {
+		kinds[structs.WorkloadPod] = podParts
+	}
+	return kinds
 }
 
 // keyOf returns the key of a unit: all placements of a container share one unit.

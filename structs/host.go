@@ -37,6 +37,11 @@ type Fingerprint struct {
 	//api:doc IP addresses of the host.
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
+	// Kinds are the kinds of workloads that the agent runs. Agents that run containers only
+	// may not report them. In a row, none means that the host has registered before SchemaPods
+	// was in use.
+	//api:doc Kinds of workloads that the agent runs.
+	Kinds []WorkloadKind `json:"kinds,omitempty"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come

@@ -29,7 +29,7 @@ const (
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
-	SchemaPods     = 3 // TablePods, TableManifests and TableRCs
+	SchemaPods     = 3 // TablePods, TableManifests and TableRCs, Fingerprint.Kinds
 )
 
 // Limits of what users may send. A value beyond one is refused with
