@@ -260,6 +260,7 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	}
 	f.AgentVersion = a.conf.Version
 	f.Labels = maps.Clone(a.conf.Labels)
+	f.Kinds = slices.Sorted(maps.Keys(kindsOf(a.conf.Backend)))
 	f.Addresses = a.conf.Addresses
 	if len(f.Addresses) == 0 {
 		f.Addresses = hostAddresses()

@@ -43,7 +43,11 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows no leader: ask another")
 	default:
 	}
-	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
+	topics := []state.Topic{state.TopicHost(p.HostID)}
+	if d.config.Store.Snapshot().Cluster().SchemaInUse() < structs.SchemaPods {
+		topics = append(topics, state.TopicRow(structs.TableCluster, structs.ClusterRowID)) // see checkRegistration
+	}
+	changed := d.config.Store.Subscribe(topics...)
 	defer changed.Close()
 	box := d.sessions.enter(p.HostID)
 	defer d.sessions.leave(p.HostID, box)
@@ -177,6 +181,10 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 	}
 	if host.Registration != p.Registration {
 		return errRegistration(host, p.Registration)
+	}
+	if len(host.Fingerprint.Kinds) == 0 && snap.Cluster().SchemaInUse() >= structs.SchemaPods {
+		return structs.Errorf(structs.CodeConflict, "host %s (%s) has registered before all servers could note what its agent runs: "+
+			"it has to register again", host.Name, host.ID).About(structs.KindHost)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ type Tx struct {
 
 	specRows bool // in the entry's schema, large specs are separate rows
 	engines  bool // in the entry's schema, rows may name an engine and the ID of a container in it
+	kinds    bool // likewise Fingerprint.Kinds
 
 	size    int      // bytes that the batch's changes take in the entry
 	skipped []rowKey // rows that are too large for an entry of their own
@@ -75,7 +76,8 @@ type undo struct {
 func New(base *state.Snapshot, now time.Time) *Tx {
 	t := &Tx{
 		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
-		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending),
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines,
+		kinds:   base.Cluster().SchemaInUse() >= structs.SchemaPods, rows: make(map[rowKey]pending),
 		baseRows:   make(map[rowKey]structs.Row),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
@@ -149,6 +151,9 @@ func (t *Tx) Remove(r structs.Row) {
 func (t *Tx) set(key rowKey, p pending) {
 	if !t.engines {
 		withoutEngines(p.row)
+	}
+	if h, ok := p.row.(*structs.Host); ok && !t.kinds && h.Fingerprint.Kinds != nil {
+		h.Fingerprint.Kinds = nil // as withoutEngines
 	}
 	was, had := t.rows[key]
 	before := t.Get(key.table, key.id)
