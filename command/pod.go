@@ -117,7 +117,7 @@ func (e *env) createPods(
 	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		var meta api.Meta
 		if made[i], meta, failures[i] = client.Pods().Create(ctx, &one, api.WriteOptions{}); ctx.Err() != nil {
 			return context.Cause(ctx)
