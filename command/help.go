@@ -28,7 +28,7 @@ const exitCodesText = `Exit codes:
   1    failure; a sentence on standard error says why
   2    error in the command line
   130  interrupted
-container-run, container-attach, container-execute and pod-execute exit with the exit code of the process.`
+container-run, container-attach, container-execute, pod-attach and pod-execute exit with the exit code of the process.`
 
 const environmentText = `Environment:
   MAGNUM_ADDR    servers, host[:port] or URLs, separated by commas (flag -addr; default http://127.0.0.1:9511)

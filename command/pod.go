@@ -40,7 +40,8 @@ var pods = noun{
 func podCommands() []*command {
 	return []*command{
 		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
-		podLogsCommand(), podExecuteCommand(), podActionsCommand(), podDeleteCommand(),
+		podLogsCommand(), podExecuteCommand(), podAttachCommand(), podCpCommand(), podTopCommand(), podStatsCommand(),
+		podActionsCommand(), podDeleteCommand(),
 	}
 }
 
