@@ -80,6 +80,7 @@ func commands() []*command {
 		containerCommands(),
 		podCommands(),
 		rcCommands(),
+		manifestCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),
@@ -92,6 +93,9 @@ func commands() []*command {
 	}
 	return all
 }
+
+// manifestCommands returns the commands of groupManifests.
+func manifestCommands() []*command { return []*command{applyCommand(), deleteCommand()} }
 
 // clientCommands returns the commands of groupClient.
 func clientCommands() []*command {

@@ -40,7 +40,8 @@ var pods = noun{
 func podCommands() []*command {
 	return []*command{
 		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
-		podLogsCommand(), podExecuteCommand(), podActionsCommand(), podDeleteCommand(),
+		podLogsCommand(), podExecuteCommand(), podAttachCommand(), podCpCommand(), podTopCommand(), podStatsCommand(),
+		podActionsCommand(), podDeleteCommand(),
 	}
 }
 
@@ -117,7 +118,7 @@ func (e *env) createPods(
 	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		var meta api.Meta
 		if made[i], meta, failures[i] = client.Pods().Create(ctx, &one, api.WriteOptions{}); ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -158,7 +158,7 @@ func (e *env) createRCs(
 	var wg sync.WaitGroup
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		rc, meta, err := client.RCs().Create(ctx, &one, api.WriteOptions{})
 		if ctx.Err() != nil {
 			wg.Wait()

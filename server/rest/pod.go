@@ -89,7 +89,7 @@ func podContainers(p *structs.Pod, specs []structs.PodContainer) []structs.PodCo
 	for i := range specs {
 		spec := &specs[i]
 		body := structs.PodContainerBody{Name: spec.Name, Image: spec.Image, Ports: make([]structs.Port, 0, len(spec.Ports)),
-			State: structs.PartStateBody{State: structs.PartWaiting}}
+			State: structs.PartStateBody{State: structs.PartWaiting}, TTY: spec.TTY, Stdin: spec.Stdin}
 		for _, port := range spec.Ports {
 			body.Ports = append(body.Ports, port.Port)
 		}
