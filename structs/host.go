@@ -71,6 +71,7 @@ type Host struct {
 	CopyCount    int               // number of all copies
 	Quarantined  int               // containers in its quarantine that nobody has decided to remove; see Quarantine
 	ReturnIndex  uint64            // index of its last return from lost; an agent that has followed no later state gets a full answer
+	BayIndex     uint64            // index when its bay last changed; an agent that has followed no later state gets all services
 }
 
 // AllLabels returns the effective labels: the agent's, overridden by the

@@ -32,6 +32,17 @@ func (s *Service) RowName() string { return s.Name }
 // BesideID returns the ID of the Manifest of the service.
 func (s *Service) BesideID() string { return KindService + "/" + s.ID }
 
+// Matches reports whether the pod has the labels of the selector. It doesn't look at the
+// project and the bay. An empty selector matches no pod.
+func (s *Service) Matches(p *Pod) bool {
+	for key, value := range s.Spec.Selector {
+		if got, ok := p.Labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return len(s.Spec.Selector) > 0
+}
+
 // Endpoints are the pods that a service leads to. The leader derives them from the pods; its
 // ID, Seq and ProjectID are the service's. The row is written in the entry of the service,
 // and deleted with it.

@@ -204,3 +204,17 @@ func (h *harness) bayNamed(name string) *structs.Bay {
 	h.Fatalf("there is no bay %s", name)
 	return nil
 }
+
+// edit is a request that writes what the function does.
+type edit func(*scratch.Tx)
+
+func (e edit) decide(t *scratch.Tx) (struct{}, error) {
+	e(t)
+	return struct{}{}, nil
+}
+
+// write has the function write to the state.
+func (h *harness) write(f func(*scratch.Tx)) {
+	h.Helper()
+	must(h, edit(f))
+}

@@ -8,8 +8,11 @@ package dispatch
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -285,7 +288,24 @@ func checkRegister(r *structs.HostRegister) error {
 			return structs.Errorf(structs.CodeInvalid, "found: Expected uuids but received %.64s and %.64s.", o.ClusterID, o.HostID)
 		}
 	}
+	if err := checkRelay(f.Relay); err != nil {
+		return err
+	}
 	return structs.CheckRowLabels("fingerprint.labels", f.Labels)
+}
+
+// checkRelay checks how other hosts reach the host's relay.
+func checkRelay(r structs.Relay) error {
+	if key, err := hex.DecodeString(r.Key); err != nil || r.Key != "" && (len(key) != sha256.Size || r.Key != strings.ToLower(r.Key)) {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.relay.key %.80q is not a SHA-256 in lower-case hex", r.Key)
+	}
+	if r.Addr == "" {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(r.Addr); err != nil || host == "" || port == "" || len(r.Addr) > structs.MaxName {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.relay.addr %.80q is not host:port", r.Addr)
+	}
+	return structs.CheckLine("fingerprint.relay.addr", r.Addr, structs.MaxName)
 }
 
 // Authenticate returns CodeUnauthenticated unless the secret is the host's. A server that
