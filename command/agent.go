@@ -220,10 +220,33 @@ func (a *agentSettings) readToken(dir string) error {
 	return nil
 }
 
+// checkServicePool refuses addresses of services that a network of this host may have too. A
+// server can't check it, because it doesn't know the pools of its agents.
+func (a *agentSettings) checkServicePool() error {
+	services, err := netip.ParsePrefix(orDefault(a.server.ServicePool, server.DefaultServicePool))
+	if err != nil {
+		return nil // the server refuses it
+	}
+	pool := a.pool
+	if pool == nil {
+		pool = []netip.Prefix{netip.MustParsePrefix(networks.DefaultPool)}
+	}
+	for _, p := range pool {
+		if p.Overlaps(services) {
+			return usagef("flags -service-pool and -network-pool: %s and %s overlap, so that addresses of services would be those of "+
+				"containers too", services, p)
+		}
+	}
+	return nil
+}
+
 // runDev runs a server and an agent in this process.
 func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	if len(a.agent.Servers) > 0 {
 		return usagef("flags -dev and -server contradict each other: -dev runs its own server")
+	}
+	if err := a.checkServicePool(); err != nil {
+		return err
 	}
 	dir := a.server.DataDir
 	if dir == "" {

@@ -80,6 +80,7 @@ func commands() []*command {
 		containerCommands(),
 		podCommands(),
 		rcCommands(),
+		serviceCommands(),
 		manifestCommands(),
 		imageCommands(),
 		hostCommands(),

@@ -14,6 +14,7 @@ const (
 	groupContainers = "Containers"
 	groupPods       = "Pods: containers that share a host and its network"
 	groupRCs        = "Replication controllers: numbers of equal pods"
+	groupServices   = "Services: addresses and ports that lead to pods"
 	groupManifests  = "Manifests: files that say what there is to be"
 	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines that run an agent (operators)"

@@ -46,6 +46,10 @@ type Config struct {
 	// Agree reports whether a majority of the servers, this one included, has not seen the
 	// hosts either. nil means that there is no other server.
 	Agree func(ctx context.Context, hostIDs []string) bool
+	// Followed asks the other servers which of the hosts have polled there with the index or a
+	// later one, and calls found with those. It returns when ctx ends, or when the other
+	// servers have named all hosts. nil means that there is no other server.
+	Followed func(ctx context.Context, hostIDs []string, index uint64, found func(hostIDs []string))
 	// VerifyLeader returns nil if this server was still the leader at some moment after the
 	// call began. nil means that it always is.
 	VerifyLeader func(ctx context.Context) error
@@ -58,6 +62,7 @@ type Dispatch struct {
 	heartbeats *heartbeats
 	liveness   *liveness
 	sessions   *sessions
+	drained    *drained
 	leaderless *leaderless
 }
 
@@ -73,6 +78,7 @@ func New(c Config) *Dispatch {
 	d.heartbeats = newHeartbeats(&d.config)
 	d.liveness = &liveness{config: &d.config, heartbeats: d.heartbeats}
 	d.sessions = newSessions(&d.config)
+	d.drained = newDrained(&d.config)
 	return d
 }
 

@@ -34,7 +34,7 @@ func (direct) VerifyLeader(context.Context) error { return nil }
 var operator = structs.Caller{ProjectID: "p", Roles: []structs.Role{structs.RoleAdmin}}
 
 // newDispatch returns a Dispatch over a conductor that leads until the test ends.
-func newDispatch(t *testing.T) *Dispatch {
+func newDispatch(t testing.TB) *Dispatch {
 	t.Helper()
 	store := state.New()
 	c := conductor.New(conductor.Config{Store: store, Proposer: direct{store}, Logger: hclog.NewNullLogger()})

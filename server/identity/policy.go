@@ -91,6 +91,13 @@ const (
 	RCUpdate Action = "rc:update"
 	RCDelete Action = "rc:delete"
 
+	ServiceCreate Action = "service:create"
+	ServiceList   Action = "service:get_all"
+	ServiceDetail Action = "service:detail"
+	ServiceGet    Action = "service:get"
+	ServiceUpdate Action = "service:update"
+	ServiceDelete Action = "service:delete"
+
 	ImageList  Action = "image:get_all"
 	ImagePull  Action = "image:pull"
 	ImageLoad  Action = "image:load"
@@ -218,6 +225,13 @@ var policy = map[Action][]structs.Role{
 	RCGet:    anyone,
 	RCUpdate: members,
 	RCDelete: members,
+
+	ServiceCreate: members,
+	ServiceList:   anyone,
+	ServiceDetail: anyone,
+	ServiceGet:    anyone,
+	ServiceUpdate: members,
+	ServiceDelete: members,
 
 	ImageList:  anyone,
 	ImagePull:  members,

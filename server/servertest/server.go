@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest"
@@ -91,6 +92,9 @@ func WithMaxImageFile(n int64) Option { return func(c *rest.Config) { c.MaxImage
 func WithFetch(f func(ctx context.Context, url string) (string, error)) Option {
 	return func(c *rest.Config) { c.Fetch = f }
 }
+
+// WithPools sets what services of bays get their addresses and node ports from.
+func WithPools(p services.Pools) Option { return func(c *rest.Config) { c.Pools = p } }
 
 // WithEventTick sets the interval of keep-alives in a stream of events.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
