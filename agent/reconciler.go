@@ -12,6 +12,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/lease"
+	"github.com/stackforge/magnum/agent/services"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -30,6 +31,7 @@ type reconciler struct {
 	pods     backend.Pods     // nil if the backend runs no pods
 	consoles backend.Consoles // nil if the backend has none; hooks and probes need them
 	host     *podHost         // as pods see it
+	services *services.Services
 	owner    backend.Owner
 	journal  *journal
 	observer observer
