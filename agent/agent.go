@@ -154,7 +154,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		link.leftBay, reports.filled = nets.leave, nets.fill
 	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
-	sessions.clusterID, sessions.next = owner.ClusterID, reconciler.nextAttempt
+	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()

@@ -41,7 +41,7 @@ func podCommands() []*command {
 	return []*command{
 		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
 		podLogsCommand(), podExecuteCommand(), podAttachCommand(), podCpCommand(), podTopCommand(), podStatsCommand(),
-		podActionsCommand(), podDeleteCommand(),
+		portForwardCommand(), podActionsCommand(), podDeleteCommand(),
 	}
 }
 
