@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -60,13 +61,17 @@ type Config struct {
 
 	Logger hclog.Logger // nil logs nothing
 
-	openPath openPath                                  // nil means the data path of this program
-	relayKey func(file string) (pin string, err error) // nil means the key of package relay
+	openPath openPath                                                // nil means the data path of this program
+	relayKey func(file string) (pin string, err error)               // nil means the key of package relay
+	dialTCP  func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
 }
 
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // "" is refused by validate
+	}
+	if c.dialTCP == nil {
+		c.dialTCP = dialTCP
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 128

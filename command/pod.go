@@ -22,7 +22,6 @@ var pods = noun{
 	columns: []string{"uuid", "name"},
 	wide:    []string{"status", "ready", "restarts", "reason", "age", "address", "host", "images", "bay_uuid"},
 	filters: []string{"name", "status", "bay", "host", "label"},
-	follows: true,
 	cells:   podCells,
 	show:    showPod,
 	about: "\n\nIf the pod is not ready, why_not_ready says why: the conditions that are not met, and for each container\n" +
@@ -41,7 +40,7 @@ func podCommands() []*command {
 	return []*command{
 		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
 		podLogsCommand(), podExecuteCommand(), podAttachCommand(), podCpCommand(), podTopCommand(), podStatsCommand(),
-		podActionsCommand(), podDeleteCommand(),
+		portForwardCommand(), podActionsCommand(), podDeleteCommand(),
 	}
 }
 

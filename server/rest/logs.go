@@ -45,6 +45,7 @@ func sessionRoutes() []*web.Route {
 			logs: identity.PodLogs, execute: identity.PodExecute, attach: identity.PodAttach,
 			stats: identity.PodStats, top: identity.PodTop, getArchive: identity.PodArchiveGet, putArchive: identity.PodArchivePut,
 		}, []wire.Arg{part}, []wire.Arg{previous}),
+		[]*web.Route{forwardRoute("pods", "pod", identity.PodForward, service.Sessions.OpenForward)},
 	)
 }
 
