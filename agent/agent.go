@@ -154,7 +154,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	nets := a.newNetworks(offers.networks, owner, link, reports)
 	reconciler.services = a.newServices(offers.networks, owner, j)
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
-	sessions.clusterID, sessions.next = owner.ClusterID, reconciler.nextAttempt
+	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()
@@ -276,6 +276,7 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	}
 	f.AgentVersion = a.conf.Version
 	f.Labels = maps.Clone(a.conf.Labels)
+	f.Kinds = slices.Sorted(maps.Keys(kindsOf(a.conf.Backend)))
 	f.Addresses = a.conf.Addresses
 	if len(f.Addresses) == 0 {
 		f.Addresses = hostAddresses()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -59,11 +60,16 @@ type Config struct {
 	Backoff     time.Duration // longest pause between two tries of a call to the servers, default 5s
 
 	Logger hclog.Logger // nil logs nothing
+
+	dialTCP func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
 }
 
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // "" is refused by validate
+	}
+	if c.dialTCP == nil {
+		c.dialTCP = dialTCP
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 128

@@ -85,6 +85,7 @@ func commands() []*command {
 		podCommands(),
 		rcCommands(),
 		serviceCommands(),
+		manifestCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),
@@ -97,6 +98,9 @@ func commands() []*command {
 	}
 	return all
 }
+
+// manifestCommands returns the commands of groupManifests.
+func manifestCommands() []*command { return []*command{applyCommand(), deleteCommand()} }
 
 // clientCommands returns the commands of groupClient.
 func clientCommands() []*command {

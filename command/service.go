@@ -19,9 +19,11 @@ var services = noun{
 	columns: []string{"uuid", "name", "bay_uuid"},
 	wide:    []string{"address", "ports", "node_ports", "ready", "reason", "age", "selector"},
 	filters: []string{"name", "bay", "label"},
-	follows: true,
-	cells:   cells{"ports": ofService(portsText), "ready": ofService(readyText), "reason": rcReason, "age": ofService(serviceAge)},
-	show:    showService,
+	cells: cells{
+		"ports": ofService(portsText), "ready": ofService(readyText), "age": ofService(serviceAge),
+		"reason": func(o object) string { return o.text("status_reason") },
+	},
+	show: showService,
 	about: "\n\nendpoints lists the pods that the service leads to; only those that are ready get connections.\n" +
 		"status_reason says why no pod gets any.",
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
@@ -189,7 +191,7 @@ func (e *env) createServices(
 	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		s, meta, err := client.Services().Create(ctx, &one, api.WriteOptions{})
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

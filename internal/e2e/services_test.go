@@ -212,6 +212,7 @@ spec:
       containers:
       - name: web
         image: ` + image + `
+        imagePullPolicy: IfNotPresent
         command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM;
           (while :; do echo pong | nc -u -l -p 5353 -w 1; done) & httpd -f -p 8080 -h /w & wait"]
         readinessProbe:
