@@ -201,7 +201,7 @@ func TestPodWaits(t *testing.T) {
 	manifest := podHead + `"metadata":{"generateName":"big-"},"spec":{"containers":[{"name":"c","image":"x",` +
 		`"resources":{"requests":{"memory":99999999999}}}]}}`
 	pod := f.do("POST", "/v1/pods", podOf(t, manifest, "")).is(201).object()
-	if got := conditions(pod); !strings.HasPrefix(got, "PodScheduled=False(Unschedulable) Initialized=False") ||
+	if got := conditions(pod); !strings.HasPrefix(got, "PodScheduled=False(Unschedulable) Initialized=False(ContainersNotInitialized) ") ||
 		pod["status"] != "Pending" ||
 		pod["host"] != nil || !strings.Contains(fmt.Sprint(pod["status_reason"]), "memory") ||
 		!strings.HasPrefix(pod["name"].(string), "big-") || len(pod["name"].(string)) != len("big-")+5 {
@@ -218,8 +218,21 @@ func TestPodErrors(t *testing.T) {
 			return servertest.Obey(a)
 		}
 		return &structs.Observed{Generation: a.Generation, Status: structs.ContainerError, Failed: true, Reason: "no such user: nobody"}
-	}))
+	}), servertest.Parts(func(structs.Assignment, *structs.Observed) []structs.PartReport { return nil }))
 	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "x"), "")).is(500).mentions("no such user: nobody")
+	unmet := 0
+	for _, c := range f.do("GET", "/v1/pods/web", "").is(200).object()["conditions"].([]any) {
+		c := c.(map[string]any)
+		if c["status"] == "False" {
+			unmet++
+			if c["reason"] == nil || !strings.Contains(fmt.Sprint(c["message"]), "no such user: nobody") {
+				t.Errorf("condition %v does not say what the host has said of the pod as a whole", c)
+			}
+		}
+	}
+	if unmet != 2 {
+		t.Errorf("%d conditions are unmet, want ContainersReady and Ready", unmet)
+	}
 }
 
 // TestListOfPods lists and filters pods, by both spellings of paths.
