@@ -207,7 +207,8 @@ func (l *ledger) duplicates() (found []string) {
 				case a.epoch != b.epoch, a.together(b):
 				case a.attempt != b.attempt && a.on == b.on:
 					if a.runsWith(b) {
-						found = append(found, fmt.Sprintf("I4: two attempts of a part ran at a time: %v, %v, and %v, %v", a, a.runs, b, b.runs))
+						found = append(found, fmt.Sprintf("I4: two attempts of a part ran at a time: %v, %v, and %v, %v", a, a.runs, b,
+							b.runs))
 					}
 				case a.on != b.on:
 					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
