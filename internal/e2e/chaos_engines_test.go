@@ -223,9 +223,24 @@ func (l *ledger) duplicates() (found []string) {
 	return found
 }
 
-// runsWith reports whether two copies ran at a time.
+// runsWith reports whether two attempts of a part ran at a time. An agent starts an attempt
+// once. Who starts it again, as docker restart does, may do that just as the agent starts the
+// next one, or later: then the earlier attempt must end soon.
 func (c *dockerCopy) runsWith(o *dockerCopy) bool {
-	return slices.ContainsFunc(c.runs, func(a span) bool { return slices.ContainsFunc(o.runs, a.meets) })
+	for i, a := range c.runs {
+		for j, b := range o.runs {
+			again, other := a, b
+			if j > 0 {
+				again, other = b, a
+			}
+			excused := (i > 0) != (j > 0) && again.from.After(other.from.Add(-agentWakes)) && !again.to.IsZero() &&
+				again.to.Before(other.from.Add(agentCatches))
+			if a.meets(b) && !excused {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // overlap says that two copies of a container ran at a time. The older copy is
@@ -438,6 +453,18 @@ func TestLedgerFindsDuplicatesAndOverlaps(t *testing.T) {
 		{"two attempts run", 1, 1, []*dockerCopy{
 			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"an attempt starts again as the next one does", 0, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(6)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
+		}},
+		{"the next attempt starts although one runs again", 1, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(16)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(15)}}},
+		}},
+		{"an attempt that starts again runs on", 1, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(46)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
 		}},
 		{"an attempt twice", 1, 0, []*dockerCopy{
 			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{at(0), at(3)}},
