@@ -63,6 +63,7 @@ func (l *runningContainers) startPods() {
 		standing: make(map[string]podStart)}
 	l.createStanding("standing-pod", structs.ExclusiveNo)
 	l.createStanding("standing-pod-lease", structs.ExclusiveLease)
+	l.createStanding("standing-pod-exclusive", structs.ExclusiveYes)
 	for name, replicas := range chaosRCs {
 		rc, _, err := l.client.RCs().Create(l.ctx(), &structs.RCRequest{Bay: l.bay.UUID, Manifest: chaosRC(name, replicas, 0)},
 			api.WriteOptions{Wait: -1})
@@ -324,8 +325,8 @@ func (e *engine) podsAgree(hostID string, pods []structs.PodBody) error {
 	return e.noDuplicates(hostID)
 }
 
-// checkPodStarts checks that standing pods were started once in an epoch: I6. The caller
-// holds mu.
+// checkPodStarts checks that standing pods were started once in an epoch, and did not move
+// if they must not: I6, I7. The caller holds mu.
 func (l *runningContainers) checkPodStarts() {
 	l.Helper()
 	for _, a := range l.agents {
@@ -337,6 +338,9 @@ func (l *runningContainers) checkPodStarts() {
 			was, now := l.pods.standing[p.UUID], podStart{started[p.UUID], p.Epoch}
 			if was.began != "" && was.epoch == now.epoch && was.began != now.began {
 				l.Errorf("I6: pod %s, epoch %d, began at %s, and now at %s", p.Name, p.Epoch, was.began, now.began)
+			}
+			if was.began != "" && was.epoch != now.epoch && l.singles[p.UUID] == structs.ExclusiveYes {
+				l.Errorf("I7: pod %s has epoch %d, had %d, and must not move", p.Name, now.epoch, was.epoch)
 			}
 			l.pods.standing[p.UUID] = now
 		}
