@@ -455,15 +455,18 @@ func TestLedgerFindsDuplicatesAndOverlaps(t *testing.T) {
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
 		}},
 		{"an attempt starts again as the next one does", 0, 0, []*dockerCopy{
-			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(6)}}},
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(6)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
 		}},
 		{"the next attempt starts although one runs again", 1, 0, []*dockerCopy{
-			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(16)}}},
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(16)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(15)}}},
 		}},
 		{"an attempt that starts again runs on", 1, 0, []*dockerCopy{
-			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}, {at(4), at(46)}}},
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(46)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
 		}},
 		{"an attempt twice", 1, 0, []*dockerCopy{
