@@ -132,7 +132,7 @@ func TestDaemonConfigErrorsLeaveNoFiles(t *testing.T) {
 		"server -service-pool 10.127.0.0/30":                     "-service-pool: 10.127.0.0/30 is not of a size from /8 to /28",
 		"server -node-port-range 32767-30000":                    "-node-port-range: 32767-30000",
 		"server -manifest-network 10.0.0.0/8,intranet":           "-manifest-network \"intranet\" is not a network",
-		"agent -dev -service-pool 172.17.0.0/16":                 "-service-pool and -network-pool: 172.17.0.0/16 and 172.16.0.0/12 overlap",
+		"agent -dev -service-pool 172.17.0.0/16":                 "-network-pool: 172.17.0.0/16 and 172.16.0.0/12 overlap",
 		"agent -dev -network-pool 10.0.0.0/8":                    "10.127.0.0/16 and 10.0.0.0/8 overlap",
 		"server -join-token short":                               "-join-token",
 		"server -log-level loud":                                 "-log-level",

@@ -189,7 +189,7 @@ func (e *env) createServices(
 	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		s, meta, err := client.Services().Create(ctx, &one, api.WriteOptions{})
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

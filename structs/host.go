@@ -38,6 +38,11 @@ type Fingerprint struct {
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
 	Relay     Relay          `json:"relay,omitzero"` // between the hosts of a bay
+	// Kinds are the kinds of workloads that the agent runs. Agents that run containers only
+	// may not report them. In a row, none means that the host has registered before SchemaPods
+	// was in use.
+	//api:doc Kinds of workloads that the agent runs.
+	Kinds []WorkloadKind `json:"kinds,omitempty"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come

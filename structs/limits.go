@@ -29,7 +29,8 @@ const (
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
-	SchemaPods     = 3 // TablePods, TableManifests, TableRCs, TableServices, TableEndpoints, Fingerprint.Relay and Host.BayIndex
+	// TablePods, TableManifests, TableRCs, TableServices, TableEndpoints; Fingerprint.Kinds and Relay, Host.BayIndex
+	SchemaPods = 3
 )
 
 // Limits of what users may send. A value beyond one is refused with

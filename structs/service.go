@@ -115,6 +115,9 @@ type ServiceWork struct {
 	Peers []RelayPeer `json:"peers,omitempty"`
 }
 
+// DefaultRelayPort is the port of the relay between the hosts of a bay.
+const DefaultRelayPort = 9514
+
 // RelayPeer is another host of the bay, as seen by the relay between hosts.
 //
 //api:doc Another host of the bay.

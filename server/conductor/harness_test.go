@@ -138,7 +138,7 @@ func (h *harness) register(id, name string, labels map[string]string) structs.Ho
 	h.Helper()
 	return must(h, RegisterHost{
 		HostRegister: structs.HostRegister{HostID: id, Name: name, Fingerprint: structs.Fingerprint{
-			Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: labels,
+			Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: labels, Kinds: []structs.WorkloadKind{structs.WorkloadPod},
 		}},
 		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + name),
 	})

@@ -270,6 +270,14 @@ func checkRegister(r *structs.HostRegister) error {
 			return err
 		}
 	}
+	if len(f.Kinds) > structs.MaxLabels {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.kinds: %d are more than %d", len(f.Kinds), structs.MaxLabels)
+	}
+	for _, k := range f.Kinds {
+		if err := structs.CheckLine("fingerprint.kinds", string(k), structs.MaxText); err != nil {
+			return err
+		}
+	}
 	if len(f.Addresses) > structs.MaxLabels {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint.addresses: %d are more than %d", len(f.Addresses), structs.MaxLabels)
 	}

@@ -68,6 +68,29 @@ func registration(id string) structs.HostRegister {
 	}
 }
 
+// TestHostsRegisterAgainUnderSchemaPods: a host whose row doesn't say what its agent runs is
+// from before the schema, and has to register again.
+func TestHostsRegisterAgainUnderSchemaPods(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	seen := d.poll(t, Poll{HostID: host, Registration: 1})
+	polled := make(chan error)
+	go func() {
+		_, err := d.Work(t.Context(), Poll{HostID: host, Registration: 1, Index: seen.Index, Incarnation: seen.Incarnation,
+			Wait: structs.MaxWork})
+		polled <- err
+	}()
+	do(t, d, conductor.RaiseSchema{Schema: structs.SchemaPods})
+	if err := <-polled; structs.CodeOf(err) != structs.CodeConflict {
+		t.Errorf("a poll that waits is answered %v", err)
+	}
+	again, err := d.Register(t.Context(), registration(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.poll(t, Poll{HostID: host, Registration: again.Registration})
+}
+
 // host registers a host and gives it a bay.
 func (d *Dispatch) host(t *testing.T) string {
 	t.Helper()

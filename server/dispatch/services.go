@@ -68,6 +68,9 @@ func (f *following) subscribe() {
 	if f.bayID != "" {
 		topics = append(topics, state.TopicServices(f.bayID))
 	}
+	if f.store.Snapshot().Cluster().SchemaInUse() < structs.SchemaPods {
+		topics = append(topics, state.TopicRow(structs.TableCluster, structs.ClusterRowID)) // see checkRegistration
+	}
 	f.sub = f.store.Subscribe(topics...)
 }
 

@@ -183,6 +183,10 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 	if host.Registration != p.Registration {
 		return errRegistration(host, p.Registration)
 	}
+	if len(host.Fingerprint.Kinds) == 0 && snap.Cluster().SchemaInUse() >= structs.SchemaPods {
+		return structs.Errorf(structs.CodeConflict, "host %s (%s) has registered before all servers could note what its agent runs: "+
+			"it has to register again", host.Name, host.ID).About(structs.KindHost)
+	}
 	return nil
 }
 

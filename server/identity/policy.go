@@ -81,6 +81,7 @@ const (
 	PodAttach     Action = "pod:attach"
 	PodStats      Action = "pod:stats"
 	PodTop        Action = "pod:top"
+	PodForward    Action = "pod:forward" // connect to a port
 	PodArchiveGet Action = "pod:get_archive"
 	PodArchivePut Action = "pod:put_archive"
 
@@ -216,6 +217,7 @@ var policy = map[Action][]structs.Role{
 	PodAttach:     members,
 	PodStats:      anyone,
 	PodTop:        anyone,
+	PodForward:    members,
 	PodArchiveGet: members,
 	PodArchivePut: members,
 

@@ -98,6 +98,7 @@ var walk = map[string][7]int{
 	"PUT /v1/pods/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
 	"GET /v1/pods/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 	"GET /v1/pods/:id/attach/ws":  {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+	"GET /v1/pods/:id/forward/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 	"GET /v1/pods/:id/stats":      {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/pods/:id/top":        {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/pods/:id/actions":    {401, 401, 403, 200, 200, 200, 404},

@@ -43,6 +43,9 @@ var filters = [...]filter{
 	{"not ready", func(h *Host, _ *structs.Demand, _ *Facts) bool { return h.Ready }},
 	{"suspect", func(h *Host, _ *structs.Demand, _ *Facts) bool { return !h.Suspect }},
 	{"draining", func(h *Host, _ *structs.Demand, _ *Facts) bool { return !h.Draining }},
+	{"with an agent that is too old for it and is to be upgraded", func(h *Host, d *structs.Demand, _ *Facts) bool {
+		return d.Kind == "" || slices.Contains(h.Kinds, d.Kind)
+	}},
 	{"without the labels of constraints", func(h *Host, d *structs.Demand, _ *Facts) bool {
 		for k, v := range d.Constraints {
 			if got, ok := h.Labels[k]; !ok || got != v {

@@ -139,6 +139,8 @@ func scriptHost(t *testing.T, words []string) Host {
 		switch key {
 		case "draining":
 			h.Draining = true
+		case "runs":
+			h.Kinds = append(h.Kinds, structs.WorkloadKind(value))
 		case "no-network":
 			h.NetworksFull = true
 		case "suspect":
@@ -161,6 +163,8 @@ func scriptDemand(t *testing.T, words []string) structs.Demand {
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
+		case "kind":
+			d.Kind = structs.WorkloadKind(value)
 		case "memory":
 			d.Memory = int64(number(t, value) * (1 << 30))
 		case "cpu":

@@ -107,6 +107,13 @@ const hostLostAfter = time.Hour
 // test.
 func New(t testing.TB, options ...Option) *Server {
 	t.Helper()
+	return NewOfSchema(t, structs.SchemaVersion, options...)
+}
+
+// NewOfSchema is New with a cluster that uses an earlier schema, as one does in which a
+// server of an earlier version takes part.
+func NewOfSchema(t testing.TB, schema int, options ...Option) *Server {
+	t.Helper()
 	s := &Server{Store: state.New()}
 	s.Log = &Log{store: s.Store}
 	s.Conductor = conductor.New(conductor.Config{Store: s.Store, Proposer: s.Log, Logger: hclog.NewNullLogger()})
@@ -142,7 +149,7 @@ func New(t testing.TB, options ...Option) *Server {
 	s.MustDo(t, func() error {
 		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{
 			ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken),
-			HostLostAfter: hostLostAfter, Schema: structs.SchemaVersion,
+			HostLostAfter: hostLostAfter, Schema: schema,
 		})
 		return err
 	})

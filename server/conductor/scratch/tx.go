@@ -52,7 +52,7 @@ type Tx struct {
 
 	specRows bool // in the entry's schema, large specs are separate rows
 	engines  bool // in the entry's schema, rows may name an engine and the ID of a container in it
-	relays   bool // in the entry's schema, hosts may have a relay, and the index of their last change of bay
+	pods     bool // likewise Fingerprint.Kinds and Relay, and the index of a host's last change of bay
 
 	size    int      // bytes that the batch's changes take in the entry
 	skipped []rowKey // rows that are too large for an entry of their own
@@ -76,7 +76,7 @@ type undo struct {
 func New(base *state.Snapshot, now time.Time) *Tx {
 	t := &Tx{
 		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
-		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, relays: base.Cluster().SchemaInUse() >= structs.SchemaPods,
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, pods: base.Cluster().SchemaInUse() >= structs.SchemaPods,
 		rows: make(map[rowKey]pending), baseRows: make(map[rowKey]structs.Row),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
@@ -156,8 +156,10 @@ func (t *Tx) set(key rowKey, p pending) {
 	if !t.engines {
 		withoutEngines(p.row)
 	}
-	if h, ok := p.row.(*structs.Host); ok && !t.relays && (h.Fingerprint.Relay != structs.Relay{} || h.BayIndex != 0) {
-		h.Fingerprint.Relay, h.BayIndex = structs.Relay{}, 0
+	if h, ok := p.row.(*structs.Host); ok && !t.pods { // as withoutEngines
+		if f := &h.Fingerprint; f.Kinds != nil || f.Relay != (structs.Relay{}) || h.BayIndex != 0 {
+			f.Kinds, f.Relay, h.BayIndex = nil, structs.Relay{}, 0
+		}
 	}
 	was, had := t.rows[key]
 	before := t.Get(key.table, key.id)
