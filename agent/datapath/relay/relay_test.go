@@ -84,6 +84,10 @@ func newPair(t testing.TB, change func(*Config)) (a, b *testHost) {
 	a.pod.Store(echo(t))
 	a.Set([]structs.RelayPeer{b.as()})
 	b.Set([]structs.RelayPeer{a.as()})
+	eventually(t, "the hosts are connected", func() bool { // the first dial may come too early
+		n, _ := a.numbers("b")
+		return n > 0 && b.Wait(limited(t)) == nil && b.Reachable()["a"] == nil
+	})
 	return a, b
 }
 
