@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/cli"
 	"golang.org/x/term"
 
+	"github.com/stackforge/magnum/agent/datapath"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/server"
 	"github.com/stackforge/magnum/structs"
@@ -45,6 +46,9 @@ type env struct {
 func Run(args []string) int {
 	if len(args) > 0 && args[0] == checkLogArg {
 		return server.ServeLogCheck(args[1:], os.Stdout)
+	}
+	if len(args) > 0 && args[0] == datapath.Subcommand {
+		return runDatapath(args[1:])
 	}
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
 	return e.run(context.Background(), args)
@@ -80,6 +84,8 @@ func commands() []*command {
 		containerCommands(),
 		podCommands(),
 		rcCommands(),
+		serviceCommands(),
+		manifestCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),
@@ -92,6 +98,9 @@ func commands() []*command {
 	}
 	return all
 }
+
+// manifestCommands returns the commands of groupManifests.
+func manifestCommands() []*command { return []*command{applyCommand(), deleteCommand()} }
 
 // clientCommands returns the commands of groupClient.
 func clientCommands() []*command {
