@@ -291,6 +291,23 @@ func TestWhatIsBrokenOffDoesNotLookWhole(t *testing.T) {
 	}
 }
 
+// The pod has gone long before its client reads.
+func TestSlowReaderGetsTheRest(t *testing.T) {
+	a, b := newPair(t, func(c *Config) { c.CloseTime = 20 * time.Millisecond })
+	left := make(chan struct{})
+	b.pod.Store(tcpServer(t, func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, 200_000))
+		close(left)
+	}))
+	c := a.mustDial(t, "b")
+	_ = c.CloseWrite()
+	<-left
+	<-time.After(200 * time.Millisecond) // ten times the time after which a closed stream is given up
+	if got, err := io.ReadAll(c); len(got) != 200_000 || err != nil {
+		t.Errorf("%d bytes of 200000, %v", len(got), err)
+	}
+}
+
 func TestPodThatSendsToNobodyIsStopped(t *testing.T) {
 	a, b := newPair(t, nil)
 	stopped := make(chan error, 1)
