@@ -17,6 +17,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/lease"
+	"github.com/stackforge/magnum/agent/services"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/structs"
@@ -148,13 +149,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	offers := featuresOf(a.conf.Backend)
-	var nets *networks
-	if offers.networks != nil {
-		nets = newNetworks(offers.networks, owner, reports.networksFull, reports.setNetworksFull, log.Named("networks"))
-		link.leftBay, reports.filled = nets.leave, nets.fill
-	}
+	nets := a.newNetworks(offers.networks, owner, link, reports)
+	reconciler.services = a.newServices(offers.networks, owner, j)
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
-	sessions.clusterID, sessions.next = owner.ClusterID, reconciler.nextAttempt
+	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()
@@ -163,6 +161,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 
 	g.Go(func() error { return reconciler.run(runCtx) })
+	g.Go(func() error { return reconciler.services.Run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
 	g.Go(func() error { return quarantined.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
@@ -173,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		defer sessions.wait()
 		return link.poll(runCtx, func(w *structs.Work, server string, diverged bool, sent pollState) {
 			unguard()
+			reconciler.services.Take(w) // before a container is made that needs to know of them
 			reconciler.apply(w, diverged, sent)
 			if w.Full {
 				reports.repeat()
@@ -180,13 +180,24 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			for _, offer := range w.Sessions {
 				sessions.open(runCtx, server, offer)
 			}
+			reconciler.services.Await(runCtx) // the next poll says that the host serves them
 		})
 	})
 	err = g.Wait()
 	if a.conf.RemoveOnStop && ctx.Err() != nil {
-		err = errors.Join(err, a.removeAll(owner, j))
+		err = errors.Join(err, a.removeAll(owner, j, reconciler.services))
 	}
 	return err
+}
+
+// newNetworks returns what tidies up the networks of projects; nil if the backend has none.
+func (a *Agent) newNetworks(b backend.Networks, owner backend.Owner, link *link, reports *reporter) *networks {
+	if b == nil {
+		return nil
+	}
+	nets := newNetworks(b, owner, reports.networksFull, reports.setNetworksFull, a.conf.Logger.Named("networks"))
+	link.leftBay, reports.filled = nets.leave, nets.fill
+	return nets
 }
 
 // guardLease guards the lease of an earlier instance of the agent until the returned
@@ -205,8 +216,8 @@ func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal,
 // removeLimit is how long a stopping agent takes to remove its containers.
 const removeLimit = time.Minute
 
-// removeAll kills and removes all containers of the host.
-func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
+// removeAll kills and removes all containers of the host, and ends what serves services.
+func (a *Agent) removeAll(owner backend.Owner, j *journal, served *services.Services) error {
 	ctx, cancel := context.WithTimeout(context.Background(), removeLimit)
 	defer cancel()
 	entries, err := a.conf.Backend.List(ctx, owner)
@@ -230,6 +241,9 @@ func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	nets := offers.networks
 	if nets == nil {
 		return nil
+	}
+	if err := served.Stop(ctx); err != nil {
+		return fmt.Errorf("ending the services of the host: %w", err)
 	}
 	if err := nets.TidyNetworks(ctx, owner, true); err != nil {
 		return fmt.Errorf("removing the networks of the host's containers: %w", err)
@@ -260,11 +274,13 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	}
 	f.AgentVersion = a.conf.Version
 	f.Labels = maps.Clone(a.conf.Labels)
+	f.Kinds = slices.Sorted(maps.Keys(kindsOf(a.conf.Backend)))
 	f.Addresses = a.conf.Addresses
 	if len(f.Addresses) == 0 {
 		f.Addresses = hostAddresses()
 	}
-	return f, nil
+	f.Relay, err = a.relay(f.Addresses)
+	return f, err
 }
 
 // hostAddresses returns the machine's addresses that others may reach: neither those

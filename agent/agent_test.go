@@ -33,6 +33,8 @@ func TestConfigRefused(t *testing.T) {
 		"backend":  func(c *Config) { c.Backend = nil },
 		"sessions": func(c *Config) { c.MaxSessions = -1 },
 		"backoff":  func(c *Config) { c.Backoff = -1 },
+		"relay":    func(c *Config) { c.Relay.Port = 65536 },
+		"to dial":  func(c *Config) { c.Relay.Addr = "192.0.2.1:9514" },
 	} {
 		c := good
 		spoil(&c)

@@ -206,9 +206,10 @@ type stopping struct {
 // afterHook is the least time that a process has to end in after its preStop hook.
 const afterHook = 2 * time.Second
 
-// beforeStop ends the checks of a process of a pod and runs its preStop hook, once. It
-// returns how long the process has to end in.
+// beforeStop waits until no connections are led to a pod that ends, ends the checks of a
+// process of it, and runs its preStop hook, once. It returns how long the process has to end in.
 func (p *podPass) beforeStop(ctx context.Context, c *backend.Container, timeout time.Duration) time.Duration {
+	p.drain(ctx, c, timeout)
 	hook := p.preStop(c)
 	p.r.mu.Lock()
 	if k := p.u.checks; k.of(c) && k.sick != "" && k.grace != nil && p.step.Reason == podplan.EndSick {

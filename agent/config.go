@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"context"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -50,18 +53,31 @@ type Config struct {
 	ImageGCHigh int
 	ImageGCLow  int
 
+	// Relay is for the services of bays with several hosts.
+	Relay Relay
+
 	MaxSessions int           // concurrent sessions, default 128
 	Backoff     time.Duration // longest pause between two tries of a call to the servers, default 5s
 
 	Logger hclog.Logger // nil logs nothing
+
+	openPath openPath                                                // nil means the data path of this program
+	relayKey func(file string) (pin string, err error)               // nil means the key of package relay
+	dialTCP  func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
 }
 
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // "" is refused by validate
 	}
+	if c.dialTCP == nil {
+		c.dialTCP = dialTCP
+	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 128
+	}
+	if c.Relay.Port == 0 {
+		c.Relay.Port = structs.DefaultRelayPort
 	}
 	if c.Backoff == 0 {
 		c.Backoff = 5 * time.Second
@@ -99,6 +115,11 @@ func (c Config) validate() error {
 	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
 		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow,
 			c.ImageGCHigh)
+	case c.Relay.Port < 1 || c.Relay.Port > 65535:
+		return structs.Errorf(structs.CodeInvalid, "-relay-port %d not in 1..65535", c.Relay.Port)
+	case c.Relay.Addr != "" && !isHost(c.Relay.Addr):
+		return structs.Errorf(structs.CodeInvalid, "-relay-addr %q is not a name or an address that other hosts can dial; the port is "+
+			"-relay-port", c.Relay.Addr)
 	case c.MaxSessions < 1:
 		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
 	case c.Backoff < time.Millisecond:
@@ -118,4 +139,12 @@ func (c Config) validate() error {
 		}
 	}
 	return nil
+}
+
+// isHost reports whether a text is a host without a port.
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return !strings.ContainsAny(s, ":/[] ") && len(s) <= structs.MaxName
 }

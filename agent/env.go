@@ -35,12 +35,12 @@ func (h *podHost) fingerprint(ctx context.Context) (structs.Fingerprint, error) 
 }
 
 // expand gives a spec the environment and commands of a container of a pod, whose address
-// is given. CodeInvalid if the manifest asks for what doesn't exist, such as a variable
+// is given, with the variables of services. CodeInvalid if the manifest asks for what doesn't exist, such as a variable
 // that gets too long.
 func (h *podHost) expand(ctx context.Context, spec structs.ContainerSpec, a *structs.Assignment, c *structs.PodContainer,
-	address string) (*structs.ContainerSpec, error) {
+	address string, services map[string]string) (*structs.ContainerSpec, error) {
 	pod := podenv.Pod{Name: a.Name, ProjectID: a.ProjectID, ID: a.ID, Labels: a.Pod.Labels, Annotations: a.Pod.Annotations,
-		HostName: h.name, Spec: a.Pod.Spec}
+		HostName: h.name, Spec: a.Pod.Spec, Services: services}
 	if address != "" {
 		pod.IPs = []string{address}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,12 +19,16 @@ type part struct {
 // all assignments of an epoch. It makes an assignment without them Unreadable.
 type partsFunc func(a *structs.Assignment) []part
 
-// kinds returns the kinds of workloads that the agent can run.
-func kinds() map[structs.WorkloadKind]partsFunc {
-	return map[structs.WorkloadKind]partsFunc{
+// kindsOf returns the kinds of workloads that the agent can run with a backend. Assignments
+// of others are Unreadable.
+func kindsOf(b any) map[structs.WorkloadKind]partsFunc {
+	kinds := map[structs.WorkloadKind]partsFunc{
 		structs.WorkloadContainer: func(a *structs.Assignment) []part { return []part{{spec: a.Spec}} },
-		structs.WorkloadPod:       podParts,
 	}
+	if _, ok := b.(backend.Pods); ok {
+		kinds[structs.WorkloadPod] = podParts
+	}
+	return kinds
 }
 
 // keyOf returns the key of a unit: all placements of a container share one unit.
@@ -67,12 +72,13 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 			parts = append(parts, part{name: u.ref.Part})
 		}
 	}
-	if len(parts) == 0 && a.Desired == structs.DesiredAbsent {
-		if whole.Kind != structs.WorkloadPod || r.pods == nil {
-			reportUnknownLocked(r, a)
-			return
-		}
+	switch {
+	case len(parts) > 0:
+	case a.Desired == structs.DesiredAbsent && whole.Kind == structs.WorkloadPod && r.pods != nil:
 		parts = append(parts, part{name: structs.PodInfra}) // volumes may be left
+	default:
+		reportUnknownLocked(r, a)
+		return
 	}
 	names = names[:0]
 	for _, p := range parts {
@@ -93,12 +99,18 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 	}
 }
 
-// reportUnknownLocked reports that a workload is gone whose parts the agent doesn't know, and of
-// which the engine has none. While it is not known what the engine has, that waits.
+// reportUnknownLocked reports a workload whose parts the agent doesn't know, and of which the
+// engine has none: that it is gone, or why it can't run. While it is not known what the
+// engine has, that waits.
 func reportUnknownLocked(r *reconciler, a structs.Assignment) {
 	whole := keyOf(a.Ref())
 	if !r.verified {
 		r.unknown[whole] = a
+		return
+	}
+	if a.Desired != structs.DesiredAbsent {
+		r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerError, Generation: a.Generation,
+			Failed: true, Reason: "its host can't run it: " + a.Unreadable + "; upgrade the agent, or delete the " + string(whole.Kind)}}, nil)
 		return
 	}
 	r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerGone, Generation: a.Generation}},

@@ -172,7 +172,7 @@ func TestUnknownKindIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestUnknownKindOfWhichNothingExists can be deleted.
+// TestUnknownKindOfWhichNothingExists is reported with the reason, and can be deleted.
 func TestUnknownKindOfWhichNothingExists(t *testing.T) {
 	unknown := func(id string) structs.Assignment {
 		a := wantKind("constellation", id, 1, structs.DesiredRunning)
@@ -184,9 +184,10 @@ func TestUnknownKindOfWhichNothingExists(t *testing.T) {
 	for name, c := range map[string]struct {
 		a    structs.Assignment
 		pods bool
+		why  string
 	}{
-		"an unknown kind": {unknown("a"), true}, "a pod on a backend that runs none": {wantPod("a"), false},
-		"an unreadable pod": {unreadable, true},
+		"an unknown kind": {unknown("a"), true, "kind constellation"}, "a pod on a backend that runs none": {wantPod("a"), false, "kind pod"},
+		"an unreadable pod": {unreadable, true, "of a newer version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inHost(t, func(h *host) {
@@ -197,8 +198,9 @@ func TestUnknownKindOfWhichNothingExists(t *testing.T) {
 					h.rec.mu.Unlock()
 				}
 				h.assign(c.a)
-				if r := h.last("a"); r.Status == structs.ContainerGone {
-					t.Errorf("reported as gone: %+v", r)
+				if r := h.expect(c.a, structs.ContainerError, true); r.Refused || r.Generation != 1 ||
+					!strings.Contains(r.Reason, c.why) || !strings.Contains(r.Reason, "upgrade the agent") {
+					t.Errorf("reported as %+v, want a reason with %q", r, c.why)
 				}
 				a := c.a
 				a.Desired, a.Generation = structs.DesiredAbsent, 2
@@ -232,18 +234,20 @@ func TestUnknownKindIsGoneOnlyOnceTheEngineIsListed(t *testing.T) {
 		a := wantKind("constellation", "a", 2, structs.DesiredAbsent)
 		b.Desired, b.Generation = structs.DesiredAbsent, 2
 		c := wantKind("constellation", "c", 2, structs.DesiredAbsent)
-		h.assign(a, b, c)
+		d := wantKind("constellation", "d", 2, structs.DesiredRunning)
+		h.assign(a, b, c, d)
 		h.after(time.Minute)
-		for _, id := range []string{"a", "b", "c"} {
-			if r := h.last(id); r.Status == structs.ContainerGone {
-				t.Fatalf("reported as gone: %+v", r)
+		for _, id := range []string{"a", "b", "c", "d"} {
+			if r := h.last(id); r.Status == structs.ContainerGone || id == "d" && r.Status != "" {
+				t.Fatalf("reported as %+v", r)
 			}
 		}
-		h.full(true, a, b) // c is forgotten
+		h.full(true, a, b, d) // c is forgotten
 		h.fake.Outside.Up()
 		h.after(time.Minute)
 		h.completed(a, structs.ContainerGone)
 		h.completed(b, structs.ContainerGone)
+		h.expect(d, structs.ContainerError, true)
 		if n := len(h.fake.Seen.Containers()); n != 0 {
 			t.Errorf("%d containers are left", n)
 		}

@@ -71,6 +71,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 // make creates a container and takes it over.
 func (p *pass) make(ctx context.Context, req backend.CreateRequest) (again time.Duration, err error) {
 	req.Fetched, req.Avoid = p.fetched, p.r.avoid
+	tell(ctx, p.r.services, &req)
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.task.want.Epoch
 	}, func(ctx context.Context) error {
@@ -94,6 +95,9 @@ func (p *pass) make(ctx context.Context, req backend.CreateRequest) (again time.
 	p.r.ownLocked(p.u, p.task.cur.Entry, true)
 	overtaken := p.u.overtakes(&p.task.want)
 	p.r.mu.Unlock()
+	if req.Names != nil {
+		p.r.services.Prepare(ctx, req.ProjectID)
+	}
 	if overtaken {
 		return 0, errInterrupted // after a long pull the container may not be desired running any more
 	}

@@ -254,6 +254,10 @@ func (p *podPass) create(ctx context.Context, infra, address string) (time.Durat
 	case err != nil:
 		return 0, err
 	}
+	if ready, again, err := p.fetch(ctx); !ready {
+		return again, err
+	}
+	defer func() { p.pass.fetched = false }() // for this attempt only
 	return p.pass.make(ctx, req)
 }
 
@@ -265,7 +269,8 @@ func (p *podPass) request(ctx context.Context, address string) (backend.CreateRe
 	if c == nil {
 		return req, nil
 	}
-	spec, err := p.r.host.expand(ctx, *req.Spec, &p.task.want, c, address)
+	req.Variables = p.r.services.Variables(req.ProjectID)
+	spec, err := p.r.host.expand(ctx, *req.Spec, &p.task.want, c, address, req.Variables)
 	req.Spec = spec
 	return req, err
 }
@@ -318,8 +323,12 @@ func (p *podPass) renew(ctx context.Context, infra string) error {
 
 // end ends the process because the plan says so.
 func (p *podPass) end(ctx context.Context) (more bool, again time.Duration, err error) {
-	if p.step.Reason == podplan.EndImage {
-		if ready, again, err := p.fetchNext(ctx); !ready {
+	if p.step.Reason == podplan.EndImage { // it runs on until the image is there that the manifest names now
+		if left := p.r.backoffLeft(p.u); left > 0 {
+			p.pass.reportStatus()
+			return false, left, nil
+		}
+		if ready, again, err := p.fetch(ctx); !ready {
 			return false, again, err
 		}
 	}
@@ -345,15 +354,19 @@ func (p *podPass) end(ctx context.Context) (more bool, again time.Duration, err 
 	return true, 0, p.pass.look(ctx)
 }
 
-// fetchNext fetches the image that the manifest names now. The container with the image
-// before runs on until it is there.
-func (p *podPass) fetchNext(ctx context.Context) (ready bool, again time.Duration, err error) {
-	if left := p.r.backoffLeft(p.u); left > 0 {
-		p.pass.reportStatus()
-		return false, left, nil
+// fetch fetches the image of the current attempt, or of the next one, unless the pass has
+// done so. It ends if the pod is not to run any more, is placed again, or is to have another
+// image. Other changes of the manifest go on waiting.
+func (p *podPass) fetch(ctx context.Context) (ready bool, again time.Duration, err error) {
+	if p.pass.fetched {
+		return true, 0, nil
 	}
-	err = p.pass.interruptible(ctx, func(next structs.Assignment) bool { return true }, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.credentials(), p.pass.progress())
+	want := &p.task.want
+	err = p.pass.interruptible(ctx, func(next structs.Assignment) bool {
+		return next.Desired != structs.DesiredRunning || next.Epoch != want.Epoch || next.Unreadable == "" &&
+			(next.Spec == nil || next.Spec.Image != want.Spec.Image)
+	}, func(ctx context.Context) error {
+		return p.r.backend.FetchImage(ctx, want.Spec, p.task.credentials(), p.pass.progress())
 	})
 	if err == nil {
 		p.pass.fetched = true

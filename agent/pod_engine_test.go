@@ -76,6 +76,16 @@ func TestPodOnDocker(t *testing.T) {
 	}
 	said("web", `echo "$IP $(hostname) $(cat /data/log)"`, address+" shop prepared")
 	said("side", `wget -qO- http://127.0.0.1:8080/log`, "prepared")
+	conn := s.offer(forwardOffer(a, 8080))
+	say(t, conn, structs.ChannelStdin, "GET /log HTTP/1.0\r\n\r\n")
+	say(t, conn, structs.ChannelControl, `{"eof":true}`)
+	if got := listen(t, conn); !strings.HasPrefix(got.stdout, "HTTP/1.1 200 OK") || !strings.HasSuffix(got.stdout, "prepared\n") ||
+		!got.last.Done {
+		t.Errorf("a connection from outside: %+v", got)
+	}
+	if got := listen(t, s.offer(forwardOffer(a, 8081))); !strings.Contains(got.last.Error, "connection refused") {
+		t.Errorf("a connection to a closed port: %+v", got)
+	}
 
 	name := func(part string, attempt uint64) string { return backend.AttemptName(of(a, part), attempt) }
 	if err := d.Kill(t.Context(), name("web", 1)); err != nil {

@@ -771,6 +771,53 @@ func TestImageOfAPodIsMissing(t *testing.T) {
 	})
 }
 
+// TestPullOfAPodIsInterrupted: a pull may hang for minutes. It ends once its image is not
+// wanted any more, and goes on else.
+func TestPullOfAPodIsInterrupted(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit   func(*structs.Assignment)
+		status structs.ContainerStatus // while the registry still hangs; "" if the pull goes on
+	}{
+		"another image": {func(a *structs.Assignment) {
+			*a = change(*a, func(s *structs.PodSpec) { s.Containers[0].Image = backendtest.Image })
+		}, structs.ContainerRunning},
+		"stopped": {func(a *structs.Assignment) { a.Generation, a.Desired = 2, structs.DesiredStopped }, structs.ContainerStopped},
+		"deleted": {func(a *structs.Assignment) { a.Generation, a.Desired = 2, structs.DesiredAbsent }, structs.ContainerGone},
+		"other labels": {func(a *structs.Assignment) {
+			*a = change(*a, func(*structs.PodSpec) {})
+			a.Pod.Labels = map[string]string{"a": "b"}
+		}, ""},
+		"an image of another container": {func(a *structs.Assignment) {
+			*a = change(*a, func(s *structs.PodSpec) { s.Containers[1].Image = "none:1" })
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				release := h.fake.Outside.HoldPulls()
+				a := wantPod("a", noInit, func(s *structs.PodSpec) { s.Containers[0].Image = "web:1" })
+				h.assign(a)
+				if p := h.is(a, "web", structs.PartWaiting, structs.ReasonCreating); !strings.Contains(p.State.Message, "pulling") {
+					t.Fatalf("web is %+v", p)
+				}
+				h.attempt(a, "side", 1)
+				c.edit(&a)
+				h.assign(a)
+				if c.status != "" {
+					h.completed(a, c.status)
+					return
+				}
+				h.is(a, "web", structs.PartWaiting, structs.ReasonCreating)
+				h.fake.Outside.ImportImage("web:1")
+				h.fake.Outside.ImportImage("none:1")
+				release()
+				synctest.Wait()
+				h.completed(a, structs.ContainerRunning)
+				h.attempt(a, "web", 1)
+			})
+		})
+	}
+}
+
 func TestPortOfAPodIsTaken(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantPod("a", noInit, func(s *structs.PodSpec) {

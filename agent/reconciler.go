@@ -12,6 +12,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/lease"
+	"github.com/stackforge/magnum/agent/services"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -30,6 +31,7 @@ type reconciler struct {
 	pods     backend.Pods     // nil if the backend runs no pods
 	consoles backend.Consoles // nil if the backend has none; hooks and probes need them
 	host     *podHost         // as pods see it
+	services *services.Services
 	owner    backend.Owner
 	journal  *journal
 	observer observer
@@ -61,12 +63,10 @@ type reconciler struct {
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(),
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kindsOf(b), units: newUnits(),
 		unknown: make(map[structs.Ref]structs.Assignment), host: new(podHost), looked: make(chan struct{}), onJudged: func() {}}
 	r.consoles, _ = b.(backend.Consoles)
-	if r.pods, _ = b.(backend.Pods); r.pods == nil {
-		delete(r.kinds, structs.WorkloadPod) // their assignments are then Unreadable
-	}
+	r.pods, _ = b.(backend.Pods)
 	r.quarantine = &quarantine{journal: j, units: r.units, reporter: newQuarantineReporter(log, j.allKept, nil), log: log}
 	r.exclusive = &exclusives{lease: lease.New(r.kickExclusive, log), engine: b, journal: j, mu: &r.mu, units: r.units}
 	return r

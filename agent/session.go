@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -30,10 +31,13 @@ type sessions struct {
 	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
 	// next waits for the attempt after that of the engine's ID; set before the first session
 	// opens.
-	next    func(ctx context.Context, ref structs.Ref, engineID string) string
-	log     hclog.Logger
-	slots   chan struct{}
-	running sync.WaitGroup
+	next     func(ctx context.Context, ref structs.Ref, engineID string) string
+	runtime  backend.Runtime
+	dialTCP  func(ctx context.Context, to netip.AddrPort) (halfConn, error) // set before the first session opens
+	log      hclog.Logger
+	slots    chan struct{}
+	forwards chan struct{} // those of slots that are connections to pods: logs and execute must stay possible
+	running  sync.WaitGroup
 
 	mu   sync.Mutex
 	live map[string]bool // by SID: an offer may come twice
@@ -41,8 +45,8 @@ type sessions struct {
 
 func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref, bool) string,
 	again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most),
-		live: make(map[string]bool)}
+	return &sessions{features: featuresOf(b), runtime: b, dialer: d, engineID: engineID, again: again, log: log,
+		slots: make(chan struct{}, most), forwards: make(chan struct{}, (most+1)/2), live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.

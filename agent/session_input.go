@@ -141,6 +141,13 @@ func (in *input) end() {
 	in.changed.Broadcast()
 }
 
+// endedByUser reports whether the user has said that no more input will follow.
+func (in *input) endedByUser() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.eof
+}
+
 // close drops unread input and ends all waiting.
 func (in *input) close() {
 	in.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -16,6 +17,8 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
+	case offer.Kind == structs.SessionForward && offer.Part == structs.PodInfra && offer.Port > 0 && offer.Port <= math.MaxUint16:
+		return done, s.forward(ctx, c, in, engineID, offer)
 	case s.consoles == nil:
 		return structs.Control{}, errNoConsoles
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:

@@ -76,6 +76,34 @@ func (t Pods) Attach(ctx context.Context, ident, container string, o AttachOptio
 	return t.process(ident, container).attach(ctx, o)
 }
 
+// Stats is Containers.Stats for a container of a pod; "" means the pod's first one.
+func (t Pods) Stats(ctx context.Context, ident, container string) (*structs.StatsBody, Meta, error) {
+	return t.process(ident, container).stats(ctx)
+}
+
+// FollowStats is Containers.FollowStats for a container of a pod; "" means the pod's first
+// one. It returns nil when the container ends, also if it is going to be restarted.
+func (t Pods) FollowStats(ctx context.Context, ident, container string, each func(structs.StatsBody) error) error {
+	return t.process(ident, container).followStats(ctx, each)
+}
+
+// Top is Containers.Top for a container of a pod; "" means the pod's first one.
+func (t Pods) Top(ctx context.Context, ident, container, psArgs string) (*structs.TopBody, Meta, error) {
+	return t.process(ident, container).top(ctx, psArgs)
+}
+
+// ReadArchive is Containers.ReadArchive for a container of a pod; "" means the pod's first
+// one.
+func (t Pods) ReadArchive(ctx context.Context, ident, container, path string) (io.ReadCloser, error) {
+	return t.process(ident, container).readArchive(ctx, path)
+}
+
+// WriteArchive is Containers.WriteArchive for a container of a pod; "" means the pod's first
+// one.
+func (t Pods) WriteArchive(ctx context.Context, ident, container, path string, archive io.Reader) (Meta, error) {
+	return t.process(ident, container).writeArchive(ctx, path, archive)
+}
+
 // Actions returns the recorded actions on a pod, newest first. CodeNotFound.
 func (t Pods) Actions(ctx context.Context, ident string) ([]structs.ActionBody, Meta, error) {
 	return actions(ctx, t.c, "pods", structs.KindPod, ident)

@@ -52,8 +52,10 @@ func agentCommand() *command {
 		name: "agent", group: groupDaemons, prepare: allowBareServer,
 		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
 		about: "Registers this host with a server and runs the containers assigned to it on the Docker engine. The\n" +
-			"agent opens all connections itself. The only port that it listens on is the gossip port; gossip finds\n" +
-			"the servers, and -gossip=false turns it off. The agent keeps its identity in DATA_DIR/agent.\n\n" +
+			"agent opens all connections itself. It listens on the gossip port, by which it finds the servers;\n" +
+			"-gossip=false turns that off. If its bay has services, it also listens on the relay port, for the other\n" +
+			"hosts of the bay, and on the node ports; that needs root. The agent keeps its identity in\n" +
+			"DATA_DIR/agent.\n\n" +
 			"With -dev a server runs in the same process, on loopback, with one bay \"default\" that all projects\n" +
 			"share. Without -data-dir its state is in a temporary directory, and a clean stop removes its\n" +
 			"containers.\n\n" + settingsHelp,
@@ -109,6 +111,11 @@ func agentCommand() *command {
 			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
 			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and the hosts of -server)")
+			relay := true
+			s.text(&a.agent.Relay.Addr, "relay-addr", "HOST",
+				"where other hosts of the bay reach this host for services (default its first address)")
+			s.number(&a.agent.Relay.Port, "relay-port", "PORT", "port for that (default 9514)")
+			s.toggle(&relay, "relay", "let other hosts of the bay reach this host (default true); false opens no port, and dials them instead")
 			tlsSettings(s, &a.server, "; only with -dev")
 			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
@@ -126,6 +133,7 @@ func agentCommand() *command {
 				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
 				a.server.Version, a.server.Logger = version(), logger
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
+				a.agent.Relay.Closed = !relay
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
 				if err != nil {
 					return s.asUsageError(err)
@@ -220,10 +228,33 @@ func (a *agentSettings) readToken(dir string) error {
 	return nil
 }
 
+// checkServicePool refuses addresses of services that a network of this host may have too. A
+// server can't check it, because it doesn't know the pools of its agents.
+func (a *agentSettings) checkServicePool() error {
+	services, err := netip.ParsePrefix(orDefault(a.server.ServicePool, server.DefaultServicePool))
+	if err != nil {
+		return nil // the server refuses it
+	}
+	pool := a.pool
+	if pool == nil {
+		pool = []netip.Prefix{netip.MustParsePrefix(networks.DefaultPool)}
+	}
+	for _, p := range pool {
+		if p.Overlaps(services) {
+			return usagef("flags -service-pool and -network-pool: %s and %s overlap, so that addresses of services would be those of "+
+				"containers too", services, p)
+		}
+	}
+	return nil
+}
+
 // runDev runs a server and an agent in this process.
 func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	if len(a.agent.Servers) > 0 {
 		return usagef("flags -dev and -server contradict each other: -dev runs its own server")
+	}
+	if err := a.checkServicePool(); err != nil {
+		return err
 	}
 	dir := a.server.DataDir
 	if dir == "" {
@@ -236,6 +267,7 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	}
 	a.server.DataDir, a.agent.DataDir = filepath.Join(dir, "server"), filepath.Join(dir, "agent")
 	a.server.Solo, a.server.DefaultBay = true, "default"
+	a.agent.Relay.None = true // the bay has no other host
 	a.server.LogChecker, a.server.Starting = logChecker, ctx
 	srv, err := server.New(a.server)
 	if err != nil && ctx.Err() != nil {

@@ -84,6 +84,8 @@ func commands() []*command {
 		containerCommands(),
 		podCommands(),
 		rcCommands(),
+		serviceCommands(),
+		manifestCommands(),
 		imageCommands(),
 		hostCommands(),
 		nodeCommands(),
@@ -96,6 +98,9 @@ func commands() []*command {
 	}
 	return all
 }
+
+// manifestCommands returns the commands of groupManifests.
+func manifestCommands() []*command { return []*command{applyCommand(), deleteCommand()} }
 
 // clientCommands returns the commands of groupClient.
 func clientCommands() []*command {

@@ -22,6 +22,7 @@ const (
 	completeContainers
 	completePods
 	completeRCs
+	completeServices
 	completeHosts
 	completeTokens
 	completeServers
@@ -136,6 +137,8 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 		_, meta, err = client.Pods().List(ctx, o)
 	case completeRCs:
 		_, meta, err = client.RCs().List(ctx, o)
+	case completeServices:
+		_, meta, err = client.Services().List(ctx, o)
 	case completeHosts:
 		_, meta, err = client.Hosts().List(ctx, o)
 	case completeTokens:

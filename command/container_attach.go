@@ -20,61 +20,91 @@ func containerAttachCommand() *command {
 			"and exits with its exit code.",
 		examples: []string{"magnum container-attach shell1", "magnum container-attach -no-stdin web1"},
 		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			noInput := false
-			keys, _ := parseDetachKeys(defaultDetachKeys)
-			f.switchOn(&noInput, "no-stdin", "don't send your standard input")
-			f.value("detach-keys", "KEYS", "keys that detach; \"\" for none (default "+defaultDetachKeys+")", func(s string) (err error) {
-				keys, err = parseDetachKeys(s)
-				return err
+			return attachSetup(e, f, "CONTAINER", func(ctx context.Context, client *api.Client, ident string) (attachable, error) {
+				c, _, err := client.Containers().Get(ctx, ident, api.QueryOptions{})
+				if err != nil {
+					return attachable{}, err
+				}
+				return attachableContainer(client, c), nil
 			})
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, "CONTAINER"); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				c, _, err := client.Containers().Get(ctx, args[0], api.QueryOptions{})
-				if err != nil {
-					return err
-				}
-				a := &attachment{e: e, client: client, c: c, input: c.Stdin && !noInput, keys: keys}
-				code, err := a.run(ctx)
-				if errors.Is(err, errDetached) || errors.Is(err, context.Canceled) {
-					fmt.Fprintf(e.stderr, "container %s goes on: see \"magnum container-show %s\"\n", printable(c.Name), c.UUID)
-					if errors.Is(err, errDetached) {
-						return nil
-					}
-					return &exitError{exitInterrupted}
-				}
-				return attachResult(c, code, err)
-			}
 		},
 	}
 }
 
-// attachResult returns a command's result from that of its session.
-func attachResult(c *structs.ContainerBody, code *int, err error) error {
+// attachSetup is the setup of a command that attaches to a process. what names its argument,
+// for which find returns the process.
+func attachSetup(
+	e *env, f *flagSet, what string, find func(ctx context.Context, client *api.Client, ident string) (attachable, error),
+) runFunc {
+	var conn connection
+	noInput := false
+	keys, _ := parseDetachKeys(defaultDetachKeys)
+	f.switchOn(&noInput, "no-stdin", "don't send your standard input")
+	f.value("detach-keys", "KEYS", "keys that detach; \"\" for none (default "+defaultDetachKeys+")", func(s string) (err error) {
+		keys, err = parseDetachKeys(s)
+		return err
+	})
+	conn.flags(f)
+	return func(ctx context.Context, args []string) error {
+		if err := exactly(args, what); err != nil {
+			return err
+		}
+		client, err := conn.client(e)
+		if err != nil {
+			return err
+		}
+		to, err := find(ctx, client, args[0])
+		if err != nil {
+			return err
+		}
+		a := &attachment{e: e, to: to, input: to.stdin && !noInput, keys: keys}
+		code, err := a.run(ctx)
+		if errors.Is(err, errDetached) || errors.Is(err, context.Canceled) {
+			fmt.Fprintf(e.stderr, "%s goes on: see \"magnum %s\"\n", printable(to.what), to.show)
+			if errors.Is(err, errDetached) {
+				return nil
+			}
+			return &exitError{exitInterrupted}
+		}
+		return to.result(code, err)
+	}
+}
+
+// attachable is a main process that can be attached to.
+type attachable struct {
+	what       string // in messages: "container web"
+	show       string // the command that shows it: "container-show UUID"
+	again      string // the command that attaches to it: "container-attach UUID"
+	tty, stdin bool
+	attach     func(context.Context, api.AttachOptions) (*int, error)
+}
+
+func attachableContainer(client *api.Client, c *structs.ContainerBody) attachable {
+	return attachable{
+		what: "container " + c.Name, show: "container-show " + c.UUID, again: "container-attach " + c.UUID, tty: c.TTY, stdin: c.Stdin,
+		attach: func(ctx context.Context, o api.AttachOptions) (*int, error) {
+			return client.Containers().Attach(ctx, c.UUID, o)
+		},
+	}
+}
+
+// result returns a command's result from that of its session.
+func (to *attachable) result(code *int, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case code == nil:
-		return fmt.Errorf("the session has ended, and container %s goes on: attach again with \"magnum container-attach %s\"",
-			c.Name, c.UUID)
+		return fmt.Errorf("the session has ended, and %s goes on: attach again with \"magnum %s\"", to.what, to.again)
 	case *code != 0:
 		return &exitError{*code}
 	}
 	return nil
 }
 
-// attachment is a session of the user with a container's main process.
+// attachment is a session of the user with a main process.
 type attachment struct {
 	e      *env
-	client *api.Client
-	c      *structs.ContainerBody
+	to     attachable
 	input  bool
 	keys   []byte                    // detach keys; only with a terminal
 	output func(io.Writer) io.Writer // wraps the writer of the process's output; may be nil
@@ -95,7 +125,7 @@ func (a *attachment) run(ctx context.Context) (*int, error) {
 	if a.input {
 		o.Stdin = a.e.stdin
 	}
-	if a.c.TTY {
+	if a.to.tty {
 		// Input from a pipe has no detach keys.
 		_, keyboard := terminalOf(a.e.stdin)
 		t, err := openTerminal(a.e, a.input && keyboard)
@@ -111,7 +141,7 @@ func (a *attachment) run(ctx context.Context) (*int, error) {
 	if a.output != nil {
 		o.Stdout = a.output(a.e.stdout)
 	}
-	code, err := a.client.Containers().Attach(ctx, a.c.UUID, o)
+	code, err := a.to.attach(ctx, o)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return nil, cause
 	}

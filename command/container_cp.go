@@ -29,30 +29,65 @@ func containerCpCommand() *command {
 			"magnum container-cp db1:/var/backup - | tar -tv",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, "SOURCE", "TARGET"); err != nil {
-					return err
-				}
-				from, out := parseContainerPath(args[0])
-				to, in := parseContainerPath(args[1])
-				switch {
-				case in && out:
-					return usagef("both %q and %q are in containers: copy to a local path first", args[0], args[1])
-				case !in && !out:
-					return usagef("neither %q nor %q is in a container: write CONTAINER:PATH", args[0], args[1])
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				if out {
-					return e.copyOut(ctx, client, from, args[1])
-				}
-				return e.copyIn(ctx, client, args[0], to)
-			}
+			return copySetup(e, f, "CONTAINER", func(client *api.Client, ident string) archiver {
+				return containerArchives{client.Containers(), ident}
+			})
 		},
+	}
+}
+
+// archiver copies from a container and to it, as tar streams.
+type archiver interface {
+	read(ctx context.Context, path string) (io.ReadCloser, error)
+	write(ctx context.Context, path string, archive io.Reader) error
+	exists(ctx context.Context) error // CodeNotFound if there is no such container
+}
+
+// containerArchives is the archiver of a container that isn't of a pod.
+type containerArchives struct {
+	containers api.Containers
+	ident      string
+}
+
+func (c containerArchives) read(ctx context.Context, path string) (io.ReadCloser, error) {
+	return c.containers.ReadArchive(ctx, c.ident, path)
+}
+
+func (c containerArchives) write(ctx context.Context, path string, archive io.Reader) error {
+	_, err := c.containers.WriteArchive(ctx, c.ident, path, archive)
+	return err
+}
+
+func (c containerArchives) exists(ctx context.Context) error {
+	_, _, err := c.containers.Get(ctx, c.ident, api.QueryOptions{})
+	return err
+}
+
+// copySetup is the setup of a command that copies files. what names the object in its
+// arguments, for which of returns the archiver.
+func copySetup(e *env, f *flagSet, what string, of func(client *api.Client, ident string) archiver) runFunc {
+	var conn connection
+	conn.flags(f)
+	return func(ctx context.Context, args []string) error {
+		if err := exactly(args, "SOURCE", "TARGET"); err != nil {
+			return err
+		}
+		from, out := parseContainerPath(args[0])
+		to, in := parseContainerPath(args[1])
+		switch {
+		case in && out:
+			return usagef("both %q and %q are in containers: copy to a local path first", args[0], args[1])
+		case !in && !out:
+			return usagef("neither %q nor %q is in a container: write %s:PATH", args[0], args[1], what)
+		}
+		client, err := conn.client(e)
+		if err != nil {
+			return err
+		}
+		if out {
+			return e.copyOut(ctx, of(client, from.ident), from.path, args[1])
+		}
+		return e.copyIn(ctx, of(client, to.ident), args[0], to.path)
 	}
 }
 
@@ -92,14 +127,14 @@ func cleanKeepingEnd(p string) string {
 func contentOnly(p string) bool { return p == "." || strings.HasSuffix(p, "/.") }
 
 // copyOut copies from a container to a local path.
-func (e *env) copyOut(ctx context.Context, client *api.Client, from containerPath, local string) error {
-	archive, err := client.Containers().ReadArchive(ctx, from.ident, path.Clean(from.path))
+func (e *env) copyOut(ctx context.Context, from archiver, at, local string) error {
+	archive, err := from.read(ctx, path.Clean(at))
 	if err != nil {
 		return err
 	}
 	defer archive.Close()
 	if local != "-" {
-		return unpack(archive, local, contentOnly(from.path))
+		return unpack(archive, local, contentOnly(at))
 	}
 	if _, ok := terminalOf(e.stdout); ok {
 		return usagef("standard output is a terminal: redirect the tar stream to a file or a program")
@@ -111,14 +146,13 @@ func (e *env) copyOut(ctx context.Context, client *api.Client, from containerPat
 }
 
 // copyIn copies a local path to a container.
-func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to containerPath) error {
-	target := path.Clean(to.path)
+func (e *env) copyIn(ctx context.Context, to archiver, local, at string) error {
+	target := path.Clean(at)
 	if local == "-" {
 		if _, ok := terminalOf(e.stdin); ok {
 			return usagef("standard input is a terminal: redirect a tar stream to it")
 		}
-		_, err := client.Containers().WriteArchive(ctx, to.ident, target, e.stdin)
-		return err
+		return to.write(ctx, target, e.stdin)
 	}
 	src, err := openSource(local)
 	if err != nil {
@@ -130,7 +164,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to c
 	if contentOnly(local) {
 		root = "."
 	}
-	err = sendArchive(ctx, client, to.ident, target, src, root)
+	err = sendArchive(ctx, to, target, src, root)
 	missing := structs.CodeOf(err) == structs.CodeNotFound
 	file := structs.CodeOf(err) == structs.CodeInvalid && structs.KindOf(err) == structs.KindPath
 	switch {
@@ -138,16 +172,16 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to c
 		return err
 	case src.dir && file:
 		return fmt.Errorf("%s is a directory, but %s in the container is not: choose another target", local, target)
-	case !src.dir && strings.HasSuffix(to.path, "/"), !src.dir && contentOnly(to.path):
+	case !src.dir && strings.HasSuffix(at, "/"), !src.dir && contentOnly(at):
 		return fmt.Errorf("%s is no directory in the container: create it, or omit the final /", target)
 	}
 	// The source becomes the target, below the target's parent.
 	if missing {
-		if _, _, err := client.Containers().Get(ctx, to.ident, api.QueryOptions{}); err != nil {
+		if err := to.exists(ctx); err != nil {
 			return err
 		}
 	}
-	if err := sendArchive(ctx, client, to.ident, path.Dir(target), src, path.Base(target)); err != nil {
+	if err := sendArchive(ctx, to, path.Dir(target), src, path.Base(target)); err != nil {
 		if structs.CodeOf(err) == structs.CodeNotFound {
 			return fmt.Errorf("directory %s does not exist in the container: create it first", path.Dir(target))
 		}
@@ -157,7 +191,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to c
 }
 
 // sendArchive packs a source under the name root and sends it.
-func sendArchive(ctx context.Context, client *api.Client, ident, target string, src source, root string) error {
+func sendArchive(ctx context.Context, to archiver, target string, src source, root string) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -165,7 +199,7 @@ func sendArchive(ctx context.Context, client *api.Client, ident, target string, 
 		w.CloseWithError(err)
 		packed <- err
 	}()
-	_, err := client.Containers().WriteArchive(ctx, ident, target, r)
+	err := to.write(ctx, target, r)
 	r.Close() // ends the packing if the server did not read to the end
 	if failed := <-packed; failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
 		return failed

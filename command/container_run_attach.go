@@ -26,7 +26,8 @@ func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) e
 	defer end()
 	var passing sync.WaitGroup
 	passing.Go(func() {
-		a := &attachment{e: &env{stdin: r.e.stdin, stdout: io.Discard, stderr: io.Discard}, client: r.client, c: c, input: true}
+		a := &attachment{e: &env{stdin: r.e.stdin, stdout: io.Discard, stderr: io.Discard},
+			to: attachableContainer(r.client, c), input: true}
 		_, err := a.run(ctx)
 		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // CodeConflict: the container has ended
 			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Attach with \"magnum container-attach %s\"\n",
@@ -49,8 +50,9 @@ func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerB
 	catchUpCtx, end := context.WithCancel(ctx)
 	defer end()
 	var catching sync.WaitGroup
+	to := attachableContainer(r.client, c)
 	a := &attachment{
-		e: r.e, client: r.client, c: c, input: true, keys: keys,
+		e: r.e, to: to, input: true, keys: keys,
 		output: func(w io.Writer) io.Writer { early = &heldOutput{w: w}; return early },
 		onOpen: func() { catching.Go(func() { r.showEarlier(catchUpCtx, c, early) }) },
 	}
@@ -63,7 +65,7 @@ func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerB
 	}
 	catching.Wait()
 	if err == nil || errors.Is(err, errDetached) || ctx.Err() != nil {
-		return attachResult(c, code, err)
+		return to.result(code, err)
 	}
 	return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", err, c.Name, c.UUID)
 }

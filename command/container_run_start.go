@@ -77,7 +77,7 @@ func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *struct
 	s, joined := &earlySession{ended: make(chan sessionResult, 1)}, make(chan struct{})
 	var once sync.Once
 	a := &attachment{
-		e: r.e, client: r.client, c: c, input: c.Stdin, keys: keys,
+		e: r.e, to: attachableContainer(r.client, c), input: c.Stdin, keys: keys,
 		unstarted: true, onAttached: func() { once.Do(func() { close(joined) }) },
 	}
 	if !c.TTY {
@@ -118,7 +118,8 @@ func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBod
 	}
 	switch {
 	case end.err == nil || errors.Is(end.err, errDetached) || ctx.Err() != nil:
-		return attachResult(c, end.code, end.err)
+		to := attachableContainer(r.client, c)
+		return to.result(end.code, end.err)
 	case c.Stdin:
 		r.remove = false
 		return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", end.err, c.Name, c.UUID)

@@ -27,39 +27,50 @@ func containerTopCommand() *command {
 			"columns.",
 		examples: []string{"magnum container-top web1", "magnum container-top web1 -o pid,rss,args"},
 		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var out output
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if len(args) == 0 {
-					return usagef("CONTAINER is missing")
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				top, meta, err := client.Containers().Top(ctx, args[0], strings.Join(args[1:], " "))
-				if err != nil {
-					return err
-				}
-				if !out.isTable() {
-					return out.show(e.stdout, meta.Raw)
-				}
-				t := table{head: top.Titles}
-				for _, process := range top.Processes {
-					row := make([]string, len(top.Titles)) // ps may leave the last columns out
-					for i := range min(len(row), len(process)) {
-						row[i] = printable(process[i])
-					}
-					t.rows = append(t.rows, row)
-				}
-				return t.writeTo(e.stdout)
-			}
+			return topSetup(e, f, "CONTAINER", func(ctx context.Context, c *api.Client, ident, ps string) (*structs.TopBody, api.Meta,
+				error) {
+				return c.Containers().Top(ctx, ident, ps)
+			})
 		},
+	}
+}
+
+// topSetup is the setup of a command that lists processes. what names its first argument,
+// whose processes top returns.
+func topSetup(
+	e *env, f *flagSet, what string, top func(ctx context.Context, c *api.Client, ident, ps string) (*structs.TopBody, api.Meta, error),
+) runFunc {
+	var conn connection
+	var out output
+	out.flags(f)
+	conn.flags(f)
+	return func(ctx context.Context, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s is missing", what)
+		}
+		if err := out.check(); err != nil {
+			return err
+		}
+		client, err := conn.client(e)
+		if err != nil {
+			return err
+		}
+		body, meta, err := top(ctx, client, args[0], strings.Join(args[1:], " "))
+		if err != nil {
+			return err
+		}
+		if !out.isTable() {
+			return out.show(e.stdout, meta.Raw)
+		}
+		t := table{head: body.Titles}
+		for _, process := range body.Processes {
+			row := make([]string, len(body.Titles)) // ps may leave the last columns out
+			for i := range min(len(row), len(process)) {
+				row[i] = printable(process[i])
+			}
+			t.rows = append(t.rows, row)
+		}
+		return t.writeTo(e.stdout)
 	}
 }
 
@@ -76,38 +87,43 @@ func containerStatsCommand() *command {
 			"magnum container-stats -json web1 | jq .cpu_percent",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			once, lines := false, false
-			f.switchOn(&once, "no-stream", "print the table once")
-			f.switchOn(&lines, "json", "print a JSON object per container and second, each on a line")
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				s := &statsView{e: e, client: client, lines: lines}
-				if err := s.pick(ctx, args); err != nil {
-					return err
-				}
-				if once {
-					return s.once(ctx)
-				}
-				err = s.stream(ctx)
-				if errors.Is(err, context.Canceled) {
-					return &exitError{exitInterrupted} // Ctrl-C is the normal end
-				}
-				return err
-			}
+			return statsSetup(e, f, pickContainers)
 		},
+	}
+}
+
+// statsSetup is the setup of a command that shows resource usage. pick returns the rows: those
+// of its arguments, or of all that run.
+func statsSetup(e *env, f *flagSet, pick func(ctx context.Context, client *api.Client, idents []string) ([]statsRow, error)) runFunc {
+	var conn connection
+	once, lines := false, false
+	f.switchOn(&once, "no-stream", "print the table once")
+	f.switchOn(&lines, "json", "print a JSON object per container and second, each on a line")
+	conn.flags(f)
+	return func(ctx context.Context, args []string) error {
+		client, err := conn.client(e)
+		if err != nil {
+			return err
+		}
+		s := &statsView{e: e, lines: lines}
+		if s.rows, err = pick(ctx, client, args); err != nil {
+			return err
+		}
+		if once {
+			return s.once(ctx)
+		}
+		err = s.stream(ctx)
+		if errors.Is(err, context.Canceled) {
+			return &exitError{exitInterrupted} // Ctrl-C is the normal end
+		}
+		return err
 	}
 }
 
 // statsView shows the usage of containers.
 type statsView struct {
-	e      *env
-	client *api.Client
-	lines  bool // print JSON lines, not a table
+	e     *env
+	lines bool // print JSON lines, not a table
 
 	mu   sync.Mutex // guards rows and the output of lines
 	rows []statsRow
@@ -115,42 +131,64 @@ type statsView struct {
 
 // statsRow is a container and its last usage.
 type statsRow struct {
-	ident, name string
-	now         *structs.StatsBody // nil before the first value and after the container's end
+	uuid      string             // of the container, or of the pod
+	name      string             // of the container, or of the pod
+	container string             // of a pod; "" for a container that isn't of a pod
+	now       *structs.StatsBody // nil before the first value and after the container's end
+
+	get    func(context.Context) (*structs.StatsBody, api.Meta, error)
+	follow func(ctx context.Context, each func(structs.StatsBody) error) error
+}
+
+// title returns the row's name in the table and in messages.
+func (r *statsRow) title() string {
+	if r.container != "" {
+		return r.name + "/" + r.container
+	}
+	return r.name
 }
 
 // statsLine is a line of the output of -json.
 type statsLine struct {
-	UUID string `json:"uuid"`
-	Name string `json:"name"`
+	UUID      string `json:"uuid"`
+	Name      string `json:"name"`
+	Container string `json:"container,omitempty"`
 	structs.StatsBody
 }
 
-// pick sets the rows: the containers of idents, or all running ones.
-func (s *statsView) pick(ctx context.Context, idents []string) error {
+// pickContainers returns the rows of the containers of idents, or of all running ones.
+func pickContainers(ctx context.Context, client *api.Client, idents []string) (rows []statsRow, err error) {
+	add := func(c *structs.ContainerBody) {
+		rows = append(rows, statsRow{uuid: c.UUID, name: c.Name,
+			get: func(ctx context.Context) (*structs.StatsBody, api.Meta, error) {
+				return client.Containers().Stats(ctx, c.UUID)
+			},
+			follow: func(ctx context.Context, each func(structs.StatsBody) error) error {
+				return client.Containers().FollowStats(ctx, c.UUID, each)
+			}})
+	}
 	if len(idents) == 0 {
-		running, _, err := s.client.Containers().List(ctx, api.QueryOptions{
+		running, _, err := client.Containers().List(ctx, api.QueryOptions{
 			Filters: map[string][]string{"status": {string(structs.ContainerRunning)}},
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(running) == 0 {
-			return errors.New(`no container runs: "magnum container-list" lists all`)
+			return nil, errors.New(`no container runs: "magnum container-list" lists all`)
 		}
-		for _, c := range running {
-			s.rows = append(s.rows, statsRow{ident: c.UUID, name: c.Name})
+		for i := range running {
+			add(&running[i])
 		}
-		return nil
 	}
 	for _, ident := range idents {
-		c, _, err := s.client.Containers().Get(ctx, ident, api.QueryOptions{})
+		c, _, err := client.Containers().Get(ctx, ident, api.QueryOptions{})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s.rows = append(s.rows, statsRow{ident: c.UUID, name: c.Name})
+		add(c)
 	}
-	return nil
+	return rows, nil
 }
 
 // once prints the usage of each container once.
@@ -159,9 +197,9 @@ func (s *statsView) once(ctx context.Context) error {
 	g.SetLimit(8)
 	for i := range s.rows {
 		g.Go(func() error {
-			now, _, err := s.client.Containers().Stats(ctx, s.rows[i].ident)
+			now, _, err := s.rows[i].get(ctx)
 			if err != nil {
-				return fmt.Errorf("container %s: %w", s.rows[i].name, err)
+				return fmt.Errorf("container %s: %w", s.rows[i].title(), err)
 			}
 			s.rows[i].now = now
 			return nil
@@ -188,7 +226,7 @@ func (s *statsView) stream(ctx context.Context) error {
 	g, all := errgroup.WithContext(watching)
 	for i := range s.rows {
 		g.Go(func() error {
-			err := s.client.Containers().FollowStats(all, s.rows[i].ident, func(now structs.StatsBody) error {
+			err := s.rows[i].follow(all, func(now structs.StatsBody) error {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.rows[i].now = &now
@@ -201,7 +239,7 @@ func (s *statsView) stream(ctx context.Context) error {
 			defer s.mu.Unlock()
 			s.rows[i].now = nil
 			if err != nil && all.Err() == nil {
-				return fmt.Errorf("container %s: %w", s.rows[i].name, err)
+				return fmt.Errorf("container %s: %w", s.rows[i].title(), err)
 			}
 			return err
 		})
@@ -260,7 +298,7 @@ func (s *statsView) redraw() error {
 func (s *statsView) draw(w io.Writer) error {
 	t := table{head: []string{"name", "cpu", "memory", "limit", "memory %", "network in", "network out", "disk in", "disk out", "pids"}}
 	for _, r := range s.rows {
-		row := []string{printable(r.name), "-", "-", "-", "-", "-", "-", "-", "-", "-"}
+		row := []string{printable(r.title()), "-", "-", "-", "-", "-", "-", "-", "-", "-"}
 		if n := r.now; n != nil {
 			share := "-"
 			if n.MemoryLimit > 0 {
@@ -277,7 +315,7 @@ func (s *statsView) draw(w io.Writer) error {
 // line prints a row as JSON.
 func (s *statsView) line(i int) error {
 	r := s.rows[i]
-	text, err := json.Marshal(statsLine{UUID: r.ident, Name: r.name, StatsBody: *r.now})
+	text, err := json.Marshal(statsLine{UUID: r.uuid, Name: r.name, Container: r.container, StatsBody: *r.now})
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,16 @@ func TestSettingsPrecedence(t *testing.T) {
 	if want := []string{"b=c", "disk=ssd", "x=y", "z=w", "zone=a"}; !slices.Equal(labels, want) {
 		t.Errorf("labels %v", labels)
 	}
+	// A list of networks is repeated, separated by commas, or a list of the file.
+	conf, _, err = loadServer(t, "service_pool = \"10.1.0.0/16\"\nmanifest_network = [\"10.2.0.0/16\", \"10.3.0.0/16\"]\n",
+		map[string]string{"MAGNUM_NODE_PORT_RANGE": "20000-20999"})
+	if err != nil || conf.ServicePool != "10.1.0.0/16" || conf.NodePortRange != "20000-20999" || len(conf.ManifestNetworks) != 2 {
+		t.Errorf("%+v, %v", conf, err)
+	}
+	conf, _, err = loadServer(t, "", nil, "-manifest-network", "10.2.0.0/16,10.3.0.0/16", "-manifest-network", "10.4.0.0/16")
+	if want := []string{"10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"}; err != nil || !slices.Equal(conf.ManifestNetworks, want) {
+		t.Errorf("%+v, %v", conf, err)
+	}
 	if conf, _, err = loadServer(t, "", map[string]string{"MAGNUM_INSECURE": "true"}, "-insecure=false"); err != nil || conf.Insecure {
 		t.Errorf("%+v, %v", conf, err)
 	}
@@ -119,6 +129,11 @@ func TestDaemonConfigErrorsLeaveNoFiles(t *testing.T) {
 		"server -encrypt secret":                                 "-encrypt",
 		"server -tls-ca nowhere.pem":                             "-tls-ca",
 		"server -host-lost-after 1ms":                            "-host-lost-after",
+		"server -service-pool 10.127.0.0/30":                     "-service-pool: 10.127.0.0/30 is not of a size from /8 to /28",
+		"server -node-port-range 32767-30000":                    "-node-port-range: 32767-30000",
+		"server -manifest-network 10.0.0.0/8,intranet":           "-manifest-network \"intranet\" is not a network",
+		"agent -dev -service-pool 172.17.0.0/16":                 "-network-pool: 172.17.0.0/16 and 172.16.0.0/12 overlap",
+		"agent -dev -network-pool 10.0.0.0/8":                    "10.127.0.0/16 and 10.0.0.0/8 overlap",
 		"server -join-token short":                               "-join-token",
 		"server -log-level loud":                                 "-log-level",
 		"server -log-format xml":                                 "-log-format",

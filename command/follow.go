@@ -13,15 +13,26 @@ import (
 )
 
 // follow prints the objects of a list, and then each object that is new, changed or
-// deleted, until ctx ends. A deleted object is printed as it was last seen, with the
-// status "Deleted".
+// deleted, until ctx ends, which is not an error. A deleted object is printed as it was
+// last seen, with the status "Deleted". follow goes on when servers are away for a while,
+// but not if none answers at the beginning.
 func (n noun) follow(ctx context.Context, e *env, client *api.Client, o api.QueryOptions, out *output) error {
 	o.Detail = true
+	first, err := n.list(ctx, client, o)
+	if err != nil {
+		return err
+	}
 	lines := &lineTable{w: e.stdout, head: append(append([]string{}, n.columns...), n.wide...)}
+	ownStatus := slices.Contains(lines.head, statusColumn)
+	if !ownStatus {
+		lines.head = append(lines.head, statusColumn) // is empty, except for a deleted one
+	}
 	row := func(obj object) []string {
 		cells := make([]string, len(lines.head))
 		for i, column := range lines.head {
-			cells[i] = n.cells.of(obj, column)
+			if column != statusColumn || ownStatus || obj.get(column) != nil {
+				cells[i] = n.cells.of(obj, column)
+			}
 		}
 		return cells
 	}
@@ -40,11 +51,18 @@ func (n noun) follow(ctx context.Context, e *env, client *api.Client, o api.Quer
 		text string // what a change is noticed by
 	}
 	last := make(map[string]seen) // by uuid
-	return watch(ctx, func(ctx context.Context, q api.QueryOptions) (*api.Meta, api.Meta, error) {
+	p := newProgress(e)
+	read := false // first is
+	err = watch(ctx, func(ctx context.Context, q api.QueryOptions) (*api.Meta, api.Meta, error) {
+		if !read {
+			read = true
+			return &first, first, nil
+		}
 		o.Index, o.Wait = q.Index, q.Wait
 		meta, err := n.list(ctx, client, o)
 		return &meta, meta, err
 	}, func(meta *api.Meta, _ api.Meta) (bool, error) {
+		p.clear()
 		var changed []object
 		now := make(map[string]seen, len(meta.Items))
 		for _, raw := range meta.Items {
@@ -63,13 +81,21 @@ func (n noun) follow(ctx context.Context, e *env, client *api.Client, o api.Quer
 		}
 		for _, id := range slices.Sorted(maps.Keys(last)) {
 			if _, left := now[id]; !left {
-				changed = append(changed, last[id].obj.with("status", `"Deleted"`))
+				changed = append(changed, last[id].obj.with(statusColumn, `"Deleted"`))
 			}
 		}
 		last = now
 		return false, print(changed)
-	}, newProgress(e))
+	}, p)
+	p.clear()
+	if ctx.Err() != nil {
+		return nil // Ctrl-C is the normal end
+	}
+	return err
 }
+
+// statusColumn is the column in which follow shows that an object was deleted.
+const statusColumn = "status"
 
 // lineTable prints a table of which not all rows are known yet: without a frame, in
 // columns that are as wide as the first rows need.

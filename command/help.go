@@ -14,6 +14,8 @@ const (
 	groupContainers = "Containers"
 	groupPods       = "Pods: containers that share a host and its network"
 	groupRCs        = "Replication controllers: numbers of equal pods"
+	groupServices   = "Services: addresses and ports that lead to pods"
+	groupManifests  = "Manifests: files that say what there is to be"
 	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines that run an agent (operators)"
 	groupOperators  = "The cluster and its tokens (operators)"
@@ -27,7 +29,7 @@ const exitCodesText = `Exit codes:
   1    failure; a sentence on standard error says why
   2    error in the command line
   130  interrupted
-container-run, container-attach, container-execute and pod-execute exit with the exit code of the process.`
+container-run, container-attach, container-execute, pod-attach and pod-execute exit with the exit code of the process.`
 
 const environmentText = `Environment:
   MAGNUM_ADDR    servers, host[:port] or URLs, separated by commas (flag -addr; default http://127.0.0.1:9511)

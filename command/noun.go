@@ -24,7 +24,6 @@ type noun struct {
 	wide     []string                                     // more columns for -wide
 	filters  []string                                     // keys of filterHelp
 	detail   bool                                         // the summary lacks some of the columns
-	follows  bool                                         // the list has the flag -watch
 	cells    cells                                        // of columns that are not fields
 	about    string                                       // more for the help of show
 	show     func(w io.Writer, raw json.RawMessage) error // prints an object as a table; nil means all of its fields
@@ -58,6 +57,7 @@ func (n noun) listCommand() *command {
 		examples: []string{
 			"magnum " + n.kind + "-list -wide",
 			"magnum " + n.kind + "-list -format '{{.uuid}} {{.name}}'",
+			"magnum " + n.kind + "-list -watch",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -88,10 +88,7 @@ func (n noun) listCommand() *command {
 			f.text(&o.SortKey, "sort-key", "FIELD", "field that the server sorts by")
 			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
 			f.switchOn(&o.AllProjects, "all-projects", "list all projects (operators)")
-			if n.follows {
-				f.switchOn(&follow, "watch", "then print each "+cmp.Or(n.long, n.kind)+" that changes, with more columns, until "+
-					"interrupted")
-			}
+			f.switchOn(&follow, "watch w", "then print each "+cmp.Or(n.long, n.kind)+" that changes, with all columns, until interrupted")
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)

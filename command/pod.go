@@ -22,7 +22,6 @@ var pods = noun{
 	columns: []string{"uuid", "name"},
 	wide:    []string{"status", "ready", "restarts", "reason", "age", "address", "host", "images", "bay_uuid"},
 	filters: []string{"name", "status", "bay", "host", "label"},
-	follows: true,
 	cells:   podCells,
 	show:    showPod,
 	about: "\n\nIf the pod is not ready, why_not_ready says why: the conditions that are not met, and for each container\n" +
@@ -40,7 +39,8 @@ var pods = noun{
 func podCommands() []*command {
 	return []*command{
 		podCreateCommand(), pods.listCommand(), pods.showCommand(), podUpdateCommand(),
-		podLogsCommand(), podExecuteCommand(), podActionsCommand(), podDeleteCommand(),
+		podLogsCommand(), podExecuteCommand(), podAttachCommand(), podCpCommand(), podTopCommand(), podStatsCommand(),
+		portForwardCommand(), podActionsCommand(), podDeleteCommand(),
 	}
 }
 
@@ -117,7 +117,7 @@ func (e *env) createPods(
 	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		var meta api.Meta
 		if made[i], meta, failures[i] = client.Pods().Create(ctx, &one, api.WriteOptions{}); ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -1,8 +1,12 @@
 package command
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -119,27 +123,87 @@ func TestPodSessionsWithAServer(t *testing.T) {
 		case offer.Logs != nil:
 			send(structs.ChannelStdout, fmt.Sprintf("%s previous %t\n", offer.Part, offer.Logs.Previous))
 			send(structs.ChannelControl, `{"done":true}`)
+		case offer.Kind == structs.SessionAttach:
+			send(structs.ChannelStdout, fmt.Sprintf("%s tty %t stdin %t", offer.Part, offer.Exec.TTY, offer.Exec.Stdin))
+			send(structs.ChannelControl, `{"exit_code":6}`)
+		case offer.Kind == structs.SessionTop:
+			send(structs.ChannelStdout, fmt.Sprintf(`{"titles":["PID","%s"],"processes":[["1",%q]]}`, offer.Part, offer.Args))
+			send(structs.ChannelControl, `{"done":true}`)
+		case offer.Kind == structs.SessionStats:
+			send(structs.ChannelStdout, fmt.Sprintf(`{"pids":%d}`, len(offer.Part)))
+			send(structs.ChannelControl, `{"done":true}`)
+		case offer.Kind == structs.SessionArchiveGet:
+			var b bytes.Buffer
+			tw := tar.NewWriter(&b)
+			text := offer.Part + " " + offer.Path
+			_ = tw.WriteHeader(&tar.Header{Name: "a", Mode: 0o644, Size: int64(len(text))}) // to memory
+			_, _ = io.WriteString(tw, text)
+			_ = tw.Close()
+			send(structs.ChannelStdout, b.String())
+			send(structs.ChannelControl, `{"done":true}`)
+		case offer.Kind == structs.SessionArchivePut:
+			n := 0
+			for {
+				_, m, err := conn.Read(ctx)
+				if err != nil || m[0] == structs.ChannelControl {
+					break
+				}
+				n += len(m) - 1
+			}
+			send(structs.ChannelControl, fmt.Sprintf(`{"error":"%s %s got %d bytes","code":"conflict"}`, offer.Part, offer.Path, n))
 		case offer.Exec != nil:
 			send(structs.ChannelStdout, offer.Part+" "+strings.Join(offer.Exec.Command, " "))
 			send(structs.ChannelControl, `{"exit_code":4}`)
 		}
 	}))
-	file := write(t, t.TempDir(), "web.yaml", manifestOf("web", "nginx")+"  - {name: side, image: proxy}\n")
+	file := write(t, t.TempDir(), "web.yaml", manifestOf("web", "nginx")+"  - {name: side, image: proxy, stdin: true}\n")
 	if r := s.run("pod-create", "-manifest", file); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
+	s.stdin = strings.NewReader("")
 	for line, want := range map[string]result{
 		"pod-logs web":                      {0, "app previous false\n", ""},
 		"pod-logs -c side web":              {0, "side previous false\n", ""},
 		"pod-logs -all web":                 {0, "[app] app previous false\n[side] side previous false\n", ""},
 		"pod-execute web ls -l":             {4, "app ls -l", ""},
 		"pod-execute -container side web x": {4, "side x", ""},
+		"pod-attach web":                    {6, "app tty false stdin false", ""},
+		"pod-attach -it -c side web":        {6, "side tty false stdin true", ""},
+		"pod-attach -no-stdin -c side web":  {6, "side tty false stdin false", ""},
+		"pod-top -json web aux":             {0, `{"titles":["PID","app"],"processes":[["1","aux"]]}` + "\n", ""},
+		"pod-top -c side -json web":         {0, `{"titles":["PID","side"],"processes":[["1","-ef"]]}` + "\n", ""},
+		"pod-cp web:/etc/a -":               {0, "app /etc/a", ""},
+		"pod-cp -c side web:a -":            {0, "side /a", ""},
+		"pod-cp -c side - web:/d":           {1, "", "ERROR: side /d got 0 bytes (HTTP 409)\n"},
+		"pod-cp web:a web:b":                {2, "", "copy to a local path first"},
+		"pod-cp a b":                        {2, "", "write POD:PATH"},
+		"pod-cp -c none web:a -":            {1, "", "has no such container, but app, side"},
+		"pod-stats -no-stream web":          {0, "| 3    |\n| web/side |", ""},
+		"pod-stats -no-stream -c side":      {0, "| web/side |", ""},
+		"pod-stats -no-stream -c none web":  {1, "", "has no such container, but app, side"},
+		"pod-stats -no-stream -c none":      {1, "", "no such container runs"},
+		"pod-attach -c none web":            {1, "", "has no such container, but app, side"},
 		"pod-logs -previous web": {1, "", "ERROR: Container app of pod web has not been restarted, so there are no previous logs " +
 			"(HTTP 409)\n"},
 		"pod-logs -c none web": {1, "", "ERROR: container \"none\": pod web has no such container, but app, side (HTTP 400)\n"},
 	} {
-		if r := s.run(strings.Fields(line)...); r != want {
+		r := s.run(strings.Fields(line)...)
+		exact := !strings.HasPrefix(line, "pod-cp") && !strings.HasPrefix(line, "pod-stats") && !strings.Contains(line, "none")
+		if exact && r != want || r.code != want.code || !strings.Contains(r.stdout, want.stdout) ||
+			!strings.Contains(r.stderr, want.stderr) {
 			t.Errorf("%s: %+v, want %+v", line, r, want)
 		}
+	}
+	r := s.run("pod-stats", "-no-stream", "-json", "web")
+	var lines []statsLine
+	for line := range strings.Lines(r.stdout) {
+		var l statsLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Error(err)
+		}
+		lines = append(lines, l)
+	}
+	if len(lines) != 2 || lines[0].Container != "app" || lines[1].Container != "side" || lines[1].PIDs != 4 || lines[1].Name != "web" {
+		t.Errorf("-json: %+v", r)
 	}
 }

@@ -191,6 +191,187 @@ func (x podExecutor) atOnce(ctx context.Context, req structs.ExecRequest) (*stru
 	return x.pods.Execute(ctx, x.ident, x.container, req)
 }
 
+func podAttachCommand() *command {
+	return &command{
+		name: "pod-attach", group: groupPods, args: "POD", complete: completePods,
+		synopsis: "Attach to the main process of a running container of a pod",
+		about: "Prints what the process writes from now on. If the manifest gives the container stdin, your input goes to\n" +
+			"the process. With a terminal, all keys go to the process, also Ctrl-C; Ctrl-P Ctrl-Q detaches and leaves\n" +
+			"the pod running. Without a terminal, Ctrl-C detaches. The command ends when the process ends, and exits\n" +
+			"with its exit code.",
+		examples: []string{"magnum pod-attach shell", "magnum pod-attach -container app -no-stdin web"},
+		setup: func(e *env, f *flagSet) runFunc {
+			container := ""
+			containerOfPod(f, &container)
+			f.toggle("it ti i t stdin tty", "no effect, for users of kubectl: the manifest says whether there are input and a terminal",
+				func(bool) {})
+			return attachSetup(e, f, "POD", func(ctx context.Context, client *api.Client, ident string) (attachable, error) {
+				pod, _, err := client.Pods().Get(ctx, ident, api.QueryOptions{})
+				if err != nil {
+					return attachable{}, err
+				}
+				return attachablePod(client, pod, container), nil
+			})
+		},
+	}
+}
+
+// attachablePod returns the main process of a container of a pod; "" means the default one. The
+// server refuses a container that the pod doesn't have.
+func attachablePod(client *api.Client, pod *structs.PodBody, container string) attachable {
+	if container == "" {
+		container = pod.Annotations[structs.DefaultContainerAnnotation]
+	}
+	if container == "" && len(pod.Containers) > 0 {
+		container = pod.Containers[0].Name
+	}
+	to := attachable{
+		what: fmt.Sprintf("container %s of pod %s", container, pod.Name), show: "pod-show " + pod.UUID,
+		again: fmt.Sprintf("pod-attach -container %s %s", container, pod.UUID),
+		attach: func(ctx context.Context, o api.AttachOptions) (*int, error) {
+			return client.Pods().Attach(ctx, pod.UUID, container, o)
+		},
+	}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if c.Name == container {
+			to.tty, to.stdin = c.TTY, c.Stdin
+		}
+	}
+	return to
+}
+
+func podCpCommand() *command {
+	return &command{
+		name: "pod-cp", group: groupPods, args: "POD:PATH LOCAL | LOCAL POD:PATH",
+		synopsis: "Copy files and directories from a container of a pod or to it",
+		about:    "As container-cp, whose help says how.",
+		examples: []string{
+			"magnum pod-cp web:/etc/nginx/nginx.conf .",
+			"magnum pod-cp -container app ./html/. web:/usr/share/nginx/html",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			container := ""
+			containerOfPod(f, &container)
+			return copySetup(e, f, "POD", func(client *api.Client, ident string) archiver {
+				return podArchives{client.Pods(), ident, container}
+			})
+		},
+	}
+}
+
+// podArchives is the archiver of a container of a pod.
+type podArchives struct {
+	pods             api.Pods
+	ident, container string
+}
+
+func (p podArchives) read(ctx context.Context, path string) (io.ReadCloser, error) {
+	return p.pods.ReadArchive(ctx, p.ident, p.container, path)
+}
+
+func (p podArchives) write(ctx context.Context, path string, archive io.Reader) error {
+	_, err := p.pods.WriteArchive(ctx, p.ident, p.container, path, archive)
+	return err
+}
+
+func (p podArchives) exists(ctx context.Context) error {
+	_, _, err := p.pods.Get(ctx, p.ident, api.QueryOptions{})
+	return err
+}
+
+func podTopCommand() *command {
+	return &command{
+		name: "pod-top", group: groupPods, literal: 1, args: "POD [PS-ARGUMENTS...]", complete: completePods,
+		synopsis: "List the processes of a container of a pod",
+		about: "Lists the processes as ps does on the pod's host. PS-ARGUMENTS are -ef (the default), -e, aux, or -o with\n" +
+			"columns such as pid,user,%cpu,rss,etime,args. The error for an unknown column lists all columns. Flags\n" +
+			"stand before POD.",
+		examples: []string{"magnum pod-top web", "magnum pod-top -container app web -o pid,rss,args"},
+		setup: func(e *env, f *flagSet) runFunc {
+			container := ""
+			containerOfPod(f, &container)
+			return topSetup(e, f, "POD", func(ctx context.Context, c *api.Client, ident, ps string) (*structs.TopBody, api.Meta, error) {
+				return c.Pods().Top(ctx, ident, container, ps)
+			})
+		},
+	}
+}
+
+func podStatsCommand() *command {
+	return &command{
+		name: "pod-stats", group: groupPods, args: "[POD...]", complete: completePods,
+		synopsis: "Show the resource usage of the containers of pods",
+		about: "Prints a table of CPU usage (100% is one core), memory, and bytes read and written since the start, with a\n" +
+			"line for each running container of the pods. The network is that of the whole pod. The table is updated\n" +
+			"every second until the containers have ended or you press Ctrl-C. Without POD it has all running pods.\n" +
+			"-json prints a line per container and second.",
+		examples: []string{
+			"magnum pod-stats web db",
+			"magnum pod-stats -no-stream",
+			"magnum pod-stats -json -container app web | jq .cpu_percent",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			container := ""
+			f.text(&container, "container c", "NAME", "container of the pods").defaultText("all running ones")
+			return statsSetup(e, f, func(ctx context.Context, client *api.Client, idents []string) ([]statsRow, error) {
+				return pickPods(ctx, client, idents, container)
+			})
+		},
+	}
+}
+
+// pickPods returns the rows of the pods of idents, or of all running ones: all containers that
+// run, or those of the name container.
+func pickPods(ctx context.Context, client *api.Client, idents []string, container string) ([]statsRow, error) {
+	var all []structs.PodBody
+	if len(idents) == 0 {
+		var err error
+		if all, _, err = client.Pods().List(ctx, api.QueryOptions{
+			Detail: true, Filters: map[string][]string{"status": {string(structs.PodRunning)}},
+		}); err != nil {
+			return nil, err
+		}
+	}
+	for _, ident := range idents {
+		pod, _, err := client.Pods().Get(ctx, ident, api.QueryOptions{})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *pod)
+	}
+	var rows []statsRow
+	for i := range all {
+		before := len(rows)
+		for _, c := range slices.Concat(all[i].InitContainers, all[i].Containers) {
+			if container == c.Name || container == "" && c.State.State == structs.PartRunning {
+				rows = append(rows, podRow(client, &all[i], c.Name))
+			}
+		}
+		switch {
+		case len(idents) == 0 || len(rows) > before:
+		case container != "":
+			rows = append(rows, podRow(client, &all[i], container)) // the server says which ones there are
+		default:
+			return nil, fmt.Errorf("no container of pod %s runs: see \"magnum pod-show %s\"", all[i].Name, all[i].UUID)
+		}
+	}
+	if len(rows) == 0 {
+		return nil, errors.New(`no such container runs: "magnum pod-list -wide" lists all pods`)
+	}
+	return rows, nil
+}
+
+func podRow(client *api.Client, pod *structs.PodBody, container string) statsRow {
+	uuid := pod.UUID
+	return statsRow{uuid: uuid, name: pod.Name, container: container,
+		get: func(ctx context.Context) (*structs.StatsBody, api.Meta, error) {
+			return client.Pods().Stats(ctx, uuid, container)
+		},
+		follow: func(ctx context.Context, each func(structs.StatsBody) error) error {
+			return client.Pods().FollowStats(ctx, uuid, container, each)
+		}}
+}
+
 func podActionsCommand() *command {
 	return actionsCommand(pods, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
 		_, meta, err := client.Pods().Actions(ctx, ident)

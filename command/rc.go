@@ -24,8 +24,7 @@ var rcs = noun{
 	columns:  []string{"uuid", "name"},
 	wide:     []string{"replicas", "current", "ready", "updated", "reason", "age", "images", "selector", "bay_uuid"},
 	filters:  []string{"name", "bay", "label"},
-	follows:  true,
-	cells:    cells{"reason": rcReason, "age": ofRC(rcAge)},
+	cells:    cells{"reason": func(o object) string { return o.text("status_reason") }, "age": ofRC(rcAge)},
 	show:     showRC,
 	about: "\n\nstatus_reason says what is not as wanted, and which pod it waits for. rc_uuid of a pod is the uuid of its\n" +
 		"replication controller.",
@@ -53,14 +52,6 @@ func ofRC(text func(*structs.RCBody) string) func(object) string {
 		}
 		return text(&rc)
 	}
-}
-
-// rcReason returns what is not as wanted, or Deleted for what -watch shows as deleted.
-func rcReason(o object) string {
-	if o.get("status") != nil {
-		return o.text("status")
-	}
-	return o.text("status_reason")
 }
 
 func rcAge(rc *structs.RCBody) string { return ageText(rc.CreatedAt) }
@@ -158,7 +149,7 @@ func (e *env) createRCs(
 	var wg sync.WaitGroup
 	for i, d := range documents {
 		one := *req
-		one.Manifest = d.text
+		one.Manifest = d.Text
 		rc, meta, err := client.RCs().Create(ctx, &one, api.WriteOptions{})
 		if ctx.Err() != nil {
 			wg.Wait()

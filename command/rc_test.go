@@ -134,11 +134,11 @@ func TestRCListWatch(t *testing.T) {
 	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut,
 		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(ctx, []string{"rc-list", "-watch"})
-	want := "uuid  name  replicas  current  ready  updated  reason  age   images  selector     bay_uuid\n" +
+	want := "uuid  name  replicas  current  ready  updated  reason  age   images  selector     bay_uuid  status\n" +
 		"u-a   a     2         2        1      2        waits   None  x       {\"app\":\"x\"}  b1\n" +
 		"u-a   a     2         2        2      2        None    None  x       {\"app\":\"x\"}  b1\n" +
-		"u-a   a     2         2        2      2        Deleted  None  x       {\"app\":\"x\"}  b1\n"
-	if code != exitInterrupted || out.String() != want {
+		"u-a   a     2         2        2      2        None    None  x       {\"app\":\"x\"}  b1        Deleted\n"
+	if code != 0 || out.String() != want {
 		t.Errorf("code %d, %s\n%s\nwant\n%s", code, errOut.String(), out.String(), want)
 	}
 }

@@ -110,6 +110,13 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 		"more host names that clients use for this server; with -auth none requests with other names are refused"+note)
 	s.text(&conf.Auth, "auth", "none|token", "how callers authenticate; none is for loopback only (default none)"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on addresses other than loopback"+note)
+	s.text(&conf.ServicePool, "service-pool", "CIDR",
+		"addresses of services, IPv4, /8 to /28; must be the same on all servers and overlap with no -network-pool of an agent "+
+			"(default "+server.DefaultServicePool+")"+note)
+	s.text(&conf.NodePortRange, "node-port-range", "FIRST-LAST",
+		"node ports of services; must be the same on all servers (default "+server.DefaultNodePortRange+")"+note)
+	s.list(&conf.ManifestNetworks, "manifest-network", "CIDR,...",
+		"private networks from which manifests are fetched by URL (default none: from public addresses only)"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)
 	s.duration(&conf.HostLostAfter, "host-lost-after",
 		"time without heartbeats after which a host is lost; must be the same on all servers (default 10s)"+note)

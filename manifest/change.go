@@ -49,7 +49,7 @@ func Change(old, changed *structs.PodSpec) error {
 			}
 		case "activeDeadlineSeconds":
 			if from, to := old.ActiveDeadline, changed.ActiveDeadline; from != 0 && (to == 0 || to > from) {
-				return refuse("spec."+name, "can only be lowered: it is %d", from)
+				return refuse("spec."+name, "can only be lowered: it is %d", from).With(structs.HintRecreate)
 			}
 		default:
 			if !same(was.Field(i), is.Field(i)) {
@@ -91,7 +91,7 @@ func unchangeable(path, format string, args ...any) error {
 	const only = "can't be changed while the pod exists, only images, labels, annotations and activeDeadlineSeconds can: " +
 		"delete the pod and create it again"
 	if format != "" {
-		return refuse(path, format+": "+only, args...)
+		return refuse(path, format+": "+only, args...).With(structs.HintRecreate)
 	}
-	return refuse(path, only)
+	return refuse(path, only).With(structs.HintRecreate)
 }

@@ -51,6 +51,10 @@ var instead = map[string]string{
 	"PodTemplate":             "use a Pod or a ReplicationController",
 }
 
+// Instead says what to use instead of an object of a kind that is not taken, "" if nothing is
+// known.
+func Instead(kind string) string { return instead[kind] }
+
 // apiVersions are what a manifest's apiVersion may be. v1beta3 of 2015 has the fields of
 // v1, with few exceptions, which are unknown fields.
 var apiVersions = []string{"v1", "v1beta3"}

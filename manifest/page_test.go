@@ -149,7 +149,7 @@ var pageParts = []struct {
 		reflect.TypeFor[v1.Container](), "", nil},
 	{"Volumes", "These are the fields of `spec.volumes[]`. A volume without any other field is an `emptyDir`.\n\n",
 		reflect.TypeFor[v1.Volume](), "", nil},
-	{"Services", "Services are not created yet.\n\n", reflect.TypeFor[v1.ServiceSpec](), "spec", nil},
+	{"Services", "Which node ports may be given is the operator's to say.\n\n", reflect.TypeFor[v1.ServiceSpec](), "spec", nil},
 	{"Replication controllers", "The template is that of a pod; its fields are those of the tables above.\n\n",
 		reflect.TypeFor[v1.ReplicationControllerSpec](), "spec", func(path string) bool {
 			return strings.HasPrefix(path, "spec.template.metadata.") || strings.HasPrefix(path, "spec.template.spec.")

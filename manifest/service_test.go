@@ -153,15 +153,24 @@ func TestSplit(t *testing.T) {
 		name, text string
 		want       []Document
 	}{
-		{"one", pod, []Document{{"Pod", "web", pod}}},
-		{"two", pod + "---\n" + service, []Document{{"Pod", "web", pod}, {"Service", "web", "---\n" + service}}},
-		{"empty ones", "# a file\n---\n" + pod + "...\n---\n# nothing\n---\n", []Document{{"Pod", "web", "---\n" + pod}}},
-		{"no name", "kind: Deployment\n", []Document{{"Deployment", "", "kind: Deployment\n"}}},
-		{"after the marker", "--- {kind: Pod}\n--- {kind: Service}\n", []Document{{"Pod", "", "--- {kind: Pod}\n"},
-			{"Service", "", "--- {kind: Service}\n"}}},
-		{"JSON", " " + asItem + "\n" + asItem, []Document{{"Pod", "b", asItem}, {"Pod", "b", asItem}}},
-		{"list", `{"kind":"List","items":[` + asItem + "]}", []Document{{"Pod", "b", asItem}}},
-		{"marks in a text", "kind: Pod\na: |\n  ---\n  b\n", []Document{{"Pod", "", "kind: Pod\na: |\n  ---\n  b\n"}}},
+		{"one", pod, []Document{{"Pod", "web", pod, 1}}},
+		{"two", pod + "---\n" + service, []Document{{"Pod", "web", pod, 1}, {"Service", "web", "---\n" + service, 5}}},
+		{"empty ones", "# a file\n---\n" + pod + "...\n---\n# nothing\n---\n", []Document{{"Pod", "web", "---\n" + pod, 2}}},
+		{"no name", "kind: Deployment\n", []Document{{"Deployment", "", "kind: Deployment\n", 1}}},
+		{"no line feed", "kind: Pod", []Document{{"Pod", "", "kind: Pod", 1}}},
+		{"after the marker", "--- {kind: Pod}\n--- {kind: Service}\n", []Document{{"Pod", "", "--- {kind: Pod}\n", 1},
+			{"Service", "", "--- {kind: Service}\n", 2}}},
+		{"JSON", " " + asItem + "\n" + asItem, []Document{{"Pod", "b", asItem, 1}, {"Pod", "b", asItem, 2}}},
+		{"JSON in YAML", asItem + "\n---\n" + asItem, []Document{{"Pod", "b", asItem + "\n", 1}, {"Pod", "b", "---\n" + asItem, 2}}},
+		{"list", `{"kind":"List","items":[` + asItem + "]}", []Document{{"Pod", "b", asItem, 1}}},
+		{"marks in a text", "kind: Pod\na: |\n  ---\n  b\n", []Document{{"Pod", "", "kind: Pod\na: |\n  ---\n  b\n", 1}}},
+		{"no markers", "kind: Pod\nb: '---'\n----: x\n", []Document{{"Pod", "", "kind: Pod\nb: '---'\n----: x\n", 1}}},
+		{"CRLF", "kind: A\r\n---\r\nkind: B\r\n", []Document{{"A", "", "kind: A\r\n", 1}, {"B", "", "---\r\nkind: B\r\n", 2}}},
+		{"end markers", "kind: A\n...\n# c\nkind: B\n... # end\n", []Document{{"A", "", "kind: A\n", 1}, {"B", "", "# c\nkind: B\n", 3}}},
+		{"directives", "%YAML 1.1\n---\nkind: A\n...\n%YAML 1.1\n# c\n---\nkind: B\n---\nkind: C\n",
+			[]Document{{"A", "", "%YAML 1.1\n---\nkind: A\n", 1}, {"B", "", "%YAML 1.1\n# c\n---\nkind: B\n", 5},
+				{"C", "", "---\nkind: C\n", 9}}},
+		{"a BOM", "\ufeff# c\n---\nkind: A\n", []Document{{"A", "", "---\nkind: A\n", 2}}},
 	} {
 		got, err := Split(c.text)
 		if err != nil || asJSON(t, got) != asJSON(t, c.want) {
@@ -176,6 +185,7 @@ func TestSplit(t *testing.T) {
 	for _, c := range []struct{ text, path, want string }{
 		{"", "manifest", "is empty"},
 		{"---\n# a\n", "manifest", "is empty"},
+		{`{"kind":"List","items":[]}`, "manifest", "is empty"},
 		{"a: b\n", "kind", "is missing"},
 		{"- a\n", "manifest", "is not an object"},
 		{pod + "---\na: &a b\n", "the document that begins in line 5", "a: line 2: anchors"},
@@ -185,4 +195,29 @@ func TestSplit(t *testing.T) {
 		_, err := Split(c.text)
 		refuses(t, err, c.path, c.want)
 	}
+}
+
+// FuzzSplitYAML checks that no content gets lost, whatever the text is.
+func FuzzSplitYAML(f *testing.F) {
+	for _, seed := range []string{"a: 1\n---\nb: 2", "%YAML 1.1\n---\n...\n", "{}{}\n", "---\r\n...x\n--- y", "\ufeff#\n\n%", "...\na"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		parts := splitYAML(text)
+		var kept strings.Builder
+		for i, p := range parts {
+			if !strings.Contains(text, p.text) || p.line < 1 || i > 0 && p.line <= parts[i-1].line {
+				t.Errorf("part %d is %q in line %d", i, p.text, p.line)
+			}
+			if lines := strings.SplitAfter(text, "\n"); !strings.HasPrefix(p.text, lines[p.line-1]) {
+				t.Errorf("part %d is %q, and doesn't begin in line %d", i, p.text, p.line)
+			}
+			kept.WriteString(p.text)
+		}
+		for line := range strings.Lines(text) {
+			if hasContent(line) && !strings.HasPrefix(line, "...") && !strings.Contains(kept.String(), line) {
+				t.Errorf("line %q is in none of %#v", line, parts)
+			}
+		}
+	})
 }

@@ -15,6 +15,7 @@ type Document struct {
 	Kind string // as the file has it, whether it can be created or not
 	Name string // metadata.name; "" if it has none
 	Text string // as the file has it
+	Line int    // that it begins in, from 1; of an item of a List that of the List
 }
 
 // Split splits a file into its documents, in order: YAML documents, JSON objects one
@@ -28,6 +29,9 @@ func Split(text string) ([]Document, error) {
 	var all []Document
 	for _, part := range parts {
 		found, err := documents(part.text)
+		for i := range found {
+			found[i].Line = part.line
+		}
 		if err != nil && len(parts) > 1 {
 			var e *structs.Error
 			errors.As(err, &e)
@@ -79,7 +83,7 @@ func splitYAML(text string) []part {
 		n++
 		marker := (strings.HasPrefix(line, "---") || strings.HasPrefix(line, "...")) &&
 			(len(line) == 3 || strings.IndexByte(" \t\r\n", line[3]) >= 0)
-		if marker && at > 0 {
+		if marker && at > 0 && (line[0] == '.' || !onlyDirectives(text[from:at])) {
 			parts[len(parts)-1].text = text[from:at]
 			parts = append(parts, part{line: n})
 			from = at
@@ -87,6 +91,7 @@ func splitYAML(text string) []part {
 		at += len(line)
 		if marker && line[0] == '.' {
 			from = at
+			parts[len(parts)-1].line = n + 1
 		}
 	}
 	parts[len(parts)-1].text = text[from:]
@@ -97,6 +102,20 @@ func splitYAML(text string) []part {
 		}
 	}
 	return full
+}
+
+// onlyDirectives reports whether a text has directives such as %YAML, and apart from them
+// only comments. They belong to the document whose marker follows.
+func onlyDirectives(text string) bool {
+	directives := false
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "%") {
+			directives = true
+		} else if hasContent(line) || strings.HasPrefix(line, "---") {
+			return false
+		}
+	}
+	return directives
 }
 
 // hasContent reports whether a document has more than markers and comments.
@@ -131,7 +150,7 @@ func documents(text string) ([]Document, error) {
 	if kind != "List" && kind != "PodList" {
 		meta, _ := head.Metadata.(map[string]any)
 		name, _ := meta["name"].(string)
-		return []Document{{kind, name, text}}, nil
+		return []Document{{Kind: kind, Name: name, Text: text}}, nil
 	}
 	var all []Document
 	for i, item := range head.Items {

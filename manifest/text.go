@@ -23,7 +23,7 @@ const (
 )
 
 // refuse returns a CodeInvalid whose message begins with the path of a field.
-func refuse(path, format string, args ...any) error {
+func refuse(path, format string, args ...any) *structs.Error {
 	const most = 300 // bytes of a path: keys come from users
 	if len(path) > most {
 		path = strings.ToValidUTF8(path[:most], "") + "..."

@@ -72,6 +72,16 @@ type Config struct {
 	Starting   context.Context
 	DefaultBay string // name of a shared bay that is created if there is no bay; "" creates none
 
+	// ServicePool is the range of addresses of services, IPv4, /8 to /28; default
+	// DefaultServicePool. It must be the same on all servers, and overlap with no agent's
+	// pool of networks. NodePortRange is the range of their node ports, as FIRST-LAST; default
+	// DefaultNodePortRange. Services that exist keep what they have.
+	ServicePool   string
+	NodePortRange string
+	// ManifestNetworks are networks, as ADDRESS/BITS, from which manifests are fetched by URL
+	// in addition to public addresses.
+	ManifestNetworks []string
+
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
 	Version       string        // of the build
@@ -213,7 +223,11 @@ func (c Config) validate() error {
 	if c.HostLostAfter < time.Second || c.HostLostAfter > time.Hour {
 		return structs.Errorf(structs.CodeInvalid, "-host-lost-after %v not in 1s..1h", c.HostLostAfter)
 	}
-	return nil
+	if _, err := c.pools(); err != nil {
+		return err
+	}
+	_, err := c.manifestNetworks()
+	return err
 }
 
 // maxServers is the maximum of BootstrapExpect: each write waits for a majority.

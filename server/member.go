@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"time"
 
 	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/bootstrap"
@@ -48,6 +49,10 @@ func (m member) TakeHeartbeats(ctx context.Context, hosts map[string]structs.Pee
 
 // Silent returns those of the hosts from which this server had no heartbeat either.
 func (m member) Silent(hosts []string) []string { return m.s.dispatch.Silent(hosts) }
+
+func (m member) Followed(ctx context.Context, hosts []string, index uint64, wait time.Duration) []string {
+	return m.s.dispatch.Followed(ctx, hosts, index, wait)
+}
 
 // Offer stores a session offer of another server for a host's next poll.
 func (m member) Offer(hostID string, offer structs.SessionOffer) { m.s.dispatch.Offer(hostID, offer) }

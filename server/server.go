@@ -138,6 +138,14 @@ func (s *Server) open() (err error) {
 		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs,
 		ServerID: s.id, URL: s.URL,
 	}
+	pools, err := s.config.pools()
+	if err != nil {
+		return err
+	}
+	networks, err := s.config.manifestNetworks()
+	if err != nil {
+		return err
+	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
 		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"),
@@ -145,11 +153,11 @@ func (s *Server) open() (err error) {
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
 		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
-		Hosts: s.hostNames(), Connections: s.gate,
+		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, Fetch: fetchFrom(networks),
 	}
 	if !s.config.Solo {
 		s.relay = s.newRelay()
-		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
+		hosts.Ask, hosts.Agree, hosts.Followed = s.relay.Ask, s.relay.Agree, s.relay.Followed
 		web.Peers, web.Member = s.peers, member{s}
 	}
 	s.dispatch = dispatch.New(hosts)

@@ -38,6 +38,7 @@ const (
 	HintUnknown   Hint = "unknown_name" // the request names an object of the error's Kind that doesn't exist
 	HintAmbiguous Hint = "ambiguous"    // the request uses a name that several objects have
 	HintChoose    Hint = "choose"       // the request has to name one of several objects
+	HintRecreate  Hint = "recreate"     // the change needs the object to be deleted and created again
 )
 
 // Error is a failure that a user may see.

@@ -38,6 +38,11 @@ type Fingerprint struct {
 	Addresses []string       `json:"addresses"`
 	Engine    EngineIdentity `json:"engine,omitzero"`
 	Relay     Relay          `json:"relay,omitzero"` // between the hosts of a bay
+	// Kinds are the kinds of workloads that the agent runs. Agents that run containers only
+	// may not report them. In a row, none means that the host has registered before SchemaPods
+	// was in use.
+	//api:doc Kinds of workloads that the agent runs.
+	Kinds []WorkloadKind `json:"kinds,omitempty"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come
@@ -66,6 +71,7 @@ type Host struct {
 	CopyCount    int               // number of all copies
 	Quarantined  int               // containers in its quarantine that nobody has decided to remove; see Quarantine
 	ReturnIndex  uint64            // index of its last return from lost; an agent that has followed no later state gets a full answer
+	BayIndex     uint64            // index when its bay last changed; an agent that has followed no later state gets all services
 }
 
 // AllLabels returns the effective labels: the agent's, overridden by the

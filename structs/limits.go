@@ -29,7 +29,8 @@ const (
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
-	SchemaPods     = 3 // TablePods, TableManifests, TableRCs, TableServices and TableEndpoints
+	// TablePods, TableManifests, TableRCs, TableServices, TableEndpoints; Fingerprint.Kinds and Relay, Host.BayIndex
+	SchemaPods = 3
 )
 
 // Limits of what users may send. A value beyond one is refused with
@@ -52,7 +53,7 @@ const (
 	MaxLabel       = 4096        // bytes of a label's key or value
 	MaxRowLabels   = 64 << 10    // bytes of all labels of a bay, host or pod (with annotations), whose row is written often
 	MaxPodName     = 63          // characters of a pod's name, which is a DNS label
-	MaxPorts       = 256         // published ports of a container
+	MaxPorts       = 256         // published ports of a container, or ports of a service
 	MaxParts       = 100         // parts of a workload in a report
 	MaxVolumes     = 64          // volumes of a container
 	MaxStopTimeout = 3600        // seconds
@@ -75,6 +76,15 @@ const (
 	MaxEntry       = 1 << 20              // bytes of any entry
 	MaxLogMaxSize  = 1 << 30
 	MinLogMaxSize  = 4 << 10
+)
+
+// Limits of services. A request beyond one is refused with CodeQuota. Hosts of a bay get
+// all of its services, and node ports are taken on all hosts for all projects, so no project
+// of a shared bay may take all of them.
+const (
+	MaxServices         = 5000 // services of one bay, of all projects together
+	MaxProjectServices  = 2000 // services of one project in one bay
+	MaxProjectNodePorts = 1000 // node ports of one project in one bay
 )
 
 // MaxRegistration bounds the body of a host's registration, in bytes. It is read

@@ -10,6 +10,17 @@ func GenerateName(uuid string) string {
 	return fmt.Sprintf("%s-%s-%s", adjectives[n%uint(len(adjectives))], nouns[n/64%uint(len(nouns))], uuid[9:13])
 }
 
+// GenerateLabel returns a DNS label: the prefix with a part of the ID behind it, or of an ID
+// derived from it while that name is taken.
+func GenerateLabel(prefix, id string, taken func(name string) bool) string {
+	const suffix = 5
+	for ; ; id = DeriveID(id) {
+		if name := prefix[:min(len(prefix), MaxPodName-suffix)] + id[:suffix]; !taken(name) {
+			return name
+		}
+	}
+}
+
 var adjectives = []string{
 	"amber", "brave", "brisk", "calm", "clear", "crisp", "dapper", "early",
 	"eager", "fair", "fleet", "fresh", "gentle", "glad", "golden", "grand",

@@ -49,6 +49,15 @@ type PeerSilent struct {
 	Hosts []string `json:"hosts"`
 }
 
+// PeerFollowed is the body of POST /v1/peer/followed, in which a server asks another one
+// which of the hosts have polled there with the index or a later one. It is also the answer,
+// which lists those hosts; none if none has within Wait.
+type PeerFollowed struct {
+	Hosts []string      `json:"hosts"`
+	Index uint64        `json:"index"`
+	Wait  time.Duration `json:"wait,omitempty"`
+}
+
 // PeerOffer is the body of POST /v1/peer/offers: a session that waits for a host at
 // the server to which the user is connected.
 type PeerOffer struct {

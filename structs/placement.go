@@ -102,4 +102,5 @@ type Demand struct {
 	MilliCPU    int64             // thousandths of a core; 0 means no limit and no reservation
 	Ports       []Port            // those with a HostPort are reserved
 	Constraints map[string]string // labels that the host must carry
+	Kind        WorkloadKind      // that the host's agent must run; "" for a container, which every agent runs
 }

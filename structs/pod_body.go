@@ -128,7 +128,15 @@ type PodContainerBody struct {
 	//api:doc Number of restarts on the present host.
 	RestartCount int    `json:"restart_count"`
 	Ports        []Port `json:"ports"`
+	//api:doc Whether it has a terminal.
+	TTY bool `json:"tty"`
+	//api:doc Whether it takes input by an attach.
+	Stdin bool `json:"stdin"`
 }
+
+// DefaultContainerAnnotation is the annotation of a pod that names the container which
+// sessions are about if they name none. Without it that is the first one.
+const DefaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
 // PartStateBody is the state of one attempt of a container of a pod.
 type PartStateBody struct {

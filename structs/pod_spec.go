@@ -190,7 +190,7 @@ type PodSecurity struct {
 // Demand returns what the pod needs from a host: for each resource the larger one of
 // the sum over its containers and of the largest init container.
 func (s *PodSpec) Demand() Demand {
-	d := Demand{Constraints: s.NodeSelector}
+	d := Demand{Constraints: s.NodeSelector, Kind: WorkloadPod}
 	for i := range s.Containers {
 		c := &s.Containers[i]
 		d.Memory, d.MilliCPU = d.Memory+c.Requests.Memory, d.MilliCPU+c.Requests.MilliCPU

@@ -1,5 +1,7 @@
 package structs
 
+import "time"
+
 // TableServices and TableEndpoints are the tables of services and of their endpoints.
 const (
 	TableServices  Table = "services"
@@ -31,6 +33,17 @@ func (s *Service) RowName() string { return s.Name }
 
 // BesideID returns the ID of the Manifest of the service.
 func (s *Service) BesideID() string { return KindService + "/" + s.ID }
+
+// Matches reports whether the pod has the labels of the selector. It doesn't look at the
+// project and the bay. An empty selector matches no pod.
+func (s *Service) Matches(p *Pod) bool {
+	for key, value := range s.Spec.Selector {
+		if got, ok := p.Labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return len(s.Spec.Selector) > 0
+}
 
 // Endpoints are the pods that a service leads to. The leader derives them from the pods; its
 // ID, Seq and ProjectID are the service's. The row is written in the entry of the service,
@@ -79,6 +92,16 @@ type ServiceAssignment struct {
 	Endpoints []Endpoint  `json:"endpoints"`
 }
 
+// ServiceAssignmentOf returns what hosts have to know of a service. e are its endpoints; nil
+// means that it has none.
+func ServiceAssignmentOf(s *Service, e *Endpoints) ServiceAssignment {
+	a := ServiceAssignment{ID: s.ID, ProjectID: s.ProjectID, Name: s.Name, Address: s.Address, Spec: s.Spec, Endpoints: []Endpoint{}}
+	if e != nil && len(e.Pods) > 0 {
+		a.Endpoints = e.Pods
+	}
+	return a
+}
+
 // ServiceWork is the part of Work about the services of the host's bay.
 //
 //api:doc The services of the host's bay that have changed, or all of them.
@@ -91,6 +114,9 @@ type ServiceWork struct {
 	// complete.
 	Peers []RelayPeer `json:"peers,omitempty"`
 }
+
+// DefaultRelayPort is the port of the relay between the hosts of a bay.
+const DefaultRelayPort = 9514
 
 // RelayPeer is another host of the bay, as seen by the relay between hosts.
 //
@@ -110,4 +136,18 @@ type Relay struct {
 	// proves to have, in lower-case hex; "" if the host has no relay.
 	Key  string `json:"key,omitempty"`
 	Addr string `json:"addr,omitempty"` // host:port; "" if the host can't be dialled and dials its peers itself
+}
+
+// MaxDrained bounds the wait of a host's question whether a pod gets no connections any more.
+const MaxDrained = 2 * time.Second
+
+// Drained answers GET /v1/agent/hosts/ID/drained?pod=UUID&wait=D.
+//
+//api:doc Whether a pod on the host gets no new connections any more.
+type Drained struct {
+	// Drained says that no service leads to the pod on the host, and that every ready host
+	// of the bay has followed the state that says so. If it is false, the wait was over.
+	Drained bool `json:"drained"`
+	//api:doc Hosts of the bay that have not followed that state yet: at most 10.
+	Waiting []string `json:"waiting,omitempty"` // their names; empty if a service still leads to the pod
 }

@@ -17,6 +17,10 @@ const (
 	SessionTop        SessionKind = "top"         // a TopBody
 	SessionArchiveGet SessionKind = "archive_get" // a tar stream
 	SessionArchivePut SessionKind = "archive_put" // a tar stream on ChannelStdin, then Control.EOF
+	// SessionForward is a TCP connection to a port of a pod. ChannelStdin and ChannelStdout
+	// carry its bytes. Control.EOF says, in either direction, that no more will follow. The
+	// session is about the part PodInfra.
+	SessionForward SessionKind = "forward"
 )
 
 // The session kinds that concern a host and name no container.
@@ -51,6 +55,8 @@ type SessionOffer struct {
 	Stream    bool         `json:"stream,omitempty"`    // stats: one document a second until a side closes, instead of a single one
 	Args      string       `json:"args,omitempty"`      // top: arguments of ps; "" means -ef
 	Path      string       `json:"path,omitempty"`      // archives: path in the container
+	//api:doc Port of the pod.
+	Port int `json:"port,omitempty"` // forward: 1..65535
 	//api:doc Name of the image to pull.
 	Image string `json:"image,omitempty"` // image_pull
 	//api:doc Credentials for pulling the image. They are never shown.
@@ -115,7 +121,7 @@ const (
 // Control is a message on ChannelControl. One field is set.
 type Control struct {
 	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
-	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
+	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended; forward: in both directions
 	Attached bool    `json:"attached,omitempty"`  // agent to client, attach: from now on all output of the process is sent
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed

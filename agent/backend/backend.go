@@ -97,6 +97,12 @@ type CreateRequest struct {
 	Pod       *PodPart            // of a part of a pod, else nil
 	Fetched   bool                // FetchImage has just returned nil for the spec, so the pull policy is satisfied
 	Avoid     func() []netip.Addr // addresses that a network made for the project must not contain; nil for none
+
+	// What the container is told of services, none of it part of the spec's hash: another
+	// container isn't made because services change. The spec's own variables win. Names
+	// does nothing for a container that joins an infra container.
+	Variables map[string]string
+	Names     *Names // nil means as the engine does
 }
 
 // EventKind says what happened to a container.

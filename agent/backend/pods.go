@@ -24,7 +24,6 @@ type PodPart struct {
 	// Of the infra container. Its spec's Hostname and Ports are those of the pod; the
 	// other containers have none. If its spec has no image, the backend makes one.
 	HostAliases []structs.HostAlias
-	DNS, Search []string // nil means the engine's own
 
 	// Of the other containers.
 	SharePID  bool // with the infra container
@@ -50,14 +49,14 @@ func (r *CreateRequest) Attempt() uint64 {
 func (r *CreateRequest) EngineName() string { return AttemptName(r.Ref, r.Attempt()) }
 
 // SpecHash returns the hash of the request's spec and of what the container of a pod has
-// beside it. Left out is what a running container may differ in: limits, and the name
-// servers, which a container gets with its next epoch.
+// beside it. Left out is what a running container may differ in: limits, and what it is told
+// of services, which a container gets with its next epoch.
 func (r *CreateRequest) SpecHash() string {
 	if r.Pod == nil {
 		return Hash(r.Spec)
 	}
 	part := *r.Pod
-	part.Attempt, part.DNS, part.Search = 0, nil, nil
+	part.Attempt = 0
 	sum := sha256.New()
 	fmt.Fprint(sum, Hash(r.Spec))
 	for i, v := 0, reflect.ValueOf(part); i < v.NumField(); i++ {

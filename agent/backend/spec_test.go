@@ -139,13 +139,20 @@ func TestSpecHashOfPods(t *testing.T) {
 	if got := hashOf(nil); got != Hash(spec) {
 		t.Errorf("the hash of a container is %s, want %s", got, Hash(spec))
 	}
+	for _, part := range []*PodPart{nil, {Attempt: 1}} { // what it is told of services changes while it runs
+		plain, told := CreateRequest{Spec: spec, Pod: part}, CreateRequest{Spec: spec, Pod: part}
+		told.Variables, told.Names = map[string]string{"WEB_SERVICE_HOST": "10.127.0.1"}, &Names{Search: []string{"p.svc.cluster.local"}}
+		if plain.SpecHash() != told.SpecHash() {
+			t.Errorf("services change the hash of %+v", part)
+		}
+	}
 	seen := map[string]string{Hash(spec): "a container's"}
 	bare := hashOf(&PodPart{})
-	free := map[string]bool{"Attempt": true, "DNS": true, "Search": true}
+	free := map[string]bool{"Attempt": true}
 	group := int64(7)
 	full := reflect.ValueOf(PodPart{
 		Attempt: 3, Infra: "e1", HostAliases: []structs.HostAlias{{IP: "10.0.0.1", Names: []string{"db"}}},
-		DNS: []string{"10.0.0.2"}, Search: []string{"local"}, SharePID: true, StdinOnce: true,
+		SharePID: true, StdinOnce: true,
 		Mounts: []structs.PodMount{{Volume: "v", Path: "/v"}}, Volumes: []structs.PodVolume{{Name: "v"}},
 		Security: structs.PodSecurity{ReadOnlyRoot: true}, FSGroup: &group,
 	})

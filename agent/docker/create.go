@@ -135,6 +135,13 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 		return nil, err
 	}
 	host.NetworkMode = container.NetworkMode(net)
+	if req.Names != nil && pinned != nil {
+		gateway, err := pinned.Gateway(ctx, net)
+		if err != nil {
+			return nil, err
+		}
+		host.DNS, host.DNSSearch = append([]string{gateway.String()}, req.Names.Servers...), req.Names.Search
+	}
 	if req.Pod != nil {
 		if err := rt.configurePod(ctx, req, conf, host); err != nil {
 			return nil, err
@@ -189,6 +196,11 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	}
 	if conf.Hostname == "" {
 		conf.Hostname = req.ID
+	}
+	for _, k := range slices.Sorted(maps.Keys(req.Variables)) {
+		if _, own := spec.Environment[k]; !own {
+			conf.Env = append(conf.Env, k+"="+req.Variables[k])
+		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
 		conf.Env = append(conf.Env, k+"="+spec.Environment[k])

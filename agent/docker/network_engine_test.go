@@ -3,8 +3,10 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +63,42 @@ func one(t *testing.T, d *Docker, project, subnet string) {
 	t.Helper()
 	if got := subnets(t, d, project); len(got) > 1 || len(got) == 1 != (subnet != "") || len(got) == 1 && got[0] != subnet {
 		t.Errorf("project %s has the networks %v, want %q", project, got, subnet)
+	}
+}
+
+// TestContainerIsToldOfServices: the gateway of its network answers names, and its own
+// variables win.
+func TestContainerIsToldOfServices(t *testing.T) {
+	d := onEngine(t)
+	spec := backendtest.Sleeper()
+	spec.Environment = map[string]string{"WEB_PORT": "mine"}
+	req := backend.CreateRequest{Owner: testOwner(), Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec,
+		Variables: map[string]string{"WEB_PORT": "tcp://10.127.0.1:80", "WEB_SERVICE_HOST": "10.127.0.1"},
+		Names:     &backend.Names{Search: []string{"p.svc.cluster.local"}}}
+	c, err := d.Create(t.Context(), req, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Remove(context.Background(), c.EngineID)
+	if again, err := d.Create(t.Context(), backend.CreateRequest{Owner: req.Owner, Ref: req.Ref, ProjectID: req.ProjectID, Spec: spec},
+		func(string) {}); err != nil || again.EngineID != c.EngineID {
+		t.Errorf("created again without services: %v", err)
+	}
+	nets, err := d.ProjectNetworks(t.Context(), req.Owner)
+	if err != nil || len(nets) != 1 {
+		t.Fatalf("its networks are %+v, %v", nets, err)
+	}
+	raw, err := d.engine.Inspect(t.Context(), c.EngineID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dns := raw.HostConfig.DNS; len(dns) != 1 || dns[0] != nets[0].Gateway.Addr().String() ||
+		!slices.Equal(raw.HostConfig.DNSSearch, req.Names.Search) {
+		t.Errorf("it finds names by %v, %v", dns, raw.HostConfig.DNSSearch)
+	}
+	if env := raw.Config.Env; !slices.Contains(env, "WEB_PORT=mine") || !slices.Contains(env, "WEB_SERVICE_HOST=10.127.0.1") ||
+		slices.Contains(env, "WEB_PORT=tcp://10.127.0.1:80") {
+		t.Errorf("its environment is %v", env)
 	}
 }
 

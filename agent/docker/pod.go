@@ -71,7 +71,6 @@ func (rt *runtime) configurePod(ctx context.Context, req backend.CreateRequest, 
 func (rt *runtime) configureInfra(ctx context.Context, part *backend.PodPart, conf *container.Config,
 	host *container.HostConfig) error {
 	host.IpcMode = container.IPCModeShareable
-	host.DNS, host.DNSSearch = part.DNS, part.Search
 	for _, alias := range part.HostAliases {
 		for _, name := range alias.Names {
 			host.ExtraHosts = append(host.ExtraHosts, name+":"+alias.IP)

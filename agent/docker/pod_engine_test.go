@@ -35,11 +35,12 @@ type enginePod struct {
 	owner backend.Owner
 	ref   structs.Ref
 	proj  string
+	names *backend.Names // of what is made next
 }
 
 func newEnginePod(t testing.TB, d *Docker) *enginePod {
-	p := &enginePod{t, d, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
-		structs.Ref{Kind: structs.WorkloadPod, ID: structs.NewID(), Epoch: 1}, structs.NewID()}
+	p := &enginePod{TB: t, d: d, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
+		ref: structs.Ref{Kind: structs.WorkloadPod, ID: structs.NewID(), Epoch: 1}, proj: structs.NewID()}
 	t.Cleanup(func() {
 		p.removeAll()
 		if err := d.DropVolumes(context.Background(), p.owner, p.ref); err != nil {
@@ -66,7 +67,7 @@ func (p *enginePod) removeAll() {
 func (p *enginePod) made(name string, part backend.PodPart, spec *structs.ContainerSpec) *backend.Container {
 	p.Helper()
 	part.Attempt = 1
-	req := backend.CreateRequest{Owner: p.owner, Ref: p.ref, ProjectID: p.proj, Name: "web", Spec: spec, Pod: &part}
+	req := backend.CreateRequest{Owner: p.owner, Ref: p.ref, ProjectID: p.proj, Name: "web", Spec: spec, Pod: &part, Names: p.names}
 	req.Part = name
 	c, err := p.d.Create(context.Background(), req, func(string) {})
 	if err != nil {
@@ -116,9 +117,20 @@ func TestPodReachesTheEngine(t *testing.T) {
 	group, user := int64(2000), int64(1000)
 	spec := &structs.ContainerSpec{Hostname: "web-0", Ports: []structs.Port{{ContainerPort: 80, HostPort: 0, Protocol: "tcp"}},
 		Exclusive: structs.ExclusiveLease, Labels: map[string]string{"app": "web"}}
-	in := p.started(structs.PodInfra, backend.PodPart{DNS: []string{"10.9.9.9"}, Search: []string{"svc.local"}, FSGroup: &group,
+	p.names = &backend.Names{Servers: []string{"10.9.9.9"}, Search: []string{"svc.local"}}
+	in := p.started(structs.PodInfra, backend.PodPart{FSGroup: &group,
 		HostAliases: []structs.HostAlias{{IP: "10.1.2.3", Names: []string{"db", "db.local"}}, {IP: "::1", Names: []string{"six"}}}}, spec)
 	raw := p.raw(in)
+	nets, err := d.ProjectNetworks(t.Context(), p.owner)
+	if err != nil || len(nets) != 1 || nets[0].ProjectID != p.proj {
+		t.Fatalf("its networks are %+v, %v", nets, err)
+	}
+	gateway := nets[0].Gateway.Addr().String()
+	if i, err := net.InterfaceByName(nets[0].Bridge); err != nil {
+		t.Error(err)
+	} else if addrs, err := i.Addrs(); err != nil || len(addrs) == 0 || addrs[0].String() != nets[0].Gateway.String() {
+		t.Errorf("%s has %v, %v; want %s", nets[0].Bridge, addrs, err, nets[0].Gateway)
+	}
 	for what, ok := range map[string]bool{
 		"network":  string(raw.HostConfig.NetworkMode) == networks.Name(networks.Key{Cluster: p.owner.ClusterID, Project: p.proj}),
 		"ipc":      raw.HostConfig.IpcMode == container.IPCModeShareable,
@@ -128,6 +140,7 @@ func TestPodReachesTheEngine(t *testing.T) {
 		"lease":    in.Lease && raw.Config.Labels["app"] == "web",
 		"labels":   raw.Config.Labels[backend.LabelAttempt] == "1" && raw.Config.Labels[backend.LabelPart] == structs.PodInfra,
 		"caps":     len(raw.HostConfig.CapAdd) == 0 && len(raw.HostConfig.CapDrop) == 1,
+		"names":    len(raw.HostConfig.DNS) == 2 && raw.HostConfig.DNS[0] == gateway && raw.HostConfig.DNS[1] == "10.9.9.9",
 	} {
 		if !ok {
 			t.Errorf("%s of the infra container is not as asked for: %+v %+v", what, raw.HostConfig, raw.Config)

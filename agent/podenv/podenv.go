@@ -5,6 +5,7 @@ package podenv
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ type Pod struct {
 	HostIPs     []string // status.hostIPs, the first of which is status.hostIP
 	IPs         []string // status.podIPs, the first of which is status.podIP
 	Spec        *structs.PodSpec
+	Services    map[string]string // variables of services, which references may name
 	Capacity    structs.Resources // of the host: what a container without a limit may use
 }
 
@@ -33,12 +35,15 @@ type Process struct {
 	Args    []string // nil means the image's command, unless Command is set
 }
 
-// Process returns the expanded environment, command and arguments of a container. A value
-// sees the variables before it; Command and Args see all of them. CodeInvalid if a
+// Process returns the expanded environment, command and arguments of a container, without
+// the variables of services. A value sees those and the variables before it; Command and
+// Args see all of them. CodeInvalid if a
 // reference names nothing, or if the result has more bytes than containers may have
 // (structs.MaxEnvironment, structs.MaxVariable, structs.MaxCommand).
 func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 	result := Process{Env: make(map[string]string, len(c.Env))}
+	vars := make(map[string]string, len(c.Env)+len(p.Services)) // that references may name
+	maps.Copy(vars, p.Services)
 	left := structs.MaxEnvironment
 	for i := range c.Env {
 		v := &c.Env[i]
@@ -46,7 +51,7 @@ func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 			left += len(v.Name) + len(old)
 		}
 		left -= len(v.Name)
-		value, err := p.value(v, result.Env, left)
+		value, err := p.value(v, vars, left)
 		if err == nil && strings.ContainsRune(value, 0) {
 			err = structs.Errorf(structs.CodeInvalid, "the value contains a NUL byte")
 		}
@@ -57,7 +62,7 @@ func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 		if err != nil {
 			return Process{}, fmt.Errorf("container %q: variable %q: %w", c.Name, v.Name, err)
 		}
-		result.Env[v.Name] = value
+		result.Env[v.Name], vars[v.Name] = value, value
 		left -= len(value)
 	}
 	left = structs.MaxCommand
@@ -67,7 +72,7 @@ func (p *Pod) Process(c *structs.PodContainer) (Process, error) {
 		to   *[]string
 	}{{"command", c.Command, &result.Command}, {"args", c.Args, &result.Args}} {
 		for i, word := range list.from {
-			word, err := Expand(word, result.Env, left)
+			word, err := Expand(word, vars, left)
 			if err != nil {
 				return Process{}, fmt.Errorf("container %q: %s[%d]: %w", c.Name, list.what, i, err)
 			}

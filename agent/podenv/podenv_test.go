@@ -30,6 +30,20 @@ func web() *Pod {
 	}
 }
 
+// TestServiceVariables: references may name them, the container's own win, and they aren't
+// part of the result, which is hashed.
+func TestServiceVariables(t *testing.T) {
+	p := web()
+	p.Services = map[string]string{"DB_SERVICE_HOST": "10.127.0.1", "DB_SERVICE_PORT": "5432"}
+	got, err := p.Process(&structs.PodContainer{Name: "main", Args: []string{"$(DB_SERVICE_PORT)", "$(DB_SERVICE_HOST)"},
+		Env: []structs.EnvVar{{Name: "URL", Value: "$(DB_SERVICE_HOST):$(DB_SERVICE_PORT)"}, {Name: "DB_SERVICE_PORT", Value: "1"},
+			{Name: "NOW", Value: "$(DB_SERVICE_PORT)"}}})
+	want := map[string]string{"URL": "10.127.0.1:5432", "DB_SERVICE_PORT": "1", "NOW": "1"}
+	if err != nil || !maps.Equal(got.Env, want) || strings.Join(got.Args, " ") != "1 10.127.0.1" {
+		t.Errorf("%+v, %v; want %v", got, err, want)
+	}
+}
+
 func TestFields(t *testing.T) {
 	for path, want := range map[string]string{
 		"metadata.name":                           "web-1",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +17,11 @@ import (
 // script is a container whose exec probes answer as the test says. It belongs to a
 // synctest bubble.
 type script struct {
-	began  time.Time
-	codes  map[string]func(second int) (code int, err error) // by the command's name
-	checks map[string][]int                                  // seconds since began
+	began time.Time
+	codes map[string]func(second int) (code int, err error) // by the command's name
+
+	mu     sync.Mutex       // held during a check: two probes are due in the same second
+	checks map[string][]int // seconds since began
 }
 
 func newScript() *script {
@@ -30,8 +33,10 @@ func newScript() *script {
 
 func (s *script) second() int { return int(time.Since(s.began) / time.Second) }
 
-// exec carries out a check. The bubble runs one check of a test at a time.
+// exec carries out a check.
 func (s *script) exec(_ context.Context, argv []string) (int, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.checks[argv[0]] = append(s.checks[argv[0]], s.second())
 	code, err := s.codes[argv[0]](s.second())
 	return code, fmt.Sprintf("output of %s\n", argv[0]), err

@@ -115,6 +115,8 @@ const foot = `
 - **create and run**: the time from the POST until the API reports Running. The baseline is a create
   and a start on the Docker engine itself, on the same network and with the same log settings. The
   burst sends 50 requests at once; the engine gets them from 8 workers, with which it is fastest.
+- **pods**: the same for 100 pods at once, each of two containers. The baseline is a create and a start
+  of the same 200 containers and of 100 infra containers, which they join.
 - **durable create**: a POST of a container in a bay without hosts. It is answered when the create is
   decided, in the log on disk, and applied. The baseline for one client is a process that decodes the
   same body with encoding/json, commits the same bytes with one raft.Apply to the same store, and

@@ -124,7 +124,7 @@ func (c *chaos) awaitBaseline(server, agent holding) {
 	})
 }
 
-// reservations checks I8: each host's figures are the sum of its containers,
+// reservations checks I8: each host's figures are the sum of its containers and pods,
 // and fit on the host.
 func (c *chaos) reservations() {
 	c.Helper()
@@ -140,6 +140,13 @@ func (c *chaos) reservations() {
 		var memory int64
 		n := 0
 		var with []string
+		for _, b := range c.running.listPods() {
+			if deref(b.Host) == h.Name {
+				n++
+				memory += chaosPodMemory
+				with = append(with, fmt.Sprintf("pod %s (%s, %s)", b.Name, b.UUID, b.Status))
+			}
+		}
 		for _, b := range containers {
 			if deref(b.Host) != h.Name {
 				continue
@@ -154,7 +161,7 @@ func (c *chaos) reservations() {
 			c.Errorf("I8: %s has %d bytes and %v cores, and %d and %v are reserved", h.Name, h.Memory, h.Cores, h.MemoryUsed, h.CPUUsed)
 		}
 		if n != h.Containers || memory != h.MemoryUsed {
-			c.Errorf("I8: %d containers of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name,
+			c.Errorf("I8: %d containers and pods of %d bytes are on %s, which counts %d of %d; with a reservation: %s", n, memory, h.Name,
 				h.Containers, h.MemoryUsed, strings.Join(with, ", "))
 		}
 	}

@@ -41,6 +41,8 @@ type runningContainers struct {
 	singles map[string]structs.Exclusive // exclusive containers by UUID
 	said    map[string]bool              // violations that were reported
 	excused map[string]bool              // overlaps that a lease could not prevent
+
+	pods runningPods
 }
 
 // longRunningSpecs are the containers that run from the beginning to the end.
@@ -88,6 +90,7 @@ func newRunningContainers(c *chaos) *runningContainers {
 			}
 		})
 	}
+	l.startPods()
 	for i, s := range longRunningSpecs {
 		r := l.policy(fmt.Sprintf("standing-%s-%d", s.policy, i), s.policy)
 		r.Exclusive = s.exclusive
@@ -153,7 +156,6 @@ func (l *runningContainers) work(ctx context.Context, random *rand.Rand, worker 
 // it is acknowledged: a fault does not change what a client wants.
 func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name string) {
 	var id string
-	began := -1 // restores at its first step
 	wait := api.WriteOptions{Wait: -1}
 	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
@@ -176,11 +178,8 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 			err := l.ask(random, "create "+name, func(ctx context.Context, c *api.Client) error {
 				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true,
 					WriteOptions: api.WriteOptions{IdempotencyKey: key}})
-				if err == nil && id != "" && b.UUID != id {
-					l.Errorf("I10: one create of %s made %s and %s", name, id, b.UUID)
-				}
 				if err == nil {
-					id = b.UUID
+					l.sameObject(name, &id, b.UUID)
 				}
 				return err
 			})
@@ -207,6 +206,22 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	if random.IntN(3) == 0 {
 		steps = append(steps[:1], steps[3:]...)
 	}
+	l.take(ctx, random, steps, &id)
+}
+
+// sameObject notes the UUID of what a create has made. A create that is repeated makes
+// nothing else.
+func (l *runningContainers) sameObject(name string, id *string, made string) {
+	if *id != "" && made != *id {
+		l.Errorf("I10: one create of %s made %s and %s", name, *id, made)
+	}
+	*id = made
+}
+
+// take takes the steps of a cycle, with pauses. A cycle ends early if its create has failed,
+// which leaves id empty, and after a restore.
+func (l *runningContainers) take(ctx context.Context, random *rand.Rand, steps []func(), id *string) {
+	began := -1 // restores at its first step
 	for i, step := range steps {
 		l.gate.RLock()
 		if i == 0 && ctx.Err() != nil { // a cycle that has begun goes on to its end
@@ -222,7 +237,7 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 		}
 		step()
 		l.gate.RUnlock()
-		if id == "" {
+		if *id == "" {
 			return
 		}
 		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // an engine starts few containers a second
@@ -284,7 +299,7 @@ func (l *runningContainers) converge() {
 				return fmt.Errorf("%s: %w", a.name, err)
 			}
 		}
-		return nil
+		return l.podsConverged()
 	})
 	for _, a := range l.agents {
 		started := a.engine.started(a.hostID())
@@ -305,6 +320,7 @@ func (l *runningContainers) converge() {
 			l.longRunning[id] = now
 		}
 	}
+	l.checkPodStarts()
 	l.checkExclusive()
 	l.lateReports()
 }
@@ -317,6 +333,7 @@ func (l *runningContainers) end() {
 		ids = append(ids, id)
 	}
 	l.deleteAll(ids)
+	l.deletePods(func(string) bool { return true })
 	l.wanted = make(map[string]structs.ContainerStatus)
 	l.converge()
 }

@@ -35,18 +35,30 @@ func (s span) String() string {
 }
 
 // dockerCopy is one Docker container that an agent made for a container of
-// magnum.
+// magnum, or for an attempt of a part of a pod.
 type dockerCopy struct {
 	id        string // of Docker
 	on        *hostAgent
-	container string // UUID
+	container string // UUID, also of a pod
+	part      string // of a pod; "" of a container
 	epoch     string
-	there     span // when the Docker container existed
+	attempt   string // of a part of a pod
+	there     span   // when the Docker container existed
 	runs      []span
 }
 
 func (c *dockerCopy) String() string {
-	return fmt.Sprintf("%.12s of %s, epoch %s, on %s", c.id, c.container, c.epoch, c.on.name)
+	of := c.container
+	if c.part != "" {
+		of += " (attempt " + c.attempt + " of " + c.part + ")"
+	}
+	return fmt.Sprintf("%.12s of %s, epoch %s, on %s", c.id, of, c.epoch, c.on.name)
+}
+
+// together reports whether two copies may exist and run at a time: they are parts of one
+// placement of a pod.
+func (c *dockerCopy) together(o *dockerCopy) bool {
+	return c.epoch == o.epoch && c.on == o.on && c.part != o.part
 }
 
 // ledger records from the engines' events which Docker containers existed and
@@ -134,8 +146,9 @@ func (l *ledger) add(ctx context.Context, a *hostAgent, m events.Message) {
 	defer l.mu.Unlock()
 	c := l.copies[m.Actor.ID]
 	if c == nil {
-		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"],
-			epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
+		labels := m.Actor.Attributes
+		c = &dockerCopy{id: m.Actor.ID, on: a, container: owner(labels), part: labels["magnum.part"], epoch: labels["magnum.epoch"],
+			attempt: labels["magnum.attempt"], there: span{from: at}}
 		l.copies[c.id] = c
 	}
 	switch m.Action {
@@ -182,7 +195,8 @@ func (l *ledger) byContainer() map[string][]*dockerCopy {
 }
 
 // duplicates returns the violations of I4: two Docker containers of one epoch
-// that existed at a time, or one epoch on two hosts.
+// that existed at a time, or one epoch on two hosts. Of a part of a pod, the containers of
+// two attempts may exist at a time, but must not run so.
 func (l *ledger) duplicates() (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,7 +204,11 @@ func (l *ledger) duplicates() (found []string) {
 		for i, a := range copies {
 			for _, b := range copies[:i] {
 				switch {
-				case a.epoch != b.epoch:
+				case a.epoch != b.epoch, a.together(b):
+				case a.attempt != b.attempt && a.on == b.on:
+					if a.runsWith(b) {
+						found = append(found, fmt.Sprintf("I4: two attempts of a part ran at a time: %v, %v, and %v, %v", a, a.runs, b, b.runs))
+					}
 				case a.on != b.on:
 					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
 				case a.there.meets(b.there):
@@ -202,6 +220,11 @@ func (l *ledger) duplicates() (found []string) {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// runsWith reports whether two copies ran at a time.
+func (c *dockerCopy) runsWith(o *dockerCopy) bool {
+	return slices.ContainsFunc(c.runs, func(a span) bool { return slices.ContainsFunc(o.runs, a.meets) })
 }
 
 // overlap says that two copies of a container ran at a time. The older copy is
@@ -234,11 +257,11 @@ func (l *ledger) overlaps(container string) (found []overlap, moves int, closest
 	slices.SortFunc(runs, func(a, b copyRun) int { return a.from.Compare(b.from) })
 	for i, now := range runs {
 		for _, was := range runs[:i] {
-			if was.dockerCopy != now.dockerCopy && was.meets(now.span) {
+			if was.dockerCopy != now.dockerCopy && !was.together(now.dockerCopy) && was.meets(now.span) {
 				found = append(found, overlap{was.dockerCopy, now.dockerCopy, was.span, now.span})
 			}
 		}
-		if i == 0 || runs[i-1].dockerCopy == now.dockerCopy {
+		if i == 0 || runs[i-1].dockerCopy == now.dockerCopy || runs[i-1].together(now.dockerCopy) {
 			continue
 		}
 		if gap := now.from.Sub(runs[i-1].to); moves == 0 || gap < closest {
@@ -255,7 +278,7 @@ func (l *ledger) describe(container string) string {
 	defer l.mu.Unlock()
 	var told []string
 	for _, c := range l.byContainer()[container] {
-		told = append(told, fmt.Sprintf("epoch %s on %s ran %v", c.epoch, c.on.name, c.runs))
+		told = append(told, strings.TrimSpace(fmt.Sprintf("%s epoch %s on %s ran %v", c.part, c.epoch, c.on.name, c.runs)))
 	}
 	slices.Sort(told)
 	return container + ": " + strings.Join(told, "; ")
@@ -402,6 +425,30 @@ func TestLedgerFindsDuplicatesAndOverlaps(t *testing.T) {
 		{"made again", 0, 0, []*dockerCopy{
 			{id: "a", on: one, epoch: "2", there: span{at(0), at(2)}, runs: []span{{at(0), at(1)}}},
 			{id: "b", on: one, epoch: "2", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"two parts of a pod", 0, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{from: at(1)}}},
+			{id: "b", on: one, part: "b", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{from: at(1)}}},
+		}},
+		{"two attempts of a part", 0, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(2)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"two attempts run", 1, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"an attempt twice", 1, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{at(0), at(3)}},
+			{id: "b", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(2)}},
+		}},
+		{"another part of a pod that has moved", 1, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}}},
+			{id: "b", on: two, part: "b", attempt: "1", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"parts of two epochs run", 0, 1, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}}},
+			{id: "b", on: two, part: "b", attempt: "1", epoch: "2", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
 		}},
 	} {
 		l := &ledger{copies: make(map[string]*dockerCopy)}

@@ -53,6 +53,12 @@ func (l *runningContainers) lateReports() {
 					Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
 			}
 		}
+		for _, b := range l.listPods() {
+			if deref(b.Host) == a.name {
+				lies = append(lies, structs.ContainerReport{Kind: structs.WorkloadPod, ID: b.UUID, Epoch: b.Epoch,
+					Observed: structs.Observed{Status: structs.ContainerError, Reason: late}})
+			}
+		}
 		for _, n := range l.servers {
 			agent, err := api.NewAgent(api.AgentConfig{Servers: []string{n.addr}})
 			if err != nil {
@@ -94,6 +100,11 @@ func (l *runningContainers) lateReports() {
 		for _, b := range list {
 			if b.Status == structs.ContainerError || deref(b.StatusReason) == late {
 				l.Errorf("I9: %s is %s (%s) by a report that was overtaken", b.Name, b.Status, deref(b.StatusReason))
+			}
+		}
+		for _, b := range l.listPods() {
+			if !podIsReady(&b) || deref(b.StatusReason) == late {
+				l.Errorf("I9: pod %s is %s (%s) by a report that was overtaken", b.Name, b.Status, deref(b.StatusReason))
 			}
 		}
 	}

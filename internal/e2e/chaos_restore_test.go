@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -52,14 +53,16 @@ var restoreFaults = []fault{
 // saved.
 type saved struct {
 	file       string
-	objects    map[string]string // names of nodes and containers, by UUID
+	objects    map[string]string // names of nodes, containers, pods and rcs, by UUID
 	kept, gone string            // nodes in the snapshot: the second is deleted after the save
 	wanted     map[string]structs.ContainerStatus
 	names      map[string]string
+	pods, rcs  map[string]string // names by UUID
+	replicas   map[string]int    // of the rcs
 }
 
-// objects returns all nodes and containers except those that are being deleted
-// and those of the probe.
+// objects returns all nodes, containers, pods and replication controllers except those
+// that are being deleted, those of the probe, and the pods of replication controllers.
 func (c *chaos) objects() (map[string]string, error) {
 	all := make(map[string]string)
 	nodes, _, err := c.client.Nodes().List(c.ctx(), api.QueryOptions{Consistent: true})
@@ -77,7 +80,19 @@ func (c *chaos) objects() (map[string]string, error) {
 			all[b.UUID] = "container " + b.Name
 		}
 	}
-	return all, err
+	rcs, _, err2 := c.client.RCs().List(c.ctx(), api.QueryOptions{Consistent: true, Detail: true})
+	for _, rc := range rcs {
+		if !rc.Deleting {
+			all[rc.UUID] = "rc " + rc.Name
+		}
+	}
+	pods, _, err3 := c.client.Pods().List(c.ctx(), api.QueryOptions{Consistent: true, Detail: true})
+	for _, p := range pods {
+		if p.RCUUID == nil && p.Status != structs.PodPhase(structs.ContainerDeleting) { // the others come and go with their rc
+			all[p.UUID] = "pod " + p.Name
+		}
+	}
+	return all, errors.Join(err, err2, err3)
 }
 
 // createMarker creates a node of a type that says what it is for.
@@ -98,6 +113,8 @@ func (c *chaos) save(n *clusterServer) saved {
 		c.createMarker(s.gone, "gone")
 		c.running.mu.Lock()
 		s.wanted, s.names = maps.Clone(c.running.wanted), maps.Clone(c.running.names)
+		p := &c.running.pods
+		s.pods, s.rcs, s.replicas = maps.Clone(p.wanted), maps.Clone(p.rcs), maps.Clone(p.replicas)
 		c.running.mu.Unlock()
 		// A change may still be applied after its client has stopped waiting.
 		c.eventually("a snapshot of what is listed before and after it", retryFor, func() error {
@@ -156,6 +173,7 @@ func (c *chaos) restore(n *clusterServer, s saved) {
 		l.restores++
 		l.mu.Lock()
 		l.wanted, l.names = maps.Clone(s.wanted), maps.Clone(s.names)
+		l.pods.wanted, l.pods.rcs, l.pods.replicas = maps.Clone(s.pods), maps.Clone(s.rcs), maps.Clone(s.replicas)
 		l.mu.Unlock()
 	})
 	// The cycles of these containers have ended, so their status is unknown.
@@ -169,6 +187,9 @@ func (c *chaos) restore(n *clusterServer, s saved) {
 		}
 		c.endQuarantine()
 		c.deleteAll(orphans)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.deletePods(func(id string) bool { return strings.HasPrefix(s.pods[id]+s.rcs[id], "cycle-") })
 	})
 }
 
@@ -191,6 +212,9 @@ func (c *chaos) endQuarantine() {
 		known, err := c.objects()
 		if err != nil {
 			return err
+		}
+		for _, p := range c.running.listPods() {
+			known[p.UUID] = "pod " + p.Name
 		}
 		for _, a := range c.agents {
 			h, _, err := c.client.Hosts().Get(c.ctx(), a.hostID(), api.QueryOptions{Consistent: true})

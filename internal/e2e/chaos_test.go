@@ -123,6 +123,8 @@ func TestLongChaos(t *testing.T) {
 	for i := range containerWorkers {
 		clients.Go(func() { c.running.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
 	}
+	clients.Go(func() { c.running.workPods(work, rand.New(rand.NewPCG(seed, 500))) })
+	clients.Go(func() { c.running.workRCs(work, rand.New(rand.NewPCG(seed, 501))) })
 	for _, n := range c.servers {
 		id := structs.NewID()
 		if out := c.probe.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "probe"}); out.Verdict != history.Done {
@@ -249,6 +251,7 @@ func (c *chaos) inject(next scheduleStep) {
 		f()
 	}
 	c.healed = nil
+	c.running.awaitReplicas()
 	c.sameState()
 	if total%convergeEvery == 0 {
 		c.converge()

@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,9 +47,16 @@ func engineAt(t testing.TB, opts ...docker.Opt) *engine {
 // seen is one Docker container of a host.
 type seen struct {
 	id        string // of Docker
-	container string // UUID
+	container string // UUID, also of a pod
+	part      string // of a pod; "" of a container
 	epoch     string
+	attempt   string // of a part of a pod
 	state     string
+}
+
+// owner returns the UUID of the container or pod in the labels of a Docker container.
+func owner(labels map[string]string) string {
+	return cmp.Or(labels["magnum.container"], labels["magnum.workload"])
 }
 
 // list returns the Docker containers with a host's label.
@@ -61,12 +70,14 @@ func (e *engine) list(hostID string) ([]seen, error) {
 	}
 	var out []seen
 	for _, c := range list {
-		out = append(out, seen{id: c.ID, container: c.Labels["magnum.container"], epoch: c.Labels["magnum.epoch"], state: c.State})
+		out = append(out, seen{id: c.ID, container: owner(c.Labels), part: c.Labels["magnum.part"], epoch: c.Labels["magnum.epoch"],
+			attempt: c.Labels["magnum.attempt"], state: c.State})
 	}
 	return out, nil
 }
 
-// started returns when each container of a host was last started, by UUID.
+// started returns when each container of a host was last started, by UUID. Of a pod, it
+// has the last start of any part.
 func (e *engine) started(hostID string) map[string]string {
 	e.Helper()
 	list, err := e.list(hostID)
@@ -82,13 +93,14 @@ func (e *engine) started(hostID string) map[string]string {
 		if err != nil {
 			e.Fatal(err)
 		}
-		out[s.container] = info.State.StartedAt
+		out[s.container] = max(out[s.container], info.State.StartedAt)
 	}
 	return out
 }
 
 // noDuplicates checks I4: at most one Docker container for a container and
-// epoch, and at most one running for a container.
+// epoch, and at most one running for a container. Each part of a pod counts as a
+// container, and each attempt of it as an epoch.
 func (e *engine) noDuplicates(hostID string) error {
 	list, err := e.list(hostID)
 	if err != nil {
@@ -96,22 +108,24 @@ func (e *engine) noDuplicates(hostID string) error {
 	}
 	placed, running := make(map[string]bool), make(map[string]bool)
 	for _, s := range list {
-		key := s.container + " epoch " + s.epoch
+		its := strings.TrimSpace(s.container + " " + s.part)
+		key := strings.TrimSpace(its + " epoch " + s.epoch + " " + s.attempt)
 		if placed[key] {
 			return fmt.Errorf("I4: two Docker containers for %s", key)
 		}
 		placed[key] = true
 		if s.state == "running" {
-			if running[s.container] {
-				return fmt.Errorf("I4: two epochs of %s run", s.container)
+			if running[its] {
+				return fmt.Errorf("I4: two epochs of %s run", its)
 			}
-			running[s.container] = true
+			running[its] = true
 		}
 	}
 	return nil
 }
 
-// agrees checks I5: the engine has exactly what the API says.
+// agrees checks I5: the engine has exactly the containers that the API says. Pods are left
+// out; see podsAgree.
 func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) error {
 	list, err := e.list(hostID)
 	if err != nil {
@@ -119,6 +133,9 @@ func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) er
 	}
 	found := make(map[string]seen)
 	for _, s := range list {
+		if s.part != "" {
+			continue
+		}
 		b, ok := want[s.container]
 		if !ok {
 			return fmt.Errorf("I5: %s has no row", s.container)

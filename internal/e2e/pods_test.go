@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +133,8 @@ func TestPods(t *testing.T) {
 		t.Errorf("the page is %q", out)
 	}
 
+	l.podSessions(file)
+
 	parts := l.podParts(l.engine, pod.UUID)
 	if len(parts) != 3 {
 		t.Fatalf("the engine runs %v, want infra, web and client", parts)
@@ -176,7 +180,7 @@ func TestPods(t *testing.T) {
 	})
 	l.awaitPod("web", "is ready in its new network", podIsReady)
 
-	l.says([]string{"pod-delete", "web"})
+	l.says([]string{"delete", "-f", file}, "pod/web deleted")
 	l.refused(1, []string{"pod-show", "web"}, "could not be found")
 	its := filters.NewArgs(filters.Arg("label", "magnum.workload="+pod.UUID))
 	list, err := l.engine.ContainerList(ctx, container.ListOptions{All: true, Filters: its})
@@ -188,6 +192,44 @@ func TestPods(t *testing.T) {
 		}
 		t.Errorf("after the delete the engine has containers %v and volumes %v, %v", names, volumes.Volumes, err)
 	}
+}
+
+// podSessions looks into the pod web of the manifest in file, and connects to it.
+func (l *commandLine) podSessions(file string) {
+	l.Helper()
+	l.says([]string{"apply", "-f", file}, "pod/web unchanged")
+	l.says([]string{"pod-top", "web", "-o", "args"}, "httpd")
+	l.says([]string{"pod-stats", "-no-stream", "web"}, "| web/web ", "| web/client ")
+	page := filepath.Join(l.dir, "page")
+	if l.says([]string{"pod-cp", "-c", "client", "web:/etc/hostname", page}); readFile(l, page) != "web\n" {
+		l.Errorf("pod-cp copies %q", readFile(l, page))
+	}
+	f := follow(l.TB, l.addr, "port-forward", "web", ":8080")
+	_, to, _ := strings.Cut(<-f.lines, "Forwarding from ")
+	to, _, _ = strings.Cut(to, " ")
+	resp, err := http.Get("http://" + to + "/index.html")
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); string(text) != "web is here\n" || err != nil {
+		l.Errorf("through the forwarded port comes %q, %v", text, err)
+	}
+	if err := f.cmd.Process.Signal(os.Interrupt); err != nil {
+		l.Fatal(err)
+	}
+	if code, text := f.ended(); code != 0 || text != "" {
+		l.Errorf("port-forward ends with %d, %s", code, text)
+	}
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestPodOfLostHostMoves: a pod with the restart policy Always runs on another host once

@@ -266,16 +266,22 @@ type following struct {
 // follow starts the CLI with the address of a server.
 func (c *threeServers) follow(n *clusterServer, args ...string) *following {
 	c.Helper()
-	f := &following{t: c.TB, cmd: exec.Command(program(c), args...), lines: make(chan string, 1000)}
-	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+n.addr)
+	return follow(c.TB, n.addr, args...)
+}
+
+// follow starts the CLI with an address.
+func follow(t testing.TB, addr string, args ...string) *following {
+	t.Helper()
+	f := &following{t: t, cmd: exec.Command(program(t), args...), lines: make(chan string, 1000)}
+	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+addr)
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	f.cmd.Stderr = &f.errors
 	out, err := f.cmd.StdoutPipe()
 	if err != nil {
-		c.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := f.cmd.Start(); err != nil {
-		c.Fatal(err)
+		t.Fatal(err)
 	}
 	go func() {
 		defer close(f.lines)

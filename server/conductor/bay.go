@@ -76,7 +76,7 @@ func claimHosts(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool) {
 				continue
 			}
 			host := *h
-			host.BayID = b.ID
+			host.BayID, host.BayIndex = b.ID, t.Base.Index()
 			if t.Writes() >= structs.MaxChanges-2 || !t.ItemKeeping(kept, func() { t.Put(&host) }) {
 				full = true
 				break
@@ -212,7 +212,7 @@ func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 
 func freeHost(t *scratch.Tx, h *structs.Host) {
 	host := *h
-	host.BayID = ""
+	host.BayID, host.BayIndex = "", t.Base.Index()
 	t.Put(&host)
 }
 

@@ -178,3 +178,25 @@ func TestEarlierSchemaHasNoEngines(t *testing.T) {
 		t.Errorf("then the row has %q", got)
 	}
 }
+
+// TestEarlierSchemaHasNoRelays: as TestEarlierSchemaHasNoEngines, of what services need of
+// hosts.
+func TestEarlierSchemaHasNoRelays(t *testing.T) {
+	h := newHarnessOf(t, structs.SchemaEngines)
+	id := structs.NewID()
+	register := asHost(id, engineOf("E1"))
+	register.Fingerprint.Relay = structs.Relay{Key: "k", Addr: "h:9514"}
+	must(h, register)
+	bay := h.bay(alice, "b", 1)
+	if host := h.store.Snapshot().Host(id); host.Fingerprint.Relay != (structs.Relay{}) || host.BayIndex != 0 || host.BayID != bay.ID {
+		t.Errorf("the row is %+v", host)
+	}
+	must(h, RaiseSchema{Schema: structs.SchemaPods})
+	must(h, register)
+	index := h.store.Index()
+	must(h, DeleteBay{Caller: alice, Ident: bay.ID})
+	h.settle()
+	if host := h.store.Snapshot().Host(id); host.Fingerprint.Relay.Key != "k" || host.BayIndex <= index || host.BayID != "" {
+		t.Errorf("then the row is %+v, after index %d", host, index)
+	}
+}

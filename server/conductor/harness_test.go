@@ -138,7 +138,7 @@ func (h *harness) register(id, name string, labels map[string]string) structs.Ho
 	h.Helper()
 	return must(h, RegisterHost{
 		HostRegister: structs.HostRegister{HostID: id, Name: name, Fingerprint: structs.Fingerprint{
-			Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: labels,
+			Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: labels, Kinds: []structs.WorkloadKind{structs.WorkloadPod},
 		}},
 		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + name),
 	})
@@ -203,4 +203,18 @@ func (h *harness) bayNamed(name string) *structs.Bay {
 	}
 	h.Fatalf("there is no bay %s", name)
 	return nil
+}
+
+// edit is a request that writes what the function does.
+type edit func(*scratch.Tx)
+
+func (e edit) decide(t *scratch.Tx) (struct{}, error) {
+	e(t)
+	return struct{}{}, nil
+}
+
+// write has the function write to the state.
+func (h *harness) write(f func(*scratch.Tx)) {
+	h.Helper()
+	must(h, edit(f))
 }

@@ -47,6 +47,9 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	host := *scratch.Row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
+	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
+		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
+	}
 	host.Registration++
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
 	t.Put(&host)

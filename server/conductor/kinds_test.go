@@ -84,7 +84,8 @@ var kinds = []kind{
 			if p.Volume != "" {
 				spec.Volumes = []structs.PodVolume{{Name: "v", Claim: p.Volume}}
 			}
-			return must(h, CreatePod{Caller: alice, Bay: bay, Prefix: "pod-", Pod: structs.Pod{Spec: spec}, Manifest: "m"}).ID
+			return must(h, CreatePod{Caller: alice, Bay: bay, Prefix: "pod-", Pod: structs.Pod{Spec: spec, Labels: map[string]string{"kind": "pod"}},
+				Manifest: "m"}).ID
 		},
 		parts:   []string{"web", "log"},
 		deletes: func(h *harness, id string) { must(h, DeletePod{Caller: alice, Ident: id, Force: true}) },
@@ -105,8 +106,12 @@ func (k kind) reportsJSON(h *harness, hostID, id string, epoch uint64, seen stru
 	r := structs.ReportOf(structs.Ref{Kind: k.name, ID: id, Epoch: epoch})
 	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID,
 		StartedAt: seen.StartedAt}
+	running := structs.PartState{}
+	if seen.Status == structs.ContainerRunning {
+		r.Addresses, running.State = []string{"10.0.0." + id[:2]}, structs.PartRunning
+	}
 	for _, part := range k.parts {
-		r.Parts = append(r.Parts, structs.PartReport{Part: part, Observed: r.Observed})
+		r.Parts = append(r.Parts, structs.PartReport{Part: part, Observed: r.Observed, State: running, Ready: running.State != ""})
 	}
 	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
 		Containers: []structs.ContainerReport{r}})

@@ -8,10 +8,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// networksOf returns, for the scheduler, whether a host without room for another project's
-// network already has the network of the workload's project.
-func (pl placer) networksOf(w structs.Workload) schedule.Networks {
-	return func(h *schedule.Host) bool { return pl.hasNetwork(h.ID, w) }
+// factsOf returns, for the scheduler, whether a host without room for another project's
+// network already has the network of the workload's project, and which node ports the bay has.
+func (pl placer) factsOf(w structs.Workload) *schedule.Facts {
+	return &schedule.Facts{
+		Network: func(h *schedule.Host) bool { return pl.hasNetwork(h.ID, w) },
+		NodePort: func(protocol string, port int) bool {
+			return pl.t.Reserved.NodePort(w.Place().BayID, protocol, port) != ""
+		},
+	}
 }
 
 // hasNetwork reports whether another workload of the project has been created on the host.

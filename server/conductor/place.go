@@ -41,14 +41,14 @@ func (pl placer) place(w structs.Workload, bay *structs.Bay) {
 	case rooms.Ready(bay.ID) > bay.NodeCount || pl.copiesOf(w) != nil:
 		pl.placeOn(w, bay, pl.candidates(bay))
 	default:
-		id, reason := schedule.Choose(rooms, bay, w.Demand(), pl.networksOf(w))
+		id, reason := schedule.Choose(rooms, bay, w.Demand(), pl.factsOf(w))
 		pl.assignHost(w, id, reason)
 	}
 }
 
 // placeOn is place on one of the given hosts.
 func (pl placer) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.Host) {
-	id, reason := schedule.ChooseApart(hosts, pl.copiesOf(w), w.Demand(), bay.Placement, pl.networksOf(w))
+	id, reason := schedule.ChooseApart(hosts, pl.copiesOf(w), w.Demand(), bay.Placement, pl.factsOf(w))
 	pl.assignHost(w, id, reason)
 }
 

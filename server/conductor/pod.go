@@ -84,18 +84,7 @@ func podNamed(t *scratch.Tx, projectID string, bay *structs.Bay, name string) *s
 // generatePodName returns a name with the prefix that no pod of the project in the bay has.
 // It depends on the UUID alone, as far as possible: a retried create gets the same name.
 func generatePodName(t *scratch.Tx, prefix string, p *structs.Pod, bay *structs.Bay) string {
-	return generateDNSName(prefix, p.ID, func(name string) bool { return podNamed(t, p.ProjectID, bay, name) != nil })
-}
-
-// generateDNSName returns the prefix with a part of the ID behind it, or of an ID derived
-// from it if that name is taken.
-func generateDNSName(prefix, id string, taken func(name string) bool) string {
-	const suffix = 5
-	for ; ; id = structs.DeriveID(id) {
-		if name := prefix[:min(len(prefix), structs.MaxPodName-suffix)] + id[:suffix]; !taken(name) {
-			return name
-		}
-	}
+	return structs.GenerateLabel(prefix, p.ID, func(name string) bool { return podNamed(t, p.ProjectID, bay, name) != nil })
 }
 
 // putManifest writes the manifest that a pod was made from.

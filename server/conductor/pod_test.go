@@ -223,6 +223,46 @@ func TestPodThatIsLostWaitsForRoom(t *testing.T) {
 	}
 }
 
+// TestPodsNeedAgentsThatRunThem: a pod waits, and says for what, while the agents of its
+// bay run no pods. An agent that doesn't say what it runs, runs containers.
+func TestPodsNeedAgentsThatRunThem(t *testing.T) {
+	h := newHarness(t)
+	id := structs.NewID()
+	old := asHost(id, engineOf("E1"))
+	must(h, old)
+	h.bay(alice, "bay", 1)
+	create := CreatePod{Caller: alice, Bay: "bay", Pod: structs.Pod{Name: "web", Spec: podSpec(1<<20, 0)}}
+	p := must(h, create)
+	if p.HostID != "" || !strings.Contains(p.PlaceReason, "of 1 host, 1 with an agent that is too old for it and is to be upgraded") {
+		t.Errorf("the pod is on %q, and waits because of %q", p.HostID, p.PlaceReason)
+	}
+	if c := h.create(alice, "bay", structs.ContainerSpec{}); c.HostID != id {
+		t.Errorf("a container waits: %s", c.PlaceReason)
+	}
+	upgraded := old
+	upgraded.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer, structs.WorkloadPod}
+	must(h, upgraded)
+	h.settle()
+	if p := h.store.Snapshot().Pod(p.ID); p.HostID != id || p.PlaceReason != "" {
+		t.Errorf("the pod is on %q, and waits because of %q", p.HostID, p.PlaceReason)
+	}
+}
+
+// TestKindsNeedTheirSchema: no row says which kinds an agent runs while a server may not
+// understand it.
+func TestKindsNeedTheirSchema(t *testing.T) {
+	h := newHarnessOf(t, structs.SchemaPods-1)
+	id := h.host("h1", nil)
+	if kinds := h.store.Snapshot().Host(id).Fingerprint.Kinds; kinds != nil {
+		t.Errorf("the row has %v", kinds)
+	}
+	must(h, RaiseSchema{Schema: structs.SchemaPods})
+	h.register(id, "h1", nil)
+	if kinds := h.store.Snapshot().Host(id).Fingerprint.Kinds; len(kinds) != 1 || kinds[0] != structs.WorkloadPod {
+		t.Errorf("the row has %v", kinds)
+	}
+}
+
 // TestPodsNeedTheirSchema: no pod is written while a server may not understand it.
 func TestPodsNeedTheirSchema(t *testing.T) {
 	h := newHarnessOf(t, structs.SchemaPods-1)

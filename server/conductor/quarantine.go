@@ -375,7 +375,7 @@ func adopt(t *scratch.Tx, h *structs.Host, k structs.Quarantined) error {
 	}
 	as := withoutNetworks(state.RoomOf(h, &used, structs.PlacementSpread))
 	as.Draining = false
-	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, was.Demand(), as.Strategy, nil); id == "" {
+	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, was.Demand(), as.Strategy, newPlacer(t).factsOf(w)); id == "" {
 		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""

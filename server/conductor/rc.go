@@ -40,7 +40,7 @@ func (r CreateRC) decide(t *scratch.Tx) (*structs.RC, error) {
 		}
 		taken := func(name string) *structs.RC { return rcNamed(t, rc.ProjectID, bay, name) }
 		if rc.Name == "" {
-			rc.Name = generateDNSName(r.Prefix, rc.ID, func(name string) bool { return taken(name) != nil })
+			rc.Name = structs.GenerateLabel(r.Prefix, rc.ID, func(name string) bool { return taken(name) != nil })
 		}
 		if other := taken(rc.Name); other != nil {
 			why := "delete it first, or use another name"

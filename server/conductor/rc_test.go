@@ -66,7 +66,8 @@ func (s *steps) reportPod(id string, state string, ready bool, code int) {
 	p := s.podNow(id)
 	host := s.store.Snapshot().Host(p.HostID)
 	r := structs.ReportOf(p.Ref())
-	r.Observed = structs.Observed{Status: structs.ContainerRunning, Generation: p.Generation, EngineID: "e"}
+	r.Observed = structs.Observed{Status: structs.ContainerRunning, Generation: p.Generation, EngineID: "e",
+		Addresses: []string{"10.0.0.9"}}
 	if p.Desired == structs.DesiredAbsent {
 		r.Status = structs.ContainerGone
 	} else if state == structs.PartTerminated {

@@ -1,6 +1,9 @@
 package conductor
 
 import (
+	"slices"
+
+	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -28,13 +31,14 @@ var Steps = []*Step{
 	{"leave lost hosts", markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 	{"drain hosts", drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 	{"keep replicas", keepReplicas, []state.Topic{state.TopicReplicas(), state.TopicHosts()}},
+	{"keep endpoints", keepEndpoints, []state.Topic{state.TopicEndpoints(), state.TopicHosts()}},
 }
 
 // Settle carries out a part of the follow-up work of earlier changes: it empties bays that
 // are being deleted, claims hosts for bays that lack some, places waiting workloads,
-// handles the workloads of lost hosts, drains hosts, and keeps the pods of replication
-// controllers. The result is true while there is
-// more to do at once.
+// handles the workloads of lost hosts, drains hosts, keeps the pods of replication
+// controllers, and keeps the endpoints of services. The result is true while there is more to
+// do at once.
 type Settle struct {
 	Step *Step // nil means all steps in order
 }
@@ -57,6 +61,11 @@ func endBays(t *scratch.Tx) (full bool) {
 	for b := range t.EndingBays() {
 		for rc := range scratch.RCsInBay(t, b.ID) { // first, so that no pod is made again
 			if !t.Room() || !t.Item(func() { t.Remove(rc) }) {
+				return true
+			}
+		}
+		for s := range scratch.ServicesInBay(t, b.ID) {
+			if !t.Room() || !t.Item(func() { t.Remove(s) }) {
 				return true
 			}
 		}
@@ -153,6 +162,25 @@ func placeWaiting(t *scratch.Tx) (full bool) {
 				continue
 			}
 			if !t.Item(func() { t.Assign(changed) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keepEndpoints writes the endpoints of the services whose pods have changed.
+func keepEndpoints(t *scratch.Tx) (full bool) {
+	for b := range scratch.BaysWithServices(t) {
+		if b.Status == structs.BayDeleting {
+			continue // its services are removed
+		}
+		for s, now := range endpoints.Bay(t, slices.Collect(scratch.ServicesInBay(t, b.ID))) {
+			was := scratch.Row[structs.Endpoints](t, s.ID)
+			if was != nil && endpoints.Same(was, now) {
+				continue
+			}
+			if !t.Room() || !t.Item(func() { t.Put(now) }) {
 				return true
 			}
 		}

@@ -96,6 +96,10 @@ func (h *harness) decisions() string {
 				seen := r.Observed
 				seen.Reason = ""
 				fmt.Fprintf(&b, "%s %d %v %+v\n", r.Name, r.Replicas, r.Deleting, seen)
+			case *structs.Service:
+				fmt.Fprintln(&b, r.ID, r.Spec.Selector)
+			case *structs.Endpoints:
+				fmt.Fprintf(&b, "%s %d %+v\n", r.ID, r.Matched, r.Pods)
 			case structs.Workload:
 				p := *r.Place()
 				p.PlaceReason, p.AssignIndex = "", 0
@@ -155,6 +159,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		return "bay"
 	case rng.IntN(25) == 0:
 		return try(s.randomRC(rng, i, pick(*bays)))
+	case rng.IntN(25) == 0:
+		return try(s.randomService(rng, pick(*bays)))
 	case rng.IntN(3) == 0:
 		k := &kinds[rng.IntN(len(kinds))]
 		restart := structs.RestartPolicy{Name: []string{structs.RestartAlways, structs.RestartNo}[rng.IntN(2)]}

@@ -8,8 +8,11 @@ package dispatch
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -43,6 +46,10 @@ type Config struct {
 	// Agree reports whether a majority of the servers, this one included, has not seen the
 	// hosts either. nil means that there is no other server.
 	Agree func(ctx context.Context, hostIDs []string) bool
+	// Followed asks the other servers which of the hosts have polled there with the index or a
+	// later one, and calls found with those. It returns when ctx ends, or when the other
+	// servers have named all hosts. nil means that there is no other server.
+	Followed func(ctx context.Context, hostIDs []string, index uint64, found func(hostIDs []string))
 	// VerifyLeader returns nil if this server was still the leader at some moment after the
 	// call began. nil means that it always is.
 	VerifyLeader func(ctx context.Context) error
@@ -55,6 +62,7 @@ type Dispatch struct {
 	heartbeats *heartbeats
 	liveness   *liveness
 	sessions   *sessions
+	drained    *drained
 	leaderless *leaderless
 }
 
@@ -70,6 +78,7 @@ func New(c Config) *Dispatch {
 	d.heartbeats = newHeartbeats(&d.config)
 	d.liveness = &liveness{config: &d.config, heartbeats: d.heartbeats}
 	d.sessions = newSessions(&d.config)
+	d.drained = newDrained(&d.config)
 	return d
 }
 
@@ -261,6 +270,14 @@ func checkRegister(r *structs.HostRegister) error {
 			return err
 		}
 	}
+	if len(f.Kinds) > structs.MaxLabels {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.kinds: %d are more than %d", len(f.Kinds), structs.MaxLabels)
+	}
+	for _, k := range f.Kinds {
+		if err := structs.CheckLine("fingerprint.kinds", string(k), structs.MaxText); err != nil {
+			return err
+		}
+	}
 	if len(f.Addresses) > structs.MaxLabels {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint.addresses: %d are more than %d", len(f.Addresses), structs.MaxLabels)
 	}
@@ -277,7 +294,24 @@ func checkRegister(r *structs.HostRegister) error {
 			return structs.Errorf(structs.CodeInvalid, "found: Expected uuids but received %.64s and %.64s.", o.ClusterID, o.HostID)
 		}
 	}
+	if err := checkRelay(f.Relay); err != nil {
+		return err
+	}
 	return structs.CheckRowLabels("fingerprint.labels", f.Labels)
+}
+
+// checkRelay checks how other hosts reach the host's relay.
+func checkRelay(r structs.Relay) error {
+	if key, err := hex.DecodeString(r.Key); err != nil || r.Key != "" && (len(key) != sha256.Size || r.Key != strings.ToLower(r.Key)) {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.relay.key %.80q is not a SHA-256 in lower-case hex", r.Key)
+	}
+	if r.Addr == "" {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(r.Addr); err != nil || host == "" || port == "" || len(r.Addr) > structs.MaxName {
+		return structs.Errorf(structs.CodeInvalid, "fingerprint.relay.addr %.80q is not host:port", r.Addr)
+	}
+	return structs.CheckLine("fingerprint.relay.addr", r.Addr, structs.MaxName)
 }
 
 // Authenticate returns CodeUnauthenticated unless the secret is the host's. A server that

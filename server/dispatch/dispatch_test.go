@@ -34,7 +34,7 @@ func (direct) VerifyLeader(context.Context) error { return nil }
 var operator = structs.Caller{ProjectID: "p", Roles: []structs.Role{structs.RoleAdmin}}
 
 // newDispatch returns a Dispatch over a conductor that leads until the test ends.
-func newDispatch(t *testing.T) *Dispatch {
+func newDispatch(t testing.TB) *Dispatch {
 	t.Helper()
 	store := state.New()
 	c := conductor.New(conductor.Config{Store: store, Proposer: direct{store}, Logger: hclog.NewNullLogger()})
@@ -66,6 +66,29 @@ func registration(id string) structs.HostRegister {
 		HostID: id, Name: "h", JoinToken: "join", Secret: strings.Repeat("s", 64),
 		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30},
 	}
+}
+
+// TestHostsRegisterAgainUnderSchemaPods: a host whose row doesn't say what its agent runs is
+// from before the schema, and has to register again.
+func TestHostsRegisterAgainUnderSchemaPods(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	seen := d.poll(t, Poll{HostID: host, Registration: 1})
+	polled := make(chan error)
+	go func() {
+		_, err := d.Work(t.Context(), Poll{HostID: host, Registration: 1, Index: seen.Index, Incarnation: seen.Incarnation,
+			Wait: structs.MaxWork})
+		polled <- err
+	}()
+	do(t, d, conductor.RaiseSchema{Schema: structs.SchemaPods})
+	if err := <-polled; structs.CodeOf(err) != structs.CodeConflict {
+		t.Errorf("a poll that waits is answered %v", err)
+	}
+	again, err := d.Register(t.Context(), registration(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.poll(t, Poll{HostID: host, Registration: again.Registration})
 }
 
 // host registers a host and gives it a bay.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,9 @@ type Peers interface {
 	Silent(ctx context.Context, serverID string, hosts []string) ([]string, error)
 	// Offer leaves a session's offer at the server for the host's next poll.
 	Offer(ctx context.Context, serverID, hostID string, offer structs.SessionOffer) error
+	// Followed returns which of the hosts have polled the server with the index or a later
+	// one. The server waits until there is one, but not longer than given.
+	Followed(ctx context.Context, serverID string, hosts []string, index uint64, wait time.Duration) ([]string, error)
 }
 
 // RelayConfig is what a Relay needs.
@@ -43,7 +47,7 @@ type RelayConfig struct {
 // polled, which hosts are silent, and which server has a host's waiting poll.
 type Relay struct{ conf RelayConfig }
 
-// NewRelay returns a Relay. Its Ask and Agree are meant for the Config of a Dispatch.
+// NewRelay returns a Relay. Its Ask, Agree and Followed are meant for the Config of a Dispatch.
 func NewRelay(c RelayConfig) *Relay { return &Relay{c} }
 
 // Run relays the heartbeats of d until ctx ends.
@@ -90,6 +94,34 @@ func (r *Relay) Agree(ctx context.Context, hosts []string) bool {
 	}
 	asking.Wait()
 	return int(agreed.Load()) > len(voters)/2
+}
+
+// followedWait is how long another server waits for polls before it answers. It is shorter
+// than the timeout of a call.
+const followedWait = time.Second
+
+// Followed asks all other servers at once which of the hosts have polled there with the index
+// or a later one. It calls found with those, from several goroutines, and returns when each
+// server has named all of them or has failed, or when ctx ends.
+func (r *Relay) Followed(ctx context.Context, hosts []string, index uint64, found func(hostIDs []string)) {
+	var asking sync.WaitGroup
+	for _, id := range r.conf.Others() {
+		asking.Go(func() {
+			left := slices.Clone(hosts)
+			for len(left) > 0 && ctx.Err() == nil {
+				some, err := r.conf.Peers.Followed(ctx, id, left, index, followedWait)
+				if err != nil {
+					r.conf.Logger.Debug("server does not say what hosts have followed", "server_id", id, "error", err)
+					return
+				}
+				if len(some) > 0 {
+					found(some)
+				}
+				left = slices.DeleteFunc(left, func(host string) bool { return slices.Contains(some, host) })
+			}
+		})
+	}
+	asking.Wait()
 }
 
 // leaderReportTick is the longest time between two reports of a follower to the leader. The

@@ -25,13 +25,19 @@ type others struct {
 	fail    error                              // error of the next calls
 	silent  map[string][]string                // by server; a missing server returns an error
 	offered chan string
+	polled  map[string][]string // hosts that have polled a server with every index; a missing server returns an error
 	agents  map[string]bool
 	removed bool
 }
 
 func newOthers() *others {
 	return &others{changed: make(chan struct{}), silent: make(map[string][]string), offered: make(chan string, 9),
-		agents: make(map[string]bool)}
+		agents: make(map[string]bool), polled: make(map[string][]string)}
+}
+
+// polls has a host poll another server.
+func (o *others) polls(serverID, hostID string) {
+	o.change(func() { o.polled[serverID] = append(slices.Clone(o.polled[serverID]), hostID) })
 }
 
 // change changes the other servers.
@@ -79,6 +85,29 @@ func (o *others) Silent(_ context.Context, serverID string, _ []string) ([]strin
 		return nil, errors.New("not there")
 	}
 	return silent, nil
+}
+
+func (o *others) Followed(ctx context.Context, serverID string, hosts []string, _ uint64, wait time.Duration) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		o.mu.Lock()
+		polled, there := o.polled[serverID]
+		changed := o.changed
+		o.mu.Unlock()
+		if !there {
+			return nil, errors.New("not there")
+		}
+		found := slices.DeleteFunc(slices.Clone(hosts), func(id string) bool { return !slices.Contains(polled, id) })
+		if len(found) > 0 {
+			return found, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
 }
 
 func (o *others) Offer(_ context.Context, serverID, hostID string, offer structs.SessionOffer) error {

@@ -24,8 +24,8 @@ type Poll struct {
 // isn't marked confirmed; a host that isn't known is not refused without it.
 const confirmTimeout = 2 * time.Second
 
-// Work answers a poll as soon as the host's assignments have changed since Poll.Index or
-// there are sessions to open, otherwise after Poll.Wait. Errors: CodeConflict if the
+// Work answers a poll as soon as the host's assignments or the services of its bay have
+// changed since Poll.Index or there are sessions to open, otherwise after Poll.Wait. Errors: CodeConflict if the
 // registration is not the host's last one, or if the agent has followed another history of
 // the cluster and has to register again; CodeUnavailable while this server's state is
 // behind Poll.Index.
@@ -43,8 +43,8 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows no leader: ask another")
 	default:
 	}
-	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
-	defer changed.Close()
+	following := follow(d.config.Store, p.HostID)
+	defer following.close()
 	box := d.sessions.enter(p.HostID)
 	defer d.sessions.leave(p.HostID, box)
 
@@ -53,13 +53,14 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		return nil, d.behindError(p)
 	}
 	for {
-		snap := d.config.Store.Snapshot()
+		snap := following.snapshot()
 		if err := checkRegistration(snap, p); err != nil {
 			return nil, err
 		}
 		if diverged(snap, p) {
 			return nil, d.divergedError(p)
 		}
+		d.drained.record(p)
 		if mustBeFull(snap, p) {
 			if err := d.awaitReady(ctx, p.HostID); err != nil {
 				return nil, err
@@ -71,12 +72,13 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 			work.Assignments = append(work.Assignments, structs.AssignmentOf(w, p.HostID))
 		}
 		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
+		work.Services = servicesSince(snap, snap.Host(p.HostID), p.Index)
 		work.Sessions = box.take()
-		if len(work.Assignments) > 0 || len(work.Quarantine) > 0 || len(work.Sessions) > 0 {
+		if len(work.Assignments) > 0 || len(work.Quarantine) > 0 || len(work.Sessions) > 0 || work.Services != nil {
 			return work, nil
 		}
 		select {
-		case <-changed.C():
+		case <-following.changed():
 		case <-box.wake:
 		case <-d.leaderless.C():
 			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows no leader: ask another")
@@ -152,6 +154,9 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 		work.Pending = work.Pending || page.Pending
 		work.Quarantine = append(work.Quarantine, page.Kept...)
 	}
+	if host := snap.Host(p.HostID); host != nil {
+		work.Services = allServices(snap, host)
+	}
 	return work
 }
 
@@ -177,6 +182,10 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 	}
 	if host.Registration != p.Registration {
 		return errRegistration(host, p.Registration)
+	}
+	if len(host.Fingerprint.Kinds) == 0 && snap.Cluster().SchemaInUse() >= structs.SchemaPods {
+		return structs.Errorf(structs.CodeConflict, "host %s (%s) has registered before all servers could note what its agent runs: "+
+			"it has to register again", host.Name, host.ID).About(structs.KindHost)
 	}
 	return nil
 }

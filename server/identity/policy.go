@@ -81,6 +81,7 @@ const (
 	PodAttach     Action = "pod:attach"
 	PodStats      Action = "pod:stats"
 	PodTop        Action = "pod:top"
+	PodForward    Action = "pod:forward" // connect to a port
 	PodArchiveGet Action = "pod:get_archive"
 	PodArchivePut Action = "pod:put_archive"
 
@@ -90,6 +91,13 @@ const (
 	RCGet    Action = "rc:get"
 	RCUpdate Action = "rc:update"
 	RCDelete Action = "rc:delete"
+
+	ServiceCreate Action = "service:create"
+	ServiceList   Action = "service:get_all"
+	ServiceDetail Action = "service:detail"
+	ServiceGet    Action = "service:get"
+	ServiceUpdate Action = "service:update"
+	ServiceDelete Action = "service:delete"
 
 	ImageList  Action = "image:get_all"
 	ImagePull  Action = "image:pull"
@@ -209,6 +217,7 @@ var policy = map[Action][]structs.Role{
 	PodAttach:     members,
 	PodStats:      anyone,
 	PodTop:        anyone,
+	PodForward:    members,
 	PodArchiveGet: members,
 	PodArchivePut: members,
 
@@ -218,6 +227,13 @@ var policy = map[Action][]structs.Role{
 	RCGet:    anyone,
 	RCUpdate: members,
 	RCDelete: members,
+
+	ServiceCreate: members,
+	ServiceList:   anyone,
+	ServiceDetail: anyone,
+	ServiceGet:    anyone,
+	ServiceUpdate: members,
+	ServiceDelete: members,
 
 	ImageList:  anyone,
 	ImagePull:  members,

@@ -249,6 +249,14 @@ func (c *Client) Silent(ctx context.Context, serverID string, hosts []string) ([
 	return out.Hosts, err
 }
 
+// Followed asks a server which of the hosts have polled there with the index or a later one.
+// The server waits until there is one, but not longer than given.
+func (c *Client) Followed(ctx context.Context, serverID string, hosts []string, index uint64, wait time.Duration) ([]string, error) {
+	var out structs.PeerFollowed
+	err := c.call(ctx, serverID, "/v1/peer/followed", structs.PeerFollowed{Hosts: hosts, Index: index, Wait: wait}, &out)
+	return out.Hosts, err
+}
+
 // Offer leaves the offer of a session with a server, which answers the host's next poll
 // with it.
 func (c *Client) Offer(ctx context.Context, serverID, hostID string, offer structs.SessionOffer) error {

@@ -41,6 +41,13 @@ func (a agentCalls) routes() []*web.Route {
 				{Name: "seen", Kind: wire.ArgIndex, Doc: "Index of the last answer, also if index asks for everything."},
 				{Name: "sent", Kind: wire.ArgIndex, Doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, Gives: web.OK(structs.Work{})},
+		{Method: get, Path: "/agent/hosts/:id/drained", Action: identity.AgentCall, Handle: a.drained,
+			Summary: "Ask whether a pod gets no new connections any more (agents)",
+			Args: []wire.Arg{
+				{Name: "pod", Kind: wire.ArgText, Doc: "UUID of a pod that is placed on the host."},
+				{Name: "index", Kind: wire.ArgIndex, Doc: "Of the answer with which the host learnt that the pod is to end."},
+				{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for it, at most 2s, which is also the default."},
+			}, Gives: web.OK(structs.Drained{})},
 		{Method: post, Path: "/agent/hosts/:id/status", Action: identity.AgentCall, Handle: hostStatus,
 			Summary: "Report the host's workloads (agents)",
 			Takes:   structs.StatusReport{}, Gives: web.OK(structs.StatusReported{})},
@@ -117,6 +124,21 @@ func (a agentCalls) work(q *web.Request) error {
 		return q.JSON(http.StatusOK, raw)
 	}
 	return q.JSON(http.StatusOK, work)
+}
+
+// drained answers a host's question about a pod that is to end there.
+func (a agentCalls) drained(q *web.Request) error {
+	question := dispatch.Question{HostID: q.Ident(), PodID: q.Query.Text("pod"), Index: q.Query.Index("index"),
+		Wait: q.Query.Duration("wait", structs.MaxDrained)}
+	if !structs.IsID(question.PodID) {
+		return structs.Errorf(structs.CodeInvalid, "pod: Expected a uuid but received %.64s.", question.PodID)
+	}
+	q.W.Parked = true
+	answer, err := a.dispatch.Drained(q.Context(), question)
+	if err != nil {
+		return err
+	}
+	return q.JSON(http.StatusOK, answer)
 }
 
 // understands reports whether the request's agent says that it understands a feature.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/fetch"
 	"github.com/stackforge/magnum/server/identity"
@@ -25,6 +26,7 @@ type agents interface {
 	Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error)
 	Authenticate(ctx context.Context, hostID, secret string) error
 	Work(ctx context.Context, p dispatch.Poll) (*structs.Work, error)
+	Drained(ctx context.Context, q dispatch.Question) (structs.Drained, error)
 	Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error)
 	ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error)
 	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)
@@ -56,6 +58,8 @@ type Config struct {
 
 	// Fetch returns the manifest at a URL that a caller gives. nil means fetch.Manifest.
 	Fetch func(ctx context.Context, url string) (string, error)
+
+	Pools services.Pools // what services of bays get; the zero value means the defaults
 
 	Metrics http.Handler // answers GET /v1/metrics; nil answers 404
 	// Observe returns a function that records the requests of a route. took is below 0

@@ -143,7 +143,7 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 		case json.Unmarshal(payload, &m) != nil:
 		case m.ExitCode != nil || m.Error != "" || m.Done:
 			return append([]byte{channel}, payload...)
-		case m.Attached:
+		case m.Attached || m.EOF:
 			if send(ctx, user, channel, payload) != nil {
 				return nil
 			}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest"
@@ -24,8 +25,11 @@ func (f fellow) Secret() string                            { return f.secret }
 func (fellow) ReadIndex(context.Context) (uint64, error)   { return 7, nil }
 func (fellow) LeaderIndex(context.Context) (uint64, error) { return 6, nil }
 func (fellow) Silent(hosts []string) []string              { return hosts }
-func (fellow) Offer(string, structs.SessionOffer)          {}
-func (fellow) Progress() structs.PeerProgress              { return structs.PeerProgress{LastIndex: 9} }
+func (fellow) Followed(_ context.Context, hosts []string, _ uint64, _ time.Duration) []string {
+	return hosts
+}
+func (fellow) Offer(string, structs.SessionOffer) {}
+func (fellow) Progress() structs.PeerProgress     { return structs.PeerProgress{LastIndex: 9} }
 func (fellow) Identity(nonce string) structs.PeerIdentity {
 	return structs.PeerIdentity{ID: "this-server", Proof: nonce}
 }

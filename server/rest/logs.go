@@ -33,7 +33,8 @@ var (
 // container of a pod.
 func sessionRoutes() []*web.Route {
 	part := wire.Arg{Name: "container", Kind: wire.ArgText,
-		Doc: "Name of a container of the pod. Default: that of the annotation " + service.DefaultContainer + ", else the first one."}
+		Doc: "Name of a container of the pod. Default: that of the annotation " + structs.DefaultContainerAnnotation +
+			", else the first one."}
 	previous := wire.Arg{Name: "previous", Kind: wire.ArgBool, Doc: "The output of the container before its last restart."}
 	return slices.Concat(
 		ofContainers.routes("containers", "container", sessionActions{
@@ -44,6 +45,7 @@ func sessionRoutes() []*web.Route {
 			logs: identity.PodLogs, execute: identity.PodExecute, attach: identity.PodAttach,
 			stats: identity.PodStats, top: identity.PodTop, getArchive: identity.PodArchiveGet, putArchive: identity.PodArchivePut,
 		}, []wire.Arg{part}, []wire.Arg{previous}),
+		[]*web.Route{forwardRoute("pods", "pod", identity.PodForward, service.Sessions.OpenForward)},
 	)
 }
 

@@ -21,6 +21,7 @@ func (p peerCalls) routes() []*web.Route {
 		post("read-index", identity.PeerCall, p.readIndex),
 		post("heard", identity.PeerCall, p.takeHeartbeats),
 		post("silent", identity.PeerCall, p.silent),
+		post("followed", identity.PeerCall, p.followed),
 		post("offers", identity.PeerCall, p.offer),
 		post("progress", identity.PeerCall, p.progress),
 		// These come before there is a peer secret. The answer to identity has nothing
@@ -64,6 +65,16 @@ func (p peerCalls) silent(q *web.Request) error {
 		return err
 	}
 	return q.JSON(http.StatusOK, structs.PeerSilent{Hosts: p.member.Silent(body.Hosts)})
+}
+
+func (p peerCalls) followed(q *web.Request) error {
+	var body structs.PeerFollowed
+	if err := q.DecodeLenient(&body); err != nil {
+		return err
+	}
+	q.W.Parked = true
+	hosts := p.member.Followed(q.Context(), body.Hosts, body.Index, body.Wait)
+	return q.JSON(http.StatusOK, structs.PeerFollowed{Hosts: hosts, Index: body.Index})
 }
 
 func (p peerCalls) offer(q *web.Request) error {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/stackforge/magnum/server/identity"
@@ -88,7 +89,7 @@ func podContainers(p *structs.Pod, specs []structs.PodContainer) []structs.PodCo
 	for i := range specs {
 		spec := &specs[i]
 		body := structs.PodContainerBody{Name: spec.Name, Image: spec.Image, Ports: make([]structs.Port, 0, len(spec.Ports)),
-			State: structs.PartStateBody{State: structs.PartWaiting}}
+			State: structs.PartStateBody{State: structs.PartWaiting}, TTY: spec.TTY, Stdin: spec.Stdin}
 		for _, port := range spec.Ports {
 			body.Ports = append(body.Ports, port.Port)
 		}
@@ -124,8 +125,10 @@ func podConditions(p *structs.Pod) []structs.PodCondition {
 		scheduled = condition("PodScheduled", false, "Unschedulable", structs.StatusReasonOf(p))
 	}
 	waiting := notDone(p)
-	initialized := condition("Initialized", p.HostID != "", "", "")
-	if len(waiting) > 0 {
+	initialized := condition("Initialized", true, "", "")
+	if p.HostID == "" {
+		initialized = condition("Initialized", false, "ContainersNotInitialized", "it has no host")
+	} else if len(waiting) > 0 {
 		initialized = condition("Initialized", false, "ContainersNotInitialized",
 			"init containers that are not done: "+strings.Join(waiting, ", "))
 	}
@@ -140,7 +143,11 @@ func podConditions(p *structs.Pod) []structs.PodCondition {
 		case p.Phase() == structs.PodUnknown:
 			return condition(kind, false, "HostLost", structs.StatusReasonOf(p))
 		}
-		return condition(kind, false, "ContainersNotReady", "containers that are not ready: "+strings.Join(notReady(p), ", "))
+		why := "containers that are not ready: " + strings.Join(notReady(p), ", ")
+		if !slices.ContainsFunc(p.Observed.Parts, func(o structs.PartObserved) bool { return o.Message != "" }) && p.Observed.Reason != "" {
+			why += ": " + p.Observed.Reason // no container says why: it is about the pod as a whole
+		}
+		return condition(kind, false, "ContainersNotReady", why)
 	}
 	return []structs.PodCondition{scheduled, initialized, ready("ContainersReady"), ready("Ready")}
 }

@@ -201,7 +201,7 @@ func TestPodWaits(t *testing.T) {
 	manifest := podHead + `"metadata":{"generateName":"big-"},"spec":{"containers":[{"name":"c","image":"x",` +
 		`"resources":{"requests":{"memory":99999999999}}}]}}`
 	pod := f.do("POST", "/v1/pods", podOf(t, manifest, "")).is(201).object()
-	if got := conditions(pod); !strings.HasPrefix(got, "PodScheduled=False(Unschedulable) Initialized=False") ||
+	if got := conditions(pod); !strings.HasPrefix(got, "PodScheduled=False(Unschedulable) Initialized=False(ContainersNotInitialized) ") ||
 		pod["status"] != "Pending" ||
 		pod["host"] != nil || !strings.Contains(fmt.Sprint(pod["status_reason"]), "memory") ||
 		!strings.HasPrefix(pod["name"].(string), "big-") || len(pod["name"].(string)) != len("big-")+5 {
@@ -220,6 +220,12 @@ func TestPodErrors(t *testing.T) {
 		return &structs.Observed{Generation: a.Generation, Status: structs.ContainerError, Failed: true, Reason: "no such user: nobody"}
 	}))
 	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "x"), "")).is(500).mentions("no such user: nobody")
+	for _, c := range f.do("GET", "/v1/pods/web", "").is(200).object()["conditions"].([]any) {
+		c := c.(map[string]any)
+		if c["status"] == "False" && (c["reason"] == nil || !strings.Contains(fmt.Sprint(c["message"]), "no such user: nobody")) {
+			t.Errorf("condition %v does not say what the host has said of the pod as a whole", c)
+		}
+	}
 }
 
 // TestListOfPods lists and filters pods, by both spellings of paths.
@@ -359,16 +365,13 @@ func TestPodRefusals(t *testing.T) {
 
 // TestPodNeedsItsSchema: a pod is refused while a server of the cluster doesn't know pods.
 func TestPodNeedsItsSchema(t *testing.T) {
-	was := structs.SchemaVersion
-	structs.SchemaVersion = structs.SchemaPods - 1
-	s := servertest.New(t)
-	structs.SchemaVersion = was
+	s := servertest.NewOfSchema(t, structs.SchemaPods-1)
 	f := newFixtureOn(t, s)
 	unchanged(t, s, "a pod", func() {
 		f.do("POST", "/v1/pods", podOf(t, podManifest("web", "x"), "")).is(503).mentions("upgrade the other servers first")
 	})
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(t.Context(), s.Conductor, conductor.RaiseSchema{Schema: was})
+		_, err := conductor.Do(t.Context(), s.Conductor, conductor.RaiseSchema{Schema: structs.SchemaVersion})
 		return err
 	})
 	f.pod("web")

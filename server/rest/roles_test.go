@@ -98,6 +98,7 @@ var walk = map[string][7]int{
 	"PUT /v1/pods/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
 	"GET /v1/pods/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 	"GET /v1/pods/:id/attach/ws":  {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+	"GET /v1/pods/:id/forward/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 	"GET /v1/pods/:id/stats":      {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/pods/:id/top":        {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/pods/:id/actions":    {401, 401, 403, 200, 200, 200, 404},
@@ -110,6 +111,13 @@ var walk = map[string][7]int{
 	"GET /v1/rcs/:id":    {401, 401, 403, 200, 200, 200, 404},
 	"PATCH /v1/rcs/:id":  {401, 401, 403, 403, 200, 200, 404},
 	"DELETE /v1/rcs/:id": {401, 401, 403, 403, 204, 204, 404},
+
+	"POST /v1/services":       {401, 401, 403, 403, 201, 201, 400},
+	"GET /v1/services":        {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/services/detail": {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/services/:id":    {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/services/:id":  {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/services/:id": {401, 401, 403, 403, 204, 204, 404},
 
 	"GET /v1/images":         {401, 401, 403, 200, 200, 200, 200},
 	"POST /v1/images":        {401, 401, 403, 403, 200, 200, 400}, // mallory has no bay
@@ -147,6 +155,7 @@ var walk = map[string][7]int{
 	// Agents have host secrets, so that no user's token is accepted.
 	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/work":          {401, 401, 401, 401, 401, 401, 401},
+	"GET /v1/agent/hosts/:id/drained":       {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/status":       {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/quarantine":   {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/sessions/:sid": {401, 401, 401, 401, 401, 401, 401},
@@ -178,6 +187,13 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 	made := 0
 	rc := func() string { // with a selector of its own
 		return strings.TrimSpace(toJSON(t, rcManifest(fmt.Sprint("rc-", made), 0, "busybox")))
+	}
+	service := func() string {
+		return strings.TrimSpace(toJSON(t, serviceManifest(fmt.Sprint("s-", made), "ports: [{port: 80}]")))
+	}
+	newService := func() string {
+		made++
+		return `{"bay":"` + home + `","manifest":` + service() + `}`
 	}
 	newRC := func() string {
 		made++
@@ -224,6 +240,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 					id = owner.do("POST", "/v1/pods?wait=5s", newPod).is(201).uuid()
 				case "rcs":
 					id = owner.do("POST", "/v1/rcs?wait=5s", newRC()).is(201).uuid()
+				case "services":
+					id = owner.do("POST", "/v1/services", newService()).is(201).uuid()
 				}
 				path = strings.Replace(path, ":id", id, 1)
 			}
@@ -236,6 +254,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `[{"op":"replace","path":"/manifest","value":` + manifest("busybox:2") + `}]`
 			case rt.Method == "PATCH" && strings.Contains(path, "/rcs/"):
 				body = `[{"op":"replace","path":"/manifest","value":` + rc() + `}]`
+			case rt.Method == "PATCH" && strings.Contains(path, "/services/"):
+				body = `[{"op":"replace","path":"/manifest","value":` + service() + `}]`
 			case rt.Method == "PATCH":
 				body = `[{"op":"replace","path":"/name","value":"new"}]`
 			case body != "":
@@ -247,6 +267,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = newPod
 			case key == "POST /v1/rcs":
 				body = newRC()
+			case key == "POST /v1/services":
+				body = newService()
 			case key == "POST /v1/images":
 				body = `{"image":"busybox","bay":"` + home + `"}`
 			case rt.Method == "POST":

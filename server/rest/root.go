@@ -47,6 +47,7 @@ type v1Body struct {
 	Containers []structs.Link `json:"containers"`
 	Pods       []structs.Link `json:"pods"`
 	RCs        []structs.Link `json:"rcs"`
+	Services   []structs.Link `json:"services"`
 	Hosts      []structs.Link `json:"hosts"`
 }
 
@@ -103,7 +104,7 @@ func getV1(q *web.Request) error {
 			{Href: base + "/v1/openapi.json", Rel: "describedby", Type: "application/json"},
 		},
 		Bays: links("bays"), BayModels: links("baymodels"), Containers: links("containers"), Pods: links("pods"),
-		RCs: links("rcs"), Hosts: links("hosts"),
+		RCs: links("rcs"), Services: links("services"), Hosts: links("hosts"),
 	})
 }
 

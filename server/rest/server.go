@@ -36,13 +36,13 @@ func New(c Config) *Server {
 		Store: c.Store, Conductor: c.Conductor, Dispatch: c.Dispatch, Cluster: c.Cluster, Operations: c.Operations,
 		Single: c.Peers == nil, LocalTokens: c.LocalTokens, Logger: c.Logger,
 		Hold: c.Hold, Patience: c.Patience, HostPatience: c.HostPatience, MaxImageFile: c.MaxImageFile, Fetch: c.Fetch,
-		Leader: c.Leader, Leaderless: c.Leaderless,
+		Leader: c.Leader, Leaderless: c.Leaderless, Pools: c.Pools,
 	})}
 	d := &document{}
 	routes := slices.Concat(
 		root{version: c.Version, document: d}.routes(),
 		bayRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
-		containerRoutes(), podRoutes(), rcRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
+		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
 		events{tick: c.EventTick}.routes(),
 		operatorRoutes(c.Leader), snapshots{most: c.MaxSnapshot, peers: c.Peers, cluster: c.Cluster, log: c.Logger}.routes(),
 		metrics{c.Metrics}.routes(), status{leader: c.Leader, room: c.Room, behind: c.Behind}.routes(),

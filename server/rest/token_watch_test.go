@@ -31,6 +31,7 @@ func TestRevocationEndsLongLivedRequests(t *testing.T) {
 	owner := l.as(l.token("alice"))
 	owner.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201)
 	owner.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"busybox","stdin":true,"tty":true}`).is(201)
+	owner.do("POST", "/v1/pods?wait=5s", podOf(t, podManifest("p", "busybox"), "")).is(201)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 
@@ -97,6 +98,7 @@ func TestRevocationEndsLongLivedRequests(t *testing.T) {
 		"a parked read":     get(fmt.Sprintf("/v1/containers/c?index=%d&wait=1m", index+1000)),
 		"attach":            ws("/v1/containers/c/attach/ws"),
 		"execute":           ws("/v1/containers/c/execute/ws?command=sh"),
+		"forward":           ws("/v1/pods/p/forward/ws?port=80"),
 		"a terminal of Zun": zun,
 	} {
 		for how, end := range map[string]struct {

@@ -16,22 +16,37 @@ import (
 // Host is a host of the bay as the scheduler sees it.
 type Host = state.HostRoom
 
-// Networks reports whether a host without room for another project's network has a network
-// that the workload can use. nil means that no host has one.
-type Networks func(h *Host) bool
+// Facts are what decides besides the hosts and the demand. nil means the zero Facts.
+type Facts struct {
+	// Network reports whether a host without room for another project's network has a
+	// network that the workload can use. nil means that no host has one.
+	Network func(h *Host) bool
+	// NodePort reports whether a service has the port, on every host of the bay. nil means
+	// that no service has one.
+	NodePort func(protocol string, port int) bool
+}
+
+func (f *Facts) network(h *Host) bool { return f != nil && f.Network != nil && f.Network(h) }
+
+func (f *Facts) nodePort(p *structs.Port) bool {
+	return p.HostPort != 0 && f != nil && f.NodePort != nil && f.NodePort(p.Protocol, p.HostPort)
+}
 
 // filter is one reason why a workload can't run on a host.
 type filter struct {
 	failure string // completes "of N hosts, M ..."
-	pass    func(h *Host, d *structs.Demand, networks Networks) bool
+	pass    func(h *Host, d *structs.Demand, facts *Facts) bool
 }
 
 // filters run in this order. A refused host counts for the first filter that refuses it.
 var filters = [...]filter{
-	{"not ready", func(h *Host, _ *structs.Demand, _ Networks) bool { return h.Ready }},
-	{"suspect", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Suspect }},
-	{"draining", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Draining }},
-	{"without the labels of constraints", func(h *Host, d *structs.Demand, _ Networks) bool {
+	{"not ready", func(h *Host, _ *structs.Demand, _ *Facts) bool { return h.Ready }},
+	{"suspect", func(h *Host, _ *structs.Demand, _ *Facts) bool { return !h.Suspect }},
+	{"draining", func(h *Host, _ *structs.Demand, _ *Facts) bool { return !h.Draining }},
+	{"with an agent that is too old for it and is to be upgraded", func(h *Host, d *structs.Demand, _ *Facts) bool {
+		return d.Kind == "" || slices.Contains(h.Kinds, d.Kind)
+	}},
+	{"without the labels of constraints", func(h *Host, d *structs.Demand, _ *Facts) bool {
 		for k, v := range d.Constraints {
 			if got, ok := h.Labels[k]; !ok || got != v {
 				return false
@@ -39,18 +54,26 @@ var filters = [...]filter{
 		}
 		return true
 	}},
-	{"without the memory", func(h *Host, d *structs.Demand, _ Networks) bool {
+	{"without the memory", func(h *Host, d *structs.Demand, _ *Facts) bool {
 		return d.Memory == 0 || d.Memory <= h.FreeMemory()
 	}},
-	{"without the cpu", func(h *Host, d *structs.Demand, _ Networks) bool {
+	{"without the cpu", func(h *Host, d *structs.Demand, _ *Facts) bool {
 		return d.MilliCPU == 0 || d.MilliCPU <= h.FreeMilliCPU()
 	}},
-	{"without room for another project's network", func(h *Host, _ *structs.Demand, networks Networks) bool {
-		return !h.NetworksFull || networks != nil && networks(h)
+	{"without room for another project's network", func(h *Host, _ *structs.Demand, facts *Facts) bool {
+		return !h.NetworksFull || facts.network(h)
 	}},
-	{"with a host port taken", func(h *Host, d *structs.Demand, _ Networks) bool {
+	{"with a host port taken", func(h *Host, d *structs.Demand, _ *Facts) bool {
 		for _, p := range d.Ports {
 			if p.HostPort != 0 && h.Used.HasPort(p.Protocol, p.HostPort) {
+				return false
+			}
+		}
+		return true
+	}},
+	{"with the host port taken by a service", func(_ *Host, d *structs.Demand, facts *Facts) bool {
+		for i := range d.Ports {
+			if facts.nodePort(&d.Ports[i]) {
 				return false
 			}
 		}
@@ -63,9 +86,9 @@ type refusals [len(filters)]int
 
 // fits reports whether the workload can run on the host. If it can't, fits counts the
 // first filter that refuses the host.
-func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
+func (r *refusals) fits(h *Host, d *structs.Demand, facts *Facts) bool {
 	for f := range filters {
-		if !filters[f].pass(h, d, networks) {
+		if !filters[f].pass(h, d, facts) {
 			r[f]++
 			return false
 		}
@@ -77,11 +100,11 @@ func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
 // the reason why no host fits. It tries the hosts in the order of the bay's strategy and
 // takes the first that fits. The reason has no amounts that change with every placement,
 // so that the reason of a waiting workload rarely changes.
-func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Networks) (id, reason string) {
+func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, facts *Facts) (id, reason string) {
 	var refused refusals
 	tried := 0
 	for h := range rooms.Preferred(bay.ID, bay.Placement, d.Memory) {
-		if refused.fits(h, &d, networks) {
+		if refused.fits(h, &d, facts) {
 			return h.ID, ""
 		}
 		tried++
@@ -92,27 +115,27 @@ func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Net
 		refused, rest = refusals{}, rooms.All(bay.ID)
 	}
 	for h := range rest {
-		refused.fits(h, &d, networks)
+		refused.fits(h, &d, facts)
 	}
 	return "", explain(n, &refused, &d)
 }
 
 // ChooseAmong is Choose among the hosts given, whose order doesn't matter. It tries all of
 // them.
-func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, networks Networks) (id, reason string) {
-	return ChooseApart(hosts, nil, d, strategy, networks)
+func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, facts *Facts) (id, reason string) {
+	return ChooseApart(hosts, nil, d, strategy, facts)
 }
 
 // ChooseApart is ChooseAmong for one of several copies: it prefers the hosts with the fewest
 // other copies, and among those the strategy decides. copies has their numbers by host.
 func ChooseApart(
-	hosts []Host, copies map[string]int, d structs.Demand, strategy structs.PlacementStrategy, networks Networks,
+	hosts []Host, copies map[string]int, d structs.Demand, strategy structs.PlacementStrategy, facts *Facts,
 ) (id, reason string) {
 	var refused refusals
 	var best *Host
 	for i := range hosts {
 		h := &hosts[i]
-		if !refused.fits(h, &d, networks) {
+		if !refused.fits(h, &d, facts) {
 			continue
 		}
 		if best == nil || copies[h.ID] < copies[best.ID] || copies[h.ID] == copies[best.ID] && before(h, best, strategy) {

@@ -21,6 +21,7 @@ var rewrite = flag.Bool("rewrite", false, "write the results of the scripts to t
 // TestScripts runs the scripts in testdata. A script consists of lines of the form
 //
 //	placement spread|binpack
+//	node-port N[/udp]
 //	host NAME [memory=GiB] [cpu=CORES] [lost] [suspect] [draining] [KEY=VALUE ...]
 //	place [memory=GiB] [cpu=CORES] [port=N[/udp]] [KEY=VALUE ...]
 //
@@ -51,9 +52,17 @@ func TestScripts(t *testing.T) {
 // choose chooses with Choose and with ChooseAmong, which must agree.
 func choose(t *testing.T, hosts []Host, d structs.Demand, strategy structs.PlacementStrategy) (id, reason string) {
 	t.Helper()
+	return chooseWith(t, hosts, d, strategy, nil)
+}
+
+// chooseWith is choose with facts.
+func chooseWith(
+	t *testing.T, hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, facts *Facts,
+) (id, reason string) {
+	t.Helper()
 	bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
-	id, reason = Choose(roomsOf(hosts, strategy), bay, d, nil)
-	if one, why := ChooseAmong(hosts, d, strategy, nil); one != id || why != reason {
+	id, reason = Choose(roomsOf(hosts, strategy), bay, d, facts)
+	if one, why := ChooseAmong(hosts, d, strategy, facts); one != id || why != reason {
 		t.Fatalf("Choose returns %q (%s), ChooseAmong %q (%s)", id, reason, one, why)
 	}
 	return id, reason
@@ -81,6 +90,10 @@ func runScript(t *testing.T, script string) string {
 	var out strings.Builder
 	var hosts []Host
 	strategy := structs.PlacementSpread
+	var nodePorts []structs.Port
+	facts := &Facts{NodePort: func(protocol string, port int) bool {
+		return slices.ContainsFunc(nodePorts, func(p structs.Port) bool { return p.HostPort == port && p.Protocol == protocol })
+	}}
 	lines := bufio.NewScanner(strings.NewReader(script))
 	for lines.Scan() {
 		line := lines.Text()
@@ -95,11 +108,13 @@ func runScript(t *testing.T, script string) string {
 		switch words[0] {
 		case "placement":
 			strategy = structs.PlacementStrategy(words[1])
+		case "node-port":
+			nodePorts = append(nodePorts, scriptDemand(t, []string{"port=" + words[1]}).Ports...)
 		case "host":
 			hosts = append(hosts, scriptHost(t, words[1:]))
 		case "place":
 			demand := scriptDemand(t, words[1:])
-			id, reason := choose(t, hosts, demand, strategy)
+			id, reason := chooseWith(t, hosts, demand, strategy, facts)
 			if id == "" {
 				fmt.Fprintln(&out, "-> "+reason)
 				continue
@@ -124,6 +139,8 @@ func scriptHost(t *testing.T, words []string) Host {
 		switch key {
 		case "draining":
 			h.Draining = true
+		case "runs":
+			h.Kinds = append(h.Kinds, structs.WorkloadKind(value))
 		case "no-network":
 			h.NetworksFull = true
 		case "suspect":
@@ -146,6 +163,8 @@ func scriptDemand(t *testing.T, words []string) structs.Demand {
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
+		case "kind":
+			d.Kind = structs.WorkloadKind(value)
 		case "memory":
 			d.Memory = int64(number(t, value) * (1 << 30))
 		case "cpu":

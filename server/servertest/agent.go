@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +25,8 @@ type Agent struct {
 	Secret string
 
 	url          string // URL of the server
-	registration uint64
+	registration atomic.Uint64
+	register     structs.HostRegister
 	behave       func(structs.Assignment) *structs.Observed
 	parts        func(structs.Assignment, *structs.Observed) []structs.PartReport
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
@@ -118,21 +121,20 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 		HostID: structs.NewID(), Secret: structs.NewSecret(), url: url,
 		behave: Obey, parts: ObeyParts, work: make(map[string]structs.Assignment),
 	}
-	register := structs.HostRegister{
+	a.register = structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
 		Fingerprint: structs.Fingerprint{
 			Backend: structs.BackendDocker, EngineVersion: "20.10.24", AgentVersion: "0.0.0-test", OS: "linux", Cores: 4,
 			Memory: 8 << 30, Disk: 100 << 30, Addresses: []string{"192.0.2.10"},
+			Kinds: []structs.WorkloadKind{structs.WorkloadContainer, structs.WorkloadPod},
 		},
 	}
 	for _, o := range options {
-		o(a, &register)
+		o(a, &a.register)
 	}
-	var registered structs.HostRegistered
-	if err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", register, &registered); err != nil {
+	if err := a.enlist(ctx); err != nil {
 		t.Fatalf("register host: %v", err)
 	}
-	a.registration = registered.Registration
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { a.run(ctx, &running) })
@@ -144,13 +146,28 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 	return a
 }
 
-// run polls for work and reports it until ctx ends.
+// enlist registers the host.
+func (a *Agent) enlist(ctx context.Context) error {
+	var registered structs.HostRegistered
+	if err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", a.register, &registered); err != nil {
+		return err
+	}
+	a.registration.Store(registered.Registration)
+	return nil
+}
+
+// run polls for work and reports it until ctx ends. It registers again once, if a server asks
+// for that.
 func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
 	var index, incarnation uint64
+	again := false
 	for ctx.Err() == nil {
 		var work structs.Work
 		path := fmt.Sprintf("/v1/agent/hosts/%s/work?index=%d&incarnation=%d&wait=30s", a.HostID, index, incarnation)
 		if err := a.call(ctx, http.MethodGet, path, nil, &work); err != nil {
+			if !again && errors.Is(err, errConflict) {
+				again = a.enlist(ctx) == nil
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(20 * time.Millisecond):
@@ -192,7 +209,7 @@ func (a *Agent) Send(ctx context.Context, r structs.ContainerReport) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seq++
-	report := structs.StatusReport{Registration: a.registration, Seq: a.seq, Containers: []structs.ContainerReport{r}}
+	report := structs.StatusReport{Registration: a.registration.Load(), Seq: a.seq, Containers: []structs.ContainerReport{r}}
 	return a.call(ctx, http.MethodPost, "/v1/agent/hosts/"+a.HostID+"/status", report, nil)
 }
 
@@ -214,10 +231,12 @@ func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
 
 func (a *Agent) header() http.Header {
 	h := http.Header{"Authorization": {"Bearer " + a.Secret}}
-	h.Set("X-Magnum-Registration", fmt.Sprint(a.registration))
+	h.Set("X-Magnum-Registration", fmt.Sprint(a.registration.Load()))
 	h.Set(structs.HeaderUnderstands, structs.UnderstandsSpec)
 	return h
 }
+
+var errConflict = errors.New("the server answers with a conflict")
 
 // call makes one call to the server and decodes the answer into out, unless that is nil.
 func (a *Agent) call(ctx context.Context, method, path string, body, out any) error {
@@ -238,7 +257,11 @@ func (a *Agent) call(ctx context.Context, method, path string, body, out any) er
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusConflict:
+		return errConflict
+	default:
 		return fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
 	if out == nil {

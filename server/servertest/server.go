@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest"
@@ -92,6 +93,9 @@ func WithFetch(f func(ctx context.Context, url string) (string, error)) Option {
 	return func(c *rest.Config) { c.Fetch = f }
 }
 
+// WithPools sets what services of bays get their addresses and node ports from.
+func WithPools(p services.Pools) Option { return func(c *rest.Config) { c.Pools = p } }
+
 // WithEventTick sets the interval of keep-alives in a stream of events.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
 
@@ -102,6 +106,13 @@ const hostLostAfter = time.Hour
 // New starts a server as leader and initializes its cluster. The server ends with the
 // test.
 func New(t testing.TB, options ...Option) *Server {
+	t.Helper()
+	return NewOfSchema(t, structs.SchemaVersion, options...)
+}
+
+// NewOfSchema is New with a cluster that uses an earlier schema, as one does in which a
+// server of an earlier version takes part.
+func NewOfSchema(t testing.TB, schema int, options ...Option) *Server {
 	t.Helper()
 	s := &Server{Store: state.New()}
 	s.Log = &Log{store: s.Store}
@@ -138,7 +149,7 @@ func New(t testing.TB, options ...Option) *Server {
 	s.MustDo(t, func() error {
 		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{
 			ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken),
-			HostLostAfter: hostLostAfter, Schema: structs.SchemaVersion,
+			HostLostAfter: hostLostAfter, Schema: schema,
 		})
 		return err
 	})

@@ -169,15 +169,28 @@ func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedA
 	}
 }
 
-// ChangedRow returns the state to answer the read of a row from. If wanted is not nil,
-// it waits until the row has changed.
-func (s *Service) ChangedRow(ctx context.Context, c *Call, wanted *Change, table structs.Table, id string) *state.Snapshot {
+// ChangedRow returns the state to answer the read of a row from. If wanted is not nil, it
+// waits until the row has changed, or a row with the same ID in one of the tables beside.
+func (s *Service) ChangedRow(
+	ctx context.Context, c *Call, wanted *Change, table structs.Table, id string, beside ...structs.Table,
+) *state.Snapshot {
+	topics := []state.Topic{state.TopicRow(table, id)}
+	for _, other := range beside {
+		topics = append(topics, state.TopicRow(other, id))
+	}
 	return s.changed(ctx, c, wanted, func(snap *state.Snapshot) uint64 {
-		if row := snap.Get(table, id); row != nil {
-			return row.Base().ModifyIndex
+		row := snap.Get(table, id)
+		if row == nil {
+			return deletedIndex
 		}
-		return deletedIndex
-	}, state.TopicRow(table, id))
+		index := row.Base().ModifyIndex
+		for _, other := range beside {
+			if row := snap.Get(other, id); row != nil {
+				index = max(index, row.Base().ModifyIndex)
+			}
+		}
+		return index
+	}, topics...)
 }
 
 // Watch names rows whose changes a blocking read of a list waits for.

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -65,6 +66,7 @@ type Config struct {
 	MaxImageFile int64         // limit of an archive of images, in bytes
 	// Fetch returns the manifest at a URL, within fetchTime. Errors are CodeInvalid.
 	Fetch func(ctx context.Context, url string) (string, error)
+	Pools services.Pools // what services of bays get; the zero value means the defaults
 	// Leader returns the name and address of the leader's REST API, "" while they
 	// aren't known.
 	Leader func() (name, address string)

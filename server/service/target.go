@@ -82,15 +82,11 @@ func podTarget(snap *state.Snapshot, p *structs.Pod, ident, name string) (*Targe
 	return reachable(snap, p, t)
 }
 
-// DefaultContainer is the annotation that names the container which sessions are about if
-// they name none.
-const DefaultContainer = "kubectl.kubernetes.io/default-container"
-
 // chooseContainer returns the pod's container of that name. "" means the one that the
 // annotation names, else the first. CodeInvalid.
 func chooseContainer(p *structs.Pod, name string) (*structs.PodContainer, error) {
 	if name == "" {
-		name = cmp.Or(p.Annotations[DefaultContainer], p.Spec.Containers[0].Name)
+		name = cmp.Or(p.Annotations[structs.DefaultContainerAnnotation], p.Spec.Containers[0].Name)
 	}
 	if c := p.Spec.Container(name); c != nil {
 		return c, nil

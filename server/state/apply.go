@@ -219,8 +219,12 @@ func (st *step) topics() (touched leaderTopics) {
 	case structs.TableRCs:
 		touched.replicas = st.old == nil || st.row == nil || st.old.row.(*structs.RC).Generation != st.row.(*structs.RC).Generation
 		return touched
+	case structs.TableServices:
+		touched.endpoints, touched.room = true, st.freesNodePorts()
+		return touched
 	case structs.TablePods:
 		touched.replicas = st.old == nil || st.row == nil || st.fresh || replicaDiffers(st.old.row.(*structs.Pod), st.row.(*structs.Pod))
+		touched.endpoints = touched.replicas || endpointDiffers(st.old.row.(*structs.Pod), st.row.(*structs.Pod))
 	}
 	if !isPlaced(st.table) {
 		return touched
@@ -266,6 +270,12 @@ func replicaDiffers(a, b *structs.Pod) bool {
 		a.Owner != "" && a.Obstacle() != b.Obstacle()
 }
 
+// endpointDiffers reports whether the rows of a pod differ in what decides where services
+// lead, besides what replicaDiffers looks at.
+func endpointDiffers(a, b *structs.Pod) bool {
+	return a.Observed.Address != b.Observed.Address || a.DrainStop != b.DrainStop
+}
+
 // write applies the step to the tables and returns its contribution to the hash of the
 // state.
 func (st *step) write(w *writer, index uint64) (hash uint64) {
@@ -303,6 +313,7 @@ func writeLists(w *writer, steps []*step, index uint64) {
 			touch(st.table, st.row)
 		}
 	}
+	writeServices(w, steps, index)
 }
 
 // moveUsage moves reservations from the previous to the present hosts of workloads. It

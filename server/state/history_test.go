@@ -286,6 +286,10 @@ func checkDerived(t testing.TB, s *Snapshot) {
 					!reflect.DeepEqual(w.StoredSpec().Pod, r.Pod) {
 					t.Fatalf("the spec of %s is %+v, its workload %+v", r.ID, r, w)
 				}
+			case *structs.Service:
+				checkServicesIndex(t, s, r.BayID, m.ModifyIndex)
+			case *structs.Endpoints:
+				checkServicesIndex(t, s, r.BayID, m.ModifyIndex)
 			case structs.Workload:
 				p := r.Place()
 				inBay[p.BayID]++
@@ -371,6 +375,14 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				last = p.AssignIndex
 			}
 		}
+	}
+}
+
+// checkServicesIndex checks that a poll of a host of the bay learns of a row at the index.
+func checkServicesIndex(t testing.TB, s *Snapshot, bayID string, index uint64) {
+	t.Helper()
+	if changed, deleted := s.ServicesIndex(bayID); bayID != "" && (index > changed || deleted > changed) {
+		t.Fatalf("services of bay %s: a row of index %d, the bay's is %d, of its last deletion %d", bayID, index, changed, deleted)
 	}
 }
 

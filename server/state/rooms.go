@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"maps"
+	"slices"
 
 	"github.com/stackforge/magnum/server/state/btree"
 	"github.com/stackforge/magnum/structs"
@@ -24,7 +25,8 @@ type HostRoom struct {
 	MilliCPU int64  // the host's thousandths of cores
 	Used     *Usage // what is reserved on it
 
-	NetworksFull bool // no room for another project's network
+	NetworksFull bool                   // no room for another project's network
+	Kinds        []structs.WorkloadKind // that its agent runs, beside containers
 
 	key []byte // in Rooms; nil if it is not in there
 }
@@ -35,6 +37,7 @@ func RoomOf(h *structs.Host, used *Usage, strategy structs.PlacementStrategy) Ho
 		ID: h.ID, Name: h.Name, BayID: h.BayID, Strategy: strategy,
 		Ready: h.State != structs.HostLost, Suspect: h.State == structs.HostSuspect, Draining: h.Draining, Labels: h.AllLabels(),
 		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used, NetworksFull: h.NetworksFull,
+		Kinds: h.Fingerprint.Kinds,
 	}
 }
 
@@ -51,7 +54,8 @@ func (h *HostRoom) Open() bool { return h.Ready && !h.Suspect && !h.Draining }
 func sameHostRoom(a, b *structs.Host) bool {
 	return a.State == b.State && a.Draining == b.Draining && a.BayID == b.BayID && a.Name == b.Name && a.NetworksFull == b.NetworksFull &&
 		a.Fingerprint.Memory == b.Fingerprint.Memory && a.Fingerprint.Cores == b.Fingerprint.Cores &&
-		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
+		slices.Equal(a.Fingerprint.Kinds, b.Fingerprint.Kinds) && maps.Equal(a.Labels, b.Labels) &&
+		maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
 }
 
 // Rooms keeps the hosts of each bay in the order of the bay's strategy, so that a choice

@@ -137,6 +137,21 @@ func RCsInBay(s *Snapshot, bayID string) iter.Seq[*structs.RC] {
 	return scan(s, structs.TableRCs, indexBay, idKey(bayID), func(r *structs.RC) bool { return r.BayID == bayID })
 }
 
+// Service returns the row, nil if there is none.
+func (s *Snapshot) Service(id string) *structs.Service {
+	return get[structs.Service](s, structs.TableServices, id)
+}
+
+// ServicesInBay returns the services of the bay in creation order.
+func ServicesInBay(s *Snapshot, bayID string) iter.Seq[*structs.Service] {
+	return scan(s, structs.TableServices, indexBay, idKey(bayID), func(r *structs.Service) bool { return r.BayID == bayID })
+}
+
+// Endpoints returns the endpoints of a service by its ID, nil if there is no such service.
+func (s *Snapshot) Endpoints(serviceID string) *structs.Endpoints {
+	return get[structs.Endpoints](s, structs.TableEndpoints, serviceID)
+}
+
 // Manifest returns the manifest that an object was made from, by the object's BesideID; nil
 // if there is none.
 func (s *Snapshot) Manifest(besideID string) *structs.Manifest {

@@ -25,6 +25,8 @@ const (
 	topicEmptied
 	topicUnsettled
 	topicReplicas
+	topicEndpoints
+	topicServices
 	topicAny
 	topicKinds
 )
@@ -39,9 +41,13 @@ func TopicList(table structs.Table, projectID string) Topic {
 }
 
 // TopicHost fires when the host has to get an assignment: a Change with Assign of a
-// workload that is placed there, or a workload that was deleted or moved away; or when an
-// operator has decided about its quarantine.
+// workload that is placed there, or a workload that was deleted or moved away; when an
+// operator has decided about its quarantine; or when the host is in another bay.
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
+
+// TopicServices fires when the hosts of the bay have to learn of its services: when a service
+// or its endpoints change, or when another host joins or leaves a bay that has services.
+func TopicServices(bayID string) Topic { return Topic{kind: topicServices, id: bayID} }
 
 // The topics of the leader's steps; see package conductor. Each stands for one kind of
 // change that gives a step work.
@@ -55,7 +61,7 @@ func TopicBays() Topic { return Topic{kind: topicBays} }
 func TopicHosts() Topic { return Topic{kind: topicHosts} }
 
 // TopicRoom fires when there may be more room on a host: a workload was deleted, moved, or
-// reserves less.
+// reserves less, or a service no longer has a node port.
 func TopicRoom() Topic { return Topic{kind: topicRoom} }
 
 // TopicEmptied fires when a host has no workload any more.
@@ -70,8 +76,12 @@ func TopicUnsettled() Topic { return Topic{kind: topicUnsettled} }
 // which of them are ready.
 func TopicReplicas() Topic { return Topic{kind: topicReplicas} }
 
+// TopicEndpoints fires when a service is written or deleted, and when something changes of a
+// pod that decides whether services lead to it. It costs nothing while there is no service.
+func TopicEndpoints() Topic { return Topic{kind: topicEndpoints} }
+
 // leaderTopics are the topics of the leader's steps that a change fires.
-type leaderTopics struct{ bays, hosts, room, replicas bool }
+type leaderTopics struct{ bays, hosts, room, replicas, endpoints bool }
 
 // TopicAny fires after every Apply.
 func TopicAny() Topic { return Topic{kind: topicAny} }
@@ -186,6 +196,12 @@ func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 		if t.kinds[topicHost] > 0 && isPlaced(st.table) {
 			t.publishHosts(st)
 		}
+		if t.kinds[topicServices] > 0 {
+			t.publishServices(after, st)
+		}
+		if st.otherBay() {
+			fire(t.first[TopicHost(st.id)])
+		}
 		if q, ok := st.row.(*structs.Quarantine); ok && st.assign {
 			fire(t.first[TopicHost(q.HostID)])
 		}
@@ -196,7 +212,7 @@ func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 // publishLeader wakes the leader's steps, if this server leads.
 func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	waiting := 0
-	for kind := topicBays; kind <= topicReplicas; kind++ {
+	for kind := topicBays; kind <= topicEndpoints; kind++ {
 		waiting += t.kinds[kind]
 	}
 	if waiting == 0 {
@@ -210,7 +226,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	for _, st := range steps {
 		touched := st.topics()
 		all.bays, all.hosts, all.room = all.bays || touched.bays, all.hosts || touched.hosts, all.room || touched.room
-		all.replicas = all.replicas || touched.replicas
+		all.replicas, all.endpoints = all.replicas || touched.replicas, all.endpoints || touched.endpoints
 		if hostID := st.changedHost(); hostID != "" && !unsettled && hasUnsettledHosts(after) {
 			h := after.Host(hostID)
 			unsettled = h != nil && unsettledHost(h)
@@ -231,6 +247,9 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	// Without a replication controller no pod counts.
 	if all.replicas && after.table(structs.TableRCs)[indexID].Len() > 0 {
 		fire(t.first[TopicReplicas()])
+	}
+	if all.endpoints && after.HasAnyService() {
+		fire(t.first[TopicEndpoints()])
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,7 @@ type process struct {
 	spec        structs.ContainerSpec
 	project     string
 	pod         *backend.PodPart  // nil for a container
+	names       *backend.Names    // that it was created with
 	written     map[string]string // files that a podShell has written
 	serves      map[string]string // answers of a podShell by port
 	image       *structs.Image    // that the container was created from; nil for none
@@ -392,7 +394,11 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 		return nil, err
 	}
 	f.nextID++
-	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
+	p := &process{owner: req.Owner, spec: *req.Spec, names: req.Names, changed: make(chan struct{})}
+	if len(req.Variables) > 0 {
+		p.spec.Environment = maps.Clone(req.Variables)
+		maps.Copy(p.spec.Environment, req.Spec.Environment)
+	}
 	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: name, CreatedAt: time.Now(),
 		Lease: req.Spec.Exclusive == structs.ExclusiveLease}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)

@@ -2,6 +2,9 @@ package backendtest
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 
 	"github.com/stackforge/magnum/agent/backend"
 )
@@ -10,12 +13,11 @@ import (
 // project's last container until it is tidied up.
 
 // idleLocked returns the projects that have a network and no container.
-func (f *engine) idleLocked() []string {
+func (f *engine) idleLocked() (idle []string) {
 	used := make(map[string]bool)
 	for _, p := range f.containers {
 		used[p.project] = true
 	}
-	var idle []string
 	for project := range f.joined {
 		if !used[project] {
 			idle = append(idle, project)
@@ -62,4 +64,18 @@ func (f *networks) NetworkRoom(ctx context.Context) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.room == 0 || len(f.joined) < f.room || len(f.idleLocked()) > 0, nil
+}
+
+// ProjectNetworks returns a network for each project that has one, all with one gateway.
+func (f *networks) ProjectNetworks(ctx context.Context, _ backend.Owner) ([]backend.ProjectNetwork, error) {
+	if err := f.call(ctx, "project networks"); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []backend.ProjectNetwork
+	for _, project := range slices.Sorted(maps.Keys(f.joined)) {
+		all = append(all, backend.ProjectNetwork{ProjectID: project, Bridge: project, Gateway: netip.MustParsePrefix("172.18.0.1/16")})
+	}
+	return all, nil
 }

@@ -222,7 +222,14 @@ func (f *Seen) PodOf(ref structs.Ref) (part backend.PodPart) {
 	return part
 }
 
-// SpecOf returns the spec that the newest container of ref was created from.
+// NamesOf returns how the newest container of ref finds names; nil for as the engine does.
+func (f *Seen) NamesOf(ref structs.Ref) (n *backend.Names) {
+	f.e.with(ref, func(p *process) { n = p.names })
+	return n
+}
+
+// SpecOf returns the spec that the newest container of ref was created from, with the
+// variables of services.
 func (f *Seen) SpecOf(ref structs.Ref) (spec structs.ContainerSpec) {
 	f.e.with(ref, func(p *process) { spec = p.spec })
 	return spec

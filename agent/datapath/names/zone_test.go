@@ -23,7 +23,8 @@ func testServices() []structs.ServiceAssignment {
 	return []structs.ServiceAssignment{
 		{ID: "1", ProjectID: "p1", Name: "redis", Address: "10.127.0.1", Spec: structs.ServiceSpec{
 			Ports: []structs.ServicePort{port("redis", 6379, "tcp"), port("stats", 9000, "udp")}}},
-		{ID: "2", ProjectID: "p1", Name: "db", Spec: structs.ServiceSpec{Headless: true, Ports: []structs.ServicePort{port("sql", 5432, "tcp")}},
+		{ID: "2", ProjectID: "p1", Name: "db", Spec: structs.ServiceSpec{Headless: true,
+			Ports: []structs.ServicePort{port("sql", 5432, "tcp")}},
 			Endpoints: []structs.Endpoint{
 				endpoint("db-0", host, "172.20.0.2", true, 5433),
 				endpoint("db-1", host, "172.20.0.3", true, 5434),

@@ -273,6 +273,7 @@ func TestWhatIsBrokenOffDoesNotLookWhole(t *testing.T) {
 	}
 	// The other way: the pod sees a reset.
 	b.Set([]structs.RelayPeer{a.as()})
+	eventually(t, "the host is reached again", func() bool { return a.Reachable()["b"] == nil })
 	saw := make(chan error, 1)
 	b.pod.Store(tcpServer(t, func(c *net.TCPConn) {
 		_, err := io.Copy(io.Discard, c)
@@ -321,7 +322,8 @@ func TestRefusals(t *testing.T) {
 	if err := dial("nobody", toPod); !errors.Is(err, ErrNoPeer) {
 		t.Errorf("an unknown host: %v", err)
 	}
-	if err := dial("b", Target{PodID: "unknown", Protocol: "tcp"}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no endpoint") {
+	err := dial("b", Target{PodID: "unknown", Protocol: "tcp"})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no endpoint") {
 		t.Errorf("an unknown pod: %v", err)
 	}
 	closed, _ := net.Listen("tcp", "127.0.0.1:0")

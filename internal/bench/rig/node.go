@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -75,6 +76,37 @@ func (n *Node) Run(ctx context.Context, name string, command []string) (*structs
 func (n *Node) Delete(ctx context.Context, uuid string) error {
 	options := api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}}
 	_, err := n.Client.Containers().Delete(ctx, uuid, options)
+	return err
+}
+
+// RunPod creates a pod of two containers with a command, and waits until the API reports
+// that all of them have been started.
+func (n *Node) RunPod(ctx context.Context, name string, command []string) (uuid string, err error) {
+	c := func(name string) map[string]any {
+		return map[string]any{"name": name, "image": n.Image, "imagePullPolicy": "IfNotPresent", "command": command}
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name},
+		"spec": map[string]any{"containers": []any{c("a"), c("b")}},
+	})
+	if err != nil {
+		return "", err
+	}
+	body, meta, err := n.Client.Pods().Create(ctx, &structs.PodRequest{Manifest: string(manifest)},
+		api.WriteOptions{Wait: 4 * time.Minute})
+	if err != nil {
+		return "", err
+	}
+	if !meta.Done() || body.Status != structs.PodRunning {
+		return "", fmt.Errorf("pod %s is %s after four minutes", name, body.Status)
+	}
+	return body.UUID, nil
+}
+
+// DeletePod kills and deletes a pod, and waits until it is deleted.
+func (n *Node) DeletePod(ctx context.Context, uuid string) error {
+	options := api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}}
+	_, err := n.Client.Pods().Delete(ctx, uuid, options)
 	return err
 }
 

@@ -128,6 +128,13 @@ func (t *Tx) BaysOf(projectID string) []*structs.Bay {
 	return found
 }
 
+// ServicesOf returns the services of a project, in all bays.
+func ServicesOf(t *Tx, projectID string) iter.Seq[*structs.Service] {
+	return Typed[*structs.Service](t.overlay(t.Base.List(structs.TableServices, projectID, 0), func(r structs.Row) bool {
+		return r.Base().ProjectID == projectID
+	}, structs.TableServices))
+}
+
 // InBay yields the workloads of the bay, placed or not.
 func (t *Tx) InBay(bayID string) iter.Seq[structs.Workload] {
 	return t.workloads(t.Base.InBay(bayID), func(p *structs.Placement) bool { return p.BayID == bayID })

@@ -14,13 +14,15 @@ type Reservations struct {
 	roomNow map[string]*state.HostRoom // by host that the batch has changed in rooms; nil if it has left its bay
 	stale   map[string]bool            // hosts that the batch has changed since rooms was updated
 
-	copies map[copyKey]map[string]int // by host; see Copies
+	copies    map[copyKey]map[string]int     // by host; see Copies
+	nodePorts map[string]map[nodePort]string // by bay: the service with the port; see NodePort
 }
 
 func newReservations(t *Tx) *Reservations {
 	return &Reservations{
 		t: t, usage: make(map[string]*state.Usage), rooms: t.Base.Rooms(), roomNow: make(map[string]*state.HostRoom),
 		stale: make(map[string]bool), copies: make(map[copyKey]map[string]int),
+		nodePorts: make(map[string]map[nodePort]string),
 	}
 }
 

@@ -52,6 +52,7 @@ type Tx struct {
 
 	specRows bool // in the entry's schema, large specs are separate rows
 	engines  bool // in the entry's schema, rows may name an engine and the ID of a container in it
+	pods     bool // likewise Fingerprint.Kinds and Relay, and the index of a host's last change of bay
 
 	size    int      // bytes that the batch's changes take in the entry
 	skipped []rowKey // rows that are too large for an entry of their own
@@ -75,8 +76,8 @@ type undo struct {
 func New(base *state.Snapshot, now time.Time) *Tx {
 	t := &Tx{
 		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
-		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending),
-		baseRows:   make(map[rowKey]structs.Row),
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, pods: base.Cluster().SchemaInUse() >= structs.SchemaPods,
+		rows: make(map[rowKey]pending), baseRows: make(map[rowKey]structs.Row),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 	t.Reserved = newReservations(t)
@@ -124,7 +125,7 @@ func (t *Tx) Assign(r structs.Row) {
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r, assign: true})
 }
 
-// Remove deletes a row, and the rows that belong to it: actions, manifest and spec.
+// Remove deletes a row, and the rows that belong to it: actions, manifest, spec and endpoints.
 func (t *Tx) Remove(r structs.Row) {
 	beside := "" // the ID of those in tables of all kinds
 	switch r := r.(type) {
@@ -132,6 +133,11 @@ func (t *Tx) Remove(r structs.Row) {
 		beside = r.Ref().BesideID()
 	case *structs.RC:
 		beside = r.BesideID()
+	case *structs.Service:
+		beside = r.BesideID()
+		if e := t.Get(structs.TableEndpoints, r.ID); e != nil {
+			t.Remove(e)
+		}
 	}
 	for _, table := range []structs.Table{structs.TableActions, structs.TableManifests} {
 		if row := t.Get(table, beside); beside != "" && row != nil {
@@ -149,6 +155,11 @@ func (t *Tx) Remove(r structs.Row) {
 func (t *Tx) set(key rowKey, p pending) {
 	if !t.engines {
 		withoutEngines(p.row)
+	}
+	if h, ok := p.row.(*structs.Host); ok && !t.pods { // as withoutEngines
+		if f := &h.Fingerprint; f.Kinds != nil || f.Relay != (structs.Relay{}) || h.BayIndex != 0 {
+			f.Kinds, f.Relay, h.BayIndex = nil, structs.Relay{}, 0
+		}
 	}
 	was, had := t.rows[key]
 	before := t.Get(key.table, key.id)
@@ -174,11 +185,15 @@ func (t *Tx) set(key rowKey, p pending) {
 	t.size += p.size - was.size
 }
 
-// reserve moves a workload's reservation from its previous hosts to those of the new row.
+// reserve moves a workload's reservation from its previous hosts to those of the new row, and
+// a service's node ports from the previous row to the new one.
 func (t *Tx) reserve(key rowKey, to structs.Row) {
 	if key.table == structs.TablePods {
 		t.Reserved.countCopy(t.Get(key.table, key.id), -1)
 		t.Reserved.countCopy(to, 1)
+	}
+	if key.table == structs.TableServices {
+		t.Reserved.moveNodePorts(t.Get(key.table, key.id), to)
 	}
 	if w, ok := t.Get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {

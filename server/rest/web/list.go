@@ -26,8 +26,11 @@ type Resource struct {
 	// after, in the order of creation. nil means the rows of Table.
 	Rows func(v View, project string, after uint64) iter.Seq[structs.Row]
 	// Watches returns what a blocking read of the list waits for. nil means the
-	// project's rows of Table.
+	// project's rows of Table and Beside.
 	Watches func(project string) []service.Watch
+	// Beside are tables whose row with the ID of an object is shown with it, so that a
+	// blocking read waits for its changes too.
+	Beside []structs.Table
 	// Find looks up an identifier. nil means conductor.Lookup.
 	Find func(v View, ident string) (structs.Row, error)
 	// Sorts are the sort_keys in addition to CommonSorts.
@@ -126,7 +129,11 @@ func (res *Resource) watchedLists(project string) []service.Watch {
 	if res.Watches != nil {
 		return res.Watches(project)
 	}
-	return []service.Watch{{Table: res.Table, Project: project}}
+	watches := []service.Watch{{Table: res.Table, Project: project}}
+	for _, table := range res.Beside {
+		watches = append(watches, service.Watch{Table: table, Project: project})
+	}
+	return watches
 }
 
 // page reads the arguments of paging. Errors: CodeInvalid, CodeNotFound for an
@@ -384,7 +391,7 @@ func (res *Resource) showOnce(q *Request) error {
 		return err
 	}
 	if q.Call.Freshness.Blocking {
-		v = q.View(q.Service.ChangedRow(q.Context(), &q.Call, q.change(), row.Table(), row.Base().ID))
+		v = q.View(q.Service.ChangedRow(q.Context(), &q.Call, q.change(), row.Table(), row.Base().ID, res.Beside...))
 		if row = v.Snap.Get(row.Table(), row.Base().ID); row == nil {
 			return structs.NotFound(res.Kind, q.Ident())
 		}

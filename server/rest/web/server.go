@@ -46,6 +46,9 @@ type Member interface {
 	TakeHeartbeats(ctx context.Context, hosts map[string]structs.PeerHeartbeat) (structs.PeerAcknowledged, error)
 	// Silent returns which of the hosts have sent this server no heartbeat either.
 	Silent(hosts []string) []string
+	// Followed returns which of the hosts have polled this server with the index or a later
+	// one. It waits until there is one, but not longer than given.
+	Followed(ctx context.Context, hosts []string, index uint64, wait time.Duration) []string
 	// Offer leaves a session of another server for a host's next poll here.
 	Offer(hostID string, offer structs.SessionOffer)
 	Progress() structs.PeerProgress

@@ -44,7 +44,9 @@ same faults again.
   disk (` + "`server/linearizable_test.go`" + `).
 
 In both, clients write and read the same few objects through all servers, move to
-another server when one fails, and take actions on containers. These must hold:
+another server when one fails, and take actions on containers. With three
+processes they also create, change, scale and delete pods and replication
+controllers. These must hold:
 
 - The answers that clients got fit one order of events (I1, I2, I10; porcupine).
 - No client is shown an older state than before.
@@ -52,11 +54,12 @@ another server when one fails, and take actions on containers. These must hold:
 
 With three processes, these must hold too:
 
-- After each fault all servers have the same state (I3).
+- After each fault all servers have the same state (I3), and each replication
+  controller has as many pods as it wants, ready and of its template.
 - In between, the engines run what is desired (I5, I6), and late reports change
   nothing (I9).
-- By the engines' events, no epoch exists twice (I4), and no two copies of an
-  exclusive container run at a time.
+- By the engines' events, no epoch exists twice, and of a pod's container no two
+  attempts run at a time (I4). No two copies of an exclusive container or pod do.
 - No log has a secret (I12).
 
 Long runs have more faults than short ones (` + "`internal/e2e/chaos_lost_test.go`" + `,

@@ -1,0 +1,156 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// otherManifest is a manifest of a kind that apply doesn't take.
+const otherManifest = "kind: Deployment\nmetadata: {name: x}\n"
+
+func TestApplyWithAServer(t *testing.T) {
+	s := podServer(t)
+	dir := t.TempDir()
+	run := func(line, stdin string, want result) {
+		t.Helper()
+		s.stdin = strings.NewReader(stdin)
+		if r := s.run(strings.Fields(line)...); r.code != want.code || r.stdout != want.stdout ||
+			!strings.Contains(r.stderr, want.stderr) || want.stderr == "" && r.stderr != "" && !strings.HasPrefix(r.stderr, "rc front: ") {
+			t.Errorf("%s: %+v, want %+v", line, r, want)
+		}
+	}
+	all := rcManifestOf("front", 2, "nginx:1") + "---\n" + manifestOf("db", "pg:1") + "---\n" + manifestOf("web", "nginx:1")
+	file := write(t, dir, "all.yaml", all)
+	run("apply -f "+file, "", result{0, "rc/front created\npod/db created\npod/web created\n", ""})
+	run("apply -f -", all, result{0, "rc/front unchanged\npod/db unchanged\npod/web unchanged\n", ""})
+	run("apply -bay b1 -f "+file, "", result{0, "rc/front unchanged\npod/db unchanged\npod/web unchanged\n", ""})
+	run("apply -f -", rcManifestOf("front", 1, "nginx:1")+"---\n"+manifestOf("web", "nginx:2"),
+		result{0, "rc/front changed\npod/web changed\n", ""})
+	run("rc-list -format {{.name}}={{.current}}", "", result{0, "front=1\n", ""})
+	run("pod-list -name web -format {{.images}}", "", result{0, "[nginx:2]\n", ""})
+	// A change that isn't possible in place, beside one that is.
+	r := func() result {
+		s.stdin = strings.NewReader(manifestOf("web", "nginx:2") + "    command: [x]\n---\n" + manifestOf("db", "pg:2"))
+		return s.run("apply", "-f", "-")
+	}()
+	if r.code != 1 || r.stdout != "pod/db changed\n" || !strings.Contains(r.stderr,
+		"pod/web of document 1 of standard input (line 1) failed: spec.containers[0].command: can't be changed while the pod exists") ||
+		!strings.HasSuffix(r.stderr, "(HTTP 400)\nWhat can't be changed has to be deleted before: \"magnum pod-delete web\". "+
+			"Then apply again.\n") {
+		t.Errorf("a change of the command: %+v", r)
+	}
+	run("apply -f -", manifestOf("other", "x")+"  hostNetwork: true\n",
+		result{1, "", "pod/other of standard input failed: spec.hostNetwork"})
+	run("apply -bay none -f -", manifestOf("other", "x"), result{1, "", "\"magnum bay-list\" lists them."})
+
+	run("delete -f -", manifestOf("web", "y")+"---\n"+manifestOf("nobody", "y")+"---\n"+rcManifestOf("front", 9, "y"),
+		result{1, "pod/web deleted\nrc/front deleted\n", "pod/nobody not found\n"})
+	run("pod-list -format {{.name}}", "", result{0, "db\n", ""})
+	run("delete -ignore-not-found -force -f "+file, "", result{0, "pod/db deleted\n", "rc/front not found\npod/web not found\n"})
+	run("pod-list -q", "", result{0, "", ""})
+}
+
+func TestApplyRefusals(t *testing.T) {
+	f := newFakeAPI(t)
+	for _, c := range []struct {
+		line, stdin string
+		code        int
+		want        string
+	}{
+		{"apply", "", 2, "-f is missing"},
+		{"delete", "", 2, "-f is missing"},
+		{"apply -f - -f -", podManifest, 2, "standard input (-) is given twice"},
+		{"apply -f - web", podManifest, 2, "one argument too many"},
+		{"apply -f - -registry-username joe -registry-password-stdin", podManifest, 2, "both read standard input"},
+		{"apply -f -", podManifest + "---\n" + otherManifest, 1, "document 2 of standard input (line 7) is a Deployment: " +
+			"this command takes manifests of kind Pod, ReplicationController only; use a ReplicationController"},
+		{"delete -f -", otherManifest, 1, "is a Deployment"},
+		{"apply -f -", "kind: Pod\nmetadata: {generateName: a-}\n", 1, "standard input has no metadata.name"},
+	} {
+		s := newShell(t, f)
+		s.stdin = strings.NewReader(c.stdin)
+		if r := s.run(strings.Fields(c.line)...); r.code != c.code || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
+			t.Errorf("%s: %+v, want code %d, %s", c.line, r, c.code, c.want)
+		}
+	}
+	if asked := f.requests(); len(asked) > 0 {
+		t.Errorf("the server was asked: %q", asked)
+	}
+}
+
+// TestApplyRequests: what apply and delete ask a server.
+func TestApplyRequests(t *testing.T) {
+	f := newFakeAPI(t)
+	list := func(pods ...string) string { return `{"pods":[` + strings.Join(pods, ",") + `]}` }
+	s := newShell(t, f)
+	run := func(line string) result {
+		t.Helper()
+		if s.stdin = strings.NewReader(podManifest); strings.Contains(line, "password-stdin") {
+			s.stdin = strings.NewReader("p\n")
+		}
+		return s.run(strings.Fields(line)...)
+	}
+	asked := func(before int) string { return strings.Join(f.requests()[before:], "\n") }
+	web := podJSON("web", "Running", true)
+	text := strings.ReplaceAll(podManifest, "\n", `\n`)
+
+	file := write(t, t.TempDir(), "web.yaml", podManifest)
+	f.answer("GET /v1/pods", 200, list())
+	f.answer("POST /v1/pods", 201, web)
+	if r := run("apply -detach -bay prod -registry-username joe -registry-password-stdin -f " + file); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if got, want := asked(0), "GET /v1/pods?bay=prod&name=web\nPOST /v1/pods {\"bay\":\"prod\",\"manifest\":\""+text+
+		"\",\"registry\":{\"username\":\"joe\",\"password\":\"p\"}}"; got != want {
+		t.Errorf("asked\n%s\nwant\n%s", got, want)
+	}
+	// One that was fetched by its URL isn't the same, although its text is.
+	f.answer("GET /v1/pods", 200, list(web))
+	f.answer("GET /v1/pods/u-web", 200, podJSON("web", "Running", true, `,"manifest":"`+text+`","manifest_url":"http://h/web"`))
+	f.answer("PATCH /v1/pods/u-web", 200, web)
+	before := len(f.requests())
+	if r := run("apply -detach -f -"); r.code != 0 || r.stdout != "pod/web changed\n" {
+		t.Errorf("%+v", r)
+	}
+	if got := asked(before); !strings.Contains(got, `PATCH /v1/pods/u-web?wait=0s [{"op":"replace","path":"/manifest","value":"`) {
+		t.Errorf("asked\n%s", got)
+	}
+	f.answer("GET /v1/pods", 200, list(web, podJSON("web", "Running", true)))
+	for _, name := range []string{"apply", "delete"} {
+		if r := run(name + " -f -"); r.code != 1 || !strings.Contains(r.stderr, "2 bays have a pod web: choose one with -bay") {
+			t.Errorf("%s of an ambiguous name: %+v", name, r)
+		}
+	}
+	f.answer("GET /v1/pods", 200, list(web))
+	before = len(f.requests())
+	f.answer("DELETE /v1/pods/u-web", 204, "")
+	if r := run("delete -force -detach -f -"); r.code != 0 || r.stdout != "pod/web deleted\n" {
+		t.Errorf("%+v", r)
+	}
+	if got := asked(before); !strings.Contains(got, "DELETE /v1/pods/u-web?force=true&wait=0s") {
+		t.Errorf("asked\n%s", got)
+	}
+	// It waits until the pod is gone, and says what the pod waits for when it gives up.
+	deleting := podJSON("web", "Deleting", false, `,"status_reason":"its host is lost"`)
+	f.answer("GET /v1/pods/u-web", 200, deleting)
+	if r := run("delete -wait 50ms -f -"); r.code != 1 || r.stdout != "pod/web deleted\n" ||
+		!strings.Contains(r.stderr, "pod/web of standard input failed: it is still Deleting: its host is lost after 0s. It goes on") {
+		t.Errorf("%+v", r)
+	}
+	n := 0
+	f.handle("GET /v1/pods/u-web", func(w http.ResponseWriter, _ *http.Request) {
+		if n++; n < 3 {
+			w.Header().Set("X-Magnum-Index", fmt.Sprint(n))
+			io.WriteString(w, deleting)
+			return
+		}
+		w.WriteHeader(404)
+		io.WriteString(w, `{"errors":[{"status":404,"code":"pod.not_found","detail":"Pod u-web could not be found."}]}`)
+	})
+	if r := run("delete -f -"); r.code != 0 || r.stderr != "" {
+		t.Errorf("%+v", r)
+	}
+}

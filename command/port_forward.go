@@ -1,0 +1,198 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// forwarder joins local connections to ports of an object.
+type forwarder interface {
+	// forward joins local to a port until both have ended. It closes local.
+	forward(ctx context.Context, port int, local api.HalfCloser) error
+}
+
+// forwardTargets are what port-forward can lead to, by what stands before the slash in its
+// argument. Each function finds the object.
+var forwardTargets = map[string]func(ctx context.Context, client *api.Client, ident string) (forwarder, error){
+	"":     findForwardPod,
+	"pod":  findForwardPod,
+	"pods": findForwardPod,
+}
+
+// forwardPod forwards to a pod.
+type forwardPod struct {
+	pods api.Pods
+	uuid string
+}
+
+// findForwardPod finds a pod. Another pod that gets its name later isn't meant.
+func findForwardPod(ctx context.Context, client *api.Client, ident string) (forwarder, error) {
+	pod, _, err := client.Pods().Get(ctx, ident, api.QueryOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return forwardPod{client.Pods(), pod.UUID}, nil
+}
+
+func (p forwardPod) forward(ctx context.Context, port int, local api.HalfCloser) error {
+	return p.pods.Forward(ctx, p.uuid, port, local)
+}
+
+// portPair is a local port, 0 for a free one, and the port that it leads to.
+type portPair struct{ local, remote int }
+
+// parsePortPair reads LOCAL:REMOTE, :REMOTE, or PORT for both.
+func parsePortPair(s string) (p portPair, err error) {
+	local, remote, both := strings.Cut(s, ":")
+	if !both {
+		remote = local
+	}
+	number := func(text string, least uint64) (int, error) {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n < least {
+			return 0, usagef("%q is not a pair of ports: write LOCAL:REMOTE, such as 8080:80, or :80 for a free local port", s)
+		}
+		return int(n), nil
+	}
+	if local != "" || !both {
+		if p.local, err = number(local, 0); err != nil {
+			return p, err
+		}
+	}
+	p.remote, err = number(remote, 1)
+	return p, err
+}
+
+func portForwardCommand() *command {
+	return &command{
+		name: "port-forward", group: groupPods, args: "POD LOCAL:REMOTE...", complete: completePods,
+		synopsis: "Forward local ports to ports of a pod",
+		about: "Connections to the local ports are carried over the server and the pod's host to ports of the pod, until\n" +
+			"you press Ctrl-C. LOCAL 0, or nothing before the colon, chooses a free port; the output says which. PORT\n" +
+			"alone stands for both. Only TCP is forwarded.\n\n" +
+			"A connection that fails is closed, and standard error says why; the others go on. The command ends with 1\n" +
+			"when the pod is deleted. For a pod that is made again, start it again.",
+		examples: []string{
+			"magnum port-forward web 8080:80",
+			"magnum port-forward db :5432 9187",
+			"magnum port-forward -address 0.0.0.0 pod/web 8080:80",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			address := "127.0.0.1"
+			f.text(&address, "address", "ADDRESS", "local address to listen on").defaultText(address)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if len(args) < 2 {
+					return exactly(args, "POD", "LOCAL:REMOTE")
+				}
+				pairs := make([]portPair, len(args)-1)
+				for i, text := range args[1:] {
+					var err error
+					if pairs[i], err = parsePortPair(text); err != nil {
+						return err
+					}
+				}
+				kind, ident, named := strings.Cut(args[0], "/")
+				if !named {
+					kind, ident = "", args[0]
+				}
+				find := forwardTargets[kind]
+				if find == nil || ident == "" {
+					return usagef("%q can't be forwarded to: write the uuid or name of a pod", args[0])
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				to, err := find(ctx, client, ident)
+				if err != nil {
+					return err
+				}
+				return e.portForward(ctx, to, address, pairs)
+			}
+		},
+	}
+}
+
+// portForward listens on local ports and forwards connections, until ctx ends, which is not an
+// error, or until there is nothing to forward to any more.
+func (e *env) portForward(ctx context.Context, to forwarder, address string, pairs []portPair) error {
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	var config net.ListenConfig
+	for _, p := range pairs {
+		l, err := config.Listen(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(p.local)))
+		if err != nil {
+			return fmt.Errorf("listening on local port %d: %w; :%d chooses a free port", p.local, err, p.remote)
+		}
+		listeners = append(listeners, l)
+	}
+	for i, l := range listeners {
+		if _, err := fmt.Fprintf(e.stdout, "Forwarding from %s -> %d\n", l.Addr(), pairs[i].remote); err != nil {
+			return err
+		}
+	}
+	outer := ctx
+	ctx, end := context.WithCancelCause(outer)
+	defer end(nil)
+	var mu sync.Mutex // guards the output
+	report := func(port int, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(e.stderr, "port %d: %s\n", port, describe(err))
+	}
+	handle := func(local net.Conn, port int) {
+		err := to.forward(ctx, port, local.(*net.TCPConn))
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if structs.CodeOf(err) == structs.CodeNotFound {
+			end(err)
+			return
+		}
+		report(port, err)
+	}
+	var running sync.WaitGroup
+	for i, l := range listeners {
+		running.Go(func() {
+			for failures := 1; ; {
+				local, err := l.Accept()
+				switch {
+				case errors.Is(err, net.ErrClosed):
+					return
+				case err != nil: // no file descriptors are left, for example
+					report(pairs[i].remote, err)
+					if backoff(ctx, failures) != nil {
+						return
+					}
+					failures++
+				default:
+					failures = 1
+					running.Go(func() { handle(local, pairs[i].remote) })
+				}
+			}
+		})
+	}
+	<-ctx.Done()
+	for _, l := range listeners {
+		l.Close()
+	}
+	running.Wait()
+	if outer.Err() != nil {
+		return nil // Ctrl-C is the normal end
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,156 @@
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestPortPair(t *testing.T) {
+	for text, want := range map[string]portPair{
+		"8080:80": {8080, 80}, "0:80": {0, 80}, ":80": {0, 80}, "80": {80, 80}, "65535:65535": {65535, 65535},
+	} {
+		if got, err := parsePortPair(text); err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", ":", "80:", "x:80", "80:x", "1:0", "0", "65536:1", "1:65536", "-1:80", "1:2:3", "+1:80", "80:http"} {
+		if got, err := parsePortPair(text); err == nil {
+			t.Errorf("%q is taken as %v", text, got)
+		}
+	}
+}
+
+// TestPortForward forwards to a host whose pod answers on port 80 with what it gets, in upper
+// case, and refuses other ports.
+func TestPortForward(t *testing.T) {
+	s := podServer(t, servertest.Serve(func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
+		send := func(channel byte, text string) {
+			_ = conn.Write(ctx, websocket.MessageBinary, append([]byte{channel}, text...)) // the user sees what is missing
+		}
+		if offer.Port != 80 {
+			send(structs.ChannelControl, fmt.Sprintf(`{"error":"port %d is closed","code":"unavailable"}`, offer.Port))
+			return
+		}
+		for {
+			_, m, err := conn.Read(ctx)
+			if err != nil {
+				return
+			}
+			if m[0] == structs.ChannelControl {
+				break
+			}
+			send(structs.ChannelStdout, strings.ToUpper(string(m[1:])))
+		}
+		send(structs.ChannelControl, `{"eof":true}`)
+		send(structs.ChannelControl, `{"done":true}`)
+	}))
+	if r := s.run("pod-create", "-manifest", write(t, t.TempDir(), "web.yaml", manifestOf("web", "nginx"))); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, in := io.Pipe()
+	var errOut bytes.Buffer
+	e := &env{stdin: strings.NewReader(""), stdout: in, stderr: &errOut, lookupEnv: func(k string) (string, bool) {
+		v, ok := s.env[k]
+		return v, ok
+	}}
+	ended := make(chan int, 1)
+	go func() { ended <- e.run(ctx, []string{"port-forward", "pod/web", ":80", "0:81"}) }()
+	var addrs [2]string
+	lines := bufio.NewScanner(out)
+	for i, port := range []int{80, 81} {
+		if !lines.Scan() {
+			t.Fatalf("no line %d; %s", i, errOut.String())
+		}
+		var to int
+		if _, err := fmt.Sscanf(lines.Text(), "Forwarding from %s -> %d", &addrs[i], &to); err != nil || to != port ||
+			!strings.HasPrefix(addrs[i], "127.0.0.1:") {
+			t.Fatalf("line %q", lines.Text())
+		}
+	}
+	talk := func(addr string) (string, error) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return "", err // a reset may come before the dial returns
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.WriteString(conn, "hello") // the answer shows whether it arrived
+		_ = conn.(*net.TCPConn).CloseWrite()
+		all, err := io.ReadAll(conn)
+		return string(all), err
+	}
+	for range 3 {
+		if got, err := talk(addrs[0]); got != "HELLO" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if got, err := talk(addrs[1]); got != "" || err == nil {
+		t.Errorf("a closed port answers %q, %v", got, err)
+	}
+	if got, err := talk(addrs[0]); got != "HELLO" || err != nil {
+		t.Errorf("after a failure: %q, %v", got, err)
+	}
+	cancel()
+	if code := <-ended; code != 0 || errOut.String() != "port 81: port 81 is closed\n" {
+		t.Errorf("code %d, %s", code, errOut.String())
+	}
+	if _, err := net.Dial("tcp", addrs[0]); err == nil {
+		t.Error("it still listens")
+	}
+
+	// Another one ends by itself when the pod is gone.
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	go func() { ended <- e.run(ctx, []string{"port-forward", "web", ":80"}) }()
+	if !lines.Scan() {
+		t.Fatal("no line")
+	}
+	addr := strings.Fields(lines.Text())[2]
+	if r := s.run("pod-delete", "web"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	_, _ = talk(addr)
+	if code := <-ended; code != 1 || !strings.Contains(errOut.String(), "could not be found") {
+		t.Errorf("code %d, %s", code, errOut.String())
+	}
+}
+
+func TestPortForwardRefusals(t *testing.T) {
+	f := newFakeAPI(t)
+	f.answer("GET /v1/pods/web", 200, podJSON("web", "Running", true))
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	for line, want := range map[string]result{
+		"":                                    {2, "", "POD and LOCAL:REMOTE is missing"},
+		"web":                                 {2, "", "LOCAL:REMOTE is missing"},
+		"web 80:http":                         {2, "", "is not a pair of ports: write LOCAL:REMOTE"},
+		"rc/web 80":                           {2, "", `"rc/web" can't be forwarded to`},
+		"pod/ 80":                             {2, "", "can't be forwarded to"},
+		"none 80":                             {1, "", "none could not be found"},
+		fmt.Sprintf("web :1 %d:80", port):     {1, "", fmt.Sprintf("listening on local port %d: ", port)},
+		"-address 203.0.113.1.example web 80": {1, "", "listening on local port 80: "},
+	} {
+		r := newShell(t, f).run(append([]string{"port-forward"}, strings.Fields(line)...)...)
+		if r.code != want.code || r.stdout != "" || !strings.Contains(r.stderr, want.stderr) {
+			t.Errorf("%s: %+v, want %+v", line, r, want)
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// kindOfServices is the kind of the manifests of services.
+const kindOfServices = "Service"
+
+var services = noun{
+	kind: structs.KindService, group: groupServices, plural: "services", example: "web", complete: completeServices,
+	columns: []string{"uuid", "name", "bay_uuid"},
+	wide:    []string{"address", "ports", "node_ports", "ready", "reason", "age", "selector"},
+	filters: []string{"name", "bay", "label"},
+	follows: true,
+	cells:   cells{"ports": ofService(portsText), "ready": ofService(readyText), "reason": rcReason, "age": ofService(serviceAge)},
+	show:    showService,
+	about: "\n\nendpoints lists the pods that the service leads to; only those that are ready get connections.\n" +
+		"status_reason says why no pod gets any.",
+	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Services().List(ctx, o)
+		return meta, err
+	},
+	get: func(ctx context.Context, c *api.Client, ident string, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Services().Get(ctx, ident, o)
+		return meta, err
+	},
+}
+
+func serviceCommands() []*command {
+	return []*command{
+		serviceCreateCommand(), services.listCommand(), services.showCommand(), serviceUpdateCommand(), serviceDeleteCommand(),
+	}
+}
+
+// ofService returns the function of a column.
+func ofService(text func(*structs.ServiceBody) string) func(object) string {
+	return func(o object) string {
+		var s structs.ServiceBody
+		raw, err := o.MarshalJSON()
+		if err != nil || json.Unmarshal(raw, &s) != nil {
+			return "None" // of a server that shows them in another way
+		}
+		return text(&s)
+	}
+}
+
+// portsText returns the ports as they are reached at the service's address.
+func portsText(s *structs.ServiceBody) string {
+	var all []string
+	for _, p := range s.Ports {
+		all = append(all, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+	}
+	if all == nil {
+		return "None"
+	}
+	return strings.Join(all, ",")
+}
+
+func readyText(s *structs.ServiceBody) string { return fmt.Sprintf("%d/%d", s.Ready, s.Total) }
+
+func serviceAge(s *structs.ServiceBody) string { return ageText(s.CreatedAt) }
+
+// showService prints a service as a table: its fields in the server's order, but a line for
+// each port and each endpoint, and the manifest last.
+func showService(w io.Writer, raw json.RawMessage) error {
+	obj, err := parseObject(raw)
+	if err != nil {
+		return err
+	}
+	var s structs.ServiceBody
+	known := json.Unmarshal(raw, &s) == nil // else it is of a server that shows services in another way
+	t := table{head: []string{"Property", "Value"}}
+	for _, f := range obj {
+		switch {
+		case f.key == "links", f.key == "manifest":
+		case f.key == "ports" && known && len(s.Ports) > 0:
+			t.rows = append(t.rows, []string{f.key, portLines(s.Ports)})
+		case f.key == "endpoints" && known && s.Endpoints != nil && len(*s.Endpoints) > 0:
+			t.rows = append(t.rows, []string{f.key, endpointLines(*s.Endpoints)})
+		default:
+			t.rows = append(t.rows, []string{f.key, cellText(f.raw)})
+		}
+	}
+	if manifest := obj.get("manifest"); manifest != nil {
+		t.rows = append(t.rows, []string{"manifest", strings.TrimRight(cellText(manifest), "\n")})
+	}
+	return t.writeTo(w)
+}
+
+// portLines returns a line for each port, such as "http: 80/TCP to 8080, node port 30080".
+func portLines(ports []structs.ServicePortBody) string {
+	var lines []string
+	for _, p := range ports {
+		line := fmt.Sprintf("%d/%s to %v", p.Port, p.Protocol, p.TargetPort)
+		if p.Name != nil {
+			line = *p.Name + ": " + line
+		}
+		if p.NodePort != nil {
+			line += fmt.Sprintf(", node port %d", *p.NodePort)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// endpointLines returns a line for each endpoint, such as "web-1 at 172.16.0.3 on h1, ready".
+func endpointLines(endpoints []structs.EndpointBody) string {
+	var lines []string
+	for _, e := range endpoints {
+		line := fmt.Sprintf("%s at %s", e.Pod, e.Address)
+		if e.Host != nil {
+			line += " on " + *e.Host
+		}
+		if e.Ready {
+			line += ", ready"
+		} else {
+			line += ", not ready"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func serviceCreateCommand() *command {
+	return &command{
+		name: "service-create", group: groupServices,
+		synopsis: "Create services from manifests",
+		about: "-manifest names files with manifests of Kubernetes v1 Services. A file may have several documents; they\n" +
+			"are created in their order. Nothing is created if a document is of another kind. -manifest-url has the\n" +
+			"server fetch a manifest. -bay can be omitted if you can use one bay only.\n\n" +
+			"The service exists when the command ends. It doesn't wait for pods.",
+		examples: []string{
+			"magnum service-create -manifest web.yaml",
+			"magnum service-create -bay web -manifest manifests/",
+			"magnum service-create -manifest-url https://example.org/web.yaml",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			var from manifestFlags
+			req := structs.ServiceRequest{}
+			from.flags(f)
+			f.text(&req.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
+			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				documents, err := from.read(e, kindOfServices)
+				if err != nil {
+					return err
+				}
+				if req.UUID != "" && len(documents) > 1 {
+					return usagef("-uuid is for one service, and there are %d", len(documents))
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				if from.url != "" {
+					documents = []document{{from: from.url}}
+					req.ManifestURL = from.url
+				}
+				return e.createServices(ctx, client, &req, documents, &out)
+			}
+		},
+	}
+}
+
+// createServices creates a service for each document, in their order, and prints them. If one
+// fails, the others are created nevertheless.
+func (e *env) createServices(
+	ctx context.Context, client *api.Client, req *structs.ServiceRequest, documents []document, out *output,
+) error {
+	made := make([]madeObject, len(documents))
+	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
+	for i, d := range documents {
+		one := *req
+		one.Manifest = d.Text
+		s, meta, err := client.Services().Create(ctx, &one, api.WriteOptions{})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if raws[i], failures[i] = meta.Raw, err; err == nil {
+			made[i] = madeObject{s.UUID, s.Name}
+		}
+	}
+	created, failed := e.reportMade(structs.KindService, documents, made, raws, failures)
+	if err := out.showServices(e.stdout, created, len(documents) > 1); err != nil {
+		return err
+	}
+	return failed
+}
+
+// showServices prints services: a single one as service-show does, several as a list.
+func (o *output) showServices(w io.Writer, all []json.RawMessage, several bool) error {
+	switch {
+	case len(all) == 0:
+		return nil
+	case !o.isTable():
+		for _, raw := range all {
+			if err := o.show(w, raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	case several:
+		return o.list(w, all, []string{"uuid", "name", "address", "node_ports"}, nil, false)
+	}
+	return showService(w, all[0])
+}
+
+func serviceUpdateCommand() *command {
+	return &command{
+		name: "service-update", group: groupServices, args: "SERVICE add|replace|remove PATH=VALUE...", complete: completeServices,
+		synopsis: "Replace a service's manifest",
+		about: "The service keeps its address, and node ports that the new manifest leaves open. The value of manifest is\n" +
+			"a file, - for standard input, or the manifest's text. manifest_url has the server fetch it.",
+		examples: []string{
+			"magnum service-update web replace manifest=web.yaml",
+			"magnum service-update web replace manifest_url=https://example.org/web.yaml",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if len(args) < 3 {
+					return exactly(args, "SERVICE", "add, replace or remove", "PATH=VALUE")
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				ops, err := manifestOps(e, kindOfServices, args[1], args[2:])
+				if err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				_, meta, err := client.Services().Update(ctx, args[0], ops, api.WriteOptions{})
+				if err != nil {
+					return err
+				}
+				return out.showServices(e.stdout, []json.RawMessage{meta.Raw}, false)
+			}
+		},
+	}
+}
+
+func serviceDeleteCommand() *command {
+	return &command{
+		name: "service-delete", group: groupServices, args: "SERVICE [SERVICE...]", complete: completeServices,
+		synopsis: "Delete services",
+		about:    "Their pods stay.",
+		examples: []string{"magnum service-delete web", "magnum service-delete $(magnum service-list -q)"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				return e.forEach(ctx, "Delete", structs.KindService, args, func(ctx context.Context, ident string) error {
+					_, err := client.Services().Delete(ctx, ident, api.WriteOptions{})
+					return err
+				})
+			}
+		},
+	}
+}
