@@ -179,7 +179,7 @@ var arrows = []arrow{
 		why: "one package changes the kernel's packet filter, in tables of its own"},
 	{from: []string{"agent/services"},
 		only: []string{"agent/backend", "agent/datapath", "agent/redirect", "agent/services", "structs"},
-		why: "what is served follows from answers and networks; who polls and who makes containers is not its business"},
+		why:  "what is served follows from answers and networks; who polls and who makes containers is not its business"},
 	{from: []string{"agent/docker/engine"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "the connection to an engine knows nothing of what it is used for"},
 	{from: []string{"agent/docker/infra"}, only: []string{},
