@@ -58,7 +58,8 @@ func TestPortForward(t *testing.T) {
 	}))
 	web := strings.Replace(manifestOf("web", "nginx"), "  name: web\n", "  name: web\n  labels: {app: web}\n", 1) + "---\n" +
 		serviceManifestOf("web", "ports: [{name: a, port: 8080, targetPort: 80}, {name: b, port: 8081, targetPort: none}]")
-	if r := s.run("apply", "-f", write(t, t.TempDir(), "web.yaml", web)); r.code != 0 || r.stdout != "pod/web created\nservice/web created\n" {
+	r := s.run("apply", "-f", write(t, t.TempDir(), "web.yaml", web))
+	if r.code != 0 || r.stdout != "pod/web created\nservice/web created\n" {
 		t.Fatalf("%+v", r)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,8 +136,9 @@ func TestPortForward(t *testing.T) {
 		}
 	}
 	cancel()
-	if code := <-ended; code != 0 || errOut.String() != "port 8081: service web has no ready pod for port 8081; \"magnum service-show web\" "+
-		"says why\nport 80: service web has no TCP port 80\n" {
+	want := "port 8081: service web has no ready pod for port 8081; \"magnum service-show web\" says why\n" +
+		"port 80: service web has no TCP port 80\n"
+	if code := <-ended; code != 0 || errOut.String() != want {
 		t.Errorf("code %d, %s", code, errOut.String())
 	}
 
