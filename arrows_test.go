@@ -65,6 +65,8 @@ var arrows = []arrow{
 		why: "state is the bottom: everybody reads it"},
 	{from: []string{"server/state/btree"}, only: []string{},
 		why: "ordered maps know nothing of what is in them"},
+	{from: []string{"server/state/msgpack"}, only: []string{},
+		why: "an encoder knows nothing of what it encodes"},
 	{from: []string{"server/schedule"}, only: []string{"server/schedule", "server/state", "structs"},
 		why: "the scheduler is a function of a snapshot and a workload"},
 	{from: []string{"server/state", "server/schedule"}, ban: []string{"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand"},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,6 +69,10 @@ func Open(ctx context.Context, dir string, log hclog.Logger) (*Client, error) {
 }
 
 func (o *opener) open(ctx context.Context, dir string, log hclog.Logger) (*Client, error) {
+	dir, err := filepath.Abs(dir) // the data path has another working directory
+	if err != nil {
+		return nil, err
+	}
 	c, s, err := connect(ctx, dir, o.greet)
 	switch {
 	case err == nil && s.Version == o.build:
@@ -128,7 +133,7 @@ func (o *opener) start(ctx context.Context, dir string) error {
 	defer r.Close()
 	cmd := exec.Command(o.program)
 	cmd.Args = append(append([]string(nil), o.args...), "-dir", dir)
-	cmd.Env = append(append(os.Environ(), o.env...), envReady+"=3")
+	cmd.Env = append(append(environment(), o.env...), envReady+"=3")
 	cmd.Dir = "/" // a working directory would be kept from being unmounted
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // signals to the agent's group aren't for it
@@ -156,6 +161,12 @@ func (o *opener) start(ctx context.Context, dir string) error {
 		return errors.New(text)
 	}
 	return nil
+}
+
+// environment returns what a data path inherits of the environment: not the agent's
+// settings, among which are secrets.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAGNUM_") })
 }
 
 // killHung kills the data path that has the lock of a directory and doesn't answer.

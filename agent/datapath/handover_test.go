@@ -199,6 +199,15 @@ func TestAHungDataPathIsReplaced(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all threads of the process have stopped", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, thread := range threads {
+			if b, err := os.ReadFile(thread); err == nil && !strings.Contains(string(b), ") T ") {
+				return false
+			}
+		}
+		return len(threads) > 0
+	})
 	o := program("one")
 	o.greet = 200 * time.Millisecond
 	again, err := o.open(t.Context(), dir, hclog.NewNullLogger())

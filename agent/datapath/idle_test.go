@@ -24,7 +24,8 @@ func manyServices() Config {
 		conf.Projects = append(conf.Projects, Project{ID: project, Bridge: fmt.Sprint("br", p),
 			Gateway: netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 251, byte(os.Getpid()), byte(1 + p)}), 24)})
 		for i := range 100 {
-			s := Service{ID: structs.NewID(), ProjectID: project, Name: fmt.Sprint("service-", i), Address: fmt.Sprintf("10.127.%d.%d", p, i+1),
+			s := Service{ID: structs.NewID(), ProjectID: project, Name: fmt.Sprint("service-", i),
+				Address: fmt.Sprintf("10.127.%d.%d", p, i+1),
 				Spec: structs.ServiceSpec{Selector: map[string]string{"app": fmt.Sprint(i)}, Ports: []structs.ServicePort{
 					{Name: "tcp", Port: 80, TargetPort: 8080, Protocol: "tcp"}}}}
 			if i%10 == 0 {

@@ -316,9 +316,14 @@ func TestADataPathEndsWithItsDirectory(t *testing.T) {
 }
 
 func TestTheProcessIsSetUp(t *testing.T) {
+	t.Setenv("MAGNUM_JOIN_TOKEN", "secret")
 	dir := dataDir(t)
-	c := openDataPath(t, dir, "one")
+	t.Chdir(filepath.Dir(dir))
+	c := openDataPath(t, filepath.Base(dir), "one") // a relative path
 	pid := status(t, c).PID
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || strings.Contains(string(b), "secret") {
+		t.Errorf("the environment is %q, %v", b, err)
+	}
 	if sid, err := unix.Getsid(pid); err != nil || sid != pid {
 		t.Errorf("session %d, %v, want one of its own", sid, err)
 	}

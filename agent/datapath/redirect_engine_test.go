@@ -74,7 +74,8 @@ func TestRedirectedConnections(t *testing.T) {
 		Services: []Service{{ID: "service-1", ProjectID: "project-1", Name: "web", Address: "10.127.0.1",
 			Spec: structs.ServiceSpec{Ports: []structs.ServicePort{{Name: "tcp", Port: 80, Protocol: "tcp"},
 				{Name: "udp", Port: 80, Protocol: "udp"}}},
-			Endpoints: []structs.Endpoint{{PodID: "pod-1", HostID: "host-1", Address: "10.99.0.2", Ports: []int{8080, 8080}, Ready: true}}}}})
+			Endpoints: []structs.Endpoint{{PodID: "pod-1", HostID: "host-1", Address: "10.99.0.2", Ports: []int{8080, 8080},
+				Ready: true}}}}})
 	if len(s.Problems) > 0 || len(s.UDP) != 1 {
 		t.Fatalf("status %+v", s)
 	}

@@ -30,7 +30,21 @@ type endpoint struct {
 	host    string // "" if the pod runs on this host
 	addr    netip.AddrPort
 	badTill atomic.Int64 // Unix nanoseconds
+	gone    atomic.Bool  // it isn't ready any more
+	dialing atomic.Int32 // connections that are being opened
 }
+
+// begin counts a connection that is being opened; false if the endpoint is gone.
+func (e *endpoint) begin() bool {
+	e.dialing.Add(1)
+	if e.gone.Load() {
+		e.dialing.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (e *endpoint) end() { e.dialing.Add(-1) }
 
 func newPort(project string, s *structs.ServiceAssignment, number int, a *affinity) *port {
 	p := &port{project: project, service: s.ID, number: number, affinity: a}
@@ -40,8 +54,8 @@ func newPort(project string, s *structs.ServiceAssignment, number int, a *affini
 }
 
 // set takes over the endpoints of port number i of a service. Endpoints that were there
-// keep their state.
-func (p *port) set(s *structs.ServiceAssignment, i int, hostID string) {
+// keep their state. It returns those that are gone.
+func (p *port) set(s *structs.ServiceAssignment, i int, hostID string) []*endpoint {
 	was := map[string]*endpoint{}
 	for _, e := range *p.ready.Load() {
 		was[e.pod] = e
@@ -61,11 +75,32 @@ func (p *port) set(s *structs.ServiceAssignment, i int, hostID string) {
 		}
 		if old := was[e.PodID]; old != nil && old.host == n.host && old.addr == n.addr {
 			n = old
+			delete(was, e.PodID)
 		}
 		ready = append(ready, n)
 	}
 	p.timeout.Store(int64(time.Duration(s.Spec.ClientIPTimeout) * time.Second))
 	p.ready.Store(&ready)
+	return leave(was)
+}
+
+// drop takes all endpoints from a port that no service has any more.
+func (p *port) drop() []*endpoint {
+	was := map[string]*endpoint{}
+	for _, e := range *p.ready.Swap(new([]*endpoint)) {
+		was[e.pod] = e
+	}
+	return leave(was)
+}
+
+// leave marks endpoints as gone, and returns them.
+func leave(all map[string]*endpoint) []*endpoint {
+	var gone []*endpoint
+	for _, e := range all {
+		e.gone.Store(true)
+		gone = append(gone, e)
+	}
+	return gone
 }
 
 // pick returns the endpoint for a client, other than those that were tried; nil if there

@@ -129,6 +129,13 @@ const (
 	flowsOf16 = 2 // flows have 1/8
 )
 
+// Apply waits up to dialsAllow for connections that are being opened to endpoints that are
+// gone.
+const (
+	dialsAllow = time.Second
+	dialsPause = time.Millisecond
+)
+
 // affinities bounds the clients that the affinity of all projects remembers.
 const affinities = 1 << 16
 
@@ -155,7 +162,9 @@ func New(o Options) *Proxy {
 	return p
 }
 
-// Apply serves what a configuration says. What is the same as before stays open.
+// Apply serves what a configuration says. What is the same as before stays open. When it
+// returns, no connection to an endpoint that isn't ready any more is being opened, unless
+// that takes long.
 func (p *Proxy) Apply(conf Config) Status {
 	p.applying.Lock()
 	defer p.applying.Unlock()
@@ -209,13 +218,23 @@ func (p *Proxy) update() {
 	p.problems = nil
 	p.mu.Unlock()
 	p.updateProjects(byProject)
-	ports := p.updatePorts(byProject)
+	ports, gone := p.updatePorts(byProject)
 	p.updateAddresses(byProject, ports)
 	p.updateNodes(byProject, ports)
 	p.mu.Lock()
 	p.ports = ports
 	p.mu.Unlock()
 	p.endFlows()
+	p.awaitDials(gone)
+}
+
+// awaitDials waits until nobody connects to endpoints that are gone.
+func (p *Proxy) awaitDials(gone []*endpoint) {
+	for end := time.Now().Add(dialsAllow); time.Now().Before(end); {
+		if !slices.ContainsFunc(gone, func(e *endpoint) bool { return e.dialing.Load() > 0 }) || !p.pause(dialsPause) {
+			return
+		}
+	}
 }
 
 // updateProjects makes the projects that have a network here, or a service.
@@ -256,9 +275,11 @@ func (p *Proxy) updateProjects(byProject map[string][]*structs.ServiceAssignment
 	}
 }
 
-// updatePorts returns the ports of all services, with their endpoints.
-func (p *Proxy) updatePorts(byProject map[string][]*structs.ServiceAssignment) map[portKey]*port {
+// updatePorts returns the ports of all services, with their endpoints, and the endpoints
+// that are gone.
+func (p *Proxy) updatePorts(byProject map[string][]*structs.ServiceAssignment) (map[portKey]*port, []*endpoint) {
 	ports := map[portKey]*port{}
+	var gone []*endpoint
 	for id, services := range byProject {
 		for _, s := range services {
 			if s.Spec.Headless {
@@ -270,12 +291,17 @@ func (p *Proxy) updatePorts(byProject map[string][]*structs.ServiceAssignment) m
 				if at == nil || at.project != id {
 					at = newPort(id, s, sp.Port, p.projects[id].affinity)
 				}
-				at.set(s, i, p.conf.HostID)
+				gone = append(gone, at.set(s, i, p.conf.HostID)...)
 				ports[key] = at
 			}
 		}
 	}
-	return ports
+	for key, at := range p.ports {
+		if ports[key] != at {
+			gone = append(gone, at.drop()...)
+		}
+	}
+	return ports, gone
 }
 
 // updateAddresses serves the services' addresses in the projects' networks.

@@ -369,6 +369,39 @@ func TestPodsOnOtherHostsAreReachedByRelay(t *testing.T) {
 	}
 }
 
+// Once Apply has returned, an endpoint that isn't ready any more gets no connection, not
+// even one that was being opened meanwhile: its pod may be told to stop.
+func TestApplyWaitsForConnectionsThatAreBeingOpened(t *testing.T) {
+	dialing, open := make(chan struct{}), make(chan struct{})
+	a, b := startPod(t, "a", sayName("a")), startPod(t, "b", sayName("b"))
+	var connected atomic.Bool
+	p := testProxy(t, Options{Dial: func(ctx context.Context, hostID string, to Target) (net.Conn, error) {
+		close(dialing)
+		<-open
+		c, err := net.Dial("tcp", a.addr.String())
+		connected.Store(true)
+		return c, err
+	}})
+	e := a.endpoint(true)
+	e.HostID = far
+	c := dial(t, p.Apply(config(structs.ServiceSpec{}, e)))
+	<-dialing
+	applied := make(chan bool)
+	go func() {
+		p.Apply(config(structs.ServiceSpec{}, b.endpoint(true)))
+		applied <- connected.Load()
+	}()
+	// New connections don't wait for it.
+	eventually(t, "new connections go to the other pod", func() bool { return ask(t, p.Status()) == "b" })
+	close(open)
+	if !<-applied {
+		t.Error("Apply returned before the connection was open")
+	}
+	if got := nameOf(t, c); got != "a" {
+		t.Errorf("the connection of before leads to %q", got)
+	}
+}
+
 func TestNodePorts(t *testing.T) {
 	a, b := startPod(t, "a", sayName("a")), startPod(t, "b", sayName("b"))
 	p := testProxy(t, Options{})

@@ -110,10 +110,15 @@ func (p *Proxy) dial(to *port, client netip.Addr) (closeWriter, error) {
 		if e == nil {
 			break
 		}
+		if !e.begin() {
+			continue // it has just become unready
+		}
 		var c closeWriter
 		if c, err = p.dialEndpoint(ctx, to, e); err == nil {
+			e.end()
 			return c, nil
 		}
+		e.end()
 		e.failed(time.Now())
 		tried = append(tried, e)
 	}
