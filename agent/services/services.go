@@ -180,6 +180,7 @@ func (s *Services) until(ctx context.Context, holds func() bool) (ok bool) {
 // The pauses between two looks at the networks and the filter, and between two tries.
 const (
 	lookInterval = 15 * time.Second
+	soonInterval = 3 * time.Second // while something isn't served
 	retryMin     = 200 * time.Millisecond
 	retryMax     = 10 * time.Second
 )
@@ -211,6 +212,9 @@ func (s *Services) Run(ctx context.Context) error {
 		}
 		next := lookInterval
 		err := r.try(ctx, look)
+		if r.troubled {
+			next = soonInterval
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -244,6 +248,10 @@ type runner struct {
 	last  *datapath.Config // what path has taken; nil if unknown
 	rules *redirect.Rules  // that the filter has; nil if unknown
 	said  string           // the last error that was logged
+	// away are the other hosts that couldn't be reached at the last look. troubled says that
+	// the last look has found problems.
+	away     map[string]bool
+	troubled bool
 }
 
 // ended is closed when the data path has ended.
@@ -277,6 +285,7 @@ func (r *runner) try(ctx context.Context, look bool) error {
 	if ctx.Err() != nil && err == nil {
 		err = ctx.Err()
 	}
+	problems, r.troubled = r.lasting(problems), len(problems) > 0
 	if err != nil {
 		problems = append(problems, datapath.Problem{Reason: err.Error()})
 		if text := err.Error(); text != r.said {
@@ -289,6 +298,23 @@ func (r *runner) try(ctx context.Context, look bool) error {
 	}
 	s.finish(version, conf, serves, err == nil, problems)
 	return err
+}
+
+// lasting returns the problems that are reported: hosts that can't be reached are, from the
+// second look on. At the first one, another host may just not be as far.
+func (r *runner) lasting(all []datapath.Problem) []datapath.Problem {
+	away := make(map[string]bool)
+	var lasting []datapath.Problem
+	for _, p := range all {
+		if p.HostID == "" || r.away[p.HostID] {
+			lasting = append(lasting, p)
+		}
+		if p.HostID != "" {
+			away[p.HostID] = true
+		}
+	}
+	r.away = away
+	return lasting
 }
 
 // finish notes what a try has come to.
