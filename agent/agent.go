@@ -28,6 +28,8 @@ type Agent struct {
 	conf Config
 	api  *api.Agent
 	tls  *tlsconf.Credentials // nil if no TLS files are configured
+
+	relayKey sync.Mutex // held while the file of the relay's key is read or made
 }
 
 // New returns an agent. It starts nothing and reads no files except those of TLS.

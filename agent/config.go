@@ -61,9 +61,7 @@ type Config struct {
 
 	Logger hclog.Logger // nil logs nothing
 
-	openPath openPath                                                // nil means the data path of this program
-	relayKey func(file string) (pin string, err error)               // nil means the key of package relay
-	dialTCP  func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
+	dialTCP func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
 }
 
 func (c Config) withDefaults() Config {

@@ -109,8 +109,9 @@ func reportUnknownLocked(r *reconciler, a structs.Assignment) {
 		return
 	}
 	if a.Desired != structs.DesiredAbsent {
-		r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerError, Generation: a.Generation,
-			Failed: true, Reason: "its host can't run it: " + a.Unreadable + "; upgrade the agent, or delete the " + string(whole.Kind)}}, nil)
+		reason := "its host can't run it: " + a.Unreadable + "; upgrade the agent, or delete the " + string(whole.Kind)
+		r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerError, Reason: reason,
+			Generation: a.Generation, Failed: true}}, nil)
 		return
 	}
 	r.observer.observe(report{Ref: a.Ref(), Observed: structs.Observed{Status: structs.ContainerGone, Generation: a.Generation}},

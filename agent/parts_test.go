@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -186,8 +187,9 @@ func TestUnknownKindOfWhichNothingExists(t *testing.T) {
 		pods bool
 		why  string
 	}{
-		"an unknown kind": {unknown("a"), true, "kind constellation"}, "a pod on a backend that runs none": {wantPod("a"), false, "kind pod"},
-		"an unreadable pod": {unreadable, true, "of a newer version"},
+		"an unknown kind":                   {unknown("a"), true, "kind constellation"},
+		"a pod on a backend that runs none": {wantPod("a"), false, "kind pod"},
+		"an unreadable pod":                 {unreadable, true, "of a newer version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inHost(t, func(h *host) {
@@ -255,4 +257,19 @@ func TestUnknownKindIsGoneOnlyOnceTheEngineIsListed(t *testing.T) {
 			t.Errorf("c is reported: %+v", r)
 		}
 	})
+}
+
+// TestKindsOfABackend: an agent runs pods if its backend does, and says so to the servers.
+func TestKindsOfABackend(t *testing.T) {
+	pods := backendtest.NewFake()
+	for want, b := range map[string]backend.Backend{"[container pod]": pods, "[container]": struct{ backend.Backend }{pods}} {
+		a, err := New(Config{Backend: b, DataDir: t.TempDir(), Servers: []string{"127.0.0.1:1"}, JoinToken: "join"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := a.describe(t.Context())
+		if got := fmt.Sprint(f.Kinds); err != nil || got != want {
+			t.Errorf("the kinds are %s, %v; want %s", got, err, want)
+		}
+	}
 }

@@ -276,8 +276,18 @@ func (p *podPass) request(ctx context.Context, address string) (backend.CreateRe
 }
 
 // startAttempt starts the process of the current attempt. Each attempt is started once:
-// the engine shows whether that has happened.
+// the engine shows whether that has happened. Somebody else may have started the attempt
+// before since the pass has looked, as docker restart does.
 func (p *podPass) startAttempt(ctx context.Context) (more bool, again time.Duration, err error) {
+	if prev := p.task.prev; prev != nil {
+		now, err := p.r.backend.Inspect(ctx, prev.EngineID)
+		if err == nil {
+			err = p.endEarlier(ctx, now)
+		}
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return false, 0, err
+		}
+	}
 	if !p.task.rec.Began || p.task.rec.Lapsed != nil {
 		p.task.rec.Began, p.task.rec.Lapsed = true, nil
 		if err := p.task.save(); err != nil {

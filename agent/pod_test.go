@@ -771,6 +771,31 @@ func TestImageOfAPodIsMissing(t *testing.T) {
 	})
 }
 
+// TestEarlierAttemptRunsAtAStart: docker restart starts a container again whose next attempt
+// the agent is creating already.
+func TestEarlierAttemptRunsAtAStart(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", noInit))
+		web := of(a, "web")
+		var seen []backend.Container
+		h.fake.Fault = func(op string, ref structs.Ref) error {
+			switch {
+			case ref == web && op == "create":
+				h.fake.Outside.Start(web)
+			case ref == web && op == "start":
+				seen = h.fake.Seen.Attempts(web)
+			}
+			return h.seam(op, ref)
+		}
+		h.fake.Outside.Exit(web, 1)
+		synctest.Wait()
+		h.completed(a, structs.ContainerRunning)
+		if len(seen) != 2 || seen[0].Live() || seen[1].Live() {
+			t.Errorf("at the start of the next attempt there were %+v", seen)
+		}
+	})
+}
+
 // TestPullOfAPodIsInterrupted: a pull may hang for minutes. It ends once its image is not
 // wanted any more, and goes on else.
 func TestPullOfAPodIsInterrupted(t *testing.T) {

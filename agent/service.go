@@ -8,10 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/datapath"
+	"github.com/stackforge/magnum/agent/datapath/relay"
 	"github.com/stackforge/magnum/agent/redirect"
 	"github.com/stackforge/magnum/agent/services"
 	"github.com/stackforge/magnum/structs"
@@ -28,9 +27,6 @@ type Relay struct {
 	Port   int    // default structs.DefaultRelayPort
 }
 
-// openPath finds or starts the data path in a directory.
-type openPath func(ctx context.Context, dir string, log hclog.Logger) (services.DataPath, error)
-
 // The files of the data path in the data directory.
 const (
 	fileSocket   = "datapath.sock" // of a data path that runs
@@ -40,7 +36,7 @@ const (
 // newServices returns what serves the bay's services on this host; nil if the backend has no
 // networks.
 func (a *Agent) newServices(nets backend.Networks, owner backend.Owner, j *journal) *services.Services {
-	if nets == nil || a.conf.openPath == nil {
+	if nets == nil {
 		return nil
 	}
 	log := a.conf.Logger.Named("services")
@@ -48,7 +44,7 @@ func (a *Agent) newServices(nets backend.Networks, owner backend.Owner, j *journ
 		HostID: owner.HostID, Log: log, Resolver: services.HostResolver, Filter: redirect.New(owner.HostID),
 		Networks: func(ctx context.Context) ([]backend.ProjectNetwork, error) { return nets.ProjectNetworks(ctx, owner) },
 		Open: func(ctx context.Context) (services.DataPath, error) {
-			return a.conf.openPath(ctx, a.conf.DataDir, log)
+			return datapath.Open(ctx, a.conf.DataDir, log)
 		},
 		Running: func() bool {
 			_, err := os.Lstat(filepath.Join(a.conf.DataDir, fileSocket))
@@ -69,10 +65,12 @@ func (a *Agent) newServices(nets backend.Networks, owner backend.Owner, j *journ
 
 // relay returns how other hosts reach this host's relay. addresses are the host's.
 func (a *Agent) relay(addresses []string) (structs.Relay, error) {
-	if a.conf.Relay.None || a.conf.relayKey == nil {
+	if a.conf.Relay.None {
 		return structs.Relay{}, nil
 	}
-	key, err := a.conf.relayKey(filepath.Join(a.conf.DataDir, fileRelayKey))
+	a.relayKey.Lock()
+	defer a.relayKey.Unlock()
+	_, key, err := relay.Key(filepath.Join(a.conf.DataDir, fileRelayKey))
 	if err != nil {
 		return structs.Relay{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/agent/datapath"
+	"github.com/stackforge/magnum/agent/datapath/relay"
 	"github.com/stackforge/magnum/agent/redirect"
 	"github.com/stackforge/magnum/agent/services"
 	"github.com/stackforge/magnum/structs"
@@ -41,6 +42,7 @@ func (s *served) Apply(_ context.Context, conf datapath.Config) (datapath.Status
 
 func (s *served) Status(context.Context) (datapath.Status, error) { return datapath.Status{}, nil }
 func (s *served) Done() <-chan struct{}                           { return nil }
+func (s *served) Close()                                          {}
 func (s *served) Stop(context.Context) error                      { s.stopped = true; return nil }
 func (s *served) Set(redirect.Rules) error                        { return nil }
 func (s *served) Check() error                                    { return nil }
@@ -232,28 +234,26 @@ func TestRestartsAreNotDrained(t *testing.T) {
 func TestRelayIsRegistered(t *testing.T) {
 	fake := backendtest.NewFake()
 	dir := t.TempDir()
+	_, pin, err := relay.Key(filepath.Join(dir, "relay.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, c := range map[string]struct {
 		relay Relay
 		want  structs.Relay
 	}{
-		"default":   {Relay{Port: 9514}, structs.Relay{Key: "pin", Addr: "192.0.2.1:9514"}},
-		"elsewhere": {Relay{Port: 95, Addr: "fd00::1"}, structs.Relay{Key: "pin", Addr: "[fd00::1]:95"}},
-		"closed":    {Relay{Port: 9514, Closed: true}, structs.Relay{Key: "pin"}},
+		"default":   {Relay{Port: 9514}, structs.Relay{Key: pin, Addr: "192.0.2.1:9514"}},
+		"elsewhere": {Relay{Port: 95, Addr: "fd00::1"}, structs.Relay{Key: pin, Addr: "[fd00::1]:95"}},
+		"closed":    {Relay{Port: 9514, Closed: true}, structs.Relay{Key: pin}},
 		"none":      {Relay{Port: 9514, None: true}, structs.Relay{}},
 	} {
-		a := &Agent{conf: Config{Backend: fake, DataDir: dir, Addresses: []string{"192.0.2.1", "192.0.2.2"}, Relay: c.relay,
-			relayKey: func(file string) (string, error) {
-				if file != filepath.Join(dir, "relay.pem") {
-					t.Errorf("the key is in %s", file)
-				}
-				return "pin", nil
-			}}}
+		a := &Agent{conf: Config{Backend: fake, DataDir: dir, Addresses: []string{"192.0.2.1", "192.0.2.2"}, Relay: c.relay}}
 		f, err := a.describe(t.Context())
 		if err != nil || !reflect.DeepEqual(f.Relay, c.want) {
 			t.Errorf("%s: registers %+v, %v", what, f.Relay, err)
 		}
 	}
-	a := &Agent{conf: Config{Backend: fake, DataDir: dir, relayKey: func(string) (string, error) { return "", errors.New("no key") }}}
+	a := &Agent{conf: Config{Backend: fake, DataDir: filepath.Join(dir, "none")}}
 	if _, err := a.describe(t.Context()); err == nil {
 		t.Error("a host registers without a key")
 	}

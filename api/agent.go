@@ -312,12 +312,15 @@ func (a *Agent) Report(ctx context.Context, r structs.StatusReport) (*structs.St
 
 // Drained waits, for wait at most, until no ready host of the bay leads connections to a pod
 // of the host that is about to end. index is that of the response which says that it ends.
-// The codes are those of Report, and CodeNotFound: the server's version doesn't know the
-// question, or the pod isn't the host's.
+// The codes are those of Report, CodeUnavailable: the wait is over, and CodeNotFound: the
+// server's version doesn't know the question, or the pod isn't the host's.
 func (a *Agent) Drained(ctx context.Context, podID string, index uint64, wait time.Duration) error {
 	query := url.Values{"pod": {podID}, "index": {strconv.FormatUint(index, 10)}, "wait": {wait.String()}}
-	var out any
+	var out structs.Drained
 	_, err := a.call(ctx, http.MethodGet, a.hostPath("/drained")+"?"+query.Encode(), nil, wait+agentTimeout, &out)
+	if err == nil && !out.Drained {
+		err = structs.Errorf(structs.CodeUnavailable, "hosts that may still lead connections to the pod: %s", strings.Join(out.Waiting, ", "))
+	}
 	return err
 }
 

@@ -35,7 +35,7 @@ type createOptions struct {
 
 // manifestKinds returns the kinds that apply and delete take.
 func manifestKinds() []manifestKind {
-	return []manifestKind{podManifests, rcManifests}
+	return []manifestKind{podManifests, rcManifests, serviceManifests}
 }
 
 // applied is a document with what its kind does with it.
@@ -459,5 +459,23 @@ var rcManifests = manifestKind{
 	},
 	remove: func(ctx context.Context, c *api.Client, uuid string, o api.DeleteOptions) (api.Meta, error) {
 		return c.RCs().Delete(ctx, uuid, o)
+	},
+}
+
+var serviceManifests = manifestKind{ // a service needs no wait
+	kind: kindOfServices, noun: &services,
+	create: func(ctx context.Context, c *api.Client, text string, o createOptions) (string, error) {
+		s, _, err := c.Services().Create(ctx, &structs.ServiceRequest{Bay: o.bay, Manifest: text}, api.WriteOptions{})
+		if err != nil {
+			return "", err
+		}
+		return s.UUID, nil
+	},
+	update: func(ctx context.Context, c *api.Client, uuid, text string, _ waitFlags) error {
+		_, _, err := c.Services().Update(ctx, uuid, replaceManifest(text), api.WriteOptions{})
+		return err
+	},
+	remove: func(ctx context.Context, c *api.Client, uuid string, _ api.DeleteOptions) (api.Meta, error) {
+		return c.Services().Delete(ctx, uuid, api.WriteOptions{})
 	},
 }

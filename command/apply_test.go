@@ -44,6 +44,12 @@ func TestApplyWithAServer(t *testing.T) {
 	}
 	run("apply -f -", manifestOf("other", "x")+"  hostNetwork: true\n",
 		result{1, "", "pod/other of standard input failed: spec.hostNetwork"})
+	service := serviceManifestOf("db", "ports: [{port: 5432}]")
+	run("apply -f -", service, result{0, "service/db created\n", ""})
+	run("apply -f -", service, result{0, "service/db unchanged\n", ""})
+	run("apply -f -", serviceManifestOf("db", "ports: [{port: 5433}]"), result{0, "service/db changed\n", ""})
+	run("delete -f -", service, result{0, "service/db deleted\n", ""})
+	run("service-list -q", "", result{0, "", ""})
 	run("apply -bay none -f -", manifestOf("other", "x"), result{1, "", "\"magnum bay-list\" lists them."})
 
 	run("delete -f -", manifestOf("web", "y")+"---\n"+manifestOf("nobody", "y")+"---\n"+rcManifestOf("front", 9, "y"),
@@ -66,7 +72,7 @@ func TestApplyRefusals(t *testing.T) {
 		{"apply -f - web", podManifest, 2, "one argument too many"},
 		{"apply -f - -registry-username joe -registry-password-stdin", podManifest, 2, "both read standard input"},
 		{"apply -f -", podManifest + "---\n" + otherManifest, 1, "document 2 of standard input (line 7) is a Deployment: " +
-			"this command takes manifests of kind Pod, ReplicationController only; use a ReplicationController"},
+			"this command takes manifests of kind Pod, ReplicationController, Service only; use a ReplicationController"},
 		{"delete -f -", otherManifest, 1, "is a Deployment"},
 		{"apply -f -", "kind: Pod\nmetadata: {generateName: a-}\n", 1, "standard input has no metadata.name"},
 	} {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -25,6 +27,9 @@ var forwardTargets = map[string]func(ctx context.Context, client *api.Client, id
 	"":     findForwardPod,
 	"pod":  findForwardPod,
 	"pods": findForwardPod,
+
+	"service":  findForwardService,
+	"services": findForwardService,
 }
 
 // forwardPod forwards to a pod.
@@ -44,6 +49,60 @@ func findForwardPod(ctx context.Context, client *api.Client, ident string) (forw
 
 func (p forwardPod) forward(ctx context.Context, port int, local api.HalfCloser) error {
 	return p.pods.Forward(ctx, p.uuid, port, local)
+}
+
+// forwardService forwards to the ready pods of a service, one after the other.
+type forwardService struct {
+	client *api.Client
+	uuid   string
+	turn   atomic.Uint32
+}
+
+// findForwardService finds a service.
+func findForwardService(ctx context.Context, client *api.Client, ident string) (forwarder, error) {
+	s, _, err := client.Services().Get(ctx, ident, api.QueryOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &forwardService{client: client, uuid: s.UUID}, nil
+}
+
+func (f *forwardService) forward(ctx context.Context, port int, local api.HalfCloser) error {
+	pod, target, err := f.choose(ctx, port)
+	if err != nil {
+		local.Close()
+		return err
+	}
+	err = f.client.Pods().Forward(ctx, pod, target, local)
+	if structs.CodeOf(err) == structs.CodeNotFound {
+		return fmt.Errorf("the pod is gone meanwhile: %s", describe(err)) // the service isn't
+	}
+	return err
+}
+
+// choose returns the next ready pod of the service, and its port for one of the service's.
+func (f *forwardService) choose(ctx context.Context, port int) (pod string, target int, err error) {
+	s, _, err := f.client.Services().Get(ctx, f.uuid, api.QueryOptions{})
+	if err != nil {
+		return "", 0, err
+	}
+	at := slices.IndexFunc(s.Ports, func(p structs.ServicePortBody) bool { return p.Port == port && p.Protocol == "TCP" })
+	if at < 0 {
+		return "", 0, fmt.Errorf("service %s has no TCP port %d", s.Name, port)
+	}
+	var ready []structs.EndpointBody
+	if s.Endpoints != nil {
+		for _, e := range *s.Endpoints {
+			if e.Ready && at < len(e.Ports) && e.Ports[at] != 0 {
+				ready = append(ready, e)
+			}
+		}
+	}
+	if len(ready) == 0 {
+		return "", 0, fmt.Errorf("service %s has no ready pod for port %d; \"magnum service-show %s\" says why", s.Name, port, s.Name)
+	}
+	e := ready[int(f.turn.Add(1)-1)%len(ready)]
+	return e.PodUUID, e.Ports[at], nil
 }
 
 // portPair is a local port, 0 for a free one, and the port that it leads to.
@@ -73,16 +132,18 @@ func parsePortPair(s string) (p portPair, err error) {
 
 func portForwardCommand() *command {
 	return &command{
-		name: "port-forward", group: groupPods, args: "POD LOCAL:REMOTE...", complete: completePods,
-		synopsis: "Forward local ports to ports of a pod",
+		name: "port-forward", group: groupPods, args: "POD|service/NAME LOCAL:REMOTE...", complete: completePods,
+		synopsis: "Forward local ports to ports of a pod or a service",
 		about: "Connections to the local ports are carried over the server and the pod's host to ports of the pod, until\n" +
 			"you press Ctrl-C. LOCAL 0, or nothing before the colon, chooses a free port; the output says which. PORT\n" +
-			"alone stands for both. Only TCP is forwarded.\n\n" +
+			"alone stands for both. Only TCP is forwarded. Each connection to service/NAME goes to another one of its\n" +
+			"ready pods; REMOTE is then a port of the service.\n\n" +
 			"A connection that fails is closed, and standard error says why; the others go on. The command ends with 1\n" +
-			"when the pod is deleted. For a pod that is made again, start it again.",
+			"when the pod or the service is deleted. For a pod that is made again, start it again.",
 		examples: []string{
 			"magnum port-forward web 8080:80",
 			"magnum port-forward db :5432 9187",
+			"magnum port-forward service/web 8080:80",
 			"magnum port-forward -address 0.0.0.0 pod/web 8080:80",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
@@ -92,7 +153,7 @@ func portForwardCommand() *command {
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if len(args) < 2 {
-					return exactly(args, "POD", "LOCAL:REMOTE")
+					return exactly(args, "POD|service/NAME", "LOCAL:REMOTE")
 				}
 				pairs := make([]portPair, len(args)-1)
 				for i, text := range args[1:] {
@@ -107,7 +168,7 @@ func portForwardCommand() *command {
 				}
 				find := forwardTargets[kind]
 				if find == nil || ident == "" {
-					return usagef("%q can't be forwarded to: write the uuid or name of a pod", args[0])
+					return usagef("%q can't be forwarded to: write the uuid or name of a pod, or service/NAME", args[0])
 				}
 				client, err := conn.client(e)
 				if err != nil {

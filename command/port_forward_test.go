@@ -56,7 +56,9 @@ func TestPortForward(t *testing.T) {
 		send(structs.ChannelControl, `{"eof":true}`)
 		send(structs.ChannelControl, `{"done":true}`)
 	}))
-	if r := s.run("pod-create", "-manifest", write(t, t.TempDir(), "web.yaml", manifestOf("web", "nginx"))); r.code != 0 {
+	web := strings.Replace(manifestOf("web", "nginx"), "  name: web\n", "  name: web\n  labels: {app: web}\n", 1) + "---\n" +
+		serviceManifestOf("web", "ports: [{name: a, port: 8080, targetPort: 80}, {name: b, port: 8081, targetPort: none}]")
+	if r := s.run("apply", "-f", write(t, t.TempDir(), "web.yaml", web)); r.code != 0 || r.stdout != "pod/web created\nservice/web created\n" {
 		t.Fatalf("%+v", r)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,6 +114,32 @@ func TestPortForward(t *testing.T) {
 		t.Error("it still listens")
 	}
 
+	// A service leads to its pods.
+	errOut.Reset()
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	go func() { ended <- e.run(ctx, []string{"port-forward", "service/web", ":8080", ":8081", ":80"}) }()
+	var services [3]string
+	for i := range services {
+		if !lines.Scan() {
+			t.Fatalf("no line %d; %s", i, errOut.String())
+		}
+		services[i] = strings.Fields(lines.Text())[2]
+	}
+	if got, err := talk(services[0]); got != "HELLO" || err != nil {
+		t.Errorf("of a service: %q, %v", got, err)
+	}
+	for _, addr := range services[1:] {
+		if got, err := talk(addr); got != "" {
+			t.Errorf("a port that leads nowhere answers %q, %v", got, err)
+		}
+	}
+	cancel()
+	if code := <-ended; code != 0 || errOut.String() != "port 8081: service web has no ready pod for port 8081; \"magnum service-show web\" "+
+		"says why\nport 80: service web has no TCP port 80\n" {
+		t.Errorf("code %d, %s", code, errOut.String())
+	}
+
 	// Another one ends by itself when the pod is gone.
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -139,7 +167,7 @@ func TestPortForwardRefusals(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 	for line, want := range map[string]result{
-		"":                                    {2, "", "POD and LOCAL:REMOTE is missing"},
+		"":                                    {2, "", "POD|service/NAME and LOCAL:REMOTE is missing"},
 		"web":                                 {2, "", "LOCAL:REMOTE is missing"},
 		"web 80:http":                         {2, "", "is not a pair of ports: write LOCAL:REMOTE"},
 		"rc/web 80":                           {2, "", `"rc/web" can't be forwarded to`},

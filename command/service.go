@@ -19,9 +19,11 @@ var services = noun{
 	columns: []string{"uuid", "name", "bay_uuid"},
 	wide:    []string{"address", "ports", "node_ports", "ready", "reason", "age", "selector"},
 	filters: []string{"name", "bay", "label"},
-	follows: true,
-	cells:   cells{"ports": ofService(portsText), "ready": ofService(readyText), "reason": rcReason, "age": ofService(serviceAge)},
-	show:    showService,
+	cells: cells{
+		"ports": ofService(portsText), "ready": ofService(readyText), "age": ofService(serviceAge),
+		"reason": func(o object) string { return o.text("status_reason") },
+	},
+	show: showService,
 	about: "\n\nendpoints lists the pods that the service leads to; only those that are ready get connections.\n" +
 		"status_reason says why no pod gets any.",
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {

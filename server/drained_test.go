@@ -67,8 +67,9 @@ func TestDrainedWithThreeServers(t *testing.T) {
 	// ask has a host ask about its pod, which is being deleted.
 	ask := func(p structs.Endpoint) (structs.Drained, time.Duration) {
 		t.Helper()
-		if status, answer := web.do("DELETE", "/v1/pods/"+p.PodID+"?wait=0s", ""); status != http.StatusNoContent && status != http.StatusAccepted {
-			t.Fatalf("delete: %d %s", status, answer)
+		status, text := web.do("DELETE", "/v1/pods/"+p.PodID+"?wait=0s", "")
+		if status != http.StatusNoContent && status != http.StatusAccepted {
+			t.Fatalf("delete: %d %s", status, text)
 		}
 		c.eventually("the server knows that the pod is to go", func() bool {
 			pod := store.Snapshot().Pod(p.PodID)
@@ -112,7 +113,8 @@ func TestDrainedWithThreeServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, took := ask(ready()[0])
-	if answer.Drained || took < time.Second || took > 10*time.Second || len(answer.Waiting) != 1 || answer.Waiting[0] != fmt.Sprint("h", down) {
+	if answer.Drained || took < time.Second || took > 10*time.Second || len(answer.Waiting) != 1 ||
+		answer.Waiting[0] != fmt.Sprint("h", down) {
 		t.Errorf("%+v after %v", answer, took)
 	}
 }

@@ -32,6 +32,7 @@ type DataPath interface {
 	Status(ctx context.Context) (datapath.Status, error)
 	Done() <-chan struct{} // closed when the process has ended
 	Stop(ctx context.Context) error
+	Close() // ends the connection; the process goes on
 }
 
 // Filter is the kernel's packet filter. *redirect.Table is one.
@@ -56,7 +57,7 @@ type Config struct {
 	// Relay has Listen and KeyFile; zero for no relay.
 	Relay datapath.Relay
 	// Drained asks the servers to wait until no other host leads connections to a pod, for
-	// wait at most.
+	// wait at most. An error says that some may.
 	Drained func(ctx context.Context, podID string, wait time.Duration) error
 	// Report is called with all that isn't served, whenever that changes. nil for nobody.
 	Report func([]datapath.Problem)
@@ -192,6 +193,7 @@ func (s *Services) Run(ctx context.Context) error {
 		return nil
 	}
 	r := &runner{s: s}
+	defer func() { r.leave() }()
 	t := time.NewTimer(lookInterval)
 	defer t.Stop()
 	retry := retryMin
@@ -201,7 +203,7 @@ func (s *Services) Run(ctx context.Context) error {
 		case <-s.kick:
 		case <-r.ended():
 			s.conf.Log.Warn("data path has ended; it is started again")
-			r.path = nil
+			r.leave()
 		case <-t.C:
 			look = true
 		case <-ctx.Done():
@@ -365,11 +367,7 @@ func (r *runner) serve(ctx context.Context, conf datapath.Config, serves, look b
 		status, err = r.path.Status(ctx)
 	}
 	if err != nil {
-		select {
-		case <-r.path.Done():
-			r.path = nil
-		default:
-		}
+		r.leave() // it may have ended
 		return nil, fmt.Errorf("the data path doesn't take its configuration: %w", err)
 	}
 	r.last = &conf
@@ -403,6 +401,14 @@ func (r *runner) end(ctx context.Context) error {
 	if err := r.path.Stop(ctx); err != nil {
 		return err
 	}
-	r.path, r.last = nil, nil
+	r.leave()
 	return nil
+}
+
+// leave ends the connection to the data path.
+func (r *runner) leave() {
+	if r.path != nil {
+		r.path.Close()
+	}
+	r.path, r.last = nil, nil
 }

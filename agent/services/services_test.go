@@ -96,6 +96,8 @@ func (p *fakePath) Status(context.Context) (datapath.Status, error) {
 
 func (p *fakePath) Done() <-chan struct{} { return p.done }
 
+func (p *fakePath) Close() {}
+
 func (p *fakePath) Stop(context.Context) error { p.h.kill(); return nil }
 
 // kill ends the data path.

@@ -23,8 +23,8 @@ var (
 		"and compare their ratios; writes no page")
 	baselineBinary = flag.String("baseline", "bin/baseline", "the built internal/bench/baseline")
 	image          = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, pods, sessions, "+
-		"agent-memory, pod-memory, server-memory, failover, lost-host (default all)")
+	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, pods, "+
+		"sessions, agent-memory, pod-memory, server-memory, failover, lost-host (default all)")
 	quick    = flag.Bool("quick", false, "check that it works: few, short rounds and small states; a missed gate is no failure")
 	rounds   = flag.Int("rounds", 7, "pairs of each measurement")
 	duration = flag.Duration("duration", 3*time.Second, "duration of one wrk run, in whole seconds")

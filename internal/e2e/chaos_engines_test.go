@@ -55,10 +55,9 @@ func (c *dockerCopy) String() string {
 	return fmt.Sprintf("%.12s of %s, epoch %s, on %s", c.id, of, c.epoch, c.on.name)
 }
 
-// together reports whether two copies may exist and run at a time: they are parts of one
-// placement of a pod.
+// together reports whether two copies are of one placement of a pod.
 func (c *dockerCopy) together(o *dockerCopy) bool {
-	return c.epoch == o.epoch && c.on == o.on && c.part != o.part
+	return c.part != "" && c.epoch == o.epoch && c.on == o.on
 }
 
 // ledger records from the engines' events which Docker containers existed and
@@ -204,10 +203,11 @@ func (l *ledger) duplicates() (found []string) {
 		for i, a := range copies {
 			for _, b := range copies[:i] {
 				switch {
-				case a.epoch != b.epoch, a.together(b):
-				case a.attempt != b.attempt && a.on == b.on:
+				case a.epoch != b.epoch, a.together(b) && a.part != b.part:
+				case a.together(b) && a.attempt != b.attempt:
 					if a.runsWith(b) {
-						found = append(found, fmt.Sprintf("I4: two attempts of a part ran at a time: %v, %v, and %v, %v", a, a.runs, b, b.runs))
+						found = append(found, fmt.Sprintf("I4: two attempts of a part ran at a time: %v, %v, and %v, %v", a, a.runs, b,
+							b.runs))
 					}
 				case a.on != b.on:
 					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
@@ -222,9 +222,24 @@ func (l *ledger) duplicates() (found []string) {
 	return found
 }
 
-// runsWith reports whether two copies ran at a time.
+// runsWith reports whether two attempts of a part ran at a time. An agent starts an attempt
+// once. Who starts it again, as docker restart does, may do that just as the agent starts the
+// next one, or later: then the earlier attempt must end soon.
 func (c *dockerCopy) runsWith(o *dockerCopy) bool {
-	return slices.ContainsFunc(c.runs, func(a span) bool { return slices.ContainsFunc(o.runs, a.meets) })
+	for i, a := range c.runs {
+		for j, b := range o.runs {
+			again, other := a, b
+			if j > 0 {
+				again, other = b, a
+			}
+			excused := (i > 0) != (j > 0) && again.from.After(other.from.Add(-agentWakes)) && !again.to.IsZero() &&
+				again.to.Before(other.from.Add(agentCatches))
+			if a.meets(b) && !excused {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // overlap says that two copies of a container ran at a time. The older copy is
@@ -238,8 +253,9 @@ func (o overlap) String() string {
 	return fmt.Sprintf("%v ran %v, and %v %v", o.was, o.wasRun, o.now, o.nowRun)
 }
 
-// overlaps returns where two copies of a container ran at a time. moves counts
-// how often another copy ran next, and closest is the shortest time from the
+// overlaps returns where two copies of a container ran at a time, or two
+// placements of a pod; duplicates judges the parts of one. moves counts how often
+// another copy ran next, and closest is the shortest time from the
 // end of one copy to the start of the next.
 func (l *ledger) overlaps(container string) (found []overlap, moves int, closest time.Duration) {
 	l.mu.Lock()
@@ -434,9 +450,24 @@ func TestLedgerFindsDuplicatesAndOverlaps(t *testing.T) {
 			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(2)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
 		}},
-		{"two attempts run", 1, 1, []*dockerCopy{
+		{"two attempts run", 1, 0, []*dockerCopy{
 			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)}, runs: []span{{at(1), at(3)}}},
 			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+		{"an attempt starts again as the next one does", 0, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(6)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
+		}},
+		{"the next attempt starts although one runs again", 1, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(16)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(15)}}},
+		}},
+		{"an attempt that starts again runs on", 1, 0, []*dockerCopy{
+			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{from: at(0)},
+				runs: []span{{at(1), at(3)}, {at(4), at(46)}}},
+			{id: "b", on: one, part: "a", attempt: "2", epoch: "1", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
 		}},
 		{"an attempt twice", 1, 0, []*dockerCopy{
 			{id: "a", on: one, part: "a", attempt: "1", epoch: "1", there: span{at(0), at(3)}},

@@ -51,7 +51,8 @@ func podManifest(name, labels string) string {
 
 // chaosRC is the manifest of a replication controller. version makes another template.
 func chaosRC(name string, replicas, version int) string {
-	return fmt.Sprintf(`{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"%s"},"spec":{"replicas":%d,"template":%s}}`,
+	const head = `{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"%s"},`
+	return fmt.Sprintf(head+`"spec":{"replicas":%d,"template":%s}}`,
 		name, replicas, chaosPod(fmt.Sprintf(`"labels":{"app":"%s"},"annotations":{"version":"%d"}`, name, version)))
 }
 
@@ -62,6 +63,7 @@ func (l *runningContainers) startPods() {
 		standing: make(map[string]podStart)}
 	l.createStanding("standing-pod", structs.ExclusiveNo)
 	l.createStanding("standing-pod-lease", structs.ExclusiveLease)
+	l.createStanding("standing-pod-exclusive", structs.ExclusiveYes)
 	for name, replicas := range chaosRCs {
 		rc, _, err := l.client.RCs().Create(l.ctx(), &structs.RCRequest{Bay: l.bay.UUID, Manifest: chaosRC(name, replicas, 0)},
 			api.WriteOptions{Wait: -1})
@@ -122,7 +124,8 @@ func (l *runningContainers) workPods(ctx context.Context, random *rand.Rand) {
 			},
 			func() {
 				l.insistGone("delete "+name, random, func(ctx context.Context, c *api.Client) error {
-					_, err := c.Pods().Delete(ctx, id, api.DeleteOptions{Force: random.IntN(2) == 0, WriteOptions: api.WriteOptions{Wait: -1}})
+					_, err := c.Pods().Delete(ctx, id, api.DeleteOptions{Force: random.IntN(2) == 0,
+						WriteOptions: api.WriteOptions{Wait: -1}})
 					return err
 				})
 				l.mu.Lock()
@@ -236,8 +239,9 @@ func (l *runningContainers) replicas() ([]structs.PodBody, error) {
 			}
 		}
 		if !ok || rc.Replicas != want || rc.Current != want || rc.Ready != want || rc.Updated != want || its != want || running != want {
-			return nil, fmt.Errorf("rc %s wants %d pods, and was asked for %d: it counts %d, %d ready, %d of its template (%s); %d are shown, "+
-				"%d of them ready", rc.Name, rc.Replicas, want, rc.Current, rc.Ready, rc.Updated, deref(rc.StatusReason), its, running)
+			return nil, fmt.Errorf("rc %s wants %d pods, and was asked for %d: it counts %d, %d ready, %d of its template (%s); "+
+				"%d are shown, %d of them ready", rc.Name, rc.Replicas, want, rc.Current, rc.Ready, rc.Updated, deref(rc.StatusReason), its,
+				running)
 		}
 	}
 	return pods, nil
@@ -310,7 +314,8 @@ func (e *engine) podsAgree(hostID string, pods []structs.PodBody) error {
 		for _, name := range names {
 			key := pods[i].UUID + " " + name
 			if total++; running[key] != 1 || ended[key] > 1 {
-				return fmt.Errorf("I5: of part %s of pod %s %d attempts run, and %d have ended", name, pods[i].Name, running[key], ended[key])
+				return fmt.Errorf("I5: of part %s of pod %s %d attempts run, and %d have ended", name, pods[i].Name, running[key],
+					ended[key])
 			}
 		}
 	}
@@ -320,8 +325,8 @@ func (e *engine) podsAgree(hostID string, pods []structs.PodBody) error {
 	return e.noDuplicates(hostID)
 }
 
-// checkPodStarts checks that standing pods were started once in an epoch: I6. The caller
-// holds mu.
+// checkPodStarts checks that standing pods were started once in an epoch, and did not move
+// if they must not: I6, I7. The caller holds mu.
 func (l *runningContainers) checkPodStarts() {
 	l.Helper()
 	for _, a := range l.agents {
@@ -333,6 +338,9 @@ func (l *runningContainers) checkPodStarts() {
 			was, now := l.pods.standing[p.UUID], podStart{started[p.UUID], p.Epoch}
 			if was.began != "" && was.epoch == now.epoch && was.began != now.began {
 				l.Errorf("I6: pod %s, epoch %d, began at %s, and now at %s", p.Name, p.Epoch, was.began, now.began)
+			}
+			if was.began != "" && was.epoch != now.epoch && l.singles[p.UUID] == structs.ExclusiveYes {
+				l.Errorf("I7: pod %s has epoch %d, had %d, and must not move", p.Name, now.epoch, was.epoch)
 			}
 			l.pods.standing[p.UUID] = now
 		}
@@ -366,7 +374,8 @@ func (l *runningContainers) endBackoffs() {
 func (l *runningContainers) deletePod(id string) {
 	l.Helper()
 	l.eventually("pod "+id+" is gone", retryFor, func() error {
-		_, err := l.client.Pods().Delete(l.ctx(), id, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 10 * time.Second}})
+		_, err := l.client.Pods().Delete(l.ctx(), id, api.DeleteOptions{Force: true,
+			WriteOptions: api.WriteOptions{Wait: 10 * time.Second}})
 		if structs.CodeOf(err) == structs.CodeNotFound {
 			return nil
 		}

@@ -131,7 +131,7 @@ func TestEndpointsAreKept(t *testing.T) {
 func (s *steps) nothingOf(id string) {
 	s.Helper()
 	snap := s.store.Snapshot()
-	if snap.Service(id) != nil || snap.Endpoints(id) != nil || snap.Manifest(structs.KindService+"/"+id) != nil {
+	if snap.Get(structs.TableServices, id) != nil || snap.Endpoints(id) != nil || snap.Manifest(structs.KindService+"/"+id) != nil {
 		s.Error("rows of the service are left")
 	}
 }
@@ -158,7 +158,7 @@ func TestEndpointsOfADeletedBay(t *testing.T) {
 	if s.bayNow(bay) != nil {
 		t.Error("the bay is left")
 	}
-	if changed, deleted := s.store.Snapshot().ServicesIndex(bay); changed != 0 || deleted != 0 {
+	if changed, deleted := state.ServicesIndex(s.store.Snapshot(), bay); changed != 0 || deleted != 0 {
 		t.Errorf("indexes %d and %d are left", changed, deleted)
 	}
 }
@@ -185,7 +185,8 @@ func TestManyServices(t *testing.T) {
 	}
 	found := 0
 	for row := range s.store.Snapshot().List(structs.TableEndpoints, state.AllProjects, 0) {
-		if e := row.(*structs.Endpoints); len(e.Pods) == 1 && e.Pods[0].Ready && s.store.Snapshot().Service(e.ID).Seq == e.Seq {
+		of := s.store.Snapshot().Get(structs.TableServices, row.Base().ID)
+		if e := row.(*structs.Endpoints); len(e.Pods) == 1 && e.Pods[0].Ready && of.Base().Seq == e.Seq {
 			found++
 		}
 	}

@@ -84,8 +84,8 @@ var kinds = []kind{
 			if p.Volume != "" {
 				spec.Volumes = []structs.PodVolume{{Name: "v", Claim: p.Volume}}
 			}
-			return must(h, CreatePod{Caller: alice, Bay: bay, Prefix: "pod-", Pod: structs.Pod{Spec: spec, Labels: map[string]string{"kind": "pod"}},
-				Manifest: "m"}).ID
+			pod := structs.Pod{Spec: spec, Labels: map[string]string{"kind": "pod"}}
+			return must(h, CreatePod{Caller: alice, Bay: bay, Prefix: "pod-", Pod: pod, Manifest: "m"}).ID
 		},
 		parts:   []string{"web", "log"},
 		deletes: func(h *harness, id string) { must(h, DeletePod{Caller: alice, Ident: id, Force: true}) },

@@ -166,7 +166,7 @@ func (d *Dispatch) outOfServices(ctx context.Context, q Question) (bayID string,
 	for {
 		snap := d.config.Store.Snapshot()
 		if !leadsTo(snap, pod, q.HostID) {
-			index, _ = snap.ServicesIndex(bayID)
+			index, _ = state.ServicesIndex(snap, bayID)
 			return bayID, index, nil
 		}
 		select {
@@ -179,7 +179,7 @@ func (d *Dispatch) outOfServices(ctx context.Context, q Question) (bayID string,
 
 // leadsTo reports whether a service leads to the pod on the host.
 func leadsTo(snap *state.Snapshot, pod *structs.Pod, hostID string) bool {
-	if !snap.HasServices(pod.BayID) {
+	if !state.HasServices(snap, pod.BayID) {
 		return false
 	}
 	for s := range state.ServicesInBay(snap, pod.BayID) {

@@ -9,7 +9,7 @@ import (
 // followed the state up to the index; nil if nothing has changed. It costs two lookups in
 // that case.
 func servicesSince(snap *state.Snapshot, host *structs.Host, index uint64) *structs.ServiceWork {
-	changed, deleted := snap.ServicesIndex(host.BayID)
+	changed, deleted := state.ServicesIndex(snap, host.BayID)
 	switch {
 	case index <= host.BayIndex, index < deleted:
 		return allServices(snap, host)
@@ -31,7 +31,7 @@ func allServices(snap *state.Snapshot, host *structs.Host) *structs.ServiceWork 
 // the host's peers.
 func newServiceWork(snap *state.Snapshot, host *structs.Host, index uint64) *structs.ServiceWork {
 	work := &structs.ServiceWork{Services: []structs.ServiceAssignment{}}
-	if host.BayID == "" || !snap.HasServices(host.BayID) {
+	if host.BayID == "" || !state.HasServices(snap, host.BayID) {
 		return work
 	}
 	for s := range state.ServicesInBay(snap, host.BayID) {

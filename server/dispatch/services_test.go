@@ -51,7 +51,8 @@ func (d *Dispatch) inBay(t testing.TB, name string, n int) (bay *structs.Bay, ho
 		id := structs.NewID()
 		r := registration(id)
 		r.Name = fmt.Sprint(name, i)
-		r.Fingerprint.Relay = structs.Relay{Key: strings.Repeat(fmt.Sprintf("%02x", i%256), 32), Addr: fmt.Sprintf("192.0.2.%d:9514", i%256)}
+		r.Fingerprint.Relay = structs.Relay{Key: strings.Repeat(fmt.Sprintf("%02x", i%256), 32),
+			Addr: fmt.Sprintf("192.0.2.%d:9514", i%256)}
 		if _, err := d.Register(ctx, r); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +197,8 @@ func TestServicesWakeOneBay(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, id := range slices.Concat(hosts, others) {
 			go func() {
-				if work, err := d.Work(ctx, Poll{HostID: id, Registration: 1, Index: index, Wait: time.Minute}); err == nil && work.Services != nil {
+				work, err := d.Work(ctx, Poll{HostID: id, Registration: 1, Index: index, Wait: time.Minute})
+				if err == nil && work.Services != nil {
 					woken <- id
 				}
 			}()
@@ -467,8 +469,8 @@ func BenchmarkServicesChange(b *testing.B) {
 			n := i*1000/bays + k
 			var pods []structs.Endpoint
 			for p := range 5 {
-				pods = append(pods, structs.Endpoint{PodID: structs.NewID(), Name: fmt.Sprint("p", p), HostID: in[p%perBay], Address: "10.0.0.1",
-					Ports: []int{80}, Ready: true})
+				pods = append(pods, structs.Endpoint{PodID: structs.NewID(), Name: fmt.Sprint("p", p), HostID: in[p%perBay],
+					Address: "10.0.0.1", Ports: []int{80}, Ready: true})
 			}
 			s, e := service(n, bay.ID, pods...)
 			rows = append(rows, s, e)

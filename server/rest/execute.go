@@ -101,8 +101,11 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer agent.Close() // wakes the other direction
-		refused <- fromUser(ctx, user, agent)
+		err := fromUser(ctx, user, agent)
+		refused <- err
+		if !errors.Is(err, errAgentEnded) { // else its last message may still have to be read
+			agent.Close() // wakes the other direction
+		}
 	}()
 	defer func() { <-done }()
 	defer user.CloseNow() // wakes fromUser, which may read from the user
@@ -114,7 +117,9 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 		if err == nil {
 			return // the user has left
 		}
-		last = controlMessage(err)
+		if !errors.Is(err, errAgentEnded) {
+			last = controlMessage(err)
+		}
 	default:
 	}
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
@@ -151,8 +156,12 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 	}
 }
 
-// fromUser passes on the user's messages until the user or the agent leaves. It returns
-// an error if the user sent an invalid message.
+// errAgentEnded: the agent takes no more messages. fromAgent knows why.
+var errAgentEnded = errors.New("the agent has ended the session")
+
+// fromUser passes on the user's messages until the user leaves, for which it returns nil. It
+// returns errAgentEnded if the agent leaves, and another error if the user sent an invalid
+// message.
 func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) error {
 	for {
 		kind, r, err := user.Reader(ctx)
@@ -183,7 +192,10 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			}
 		}
 		if agent.Write(ctx, message[0], message[1:]) != nil {
-			return nil // fromAgent knows why the agent's side ended
+			if ctx.Err() != nil {
+				return nil // the request is cut off
+			}
+			return errAgentEnded
 		}
 	}
 }

@@ -218,13 +218,20 @@ func TestPodErrors(t *testing.T) {
 			return servertest.Obey(a)
 		}
 		return &structs.Observed{Generation: a.Generation, Status: structs.ContainerError, Failed: true, Reason: "no such user: nobody"}
-	}))
+	}), servertest.Parts(func(structs.Assignment, *structs.Observed) []structs.PartReport { return nil }))
 	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "x"), "")).is(500).mentions("no such user: nobody")
+	unmet := 0
 	for _, c := range f.do("GET", "/v1/pods/web", "").is(200).object()["conditions"].([]any) {
 		c := c.(map[string]any)
-		if c["status"] == "False" && (c["reason"] == nil || !strings.Contains(fmt.Sprint(c["message"]), "no such user: nobody")) {
-			t.Errorf("condition %v does not say what the host has said of the pod as a whole", c)
+		if c["status"] == "False" {
+			unmet++
+			if c["reason"] == nil || !strings.Contains(fmt.Sprint(c["message"]), "no such user: nobody") {
+				t.Errorf("condition %v does not say what the host has said of the pod as a whole", c)
+			}
 		}
+	}
+	if unmet != 2 {
+		t.Errorf("%d conditions are unmet, want ContainersReady and Ready", unmet)
 	}
 }
 

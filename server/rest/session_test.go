@@ -241,6 +241,36 @@ func lastControl(t *testing.T, conn *websocket.Conn) structs.Control {
 	return m
 }
 
+// TestLastMessageReachesABusyUser: a command may end while its user still sends input.
+func TestLastMessageReachesABusyUser(t *testing.T) {
+	s := newScript()
+	f := newFixture(t, servertest.Serve(s.serve))
+	f.running("c")
+	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		_, _, _ = conn.Read(ctx) // the user is busy
+		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":7}`)
+		conn.CloseNow()
+	}
+	for range 40 {
+		conn, _, err := f.terminal(t.Context(), "command=true&stdin=true", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-s.offers
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for conn.Write(t.Context(), websocket.MessageBinary, append([]byte{structs.ChannelStdin}, "input"...)) == nil {
+			}
+		}()
+		if m := lastControl(t, conn); m.ExitCode == nil || *m.ExitCode != 7 {
+			t.Fatalf("the last message is %+v", m)
+		}
+		conn.CloseNow()
+		<-sent
+	}
+}
+
 func TestTerminal(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))

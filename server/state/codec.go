@@ -10,10 +10,11 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
+	"github.com/stackforge/magnum/server/state/msgpack"
 	"github.com/stackforge/magnum/structs"
 )
 
-// handle defines the encoding of rows, which plan follows. Equal rows have equal bytes, and
+// handle defines the encoding of rows, which package msgpack follows. Equal rows have equal bytes, and
 // bytes that this package wrote are the same after decoding and encoding: map keys are
 // sorted, empty fields are left out (nil and empty slices are equal, and decode to nil),
 // times are in UTC.
@@ -50,8 +51,7 @@ func appendRow(b []byte, row structs.Row, apart bool) []byte {
 		bare.SetSpec(nil)
 		row = bare
 	}
-	v := reflect.ValueOf(row).Elem()
-	return planOf(v.Type()).append(b, v)
+	return msgpack.Append(b, reflect.ValueOf(row).Elem())
 }
 
 // SpecSize returns the size of the encoded spec in bytes, and the Go name and the size of
@@ -59,32 +59,13 @@ func appendRow(b []byte, row structs.Row, apart bool) []byte {
 func SpecSize(s *structs.StoredSpec) (size int, largest string, of int) {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	v, fields := reflect.ValueOf(&s.Spec).Elem(), specFields
+	v := reflect.ValueOf(&s.Spec).Elem()
 	if s.Pod != nil {
-		v, fields = reflect.ValueOf(s.Pod).Elem(), podSpecFields
+		v = reflect.ValueOf(s.Pod).Elem()
 	}
-	n := 0
-	for _, f := range fields() {
-		fv := f.of(v)
-		if f.plan.empty(fv) {
-			continue
-		}
-		c.buf = f.plan.append(c.buf[:0], fv)
-		if len(c.buf) > of {
-			largest, of = v.Type().FieldByIndex(f.index).Name, len(c.buf)
-		}
-		size += len(f.key) + len(c.buf)
-		n++
-	}
-	var head [3]byte
-	return size + len(appendLen(head[:0], n, 0x80, 16, 0, 0xde)), largest, of
+	size, largest, of, c.buf = msgpack.Size(v, c.buf)
+	return size, largest, of
 }
-
-// specFields and podSpecFields return the fields of the specs.
-var (
-	specFields    = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PrivateSpec]()) })
-	podSpecFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PodSpec]()) })
-)
 
 // emptySpec reports whether the workload's own spec is empty.
 func emptySpec(w structs.Specced) bool {

@@ -381,7 +381,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 // checkServicesIndex checks that a poll of a host of the bay learns of a row at the index.
 func checkServicesIndex(t testing.TB, s *Snapshot, bayID string, index uint64) {
 	t.Helper()
-	if changed, deleted := s.ServicesIndex(bayID); bayID != "" && (index > changed || deleted > changed) {
+	if changed, deleted := ServicesIndex(s, bayID); bayID != "" && (index > changed || deleted > changed) {
 		t.Fatalf("services of bay %s: a row of index %d, the bay's is %d, of its last deletion %d", bayID, index, changed, deleted)
 	}
 }

@@ -16,17 +16,17 @@ func deletedServicesKey(bayID string) listRecord {
 // ServicesIndex returns the index of the last change of what the hosts of the bay have to
 // know of its services: a service, its endpoints, or the hosts of a bay that has services;
 // and that of the last deletion of a service of the bay. 0 means never.
-func (s *Snapshot) ServicesIndex(bayID string) (changed, deleted uint64) {
+func ServicesIndex(s *Snapshot, bayID string) (changed, deleted uint64) {
 	c, d := servicesKey(bayID), deletedServicesKey(bayID)
 	return s.ListIndex(c.table, c.projectID), s.ListIndex(d.table, d.projectID)
 }
 
 // HasAnyService reports whether any bay has a service.
-func (s *Snapshot) HasAnyService() bool { return s.table(structs.TableServices)[indexID].Len() > 0 }
+func HasAnyService(s *Snapshot) bool { return s.table(structs.TableServices)[indexID].Len() > 0 }
 
 // HasServices reports whether the bay has a service.
-func (s *Snapshot) HasServices(bayID string) bool {
-	if !s.HasAnyService() {
+func HasServices(s *Snapshot, bayID string) bool {
+	if !HasAnyService(s) {
 		return false // the usual case
 	}
 	for range ServicesInBay(s, bayID) {
@@ -64,10 +64,10 @@ func (st *step) serviceBays(after *Snapshot, changed, deleted func(bayID string)
 		if a != nil && b != nil && samePeer(a, b) {
 			return // as with each status report
 		}
-		if was != "" && !after.HasServices(was) {
+		if was != "" && !HasServices(after, was) {
 			was = ""
 		}
-		if now != "" && !after.HasServices(now) {
+		if now != "" && !HasServices(after, now) {
 			now = ""
 		}
 	default:

@@ -43,11 +43,12 @@ func TestServicesInBay(t *testing.T) {
 	if want := []string{"s1", "s3"}; !slices.Equal(got, want) {
 		t.Errorf("the bay has %v, not %v", got, want)
 	}
-	if snap.Service(testID(2)).Name != "s2" || snap.Service(testID(9)) != nil || snap.Endpoints(testID(3)).Pods[0].PodID != "pod" ||
+	if structs.NameOf(snap.Get(structs.TableServices, testID(2))) != "s2" ||
+		snap.Get(structs.TableServices, testID(9)) != nil || snap.Endpoints(testID(3)).Pods[0].PodID != "pod" ||
 		snap.Endpoints(testID(1)) != nil {
 		t.Error("a row is not found by its ID, or another one is")
 	}
-	if !snap.HasServices(testID(101)) || snap.HasServices(testID(102)) || New().Snapshot().HasAnyService() {
+	if !HasServices(snap, testID(101)) || HasServices(snap, testID(102)) || HasAnyService(New().Snapshot()) {
 		t.Error("a bay has services that it has not, or none")
 	}
 	found := 0
@@ -99,7 +100,7 @@ func TestServicesIndex(t *testing.T) {
 				mustApply(t, s, 2, put(test.from, 0))
 				version = 2
 			}
-			index := func(bayID string) uint64 { changed, _ := s.Snapshot().ServicesIndex(bayID); return changed }
+			index := func(bayID string) uint64 { changed, _ := ServicesIndex(s.Snapshot(), bayID); return changed }
 			before, beforeOther := index(bay), index(other)
 			subs := map[string]*Subscription{"bay": s.Subscribe(TopicServices(bay)), "other": s.Subscribe(TopicServices(other)),
 				"host": s.Subscribe(TopicHost(testID(5)))}
@@ -129,7 +130,7 @@ func TestServicesIndex(t *testing.T) {
 					t.Errorf("the index of %s is %d, want %d", name, at[1], want)
 				}
 			}
-			if _, deleted := s.Snapshot().ServicesIndex(bay); deleted != 0 != test.deleted {
+			if _, deleted := ServicesIndex(s.Snapshot(), bay); deleted != 0 != test.deleted {
 				t.Errorf("the index of the last deletion is %d", deleted)
 			}
 			checkDerived(t, s.Snapshot())
@@ -154,19 +155,19 @@ func TestServicesIndexSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, store := range []*Store{s, again} {
-		if changed, deleted := store.Snapshot().ServicesIndex(testID(100)); changed != 3 || deleted != 2 {
+		if changed, deleted := ServicesIndex(store.Snapshot(), testID(100)); changed != 3 || deleted != 2 {
 			t.Errorf("changed at %d, deleted at %d", changed, deleted)
 		}
 	}
-	row := *again.Snapshot().Service(testID(2))
+	row := *again.Snapshot().Get(structs.TableServices, testID(2)).(*structs.Service)
 	mustApply(t, again, 4, structs.Change{Table: structs.TableServices, ID: row.ID, Version: 1}, put(&row, 1))
-	if _, deleted := again.Snapshot().ServicesIndex(testID(100)); deleted != 4 {
+	if _, deleted := ServicesIndex(again.Snapshot(), testID(100)); deleted != 4 {
 		t.Errorf("a service was deleted and created again, and the last deletion is at %d", deleted)
 	}
 	lists := again.Snapshot().lists.Len()
 	gone := *bay
 	mustApply(t, again, 5, drop(&gone, 1), drop(&row, 4), drop(endpointsRow(2, testID(100)), 3))
-	if changed, deleted := again.Snapshot().ServicesIndex(testID(100)); changed != 0 || deleted != 0 {
+	if changed, deleted := ServicesIndex(again.Snapshot(), testID(100)); changed != 0 || deleted != 0 {
 		t.Errorf("a deleted bay leaves %d and %d", changed, deleted)
 	}
 	if now := again.Snapshot().lists.Len(); now != lists-2 {

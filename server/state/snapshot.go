@@ -137,11 +137,6 @@ func RCsInBay(s *Snapshot, bayID string) iter.Seq[*structs.RC] {
 	return scan(s, structs.TableRCs, indexBay, idKey(bayID), func(r *structs.RC) bool { return r.BayID == bayID })
 }
 
-// Service returns the row, nil if there is none.
-func (s *Snapshot) Service(id string) *structs.Service {
-	return get[structs.Service](s, structs.TableServices, id)
-}
-
 // ServicesInBay returns the services of the bay in creation order.
 func ServicesInBay(s *Snapshot, bayID string) iter.Seq[*structs.Service] {
 	return scan(s, structs.TableServices, indexBay, idKey(bayID), func(r *structs.Service) bool { return r.BayID == bayID })

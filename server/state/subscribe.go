@@ -248,7 +248,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	if all.replicas && after.table(structs.TableRCs)[indexID].Len() > 0 {
 		fire(t.first[TopicReplicas()])
 	}
-	if all.endpoints && after.HasAnyService() {
+	if all.endpoints && HasAnyService(after) {
 		fire(t.first[TopicEndpoints()])
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -16,8 +17,8 @@ import (
 // maxDatagram is the length of the longest datagram.
 const maxDatagram = 65535
 
-// datagrams holds buffers for one datagram with its length before it.
-var datagrams = sync.Pool{New: func() any { return new([2 + maxDatagram]byte) }}
+// datagrams holds buffers for one datagram.
+var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
 // Flow carries datagrams to a pod of a peer and back: each has its length in two bytes
 // before it. What can't be sent soon is dropped, as a network does.
@@ -100,11 +101,22 @@ func (f *Flow) Dropped() int64 { return f.dropped.Load() }
 // Read reads one datagram. What doesn't fit into p is lost. Only one goroutine may read at
 // a time. An error ends the flow.
 func (f *Flow) Read(p []byte) (int, error) {
-	var head [2]byte
-	if _, err := io.ReadFull(f.st, head[:]); err != nil {
+	size, err := f.next()
+	if err != nil {
 		return 0, err
 	}
-	size := int(binary.BigEndian.Uint16(head[:]))
+	return f.read(p, size)
+}
+
+// next waits for a datagram and returns its length.
+func (f *Flow) next() (int, error) {
+	var head [2]byte
+	_, err := io.ReadFull(f.st, head[:])
+	return int(binary.BigEndian.Uint16(head[:])), err
+}
+
+// read reads a datagram whose length next has returned.
+func (f *Flow) read(p []byte, size int) (int, error) {
 	n := min(size, len(p))
 	if _, err := io.ReadFull(f.st, p[:n]); err != nil {
 		return 0, err
@@ -152,30 +164,46 @@ func serveFlow(f *Flow, pod *net.UDPConn, idle time.Duration) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer pod.Close()
-		buf := datagrams.Get().(*[2 + maxDatagram]byte)
-		defer datagrams.Put(buf)
 		for {
-			n, err := f.Read(buf[:])
+			size, err := f.next()
 			if err != nil {
 				return
 			}
-			_, _ = pod.Write(buf[:n]) // an ICMP error of an earlier datagram, at most
+			buf := datagrams.Get().(*[maxDatagram]byte)
+			n, err := f.read(buf[:], size)
+			if err == nil {
+				_, _ = pod.Write(buf[:n]) // an ICMP error of an earlier datagram, at most
+			}
+			datagrams.Put(buf)
+			if err != nil {
+				return
+			}
 		}
 	})
 	defer wg.Wait()
 	defer f.Close()
-	buf := datagrams.Get().(*[2 + maxDatagram]byte)
-	defer datagrams.Put(buf)
+	raw, err := pod.SyscallConn()
+	if err != nil {
+		return
+	}
 	for failed := 0; failed < 1000; {
 		_ = pod.SetReadDeadline(f.Used().Add(idle))
-		n, err := pod.Read(buf[:])
+		var got error
+		waited := raw.Read(func(fd uintptr) bool { // a flow that waits holds no buffer
+			buf := datagrams.Get().(*[maxDatagram]byte)
+			defer datagrams.Put(buf)
+			var n int
+			if n, got = syscall.Read(int(fd), buf[:]); got == nil {
+				_, _ = f.Write(buf[:n])
+			}
+			return got != syscall.EAGAIN
+		})
 		switch {
-		case err == nil:
+		case waited == nil && got == nil:
 			failed = 0
-			_, _ = f.Write(buf[:n])
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(waited, net.ErrClosed):
 			return
-		case !errors.Is(err, os.ErrDeadlineExceeded): // nobody listens yet
+		case !errors.Is(waited, os.ErrDeadlineExceeded): // nobody listens yet
 			failed++
 		case time.Since(f.Used()) >= idle:
 			return

@@ -203,7 +203,7 @@ func (p *peer) pair(s *session) (loser, keeper *session) {
 // because the keeper is dead and this host doesn't know it yet.
 func settle(loser, keeper *session) {
 	r := keeper.peer.relay
-	if !keeper.alive(r.conf.PingInterval) {
+	if !keeper.alive(r.conf.SilenceTime) {
 		keeper.cut(errDead)
 		return
 	}

@@ -45,6 +45,7 @@ type Config struct {
 	PodTime        time.Duration // for a pod to take a connection; default 3s
 	PingInterval   time.Duration // default 2s; see SilenceTime
 	SilenceTime    time.Duration // a peer that sends nothing for so long is dead; default 6s
+	CloseTime      time.Duration // a stream that was closed waits so long for the peer to take the rest; default 1min
 	MinBackoff     time.Duration // limit of the first pause between two dials; default 250ms
 	MaxBackoff     time.Duration // limit of all pauses between dials; default 10s
 	FlowIdle       time.Duration // UDP: a flow of a peer that carries nothing for so long is closed; default 5min
@@ -63,7 +64,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	for at, value := range map[*time.Duration]time.Duration{&c.HandshakeTime: 5 * time.Second, &c.HeaderTime: 5 * time.Second,
-		&c.PodTime: 3 * time.Second, &c.PingInterval: 2 * time.Second, &c.SilenceTime: 6 * time.Second,
+		&c.PodTime: 3 * time.Second, &c.PingInterval: 2 * time.Second, &c.SilenceTime: 6 * time.Second, &c.CloseTime: time.Minute,
 		&c.MinBackoff: 250 * time.Millisecond, &c.MaxBackoff: 10 * time.Second, &c.FlowIdle: 5 * time.Minute,
 		&c.DialDelay: 300 * time.Millisecond, &c.UndialledGrace: 5 * time.Second} {
 		if *at == 0 {

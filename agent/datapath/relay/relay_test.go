@@ -84,6 +84,10 @@ func newPair(t testing.TB, change func(*Config)) (a, b *testHost) {
 	a.pod.Store(echo(t))
 	a.Set([]structs.RelayPeer{b.as()})
 	b.Set([]structs.RelayPeer{a.as()})
+	eventually(t, "the hosts are connected", func() bool { // the first dial may come too early
+		n, _ := a.numbers("b")
+		return n > 0 && b.Wait(limited(t)) == nil && b.Reachable()["a"] == nil
+	})
 	return a, b
 }
 
@@ -284,6 +288,23 @@ func TestWhatIsBrokenOffDoesNotLookWhole(t *testing.T) {
 	_ = c.Abort()
 	if err := <-saw; err == nil {
 		t.Error("the pod sees a clean end of a stream that was broken off")
+	}
+}
+
+// The pod has gone long before its client reads.
+func TestSlowReaderGetsTheRest(t *testing.T) {
+	a, b := newPair(t, func(c *Config) { c.CloseTime = 20 * time.Millisecond })
+	left := make(chan struct{})
+	b.pod.Store(tcpServer(t, func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, 200_000))
+		close(left)
+	}))
+	c := a.mustDial(t, "b")
+	_ = c.CloseWrite()
+	<-left
+	<-time.After(200 * time.Millisecond) // ten times the time after which a closed stream is given up
+	if got, err := io.ReadAll(c); len(got) != 200_000 || err != nil {
+		t.Errorf("%d bytes of 200000, %v", len(got), err)
 	}
 }
 

@@ -36,10 +36,6 @@ type session struct {
 // earlier.
 const stallTime = 10 * time.Second
 
-// closeTime is for how long a stream that this end has closed waits for the peer to close
-// it too.
-const closeTime = 10 * time.Second
-
 // newSession starts the goroutines of yamux, which end with cut.
 func newSession(p *peer, conn *batchConn, from generation, dialled bool) (*session, error) {
 	s := &session{peer: p, conn: conn, generation: from, dialled: dialled}
@@ -48,7 +44,7 @@ func newSession(p *peer, conn *batchConn, from generation, dialled bool) (*sessi
 	conf.EnableKeepAlive = false // see watch
 	conf.ConnectionWriteTimeout = stallTime
 	conf.StreamOpenTimeout = 0 // it takes a goroutine for each stream; Dial has a time limit
-	conf.StreamCloseTimeout = closeTime
+	conf.StreamCloseTimeout = p.relay.conf.CloseTime
 	conf.LogOutput = nil
 	conf.Logger = log.New(p.relay.conf.Log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), "", 0)
 	if !p.relay.conf.Log.IsDebug() {

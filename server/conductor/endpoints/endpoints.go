@@ -58,7 +58,8 @@ func endpointOf(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoin
 	if lost(v, p.HostID) || p.Phase() == structs.PodUnknown {
 		return nil
 	}
-	return &structs.Endpoint{PodID: p.ID, Name: p.Name, HostID: p.HostID, Address: p.Observed.Address, Ports: portsOf(s, p), Ready: p.Ready()}
+	return &structs.Endpoint{PodID: p.ID, Name: p.Name, HostID: p.HostID, Address: p.Observed.Address, Ports: portsOf(s, p),
+		Ready: p.Ready()}
 }
 
 // earlier returns the endpoint of a pod's earlier placement, which runs on a draining host

@@ -33,7 +33,7 @@ func ServicesInBay(t *Tx, bayID string) iter.Seq[*structs.Service] {
 // no service, and one seek for each bay that has one.
 func BaysWithServices(t *Tx) iter.Seq[*structs.Bay] {
 	return func(yield func(*structs.Bay) bool) {
-		if len(t.writtenIDs[structs.TableServices]) == 0 && !t.Base.HasAnyService() {
+		if len(t.writtenIDs[structs.TableServices]) == 0 && !state.HasAnyService(t.Base) {
 			return
 		}
 		for b := range t.Bays() {

@@ -1,4 +1,6 @@
-package state
+// Package msgpack writes values as go-msgpack does with sorted keys, but faster. Package
+// state encodes rows with it. It knows nothing of rows.
+package msgpack
 
 import (
 	"encoding/binary"
@@ -12,7 +14,7 @@ import (
 
 // plan is a compiled msgpack encoder for one type. It caches the field list that go-msgpack
 // would look up by reflection for every value, and writes the same bytes as go-msgpack with
-// handle, faster and without garbage: a create encodes its row twice, for the entry and for
+// the handle of package state, faster and without garbage: a create encodes its row twice, for the entry and for
 // the row's hash. Plans are built by reflection, so a new field is included automatically.
 // Rows are decoded by go-msgpack.
 //
@@ -29,6 +31,37 @@ type field struct {
 	plan  *plan
 	omit  bool // leave the field out if it is empty
 }
+
+// Append appends the encoding of the value, which must be addressable.
+func Append(b []byte, v reflect.Value) []byte { return planOf(v.Type()).append(b, v) }
+
+// Size returns how many bytes Append appends for a struct without its empty fields, and the
+// name and the size of the largest field. buf is where fields are encoded; it is returned
+// for the next call.
+func Size(v reflect.Value, buf []byte) (size int, largest string, of int, used []byte) {
+	fields, ok := structs.Load(v.Type())
+	if !ok {
+		fields, _ = structs.LoadOrStore(v.Type(), fieldsOf(v.Type()))
+	}
+	n := 0
+	for _, f := range fields.([]field) {
+		fv := f.of(v)
+		if f.plan.empty(fv) {
+			continue
+		}
+		buf = f.plan.append(buf[:0], fv)
+		if len(buf) > of {
+			largest, of = v.Type().FieldByIndex(f.index).Name, len(buf)
+		}
+		size += len(f.key) + len(buf)
+		n++
+	}
+	var head [3]byte
+	return size + len(appendLen(head[:0], n, 0x80, 16, 0, 0xde)), largest, of, buf
+}
+
+// structs contains the []field of each type that Size was asked for.
+var structs sync.Map
 
 // plans contains the *plan of each row type.
 var plans sync.Map
@@ -76,7 +109,7 @@ func newPlan(t reflect.Type) *plan {
 			return structPlan(t)
 		}
 	}
-	panic(fmt.Sprintf("state: rows can't contain a %v", t))
+	panic(fmt.Sprintf("msgpack: rows can't contain a %v", t))
 }
 
 func appendBool(b []byte, v reflect.Value) []byte {
@@ -156,8 +189,8 @@ func fieldsOf(t reflect.Type) []field {
 	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(string(a.key[1:]), string(b.key[1:])) })
 	for i := range fields {
 		if i > 0 && string(fields[i].key) == string(fields[i-1].key) || i >= maxFields || len(fields[i].key) > 32 {
-			panic(fmt.Sprintf("state: field %s of %v is duplicate, exceeds the number of fields, or has too long a name", fields[i].key[1:],
-				t))
+			panic(fmt.Sprintf("msgpack: field %s of %v is duplicate, exceeds the number of fields, or has too long a name",
+				fields[i].key[1:], t))
 		}
 	}
 	return fields

@@ -1,0 +1,477 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// redisImage is made by scripts/redis-image.
+const redisImage = "magnum-test/redis:latest"
+
+// serviceBay is a server and two hosts with an engine each, in network namespaces. Their bay
+// is shared by the projects p, whose client and CLI the bay uses, and q.
+type serviceBay struct {
+	*cluster
+	net   *network
+	hosts []*hostAgent
+	token map[string]string // by project
+}
+
+func newServiceBay(t testing.TB) *serviceBay {
+	t.Helper()
+	n := newNet(t)
+	n.engines = true
+	engines := newOwnEngines(t, n.host("host-1"), n.host("host-2"))
+	b := &serviceBay{cluster: &cluster{TB: t, dir: t.TempDir()}, net: n, token: make(map[string]string)}
+	on := n.host("s1")
+	b.addr = on.ip + ":9511"
+	b.server = b.process("s1", "server", "-name", "s1", "-data-dir", filepath.Join(b.dir, "s1"), "-bind", on.ip, "-insecure", "-auth",
+		"token", "-join-token", testJoinToken, "-log-level", "debug")
+	b.server.on = on
+	b.server.start()
+	t.Cleanup(func() { b.end(b.server) })
+	var admin string
+	b.eventually("there is a first token", time.Minute, func() error {
+		r := b.as("", "operator", "bootstrap", "-q")
+		if admin = strings.TrimSpace(r.stdout); r.code != 0 {
+			return errors.New(r.stderr)
+		}
+		return nil
+	})
+	for i, e := range engines {
+		a := &hostAgent{dir: filepath.Join(b.dir, e.on.name), own: e, engine: engineAt(t, docker.WithHost(e.host))}
+		a.process = b.process(e.on.name, "agent", "-server", b.addr, "-data-dir", a.dir, "-name", e.on.name, "-join-token", testJoinToken,
+			"-gossip=false", "-log-level", "debug", "-image-gc-high", "0", "-docker-host", e.host, "-label", "on="+e.on.name)
+		a.on = n.hosts[i]
+		a.start()
+		t.Cleanup(func() { b.end(a.process) })
+		b.hosts = append(b.hosts, a)
+	}
+	for _, project := range []string{"p", "q"} {
+		b.token[project] = strings.TrimSpace(b.as(admin, "token-create", "-name", project, "-project", project, "-q").must(t))
+	}
+	b.as(admin, "bay-create", "-name", "b", "-node-count", "2", "-shared", "-wait", "1m").must(t)
+	var err error
+	if b.client, err = api.New(api.Config{Address: b.addr, Token: b.token["p"]}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// end ends a process, and shows the end of its log if the test has failed.
+func (b *serviceBay) end(p *process) {
+	p.end()
+	if b.Failed() {
+		b.Logf("end of the log of %s:\n%s", p.name, tail(p.log, 40))
+	}
+}
+
+// as runs the CLI with a token.
+func (b *serviceBay) as(token string, args ...string) result {
+	b.Helper()
+	return magnum(b.TB, []string{"MAGNUM_ADDR=" + b.addr, "OS_TOKEN=" + token}, "", args...)
+}
+
+// cli runs the CLI for project p.
+func (b *serviceBay) cli(args ...string) string {
+	b.Helper()
+	return b.as(b.token["p"], args...).must(b)
+}
+
+// make creates an object of project p from a manifest.
+func (b *serviceBay) make(kind, manifest string) {
+	b.Helper()
+	file := filepath.Join(b.TempDir(), kind+".yaml")
+	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.cli(kind+"-create", "-manifest", file, "-bay", "b")
+}
+
+// service returns a service once that many pods of it are ready.
+func (b *serviceBay) service(name string, ready int) *structs.ServiceBody {
+	b.Helper()
+	var s *structs.ServiceBody
+	b.eventually(fmt.Sprintf("service %s has %d ready pods", name, ready), time.Minute, func() (err error) {
+		s, _, err = b.client.Services().Get(b.ctx(), name, api.QueryOptions{})
+		if err == nil && s.Ready != ready {
+			err = fmt.Errorf("it has %d of %d: %s", s.Ready, s.Total, deref(s.StatusReason))
+		}
+		return err
+	})
+	return s
+}
+
+// nodePort returns the node port of a service's port.
+func (b *serviceBay) nodePort(s *structs.ServiceBody, i int) string {
+	b.Helper()
+	if s.Ports[i].NodePort == nil {
+		b.Fatalf("port %d of %s has no node port", i, s.Name)
+	}
+	return fmt.Sprint(*s.Ports[i].NodePort)
+}
+
+// at returns an address of a host.
+func (b *serviceBay) at(host int, port string) string {
+	return net.JoinHostPort(b.hosts[host].on.ip, port)
+}
+
+// get asks for the page of a pod over a connection of its own: the pod's name.
+func get(addr string) (string, error) {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + addr + "/")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return strings.TrimSpace(string(page)), err
+}
+
+// answers returns who answers ten requests.
+func (b *serviceBay) answers(addr string) []string {
+	b.Helper()
+	who := make(map[string]bool)
+	for range 10 {
+		name, err := get(addr)
+		if err != nil {
+			b.Fatalf("%s: %v", addr, err)
+		}
+		who[name] = true
+	}
+	return slices.Sorted(maps.Keys(who))
+}
+
+// exec executes a script in a container of a project.
+func (b *serviceBay) exec(project, name, script string) (string, error) {
+	r := b.as(b.token[project], "container-execute", name, "sh", "-c", script)
+	if r.code != 0 {
+		return r.stdout, fmt.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	return r.stdout, nil
+}
+
+// keepAsking asks for pages, one after the other, until the returned function is called, which
+// returns the number of pages and what has failed.
+func keepAsking(addr string) (end func() (pages int, failed []error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var loading sync.WaitGroup
+	pages, failed := 0, []error(nil)
+	loading.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := get(addr); err != nil {
+				failed = append(failed, err)
+			}
+			pages++
+		}
+	})
+	return func() (int, []error) {
+		cancel()
+		loading.Wait()
+		return pages, failed
+	}
+}
+
+// webRC has two pods, which answer with their names, and datagrams with a word. A pod is
+// ready while it has the file /ready.
+const webRC = `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {app: web}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: web
+        image: ` + image + `
+        imagePullPolicy: IfNotPresent
+        command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM;
+          (while :; do echo pong | nc -u -l -p 5353 -w 1; done) & httpd -f -p 8080 -h /w & wait"]
+        readinessProbe:
+          exec: {command: ["test", "-e", "/ready"]}
+          periodSeconds: 1
+          failureThreshold: 1
+        lifecycle:
+          preStop: {exec: {command: ["sleep", "1"]}}
+`
+
+const webService = `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: ping, port: 5353, protocol: UDP}
+`
+
+// TestServices: a service with a pod on each of two hosts, from its first connection to its
+// deletion.
+func TestServices(t *testing.T) {
+	t.Parallel()
+	b := newServiceBay(t)
+	b.make("service", webService)
+	b.make("rc", webRC)
+	s := b.service("web", 2)
+	var pods []string
+	byHost := make(map[string]string)
+	for _, e := range *s.Endpoints {
+		pods = append(pods, e.Pod)
+		byHost[deref(e.Host)] = e.Pod
+	}
+	slices.Sort(pods)
+	if len(byHost) != 2 {
+		t.Fatalf("the pods are on %v", byHost)
+	}
+	port, ping := b.nodePort(s, 0), b.nodePort(s, 1)
+	for host := range b.hosts {
+		b.eventually(fmt.Sprintf("both pods answer at node port of host %d", host+1), time.Minute, func() error {
+			if who := b.answers(b.at(host, port)); !slices.Equal(who, pods) { // one of them by the relay
+				return fmt.Errorf("%v answer", who)
+			}
+			return nil
+		})
+		b.eventually("a datagram is answered", time.Minute, func() error {
+			c, err := net.DialTimeout("udp", b.at(host, ping), time.Second)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(time.Second))
+			fmt.Fprint(c, "ping")
+			line, err := bufio.NewReader(c).ReadString('\n')
+			if err == nil && line != "pong\n" {
+				err = fmt.Errorf("%q", line)
+			}
+			return err
+		})
+	}
+
+	// From containers of the project, on each host, and of another one.
+	for _, project := range []string{"p", "q"} {
+		for i := range b.hosts {
+			b.as(b.token[project], "container-run", "-d", "-name", fmt.Sprint("client-", i+1), "-constraint",
+				fmt.Sprint("on=host-", i+1), image, "sh", "-c", sleepScript).must(t)
+		}
+	}
+	const page = `printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 3 `
+	for i := range b.hosts {
+		name := fmt.Sprint("client-", i+1)
+		if out, err := b.exec("p", name, page+"$WEB_SERVICE_HOST $WEB_SERVICE_PORT"); err != nil || !strings.Contains(out, "200 OK") {
+			t.Errorf("%s, by the variables: %q, %v", name, out, err)
+		}
+		for _, of := range []string{"web", "web.p.svc.cluster.local"} {
+			if out, err := b.exec("p", name, "nslookup "+of); err != nil || !strings.Contains(out, *s.Address) {
+				t.Errorf("%s finds %s: %q, %v", name, of, out, err)
+			}
+		}
+		for _, script := range []string{
+			page + *s.Address + " 80", page + b.hosts[i].on.ip + " " + port,
+			page + "$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') " + port,
+			"nslookup web | grep " + *s.Address, "nslookup web.p.svc.cluster.local | grep " + *s.Address,
+		} {
+			if out, err := b.exec("q", name, script); err == nil && out != "" {
+				t.Errorf("%s of another project: %s gives %q", name, script, out)
+			}
+		}
+	}
+
+	// A pod that isn't ready gets nothing.
+	away, stays := byHost["host-1"], byHost["host-2"]
+	b.as(b.token["p"], "pod-execute", away, "rm", "/ready").must(t)
+	b.service("web", 1)
+	for host := range b.hosts {
+		b.eventually("only the ready pod answers", time.Minute, func() error {
+			if who := b.answers(b.at(host, port)); !slices.Equal(who, []string{stays}) {
+				return fmt.Errorf("%v answer", who)
+			}
+			return nil
+		})
+	}
+	b.as(b.token["p"], "pod-execute", away, "touch", "/ready").must(t)
+	b.service("web", 2)
+
+	// Under load: the agents are killed and start again, and a pod is replaced.
+	end := keepAsking(b.at(0, port))
+	for _, a := range b.hosts {
+		a.kill()
+		a.start()
+	}
+	b.cli("pod-delete", away, "-wait", "1m")
+	b.eventually("the pod is replaced", time.Minute, func() error {
+		if s := b.service("web", 2); slices.ContainsFunc(*s.Endpoints, func(e structs.EndpointBody) bool { return e.Pod == away }) {
+			return fmt.Errorf("%s is still a pod of it", away)
+		}
+		return nil
+	})
+	if pages, failed := end(); len(failed) > 0 || pages == 0 {
+		t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
+	}
+
+	b.cli("service-delete", "web")
+	b.eventually("the node port is closed", time.Minute, func() error {
+		if name, err := get(b.at(0, port)); err == nil {
+			return fmt.Errorf("%s answers", name)
+		}
+		return nil
+	})
+	if out, err := b.exec("p", "client-1", "nslookup web"); err == nil {
+		t.Errorf("it is still found: %s", out)
+	}
+}
+
+// redisExample is a Redis master with a service, and two replicas that find it by the
+// service's name.
+var redisExample = map[string]string{
+	"pod": `
+apiVersion: v1
+kind: Pod
+metadata: {name: redis-master, labels: {app: redis, role: master}}
+spec:
+  containers:
+  - name: redis
+    image: ` + redisImage + `
+    imagePullPolicy: IfNotPresent
+    command: ["redis-server", "--protected-mode", "no", "--repl-diskless-sync-delay", "0"]
+    ports: [{name: redis, containerPort: 6379}]
+    readinessProbe: {tcpSocket: {port: redis}, periodSeconds: 1}
+`, "service": `
+apiVersion: v1
+kind: Service
+metadata: {name: redis-master}
+spec:
+  type: NodePort
+  selector: {app: redis, role: master}
+  ports: [{port: 6379, targetPort: redis}]
+`, "rc": `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: redis-replica}
+spec:
+  replicas: 2
+  selector: {app: redis, role: replica}
+  template:
+    metadata: {labels: {app: redis, role: replica}}
+    spec:
+      containers:
+      - name: redis
+        image: ` + redisImage + `
+        imagePullPolicy: IfNotPresent
+        command: ["redis-server", "--protected-mode", "no", "--replicaof", "redis-master", "6379"]
+        readinessProbe:
+          exec: {command: ["sh", "-c", "redis-cli info replication | grep -q master_link_status:up"]}
+          periodSeconds: 1
+`, "replicas": `
+apiVersion: v1
+kind: Service
+metadata: {name: redis-replica}
+spec:
+  type: NodePort
+  selector: {app: redis, role: replica}
+  ports: [{port: 6379}]
+`}
+
+// TestRedisExample: what is written through the node port of one host is read from a replica
+// through that of the other.
+func TestRedisExample(t *testing.T) {
+	t.Parallel()
+	b := newServiceBay(t)
+	for _, a := range b.hosts {
+		cmd := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), redisImage)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+a.own.host)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("redis-image: %v\n%s", err, out)
+		}
+	}
+	b.make("service", redisExample["service"])
+	b.make("pod", redisExample["pod"])
+	b.make("service", redisExample["replicas"])
+	b.make("rc", redisExample["rc"])
+	master, replicas := b.service("redis-master", 1), b.service("redis-replica", 2)
+	set := func(host int, key, value string) error {
+		return says(b.at(host, b.nodePort(master, 0)), "SET "+key+" "+value, "+OK")
+	}
+	read := func(host int, key, value string) {
+		t.Helper()
+		b.eventually(key+" is read from a replica", 30*time.Second, func() error {
+			return says(b.at(host, b.nodePort(replicas, 0)), "GET "+key, value)
+		})
+	}
+	if err := set(0, "here", "1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // of both replicas
+		read(1, "here", "1")
+	}
+
+	// A replica is killed, and replaced.
+	end := (*replicas.Endpoints)[0].Pod
+	b.cli("pod-delete", end, "-force", "-wait", "1m")
+	if err := set(1, "there", "2"); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("it is replaced", time.Minute, func() error {
+		now := b.service("redis-replica", 2)
+		if slices.ContainsFunc(*now.Endpoints, func(e structs.EndpointBody) bool { return e.Pod == end }) {
+			return fmt.Errorf("%s is still there", end)
+		}
+		return nil
+	})
+	for range 4 {
+		read(0, "there", "2")
+	}
+}
+
+// says fails unless a Redis server answers a command with a line.
+func says(addr, command, want string) error {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
+		return err
+	}
+	r := bufio.NewReader(c)
+	line, err := r.ReadString('\n')
+	if strings.HasPrefix(line, "$") && line != "$-1\r\n" && err == nil {
+		line, err = r.ReadString('\n')
+	}
+	if line = strings.TrimSpace(line); err == nil && line != want {
+		err = fmt.Errorf("%s answers %q to %s", addr, line, command)
+	}
+	return err
+}
