@@ -199,6 +199,7 @@ func TestAHungDataPathIsReplaced(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	defer unix.Kill(pid, unix.SIGCONT) // so that it can be stopped if the test fails
 	eventually(t, "all threads of the process have stopped", func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, thread := range threads {
