@@ -42,6 +42,7 @@ type host struct {
 	asked    []string
 	reports  [][]datapath.Problem
 	resolver Resolver
+	hangs    bool               // the engine doesn't answer
 	apart    []datapath.Problem // with other hosts
 }
 
@@ -157,10 +158,15 @@ func network(project string, n byte) backend.ProjectNetwork {
 func (h *host) start() {
 	h.s = New(Config{
 		HostID: "h1", Filter: filter{h}, Log: hclog.NewNullLogger(),
-		Networks: func(context.Context) ([]backend.ProjectNetwork, error) {
+		Networks: func(ctx context.Context) ([]backend.ProjectNetwork, error) {
 			h.mu.Lock()
-			defer h.mu.Unlock()
-			return slices.Clone(h.networks), h.fail["networks"]
+			list, err, hangs := slices.Clone(h.networks), h.fail["networks"], h.hangs
+			h.mu.Unlock()
+			if hangs {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return list, err
 		},
 		Open: func(context.Context) (DataPath, error) {
 			if err := h.failure("open"); err != nil {
@@ -356,6 +362,29 @@ func TestRestartedAgent(t *testing.T) {
 		}
 		h.start()
 	})
+}
+
+// TestEngineIsAway: what has changed elsewhere is served all the same.
+func TestEngineIsAway(t *testing.T) {
+	for what, fail := range map[string]func(*host){
+		"away":  func(h *host) { h.fail["networks"] = &backend.Failure{Reason: backend.ErrAway} },
+		"hangs": func(h *host) { h.hangs = true },
+	} {
+		t.Run(what, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				h.take(answer(true, service("web")))
+				h.mu.Lock()
+				fail(h)
+				h.mu.Unlock()
+				h.take(answer(false, service("db")))
+				h.after(listTimeout)
+				h.serves("db", "web")
+				if len(h.path.conf.Projects) != 1 || len(h.reports) > 0 {
+					t.Errorf("it serves %+v, and reports %v", h.path.conf.Projects, h.reports)
+				}
+			})
+		})
+	}
 }
 
 func TestDataPathEnds(t *testing.T) {
