@@ -399,6 +399,7 @@ func TestProblemsAreReported(t *testing.T) {
 			t.Fatalf("reported %v", h.reports)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(h.reports) != 1 || h.checks == 0 {
 			t.Errorf("reported %v, %d checks of the filter", h.reports, h.checks)
 		}
