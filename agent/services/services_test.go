@@ -239,6 +239,7 @@ func TestNothingRunsWithoutServices(t *testing.T) {
 		h.take(&structs.Work{Full: true})
 		h.take(&structs.Work{})
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if h.opened > 0 || h.s.Names(h.Context(), "p") != nil || len(h.s.Variables("p")) > 0 {
 			t.Errorf("opened %d times", h.opened)
 		}
@@ -308,6 +309,7 @@ func TestDataPathStaysForNames(t *testing.T) {
 		h.take(answer(true))
 		h.serves()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if !h.runs() || h.rules == nil {
 			t.Fatal("the data path has ended while there is a network")
 		}
@@ -319,6 +321,7 @@ func TestDataPathStaysForNames(t *testing.T) {
 		h.networks = nil
 		h.mu.Unlock()
 		time.Sleep(lookInterval + time.Second)
+		synctest.Wait()
 		if h.runs() || h.rules != nil {
 			t.Error("the data path goes on without a network")
 		}
@@ -333,6 +336,7 @@ func TestRestartedAgent(t *testing.T) {
 		h.stop()
 		h.start()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		h.serves("web")
 		if h.path != path || path.applies != applies {
 			t.Fatal("the data path was given something before the first answer")
@@ -370,6 +374,7 @@ func TestFailures(t *testing.T) {
 				h.fail[call] = errors.New("no " + call)
 				h.take(answer(true, service("web")))
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				h.mu.Lock()
 				if len(h.reports) != 1 || len(h.reports[0]) != 1 || !strings.Contains(h.reports[0][0].Reason, "no "+call) {
 					t.Errorf("reported %v", h.reports)
@@ -380,6 +385,7 @@ func TestFailures(t *testing.T) {
 					t.Error("a container is told to ask a host that doesn't answer")
 				}
 				time.Sleep(retryMax + time.Second)
+				synctest.Wait()
 				h.serves("web")
 				if h.rules == nil || len(h.rules.Ports) != 1 {
 					t.Errorf("the rules are %+v", h.rules)
@@ -554,6 +560,7 @@ func TestDrain(t *testing.T) {
 			t.Error("asked for a pod of another project")
 		}
 		time.Sleep(drainKeep + time.Second)
+		synctest.Wait()
 		if waits(h, 7); len(h.s.drains) != 1 {
 			t.Errorf("%d ends are kept", len(h.s.drains))
 		}
