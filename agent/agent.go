@@ -152,7 +152,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	offers := featuresOf(a.conf.Backend)
 	nets := a.newNetworks(offers.networks, owner, link, reports)
-	reconciler.services = a.newServices(offers.networks, owner, j)
+	reconciler.services = a.newServices(offers.networks, owner, j, reports.setProblems)
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
@@ -281,8 +281,10 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	if len(f.Addresses) == 0 {
 		f.Addresses = hostAddresses()
 	}
-	f.Relay, err = a.relay(f.Addresses)
-	return f, err
+	if f.Relay, err = a.relay(f.Addresses); err != nil { // the host's containers and its own services don't need it
+		a.conf.Logger.Error("other hosts can't reach pods of services on this host", "error", err)
+	}
+	return f, nil
 }
 
 // hostAddresses returns the machine's addresses that others may reach: neither those

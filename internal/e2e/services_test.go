@@ -152,18 +152,20 @@ func get(addr string) (string, error) {
 	return strings.TrimSpace(string(page)), err
 }
 
-// answers returns who answers ten requests.
-func (b *serviceBay) answers(addr string) []string {
-	b.Helper()
+// answered fails unless ten requests are answered by all of these, and by nobody else.
+func answered(addr string, want ...string) error {
 	who := make(map[string]bool)
 	for range 10 {
 		name, err := get(addr)
 		if err != nil {
-			b.Fatalf("%s: %v", addr, err)
+			return err
 		}
 		who[name] = true
 	}
-	return slices.Sorted(maps.Keys(who))
+	if got := slices.Sorted(maps.Keys(who)); !slices.Equal(got, want) {
+		return fmt.Errorf("%v answer, want %v", got, want)
+	}
+	return nil
 }
 
 // exec executes a script in a container of a project.
@@ -196,8 +198,8 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	}
 }
 
-// webRC has two pods, which answer with their names, and datagrams with a word. A pod is
-// ready while it has the file /ready.
+// webRC has two pods, which answer requests and datagrams with their names. A pod is ready
+// while it has the file /ready.
 const webRC = `
 apiVersion: v1
 kind: ReplicationController
@@ -213,15 +215,39 @@ spec:
       - name: web
         image: ` + image + `
         imagePullPolicy: IfNotPresent
-        command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM;
-          (while :; do echo pong | nc -u -l -p 5353 -w 1; done) & httpd -f -p 8080 -h /w & wait"]
+        command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM; httpd -f -p 8080 -h /w & wait"]
         readinessProbe:
           exec: {command: ["test", "-e", "/ready"]}
           periodSeconds: 1
           failureThreshold: 1
         lifecycle:
           preStop: {exec: {command: ["sleep", "1"]}}
+      - name: echo
+        image: ` + echoImage + `
+        imagePullPolicy: IfNotPresent
+        command: ["/echo"]
 `
+
+// echoImage has the program of testdata/echo.
+const echoImage = "magnum-test/echo:1"
+
+// loadEcho makes the image of echo on the engines of all hosts.
+func (b *serviceBay) loadEcho() {
+	b.Helper()
+	dir := b.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "echo"), "./testdata/echo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	for _, a := range b.hosts {
+		load := exec.Command("sh", "-c", "tar -c echo | docker import - "+echoImage)
+		load.Dir, load.Env = dir, append(os.Environ(), "DOCKER_HOST="+a.own.host)
+		if out, err := load.CombinedOutput(); err != nil {
+			b.Fatalf("docker import: %v\n%s", err, out)
+		}
+	}
+}
 
 const webService = `
 apiVersion: v1
@@ -240,6 +266,7 @@ spec:
 func TestServices(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
+	b.loadEcho()
 	b.make("service", webService)
 	b.make("rc", webRC)
 	s := b.service("web", 2)
@@ -256,12 +283,10 @@ func TestServices(t *testing.T) {
 	port, ping := b.nodePort(s, 0), b.nodePort(s, 1)
 	for host := range b.hosts {
 		b.eventually(fmt.Sprintf("both pods answer at node port of host %d", host+1), time.Minute, func() error {
-			if who := b.answers(b.at(host, port)); !slices.Equal(who, pods) { // one of them by the relay
-				return fmt.Errorf("%v answer", who)
-			}
-			return nil
+			return answered(b.at(host, port), pods...) // one of them by the relay
 		})
-		b.eventually("a datagram is answered", time.Minute, func() error {
+		echoed := make(map[string]bool)
+		b.eventually("both pods answer datagrams", time.Minute, func() error {
 			c, err := net.DialTimeout("udp", b.at(host, ping), time.Second)
 			if err != nil {
 				return err
@@ -270,8 +295,9 @@ func TestServices(t *testing.T) {
 			c.SetDeadline(time.Now().Add(time.Second))
 			fmt.Fprint(c, "ping")
 			line, err := bufio.NewReader(c).ReadString('\n')
-			if err == nil && line != "pong\n" {
-				err = fmt.Errorf("%q", line)
+			echoed[strings.TrimSpace(line)] = true
+			if who := slices.Sorted(maps.Keys(echoed)); err == nil && !slices.Equal(who, pods) {
+				err = fmt.Errorf("%v answer", who)
 			}
 			return err
 		})
@@ -295,6 +321,9 @@ func TestServices(t *testing.T) {
 				t.Errorf("%s finds %s: %q, %v", name, of, out, err)
 			}
 		}
+		if out, err := b.exec("q", name, "ping -c 1 -W 5 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')"); err != nil {
+			t.Errorf("%s of another project doesn't reach its gateway: %s, %v", name, out, err)
+		}
 		for _, script := range []string{
 			page + *s.Address + " 80", page + b.hosts[i].on.ip + " " + port,
 			page + "$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') " + port,
@@ -312,14 +341,11 @@ func TestServices(t *testing.T) {
 	b.service("web", 1)
 	for host := range b.hosts {
 		b.eventually("only the ready pod answers", time.Minute, func() error {
-			if who := b.answers(b.at(host, port)); !slices.Equal(who, []string{stays}) {
-				return fmt.Errorf("%v answer", who)
-			}
-			return nil
+			return answered(b.at(host, port), stays)
 		})
 	}
 	b.as(b.token["p"], "pod-execute", away, "touch", "/ready").must(t)
-	b.service("web", 2)
+	b.eventually("both answer again", time.Minute, func() error { return answered(b.at(0, port), pods...) })
 
 	// Under load: the agents are killed and start again, and a pod is replaced.
 	end := keepAsking(b.at(0, port))
@@ -406,11 +432,13 @@ spec:
 func TestRedisExample(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
+	if out, err := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), redisImage).CombinedOutput(); err != nil {
+		t.Fatalf("redis-image: %v\n%s", err, out)
+	}
 	for _, a := range b.hosts {
-		cmd := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), redisImage)
-		cmd.Env = append(os.Environ(), "DOCKER_HOST="+a.own.host)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("redis-image: %v\n%s", err, out)
+		load := exec.Command("sh", "-c", "docker save "+redisImage+" | docker -H "+a.own.host+" load")
+		if out, err := load.CombinedOutput(); err != nil {
+			t.Fatalf("docker load: %v\n%s", err, out)
 		}
 	}
 	b.make("service", redisExample["service"])
