@@ -220,7 +220,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 // What the start of an agent and rare work, such as many creates at once, have touched of
 // the program is given back after these times.
 const (
-	releaseAfter = 10 * time.Second
+	releaseAfter = 3 * time.Second
 	releaseEvery = time.Hour
 )
 
