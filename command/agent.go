@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ import (
 	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/textpages"
 	"github.com/stackforge/magnum/server"
 )
 
@@ -211,8 +213,16 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 		return a.asUsageError(err)
 	}
 	defer onHangup(host.Reload)()
+	go textpages.Keep(ctx, releaseAfter, releaseEvery)
 	return host.Run(ctx)
 }
+
+// What the start of an agent and rare work, such as many creates at once, have touched of
+// the program is given back after these times.
+const (
+	releaseAfter = 3 * time.Second
+	releaseEvery = time.Hour
+)
 
 // readToken reads the join token from its file, unless -join-token was given. A host
 // that has registered needs no token; its file may be missing.

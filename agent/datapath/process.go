@@ -1,13 +1,11 @@
 package datapath
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -83,31 +81,6 @@ func (r *ready) tell(err error) {
 
 // readyText is what a data path says once it serves.
 const readyText = "ready"
-
-// freeProgram gives back the pages of the program's file that the start has touched: most
-// belong to parts of the program that a data path doesn't use. Those that it uses are
-// mapped again, from the page cache.
-func freeProgram() {
-	path, err := os.Readlink(self)
-	if err != nil {
-		return
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return
-	}
-	for line := range strings.Lines(string(maps)) {
-		// 00400000-014dc000 r-xp 00000000 fe:00 1234   /usr/bin/magnum
-		area, rest, _ := strings.Cut(line, " ")
-		if !strings.HasPrefix(rest, "r-") || !strings.HasSuffix(strings.TrimSuffix(rest, "\n"), " "+path) {
-			continue // only what can't have been written
-		}
-		var from, to uintptr
-		if _, err := fmt.Sscanf(area, "%x-%x", &from, &to); err == nil {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
-		}
-	}
-}
 
 // trimLog drops the first half of the log if it has become too long. It is cut in place,
 // because the standard output and error of the process are the file.

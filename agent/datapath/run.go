@@ -17,6 +17,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/datapath/sockets"
 	"github.com/stackforge/magnum/internal/pause"
+	"github.com/stackforge/magnum/internal/textpages"
 )
 
 const (
@@ -142,7 +143,7 @@ func (s *server) watch(ctx context.Context) {
 			free.Reset(freeAfter)
 		case <-free.C:
 			debug.FreeOSMemory()
-			freeProgram()
+			textpages.Release()
 		case <-ctx.Done():
 			return
 		case <-s.handed:

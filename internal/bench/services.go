@@ -147,9 +147,21 @@ func (h *podHost) serve(ctx context.Context, of *podHost, peers ...*podHost) err
 		conf.Relay.Peers = append(conf.Relay.Peers, structs.RelayPeer{HostID: p.id,
 			Relay: structs.Relay{Key: p.relayPin, Addr: netip.AddrPortFrom(p.linkAddr, relayPort).String()}})
 	}
-	s, err := h.client.Apply(ctx, conf)
-	if err == nil && len(s.Problems) > 0 {
-		err = errors.New(s.Problems[0].Reason)
+	_, err := h.client.Apply(ctx, conf)
+	return err
+}
+
+// ready waits until the data path has no problem, such as another host that isn't reached
+// yet.
+func (h *podHost) ready(ctx context.Context) error {
+	var s datapath.Status
+	var err error
+	waited := rig.Until(30*time.Second, func() bool {
+		s, err = h.client.Status(ctx)
+		return err != nil || len(s.Problems) == 0
+	})
+	if waited != nil {
+		return errors.New(s.Problems[0].Reason)
 	}
 	return err
 }
@@ -184,6 +196,11 @@ func (b *bench) services() error {
 	}{{"proxy", near, 0.6, 0.3}, {"relay", far, 0.4, 0.2}} {
 		if err := near.serve(b.ctx, way.to, far); err != nil {
 			return err
+		}
+		for _, h := range hosts {
+			if err := h.ready(b.ctx); err != nil {
+				return err
+			}
 		}
 		if err := b.throughService(near, way.to, "keep-alive", way.name, false, way.keepAlive); err != nil {
 			return err
