@@ -152,7 +152,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	offers := featuresOf(a.conf.Backend)
 	nets := a.newNetworks(offers.networks, owner, link, reports)
-	reconciler.services = a.newServices(offers.networks, owner, j)
+	reconciler.services = a.newServices(offers.networks, owner, j, reports.setProblems)
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/agent/datapath"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -32,6 +33,10 @@ type reporter struct {
 	fullUnsent   bool                         // full has changed since it was last sent
 	copies       structs.Copies               // on the engine
 	copiesUnsent bool                         // copies has changed since it was last sent
+	// problems are what the host doesn't serve of the bay's services. problemsUnsent says
+	// that they have changed since they were last sent.
+	problems       []structs.ServiceProblem
+	problemsUnsent bool
 }
 
 // observation is the last observation of a workload.
@@ -88,7 +93,7 @@ func newReporter(log hclog.Logger, send func(context.Context, structs.StatusRepo
 func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
 	r.registration, r.seq, r.fullUnsent = registration, 0, r.full
-	r.copiesUnsent = r.copies.Count > 0
+	r.copiesUnsent, r.problemsUnsent = r.copies.Count > 0, len(r.problems) > 0
 	r.mu.Unlock()
 	r.repeat()
 }
@@ -152,6 +157,18 @@ func (r *reporter) setCopies(now structs.Copies) {
 	r.wakeUp()
 }
 
+// setProblems reports what the host doesn't serve of the bay's services.
+func (r *reporter) setProblems(now []datapath.Problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.problems, r.problemsUnsent = []structs.ServiceProblem{}, true
+	for _, p := range now[:min(len(now), structs.MaxServiceProblems)] {
+		reason := clip(p.Reason, maxPartText)
+		r.problems = append(r.problems, structs.ServiceProblem{ServiceID: p.ServiceID, HostID: p.HostID, Reason: reason})
+	}
+	r.wakeUp()
+}
+
 // forget stops reporting a workload.
 func (r *reporter) forget(whole structs.Ref) {
 	r.mu.Lock()
@@ -204,7 +221,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent {
+	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent && !r.problemsUnsent {
 		return report, nil, false
 	}
 	if r.fullUnsent {
@@ -214,6 +231,11 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 	if r.copiesUnsent {
 		copies := r.copies
 		report.Copies, r.copiesUnsent = &copies, false
+		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
+	}
+	if r.problemsUnsent {
+		problems := r.problems
+		report.Problems, r.problemsUnsent = &problems, false
 		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
@@ -236,6 +258,7 @@ func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]fu
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.copiesUnsent = r.copiesUnsent || report.Copies != nil
+	r.problemsUnsent = r.problemsUnsent || report.Problems != nil
 	for _, c := range report.Containers {
 		key := keyOf(c.Ref())
 		o := r.latest[key]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/agent/datapath"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -84,5 +85,45 @@ func TestTextsOfFewParts(t *testing.T) {
 	r.parts = r.parts[:20]
 	if got := len(r.wire().Parts[19].State.Message); got != maxPartText {
 		t.Errorf("%d bytes are left of a text", got)
+	}
+}
+
+// TestProblemsAreReported: what isn't served is reported once, and again under each
+// registration.
+func TestProblemsAreReported(t *testing.T) {
+	r := newReporter(hclog.NewNullLogger(), nil)
+	next := func() *[]structs.ServiceProblem {
+		report, _, ok := r.next()
+		if ok && report.Containers == nil {
+			t.Error("containers is null")
+		}
+		return report.Problems
+	}
+	many := make([]datapath.Problem, structs.MaxServiceProblems+1)
+	many[0] = datapath.Problem{ServiceID: "s", HostID: "h", Reason: strings.Repeat("x", 2*maxPartText)}
+	r.setProblems(many)
+	got := next()
+	if got == nil || len(*got) != structs.MaxServiceProblems || (*got)[0].ServiceID != "s" || (*got)[0].HostID != "h" ||
+		len((*got)[0].Reason) > maxPartText {
+		t.Errorf("reported %+v", got)
+	}
+	if again := next(); again != nil {
+		t.Error("reported twice")
+	}
+	r.restore(structs.StatusReport{Problems: got}, nil)
+	if next() == nil {
+		t.Error("not reported after a report that was lost")
+	}
+	r.register(2)
+	if next() == nil {
+		t.Error("not reported under another registration")
+	}
+	r.setProblems(nil)
+	if got := next(); got == nil || *got == nil || len(*got) != 0 {
+		t.Errorf("with none left: %+v", got)
+	}
+	r.register(3)
+	if next() != nil {
+		t.Error("none are reported")
 	}
 }

@@ -35,13 +35,13 @@ const (
 
 // newServices returns what serves the bay's services on this host; nil if the backend has no
 // networks.
-func (a *Agent) newServices(nets backend.Networks, owner backend.Owner, j *journal) *services.Services {
+func (a *Agent) newServices(nets backend.Networks, owner backend.Owner, j *journal, report func([]datapath.Problem)) *services.Services {
 	if nets == nil {
 		return nil
 	}
 	log := a.conf.Logger.Named("services")
 	conf := services.Config{
-		HostID: owner.HostID, Log: log, Resolver: services.HostResolver, Filter: redirect.New(owner.HostID),
+		HostID: owner.HostID, Report: report, Log: log, Resolver: services.HostResolver, Filter: redirect.New(owner.HostID),
 		Networks: func(ctx context.Context) ([]backend.ProjectNetwork, error) { return nets.ProjectNetworks(ctx, owner) },
 		Open: func(ctx context.Context) (services.DataPath, error) {
 			return datapath.Open(ctx, a.conf.DataDir, log)

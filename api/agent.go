@@ -319,7 +319,8 @@ func (a *Agent) Drained(ctx context.Context, podID string, index uint64, wait ti
 	var out structs.Drained
 	_, err := a.call(ctx, http.MethodGet, a.hostPath("/drained")+"?"+query.Encode(), nil, wait+agentTimeout, &out)
 	if err == nil && !out.Drained {
-		err = structs.Errorf(structs.CodeUnavailable, "hosts that may still lead connections to the pod: %s", strings.Join(out.Waiting, ", "))
+		err = structs.Errorf(structs.CodeUnavailable, "hosts that may still lead connections to the pod: %s",
+			strings.Join(out.Waiting, ", "))
 	}
 	return err
 }

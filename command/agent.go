@@ -111,11 +111,7 @@ func agentCommand() *command {
 			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
 			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and the hosts of -server)")
-			relay := true
-			s.text(&a.agent.Relay.Addr, "relay-addr", "HOST",
-				"where other hosts of the bay reach this host for services (default its first address)")
-			s.number(&a.agent.Relay.Port, "relay-port", "PORT", "port for that (default 9514)")
-			s.toggle(&relay, "relay", "let other hosts of the bay reach this host (default true); false opens no port, and dials them instead")
+			relaySettings(s, &a.agent.Relay)
 			tlsSettings(s, &a.server, "; only with -dev")
 			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
@@ -133,7 +129,6 @@ func agentCommand() *command {
 				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
 				a.server.Version, a.server.Logger = version(), logger
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
-				a.agent.Relay.Closed = !relay
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
 				if err != nil {
 					return s.asUsageError(err)
@@ -146,6 +141,20 @@ func agentCommand() *command {
 				return a.run(ctx, logger)
 			}
 		},
+	}
+}
+
+// relaySettings adds the settings by which other hosts reach this one.
+func relaySettings(s *settings, r *agent.Relay) {
+	s.text(&r.Addr, "relay-addr", "HOST", "where other hosts of the bay reach this host for services (default its first address)")
+	s.number(&r.Port, "relay-port", "PORT", "port for that (default 9514)")
+	var open bool
+	set := s.toggle(&open, "relay", "let other hosts of the bay reach this host (default true); false opens no port, and dials them instead")
+	parse := set.parse
+	set.parse = func(v string) error {
+		err := parse(v)
+		r.Closed = !open
+		return err
 	}
 }
 

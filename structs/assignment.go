@@ -242,6 +242,9 @@ type StatusReport struct {
 	Containers   []ContainerReport `json:"containers"`
 	NetworksFull *bool             `json:"networks_full,omitempty"` // no room for another network; nil means unchanged, at first false
 	Copies       *Copies           `json:"copies,omitempty"`        // on the engine now; nil means unchanged, at first none
+	// Problems are what the host doesn't serve of its bay's services, at most
+	// MaxServiceProblems; nil means unchanged, at first none.
+	Problems *[]ServiceProblem `json:"service_problems,omitempty"`
 }
 
 // ContainerReport is what the agent observes of one workload: a container, unless

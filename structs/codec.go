@@ -17,5 +17,5 @@ var _ = []struct{}{
 	TCPSocket{}._struct, Probe{}._struct, PodSecurity{}._struct, PodObserved{}._struct, PartObserved{}._struct,
 	PartState{}._struct,
 	ServiceSpec{}._struct, ServicePort{}._struct, RCSpec{}._struct, RCObserved{}._struct,
-	Endpoint{}._struct, Relay{}._struct,
+	Endpoint{}._struct, Relay{}._struct, ServiceProblem{}._struct,
 }

@@ -71,6 +71,7 @@ type Host struct {
 	CopyCount    int               // number of all copies
 	Quarantined  int               // containers in its quarantine that nobody has decided to remove; see Quarantine
 	ReturnIndex  uint64            // index of its last return from lost; an agent that has followed no later state gets a full answer
+	Problems     []ServiceProblem  // what it doesn't serve of its bay's services, as reported in this registration
 	BayIndex     uint64            // index when its bay last changed; an agent that has followed no later state gets all services
 }
 
@@ -127,6 +128,8 @@ type HostBody struct {
 	Fenced    bool   `json:"fenced"`
 	Copies    []Copy `json:"copies"`     // the first copies on its engine, which are left alone; see Copies
 	CopyCount int    `json:"copy_count"` // number of all copies
+	//api:doc What it doesn't serve of its bay's services: the first 20.
+	Problems []ServiceProblem `json:"service_problems"`
 	// Quarantine holds the host's containers of another history of the cluster, until
 	// an operator decides about them.
 	Quarantine []QuarantinedBody `json:"quarantine"`

@@ -128,6 +128,23 @@ type RelayPeer struct {
 	Relay
 }
 
+// ServiceProblem is something that a host doesn't serve of its bay's services.
+//
+//api:doc Something that a host doesn't serve of its bay's services.
+type ServiceProblem struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	//api:doc UUID of the service; empty if it is no single service's.
+	ServiceID string `json:"service_uuid"`
+	//api:doc UUID of another host that can't be reached; empty if it isn't about one.
+	HostID string `json:"host_uuid"`
+	//api:doc What happened, and what to do.
+	Reason string `json:"reason"`
+}
+
+// MaxServiceProblems bounds the problems that a host reports.
+const MaxServiceProblems = 20
+
 // Relay is how other hosts of a bay reach a host's relay. The agent registers it.
 type Relay struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go

@@ -196,8 +196,8 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	}
 }
 
-// webRC has two pods, which answer with their names, and datagrams with a word. A pod is
-// ready while it has the file /ready.
+// webRC has two pods, which answer requests and datagrams with their names. A pod is ready
+// while it has the file /ready.
 const webRC = `
 apiVersion: v1
 kind: ReplicationController
@@ -213,15 +213,39 @@ spec:
       - name: web
         image: ` + image + `
         imagePullPolicy: IfNotPresent
-        command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM;
-          (while :; do echo pong | nc -u -l -p 5353 -w 1; done) & httpd -f -p 8080 -h /w & wait"]
+        command: ["sh", "-c", "mkdir /w; hostname >/w/index.html; touch /ready; trap 'exit 0' TERM; httpd -f -p 8080 -h /w & wait"]
         readinessProbe:
           exec: {command: ["test", "-e", "/ready"]}
           periodSeconds: 1
           failureThreshold: 1
         lifecycle:
           preStop: {exec: {command: ["sleep", "1"]}}
+      - name: echo
+        image: ` + echoImage + `
+        imagePullPolicy: IfNotPresent
+        command: ["/echo"]
 `
+
+// echoImage has the program of testdata/echo.
+const echoImage = "magnum-test/echo:1"
+
+// loadEcho makes the image of echo on the engines of all hosts.
+func (b *serviceBay) loadEcho() {
+	b.Helper()
+	dir := b.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "echo"), "./testdata/echo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	for _, a := range b.hosts {
+		load := exec.Command("sh", "-c", "tar -c echo | docker import - "+echoImage)
+		load.Dir, load.Env = dir, append(os.Environ(), "DOCKER_HOST="+a.own.host)
+		if out, err := load.CombinedOutput(); err != nil {
+			b.Fatalf("docker import: %v\n%s", err, out)
+		}
+	}
+}
 
 const webService = `
 apiVersion: v1
@@ -240,6 +264,7 @@ spec:
 func TestServices(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
+	b.loadEcho()
 	b.make("service", webService)
 	b.make("rc", webRC)
 	s := b.service("web", 2)
@@ -261,7 +286,8 @@ func TestServices(t *testing.T) {
 			}
 			return nil
 		})
-		b.eventually("a datagram is answered", time.Minute, func() error {
+		echoed := make(map[string]bool)
+		b.eventually("both pods answer datagrams", time.Minute, func() error {
 			c, err := net.DialTimeout("udp", b.at(host, ping), time.Second)
 			if err != nil {
 				return err
@@ -270,8 +296,9 @@ func TestServices(t *testing.T) {
 			c.SetDeadline(time.Now().Add(time.Second))
 			fmt.Fprint(c, "ping")
 			line, err := bufio.NewReader(c).ReadString('\n')
-			if err == nil && line != "pong\n" {
-				err = fmt.Errorf("%q", line)
+			echoed[strings.TrimSpace(line)] = true
+			if who := slices.Sorted(maps.Keys(echoed)); err == nil && !slices.Equal(who, pods) {
+				err = fmt.Errorf("%v answer", who)
 			}
 			return err
 		})
@@ -294,6 +321,9 @@ func TestServices(t *testing.T) {
 			if out, err := b.exec("p", name, "nslookup "+of); err != nil || !strings.Contains(out, *s.Address) {
 				t.Errorf("%s finds %s: %q, %v", name, of, out, err)
 			}
+		}
+		if out, err := b.exec("q", name, "ping -c 1 -W 5 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')"); err != nil {
+			t.Errorf("%s of another project doesn't reach its gateway: %s, %v", name, out, err)
 		}
 		for _, script := range []string{
 			page + *s.Address + " 80", page + b.hosts[i].on.ip + " " + port,

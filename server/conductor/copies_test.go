@@ -83,3 +83,32 @@ func TestHostShowsReportedCopies(t *testing.T) {
 		t.Errorf("with none left: %+v", got)
 	}
 }
+
+// TestHostShowsReportedProblems: the host's row shows what it doesn't serve, of the last
+// report that mentions it, within one registration.
+func TestHostShowsReportedProblems(t *testing.T) {
+	h := newHarness(t)
+	id := h.host("h1", nil)
+	tell := func(problems *[]structs.ServiceProblem) []structs.ServiceProblem {
+		t.Helper()
+		was := h.store.Snapshot().Host(id)
+		must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: was.Registration, Seq: was.ReportSeq + 1,
+			Problems: problems}})
+		return h.store.Snapshot().Host(id).Problems
+	}
+	one := structs.ServiceProblem{ServiceID: structs.NewID(), Reason: "node port 30000 is taken"}
+	if got := tell(&[]structs.ServiceProblem{one}); len(got) != 1 || got[0] != one {
+		t.Errorf("%+v", got)
+	}
+	if got := tell(nil); len(got) != 1 {
+		t.Errorf("after a report without a word of them: %+v", got)
+	}
+	h.register(id, "h1", nil)
+	if got := tell(nil); len(got) != 0 {
+		t.Errorf("after a registration: %+v", got)
+	}
+	tell(&[]structs.ServiceProblem{one})
+	if got := tell(&[]structs.ServiceProblem{}); len(got) != 0 {
+		t.Errorf("with none left: %+v", got)
+	}
+}

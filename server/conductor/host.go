@@ -51,7 +51,7 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
 	}
 	host.Registration++
-	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
+	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount, host.Problems = 0, false, nil, 0, nil
 	t.Put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
 	if hasDiverged(t, r.Follows, cluster) {
@@ -342,6 +342,9 @@ func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 	}
 	if r.Copies != nil {
 		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
+	}
+	if r.Problems != nil {
+		host.Problems = *r.Problems
 	}
 	for i := range r.Containers {
 		if !t.Room() || !t.Item(func() { observe(t, &host, &r.Containers[i]) }) {

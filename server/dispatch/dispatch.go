@@ -366,6 +366,25 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 	return answer, err
 }
 
+// checkProblems checks what a host says that it doesn't serve; nil means that it says nothing.
+func checkProblems(list *[]structs.ServiceProblem) error {
+	if list == nil {
+		return nil
+	}
+	if len(*list) > structs.MaxServiceProblems {
+		return structs.Errorf(structs.CodeInvalid, "service_problems: %d are more than %d", len(*list), structs.MaxServiceProblems)
+	}
+	for _, p := range *list {
+		if p.ServiceID != "" && !structs.IsID(p.ServiceID) || p.HostID != "" && !structs.IsID(p.HostID) {
+			return structs.Errorf(structs.CodeInvalid, "service_problems: %q and %q must be UUIDs or empty", p.ServiceID, p.HostID)
+		}
+		if err := structs.CheckText("service_problems.reason", p.Reason, structs.MaxText); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkReport checks a report against the limits.
 func checkReport(r *structs.StatusReport) error {
 	if len(r.Containers) > structs.MaxReport {
@@ -383,6 +402,9 @@ func checkReport(r *structs.StatusReport) error {
 				}
 			}
 		}
+	}
+	if err := checkProblems(r.Problems); err != nil {
+		return err
 	}
 	for i := range r.Containers {
 		c := &r.Containers[i]

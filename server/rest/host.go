@@ -84,6 +84,7 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
+	body.Problems = wire.List(h.Problems)
 	body.Quarantine = quarantined(v, h.ID)
 	return body
 }

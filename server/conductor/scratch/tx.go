@@ -157,8 +157,8 @@ func (t *Tx) set(key rowKey, p pending) {
 		withoutEngines(p.row)
 	}
 	if h, ok := p.row.(*structs.Host); ok && !t.pods { // as withoutEngines
-		if f := &h.Fingerprint; f.Kinds != nil || f.Relay != (structs.Relay{}) || h.BayIndex != 0 {
-			f.Kinds, f.Relay, h.BayIndex = nil, structs.Relay{}, 0
+		if f := &h.Fingerprint; f.Kinds != nil || f.Relay != (structs.Relay{}) || h.BayIndex != 0 || h.Problems != nil {
+			f.Kinds, f.Relay, h.BayIndex, h.Problems = nil, structs.Relay{}, 0, nil
 		}
 	}
 	was, had := t.rows[key]
