@@ -160,7 +160,7 @@ var arrows = []arrow{
 	{from: []string{"agent/datapath/sockets"}, only: []string{},
 		why: "a socket is handed on without what is served by it"},
 	{from: []string{"agent/backend", "agent/docker", "agent/lease", "agent/podenv", "agent/podplan", "agent/probe", "api", "internal",
-		"server", "structs"}, ban: []string{module + "/agent/datapath"},
+		"server", "structs"}, ban: []string{module + "/agent/datapath"}, but: []string{"internal/bench"},
 		why: "the agent has one data path; its backends and checks know nothing of services"},
 	{from: []string{"agent/datapath/names"}, only: []string{"agent/datapath/names", "structs"},
 		why: "names follow from what the data path hands in; who listens and what is a service is not its business"},

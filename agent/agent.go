@@ -281,8 +281,10 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	if len(f.Addresses) == 0 {
 		f.Addresses = hostAddresses()
 	}
-	f.Relay, err = a.relay(f.Addresses)
-	return f, err
+	if f.Relay, err = a.relay(f.Addresses); err != nil { // the host's containers and its own services don't need it
+		a.conf.Logger.Error("other hosts can't reach pods of services on this host", "error", err)
+	}
+	return f, nil
 }
 
 // hostAddresses returns the machine's addresses that others may reach: neither those

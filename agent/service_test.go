@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -253,8 +256,13 @@ func TestRelayIsRegistered(t *testing.T) {
 			t.Errorf("%s: registers %+v, %v", what, f.Relay, err)
 		}
 	}
-	a := &Agent{conf: Config{Backend: fake, DataDir: filepath.Join(dir, "none")}}
-	if _, err := a.describe(t.Context()); err == nil {
-		t.Error("a host registers without a key")
+	// A key that can't be used keeps no host from its containers.
+	if err := os.WriteFile(filepath.Join(dir, "relay.pem"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	a := &Agent{conf: Config{Backend: fake, DataDir: dir, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})}}
+	if f, err := a.describe(t.Context()); err != nil || f.Relay != (structs.Relay{}) || !strings.Contains(log.String(), "relay.pem") {
+		t.Errorf("with a damaged key it registers %+v, %v, and says %q", f.Relay, err, &log)
 	}
 }

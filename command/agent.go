@@ -149,7 +149,7 @@ func relaySettings(s *settings, r *agent.Relay) {
 	s.text(&r.Addr, "relay-addr", "HOST", "where other hosts of the bay reach this host for services (default its first address)")
 	s.number(&r.Port, "relay-port", "PORT", "port for that (default 9514)")
 	var open bool
-	set := s.toggle(&open, "relay", "let other hosts of the bay reach this host (default true); false opens no port, and dials them instead")
+	set := s.toggle(&open, "relay", "let other hosts of the bay reach this host (default true); false opens no port but dials them")
 	parse := set.parse
 	set.parse = func(v string) error {
 		err := parse(v)

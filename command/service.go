@@ -87,6 +87,8 @@ func showService(w io.Writer, raw json.RawMessage) error {
 			t.rows = append(t.rows, []string{f.key, portLines(s.Ports)})
 		case f.key == "endpoints" && known && s.Endpoints != nil && len(*s.Endpoints) > 0:
 			t.rows = append(t.rows, []string{f.key, endpointLines(*s.Endpoints)})
+		case f.key == "problems" && known && s.Problems != nil && len(*s.Problems) > 0:
+			t.rows = append(t.rows, []string{f.key, problemLines(*s.Problems)})
 		default:
 			t.rows = append(t.rows, []string{f.key, cellText(f.raw)})
 		}
@@ -109,6 +111,19 @@ func portLines(ports []structs.ServicePortBody) string {
 			line += fmt.Sprintf(", node port %d", *p.NodePort)
 		}
 		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// problemLines returns a line for each problem, such as "h1: node port 30080 is taken".
+func problemLines(problems []structs.HostProblemBody) string {
+	var lines []string
+	for _, p := range problems {
+		line := p.Host
+		if p.Peer != nil {
+			line += " and " + *p.Peer
+		}
+		lines = append(lines, line+": "+p.Reason)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -59,6 +59,10 @@ type ServiceBody struct {
 	Endpoints *[]EndpointBody `json:"endpoints"`
 	//api:doc Why no pod, or not each port of each pod, gets connections; null if all is well.
 	StatusReason *string `json:"status_reason"`
+	// Problems are those that the bay's hosts have reported. A blocking read doesn't wait
+	// for a change of them. Lists don't have them.
+	//api:doc What hosts of the bay don't serve of it, and pairs of hosts that can't reach each other.
+	Problems *[]HostProblemBody `json:"problems"`
 	//api:doc Annotations, from the manifest's metadata.
 	Annotations map[string]string `json:"annotations"`
 	//api:doc Where the manifest was fetched; null if it was sent.
@@ -85,6 +89,18 @@ type ServicePortBody struct {
 	TargetPort any `json:"targetPort"`
 	//api:doc Port that is open on each host of the bay; null if there is none.
 	NodePort *int `json:"nodePort"`
+}
+
+// HostProblemBody is what a host doesn't serve of a service.
+//
+//api:doc What a host doesn't serve of a service.
+type HostProblemBody struct {
+	//api:doc Name of the host.
+	Host string `json:"host"`
+	//api:doc Name of another host that it can't reach; null if it isn't about one.
+	Peer *string `json:"peer"`
+	//api:doc What happened, and what to do.
+	Reason string `json:"reason"`
 }
 
 // EndpointBody is a pod that a service leads to.

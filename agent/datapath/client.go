@@ -100,6 +100,13 @@ func (o *opener) open(ctx context.Context, dir string, log hclog.Logger) (*Clien
 	return c, nil
 }
 
+// Connect connects to the data path that serves a directory. It starts none and replaces
+// none: that is for Open.
+func Connect(ctx context.Context, dir string) (*Client, error) {
+	c, _, err := connect(ctx, dir, greetAllow)
+	return c, err
+}
+
 // connect connects to a data path that runs.
 func connect(ctx context.Context, dir string, greet time.Duration) (*Client, Status, error) {
 	conn, err := dialControl(dir)

@@ -286,6 +286,30 @@ func TestAKilledDataPathIsReplaced(t *testing.T) {
 	say(t, dialPort(t, port), "again")
 }
 
+// Connect takes the data path that runs, of whatever build it is, and starts none.
+func TestConnect(t *testing.T) {
+	dir := dataDir(t)
+	if c, err := Connect(t.Context(), dir); err == nil {
+		t.Fatalf("there is none: %+v", c)
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileSocket)); err == nil {
+		t.Error("Connect has started one")
+	}
+	first := openDataPath(t, dir, "earlier build")
+	c, err := Connect(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	want, err := first.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.Status(t.Context()); err != nil || s.PID != want.PID || s.Version != "earlier build" {
+		t.Errorf("status %+v, %v; want process %d", s, err, want.PID)
+	}
+}
+
 func TestStopEndsTheProcess(t *testing.T) {
 	dir := dataDir(t)
 	c := openDataPath(t, dir, "one")

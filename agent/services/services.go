@@ -180,6 +180,7 @@ func (s *Services) until(ctx context.Context, holds func() bool) (ok bool) {
 // The pauses between two looks at the networks and the filter, and between two tries.
 const (
 	lookInterval = 15 * time.Second
+	soonInterval = 3 * time.Second // while something isn't served
 	retryMin     = 200 * time.Millisecond
 	retryMax     = 10 * time.Second
 )
@@ -211,6 +212,9 @@ func (s *Services) Run(ctx context.Context) error {
 		}
 		next := lookInterval
 		err := r.try(ctx, look)
+		if r.troubled {
+			next = soonInterval
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -239,11 +243,16 @@ func (s *Services) Stop(ctx context.Context) error {
 
 // runner makes the host serve the services. It belongs to one goroutine.
 type runner struct {
-	s     *Services
-	path  DataPath         // nil if none is known
-	last  *datapath.Config // what path has taken; nil if unknown
-	rules *redirect.Rules  // that the filter has; nil if unknown
-	said  string           // the last error that was logged
+	s        *Services
+	path     DataPath                 // nil if none is known
+	networks []backend.ProjectNetwork // last known; nil if unknown
+	last     *datapath.Config         // what path has taken; nil if unknown
+	rules    *redirect.Rules          // that the filter has; nil if unknown
+	said     string                   // the last error that was logged
+	// away are the other hosts that couldn't be reached at the last look. troubled says that
+	// the last look has found problems.
+	away     map[string]bool
+	troubled bool
 }
 
 // ended is closed when the data path has ended.
@@ -277,6 +286,7 @@ func (r *runner) try(ctx context.Context, look bool) error {
 	if ctx.Err() != nil && err == nil {
 		err = ctx.Err()
 	}
+	problems, r.troubled = r.lasting(problems), len(problems) > 0
 	if err != nil {
 		problems = append(problems, datapath.Problem{Reason: err.Error()})
 		if text := err.Error(); text != r.said {
@@ -289,6 +299,23 @@ func (r *runner) try(ctx context.Context, look bool) error {
 	}
 	s.finish(version, conf, serves, err == nil, problems)
 	return err
+}
+
+// lasting returns the problems that are reported: hosts that can't be reached are, from the
+// second look on. At the first one, another host may just not be as far.
+func (r *runner) lasting(all []datapath.Problem) []datapath.Problem {
+	away := make(map[string]bool)
+	var lasting []datapath.Problem
+	for _, p := range all {
+		if p.HostID == "" || r.away[p.HostID] {
+			lasting = append(lasting, p)
+		}
+		if p.HostID != "" {
+			away[p.HostID] = true
+		}
+	}
+	r.away = away
+	return lasting
 }
 
 // finish notes what a try has come to.
@@ -316,7 +343,7 @@ func (s *Services) finish(version uint64, conf datapath.Config, serves, ok bool,
 
 // config returns what the data path is to serve. serves: there is anything to serve.
 func (r *runner) config(ctx context.Context) (conf datapath.Config, serves bool, err error) {
-	networks, err := r.s.conf.Networks(ctx)
+	networks, err := r.listNetworks(ctx)
 	if err != nil {
 		return conf, false, fmt.Errorf("the networks of projects are unknown: %w", err)
 	}
@@ -339,6 +366,30 @@ func (r *runner) config(ctx context.Context) (conf datapath.Config, serves bool,
 	// Containers that were made before ask this host for names, also once the last service is
 	// gone.
 	return conf, len(conf.Services)+len(conf.Projects) > 0, nil
+}
+
+// listTimeout is how long an engine may take to list its networks, if they are known.
+const listTimeout = 2 * time.Second
+
+// listNetworks returns the networks of projects: the last known ones while the engine is away
+// or hangs. Where pods of other hosts are changes meanwhile, and the data path must know.
+func (r *runner) listNetworks(ctx context.Context) ([]backend.ProjectNetwork, error) {
+	if r.networks == nil {
+		list, err := r.s.conf.Networks(ctx)
+		if err == nil {
+			r.networks = append([]backend.ProjectNetwork{}, list...)
+		}
+		return list, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	list, err := r.s.conf.Networks(ctx)
+	if err != nil {
+		r.s.conf.Log.Debug("networks of projects not listed; the last known ones are served", "error", err)
+		return r.networks, nil
+	}
+	r.networks = append([]backend.ProjectNetwork{}, list...)
+	return list, nil
 }
 
 // dnsPort is the port of name servers.

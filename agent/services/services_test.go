@@ -42,6 +42,8 @@ type host struct {
 	asked    []string
 	reports  [][]datapath.Problem
 	resolver Resolver
+	hangs    bool               // the engine doesn't answer
+	apart    []datapath.Problem // with other hosts
 }
 
 // fakePath is one run of a data path.
@@ -91,6 +93,7 @@ func (p *fakePath) Status(context.Context) (datapath.Status, error) {
 			s.Problems = append(s.Problems, datapath.Problem{ServiceID: service.ID, Reason: "node port 30000 is taken"})
 		}
 	}
+	s.Problems = append(s.Problems, p.h.apart...)
 	return s, nil
 }
 
@@ -155,10 +158,15 @@ func network(project string, n byte) backend.ProjectNetwork {
 func (h *host) start() {
 	h.s = New(Config{
 		HostID: "h1", Filter: filter{h}, Log: hclog.NewNullLogger(),
-		Networks: func(context.Context) ([]backend.ProjectNetwork, error) {
+		Networks: func(ctx context.Context) ([]backend.ProjectNetwork, error) {
 			h.mu.Lock()
-			defer h.mu.Unlock()
-			return slices.Clone(h.networks), h.fail["networks"]
+			list, err, hangs := slices.Clone(h.networks), h.fail["networks"], h.hangs
+			h.mu.Unlock()
+			if hangs {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return list, err
 		},
 		Open: func(context.Context) (DataPath, error) {
 			if err := h.failure("open"); err != nil {
@@ -192,6 +200,12 @@ func (h *host) start() {
 	ctx, h.cancel = context.WithCancel(context.Background())
 	h.over = make(chan struct{})
 	go func() { defer close(h.over); _ = h.s.Run(ctx) }()
+	synctest.Wait()
+}
+
+// after lets time pass in the bubble.
+func (h *host) after(d time.Duration) {
+	time.Sleep(d)
 	synctest.Wait()
 }
 
@@ -238,7 +252,7 @@ func TestNothingRunsWithoutServices(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.take(&structs.Work{Full: true})
 		h.take(&structs.Work{})
-		time.Sleep(time.Hour)
+		h.after(time.Hour)
 		if h.opened > 0 || h.s.Names(h.Context(), "p") != nil || len(h.s.Variables("p")) > 0 {
 			t.Errorf("opened %d times", h.opened)
 		}
@@ -307,7 +321,7 @@ func TestDataPathStaysForNames(t *testing.T) {
 		h.take(answer(true, service("web")))
 		h.take(answer(true))
 		h.serves()
-		time.Sleep(time.Hour)
+		h.after(time.Hour)
 		if !h.runs() || h.rules == nil {
 			t.Fatal("the data path has ended while there is a network")
 		}
@@ -318,7 +332,7 @@ func TestDataPathStaysForNames(t *testing.T) {
 		h.mu.Lock()
 		h.networks = nil
 		h.mu.Unlock()
-		time.Sleep(lookInterval + time.Second)
+		h.after(lookInterval + time.Second)
 		if h.runs() || h.rules != nil {
 			t.Error("the data path goes on without a network")
 		}
@@ -332,7 +346,7 @@ func TestRestartedAgent(t *testing.T) {
 		path, applies := h.path, h.path.applies
 		h.stop()
 		h.start()
-		time.Sleep(time.Hour)
+		h.after(time.Hour)
 		h.serves("web")
 		if h.path != path || path.applies != applies {
 			t.Fatal("the data path was given something before the first answer")
@@ -348,6 +362,29 @@ func TestRestartedAgent(t *testing.T) {
 		}
 		h.start()
 	})
+}
+
+// TestEngineIsAway: what has changed elsewhere is served all the same.
+func TestEngineIsAway(t *testing.T) {
+	for what, fail := range map[string]func(*host){
+		"away":  func(h *host) { h.fail["networks"] = &backend.Failure{Reason: backend.ErrAway} },
+		"hangs": func(h *host) { h.hangs = true },
+	} {
+		t.Run(what, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				h.take(answer(true, service("web")))
+				h.mu.Lock()
+				fail(h)
+				h.mu.Unlock()
+				h.take(answer(false, service("db")))
+				h.after(listTimeout)
+				h.serves("db", "web")
+				if len(h.path.conf.Projects) != 1 || len(h.reports) > 0 {
+					t.Errorf("it serves %+v, and reports %v", h.path.conf.Projects, h.reports)
+				}
+			})
+		})
+	}
 }
 
 func TestDataPathEnds(t *testing.T) {
@@ -369,7 +406,7 @@ func TestFailures(t *testing.T) {
 			inHost(t, func(h *host) {
 				h.fail[call] = errors.New("no " + call)
 				h.take(answer(true, service("web")))
-				time.Sleep(time.Minute)
+				h.after(time.Minute)
 				h.mu.Lock()
 				if len(h.reports) != 1 || len(h.reports[0]) != 1 || !strings.Contains(h.reports[0][0].Reason, "no "+call) {
 					t.Errorf("reported %v", h.reports)
@@ -379,7 +416,7 @@ func TestFailures(t *testing.T) {
 				if h.s.Names(h.Context(), "p") != nil {
 					t.Error("a container is told to ask a host that doesn't answer")
 				}
-				time.Sleep(retryMax + time.Second)
+				h.after(retryMax + time.Second)
 				h.serves("web")
 				if h.rules == nil || len(h.rules.Ports) != 1 {
 					t.Errorf("the rules are %+v", h.rules)
@@ -398,11 +435,36 @@ func TestProblemsAreReported(t *testing.T) {
 		if len(h.reports) != 1 || len(h.reports[0]) != 1 || h.reports[0][0].ServiceID != "id-broken" {
 			t.Fatalf("reported %v", h.reports)
 		}
-		time.Sleep(time.Hour)
+		h.after(time.Hour)
 		if len(h.reports) != 1 || h.checks == 0 {
 			t.Errorf("reported %v, %d checks of the filter", h.reports, h.checks)
 		}
 		h.take(answer(true, service("web")))
+		if len(h.reports) != 2 || len(h.reports[1]) != 0 {
+			t.Errorf("reported %v", h.reports)
+		}
+	})
+}
+
+// TestHostsApartAreReported: once it lasts, and until it is over.
+func TestHostsApartAreReported(t *testing.T) {
+	inHost(t, func(h *host) {
+		set := func(p ...datapath.Problem) { h.mu.Lock(); h.apart = p; h.mu.Unlock() }
+		apart := datapath.Problem{HostID: "h2", Reason: "its relay doesn't answer"}
+		set(apart)
+		h.take(answer(true, service("web")))
+		set()
+		h.after(time.Hour)
+		if len(h.reports) != 0 {
+			t.Errorf("reported %v", h.reports)
+		}
+		set(apart)
+		h.after(lookInterval + 2*soonInterval)
+		if len(h.reports) != 1 || !slices.Equal(h.reports[0], []datapath.Problem{apart}) {
+			t.Fatalf("reported %v", h.reports)
+		}
+		set()
+		h.after(soonInterval + time.Second)
 		if len(h.reports) != 2 || len(h.reports[1]) != 0 {
 			t.Errorf("reported %v", h.reports)
 		}
@@ -552,7 +614,7 @@ func TestDrain(t *testing.T) {
 		if len(h.asked) != asked {
 			t.Error("asked for a pod of another project")
 		}
-		time.Sleep(drainKeep + time.Second)
+		h.after(drainKeep + time.Second)
 		if waits(h, 7); len(h.s.drains) != 1 {
 			t.Errorf("%d ends are kept", len(h.s.drains))
 		}

@@ -22,7 +22,7 @@ func (b *bench) creates() error {
 	samples.Stop() // its answers are saved; it must not use the cores from now on
 
 	p, err := b.interleave(*rounds, b.createsOn(0, 1, p50), func(int) (float64, error) {
-		m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/applied", typical}, 1, *duration)
+		m, err := wrk(b.ctx, b.dir, request{url: "http://" + theirs.addr + "/applied", body: typical}, 1, *duration)
 		return m.p50, err
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func (b *bench) creates() error {
 	}{{64, 0.30}, {256, 0.33}} {
 		clients := g.clients
 		p, err := b.interleave(*rounds, b.createsOn(0, clients, rate), func(int) (float64, error) {
-			m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/bare", typical}, clients, *duration)
+			m, err := wrk(b.ctx, b.dir, request{url: "http://" + theirs.addr + "/bare", body: typical}, clients, *duration)
 			return m.rate, err
 		})
 		if err != nil {
@@ -73,7 +73,7 @@ func (b *bench) createsOn(hosts, clients int, figure func(measured) float64) fun
 		if err := b.enlist(s, hosts); err != nil {
 			return 0, err
 		}
-		m, err := wrk(b.ctx, b.dir, request{"http://" + s.Addr + "/v1/containers", typical}, clients, *duration)
+		m, err := wrk(b.ctx, b.dir, request{url: "http://" + s.Addr + "/v1/containers", body: typical}, clients, *duration)
 		return figure(m), err
 	}
 }

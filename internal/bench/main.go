@@ -24,7 +24,7 @@ var (
 	baselineBinary = flag.String("baseline", "bin/baseline", "the built internal/bench/baseline")
 	image          = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
 	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, pods, "+
-		"sessions, agent-memory, pod-memory, server-memory, failover, lost-host (default all)")
+		"services, sessions, agent-memory, pod-memory, server-memory, failover, lost-host (default all)")
 	quick    = flag.Bool("quick", false, "check that it works: few, short rounds and small states; a missed gate is no failure")
 	rounds   = flag.Int("rounds", 7, "pairs of each measurement")
 	duration = flag.Duration("duration", 3*time.Second, "duration of one wrk run, in whole seconds")
@@ -46,6 +46,7 @@ func measurements() []measurement {
 		{"follower-gets", (*bench).followerGets},
 		{"run", (*bench).createAndRun},
 		{"pods", (*bench).pods},
+		{"services", (*bench).services},
 		{"sessions", (*bench).sessions},
 		{"agent-memory", (*bench).agentMemory},
 		{"pod-memory", (*bench).podMemory},

@@ -123,6 +123,11 @@ const foot = `
   answers with the same bytes. For many clients it commits nothing. ` + "`wrk`" + ` runs on the same
   machine and uses the same cores on both sides.
 - **GET**: the baseline is a net/http handler that writes the same bytes.
+- **proxy, relay**: requests of ` + "`wrk`" + ` to the node port of a service with one pod, an HTTP server, and
+  directly to that pod. The pod is on a bridge of the host, as containers are; host and pod are network
+  namespaces. Through the relay, the pod is on another host, which is directly reached by a route.
+  Client, data path and pod share the machine's cores, so the ratio is one of processor time.
+  For UDP, 16 clients each send a datagram of 64 bytes and wait until it comes back.
 - **execute, logs**: the same command and the same log through the API and directly from the engine.
 - **memory**: resident memory of the process.
 - **failover**: three servers. Two clients write through the followers, each sequentially. For a

@@ -9,12 +9,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 // request is the request that wrk repeats.
 type request struct {
 	url  string
 	body string // JSON of a POST; "" for a GET
+
+	header string     // an additional line of the head; "" if there is none
+	in     *rig.Space // where wrk runs; nil for the network of this process
 }
 
 // measured is the result of wrk.
@@ -43,15 +48,23 @@ func wrk(ctx context.Context, dir string, r request, connections int, d time.Dur
 	if err := os.WriteFile(file, fmt.Appendf(nil, script, r.body), 0o600); err != nil {
 		return measured{}, err
 	}
-	if _, err := wrkOnce(ctx, file, r.url, connections, time.Second); err != nil {
+	if _, err := wrkOnce(ctx, file, r, connections, time.Second); err != nil {
 		return measured{}, err
 	}
-	return wrkOnce(ctx, file, r.url, connections, d)
+	return wrkOnce(ctx, file, r, connections, d)
 }
 
-func wrkOnce(ctx context.Context, file, url string, connections int, d time.Duration) (measured, error) {
-	out, err := exec.CommandContext(ctx, "wrk", "-t", "1", "-c", strconv.Itoa(connections),
-		"-d", fmt.Sprintf("%ds", int(d.Seconds())), "--timeout", "30s", "-s", file, url).CombinedOutput()
+func wrkOnce(ctx context.Context, file string, r request, connections int, d time.Duration) (measured, error) {
+	command := []string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())),
+		"--timeout", "30s", "-s", file}
+	if r.header != "" {
+		command = append(command, "-H", r.header)
+	}
+	command = append(command, r.url)
+	if r.in != nil {
+		command = r.in.Command(command[0], command[1:]...)
+	}
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()
 	if err != nil {
 		return measured{}, fmt.Errorf("wrk: %w: %s", err, out)
 	}
@@ -61,7 +74,7 @@ func wrkOnce(ctx context.Context, file, url string, connections int, d time.Dura
 		return measured{}, fmt.Errorf("wrk printed %q: %w", out, err)
 	}
 	if errors > 0 || requests == 0 {
-		return measured{}, fmt.Errorf("%s: %d of %d answers were errors", url, errors, requests)
+		return measured{}, fmt.Errorf("%s: %d of %d answers were errors", r.url, errors, requests)
 	}
 	return measured{rate: float64(requests) / (float64(micros) / 1e6), p50: float64(p50) / 1e3}, nil
 }

@@ -59,7 +59,8 @@ var bayServices = &web.Resource{
 		s := row.(*structs.Service)
 		body := serviceBody(v, s)
 		endpoints := endpointBodies(v, v.Snap.Endpoints(s.ID))
-		body.Endpoints = &endpoints
+		problems := hostProblems(v, s)
+		body.Endpoints, body.Problems = &endpoints, &problems
 		if m := v.Snap.Manifest(s.BesideID()); m != nil {
 			body.Manifest = &m.Text
 		}
@@ -121,6 +122,24 @@ func endpointBodies(v web.View, endpoints *structs.Endpoints) []structs.Endpoint
 		all[i] = structs.EndpointBody{Pod: e.Name, PodUUID: e.PodID, Address: e.Address, Ports: wire.List(e.Ports), Ready: e.Ready}
 		if h := v.Snap.Host(e.HostID); h != nil {
 			all[i].Host = wire.OrNull(h.Name)
+		}
+	}
+	return all
+}
+
+// hostProblems returns what hosts of the bay don't serve of a service.
+func hostProblems(v web.View, s *structs.Service) []structs.HostProblemBody {
+	all := []structs.HostProblemBody{}
+	for h := range v.Snap.HostsInBay(s.BayID) {
+		for _, p := range h.Problems {
+			if p.ServiceID != "" && p.ServiceID != s.ID {
+				continue
+			}
+			body := structs.HostProblemBody{Host: h.Name, Reason: p.Reason}
+			if peer := v.Snap.Host(p.HostID); peer != nil {
+				body.Peer, body.Reason = &peer.Name, strings.ReplaceAll(p.Reason, peer.ID, peer.Name)
+			}
+			all = append(all, body)
 		}
 	}
 	return all

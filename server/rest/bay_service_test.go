@@ -346,3 +346,26 @@ func TestServiceRequestsOfClientOf2015(t *testing.T) {
 		t.Errorf("links %v", links)
 	}
 }
+
+// TestServiceShowsProblemsOfHosts: those of the service, and pairs of hosts that can't reach
+// each other, with the hosts' names.
+func TestServiceShowsProblemsOfHosts(t *testing.T) {
+	f := newFixture(t)
+	id := f.do("POST", "/v1/services", podOf(t, serviceManifest("web", "ports: [{port: 80}]"), "")).is(201).uuid()
+	f.do("POST", "/v1/services", podOf(t, serviceManifest("other", "ports: [{port: 81}]"), "")).is(201)
+	r := f.do("GET", "/v1/services/web", "").is(200)
+	r.holds(r.object(), map[string]any{"problems": []any{}})
+	report := toJSON(t, structs.StatusReport{Registration: 1, Seq: 1 << 40, Containers: []structs.ContainerReport{},
+		Problems: &[]structs.ServiceProblem{{ServiceID: id, Reason: "node port 30000 is taken"},
+			{HostID: f.agent.HostID, Reason: "host " + f.agent.HostID + " can't be reached"}}})
+	f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report, header{"Authorization", "Bearer " + f.agent.Secret}).is(200)
+	apart := map[string]any{"host": "host-1", "peer": "host-1", "reason": "host host-1 can't be reached"}
+	r = f.do("GET", "/v1/services/web", "").is(200)
+	r.holds(r.object(), map[string]any{"problems": []any{
+		map[string]any{"host": "host-1", "peer": nil, "reason": "node port 30000 is taken"}, apart}})
+	r = f.do("GET", "/v1/services/other", "").is(200)
+	r.holds(r.object(), map[string]any{"problems": []any{apart}})
+	if list, _ := f.do("GET", "/v1/hosts/host-1", "").is(200).object()["service_problems"].([]any); len(list) != 2 {
+		t.Errorf("the host has the problems %v", list)
+	}
+}

@@ -30,8 +30,20 @@ const applyTimeout = 5 * time.Second
 func main() {
 	listen := flag.String("listen", "", "host:port")
 	dir := flag.String("dir", "", "directory with the bytes to write, in created, entry, one and list, and for the log")
+	pod := flag.String("pod", "", "be a pod instead: serve HTTP and UDP at this host:port")
+	asked := flag.String("ask", "", "be a client of UDP instead: print how many questions the pod at host:port answers per second")
+	duration := flag.Duration("duration", time.Second, "duration of -ask")
 	flag.Parse()
-	if err := run(*listen, *dir); err != nil {
+	var err error
+	switch {
+	case *pod != "":
+		err = servePod(*pod)
+	case *asked != "":
+		err = ask(*asked, *duration)
+	default:
+		err = run(*listen, *dir)
+	}
+	if err != nil {
 		log.Fatal("baseline: ", err)
 	}
 }
