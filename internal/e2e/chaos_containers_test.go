@@ -42,7 +42,8 @@ type runningContainers struct {
 	said    map[string]bool              // violations that were reported
 	excused map[string]bool              // overlaps that a lease could not prevent
 
-	pods runningPods
+	pods     runningPods
+	services runningServices
 }
 
 // longRunningSpecs are the containers that run from the beginning to the end.
@@ -90,6 +91,7 @@ func newRunningContainers(c *chaos) *runningContainers {
 			}
 		})
 	}
+	l.startServices()
 	l.startPods()
 	for i, s := range longRunningSpecs {
 		r := l.policy(fmt.Sprintf("standing-%s-%d", s.policy, i), s.policy)
@@ -97,11 +99,13 @@ func newRunningContainers(c *chaos) *runningContainers {
 		b := c.create(l.secretOf(r), structs.ContainerRunning)
 		l.want(b.UUID, b.Name, structs.ContainerRunning)
 		l.longRunning[b.UUID] = runStart{}
+		l.services.clients[b.UUID] = s.exclusive != structs.ExclusiveLease
 		if s.exclusive != structs.ExclusiveNo {
 			l.singles[b.UUID] = s.exclusive
 		}
 	}
 	l.converge()
+	l.checkServices()
 	return l
 }
 
@@ -332,8 +336,10 @@ func (l *runningContainers) end() {
 	for id := range l.wanted {
 		ids = append(ids, id)
 	}
-	l.deleteAll(ids)
 	l.deletePods(func(string) bool { return true })
+	l.checkServices() // which have no pods
+	l.deleteServices(func(string) bool { return true })
+	l.deleteAll(ids)
 	l.wanted = make(map[string]structs.ContainerStatus)
 	l.converge()
 }

@@ -36,24 +36,28 @@ type podStart struct {
 	epoch uint64
 }
 
-// chaosPod is the template of all pods: two containers that run until they are told to end.
+// chaosPod is the template of all pods: two containers that run until they are told to end. The
+// first one answers requests at port 8080 with the pod's UUID.
 func chaosPod(template string) string {
 	const c = `{"name":"%s","image":"` + image + `","imagePullPolicy":"IfNotPresent","command":["sh","-c",` +
-		`"trap 'exit 0' TERM; while :; do sleep 1 & wait; done"]`
+		`"%strap 'exit 0' TERM; while :; do sleep 1 & wait; done"]`
+	const web = `"env":[{"name":"POD_UID","valueFrom":{"fieldRef":{"fieldPath":"metadata.uid"}}}],` +
+		`"readinessProbe":{"tcpSocket":{"port":8080},"periodSeconds":1}`
 	return fmt.Sprintf(`{"metadata":{%s},"spec":{"terminationGracePeriodSeconds":2,"containers":[`+c+
-		`,"resources":{"requests":{"memory":"8Mi"}}},`+c+`}]}}`, template, "a", "b")
+		`,`+web+`,"resources":{"requests":{"memory":"8Mi"}}},`+c+`}]}}`, template,
+		"a", "mkdir -p /w; echo $POD_UID >/w/index.html; httpd -p 8080 -h /w; ", "b", "")
 }
 
 // podManifest is the manifest of a pod.
 func podManifest(name, labels string) string {
-	return `{"apiVersion":"v1","kind":"Pod",` + chaosPod(fmt.Sprintf(`"name":"%s","labels":{%s}`, name, labels))[1:]
+	return `{"apiVersion":"v1","kind":"Pod",` + chaosPod(fmt.Sprintf(`"name":"%s","labels":{%s"of":"chaos"}`, name, labels))[1:]
 }
 
 // chaosRC is the manifest of a replication controller. version makes another template.
 func chaosRC(name string, replicas, version int) string {
 	const head = `{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"%s"},`
 	return fmt.Sprintf(head+`"spec":{"replicas":%d,"template":%s}}`,
-		name, replicas, chaosPod(fmt.Sprintf(`"labels":{"app":"%s"},"annotations":{"version":"%d"}`, name, version)))
+		name, replicas, chaosPod(fmt.Sprintf(`"labels":{"app":"%s","of":"chaos"},"annotations":{"version":"%d"}`, name, version)))
 }
 
 // startPods creates what runs from the beginning to the end.
@@ -118,7 +122,7 @@ func (l *runningContainers) workPods(ctx context.Context, random *rand.Rand) {
 			},
 			func() {
 				l.insist("update "+name, random, func(ctx context.Context, c *api.Client) error {
-					_, _, err := c.Pods().Update(ctx, id, manifestIs(podManifest(name, `"step":"two"`)), api.WriteOptions{Wait: -1})
+					_, _, err := c.Pods().Update(ctx, id, manifestIs(podManifest(name, `"step":"two",`)), api.WriteOptions{Wait: -1})
 					return err
 				})
 			},

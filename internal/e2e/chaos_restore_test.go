@@ -53,15 +53,16 @@ var restoreFaults = []fault{
 // saved.
 type saved struct {
 	file       string
-	objects    map[string]string // names of nodes, containers, pods and rcs, by UUID
+	objects    map[string]string // names of nodes, containers, pods, services and rcs, by UUID
 	kept, gone string            // nodes in the snapshot: the second is deleted after the save
 	wanted     map[string]structs.ContainerStatus
 	names      map[string]string
 	pods, rcs  map[string]string // names by UUID
 	replicas   map[string]int    // of the rcs
+	services   map[string]string // names by UUID
 }
 
-// objects returns all nodes, containers, pods and replication controllers except those
+// objects returns all nodes, containers, pods, services and replication controllers except those
 // that are being deleted, those of the probe, and the pods of replication controllers.
 func (c *chaos) objects() (map[string]string, error) {
 	all := make(map[string]string)
@@ -92,7 +93,11 @@ func (c *chaos) objects() (map[string]string, error) {
 			all[p.UUID] = "pod " + p.Name
 		}
 	}
-	return all, errors.Join(err, err2, err3)
+	services, _, err4 := c.client.Services().List(c.ctx(), api.QueryOptions{Consistent: true})
+	for _, s := range services {
+		all[s.UUID] = "service " + s.Name
+	}
+	return all, errors.Join(err, err2, err3, err4)
 }
 
 // createMarker creates a node of a type that says what it is for.
@@ -115,6 +120,7 @@ func (c *chaos) save(n *clusterServer) saved {
 		s.wanted, s.names = maps.Clone(c.running.wanted), maps.Clone(c.running.names)
 		p := &c.running.pods
 		s.pods, s.rcs, s.replicas = maps.Clone(p.wanted), maps.Clone(p.rcs), maps.Clone(p.replicas)
+		s.services = maps.Clone(c.running.services.wanted)
 		c.running.mu.Unlock()
 		// A change may still be applied after its client has stopped waiting.
 		c.eventually("a snapshot of what is listed before and after it", retryFor, func() error {
@@ -174,6 +180,7 @@ func (c *chaos) restore(n *clusterServer, s saved) {
 		l.mu.Lock()
 		l.wanted, l.names = maps.Clone(s.wanted), maps.Clone(s.names)
 		l.pods.wanted, l.pods.rcs, l.pods.replicas = maps.Clone(s.pods), maps.Clone(s.rcs), maps.Clone(s.replicas)
+		l.services.wanted = maps.Clone(s.services)
 		l.mu.Unlock()
 	})
 	// The cycles of these containers have ended, so their status is unknown.
@@ -190,6 +197,7 @@ func (c *chaos) restore(n *clusterServer, s saved) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.deletePods(func(id string) bool { return strings.HasPrefix(s.pods[id]+s.rcs[id], "cycle-") })
+		l.deleteServices(func(id string) bool { return s.services[id] != "" })
 	})
 }
 

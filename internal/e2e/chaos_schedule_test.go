@@ -80,7 +80,7 @@ func (d *faultSchedule) choose(f fault) scheduledFault {
 // TestSeedChoosesFaults: a seed always gives the same rounds, and another seed gives others.
 func TestSeedChoosesFaults(t *testing.T) {
 	t.Parallel()
-	all := slices.Concat(faults, lostFaults, restoreFaults, netFaults, engineFaults)
+	all := slices.Concat(faults, lostFaults, restoreFaults, netFaults, engineFaults, serviceFaults)
 	rounds := func(seed uint64) (text string) {
 		d := faultSchedule{random: rand.New(rand.NewPCG(seed, 0)), faults: all, first: firstFault}
 		for n := range 3 {

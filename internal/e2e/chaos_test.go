@@ -86,7 +86,7 @@ func TestLongChaos(t *testing.T) {
 		n.engines = true
 		schedule.faults, schedule.first = slices.Concat(schedule.faults, netFaults), firstFault
 		if c.long || schedule.words != "" {
-			schedule.faults = slices.Concat(schedule.faults, engineFaults)
+			schedule.faults = slices.Concat(schedule.faults, engineFaults, serviceFaults)
 		}
 	}
 	if !slices.ContainsFunc(schedule.faults, func(f fault) bool { return strings.Contains(f.name, schedule.words) }) {
@@ -125,6 +125,8 @@ func TestLongChaos(t *testing.T) {
 	}
 	clients.Go(func() { c.running.workPods(work, rand.New(rand.NewPCG(seed, 500))) })
 	clients.Go(func() { c.running.workRCs(work, rand.New(rand.NewPCG(seed, 501))) })
+	clients.Go(func() { c.running.workServices(work, rand.New(rand.NewPCG(seed, 502))) })
+	checkers.Go(func() { c.running.watchServices(work) })
 	for _, n := range c.servers {
 		id := structs.NewID()
 		if out := c.probe.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "probe"}); out.Verdict != history.Done {
@@ -252,6 +254,7 @@ func (c *chaos) inject(next scheduleStep) {
 	}
 	c.healed = nil
 	c.running.awaitReplicas()
+	c.running.checkServices()
 	c.sameState()
 	if total%convergeEvery == 0 {
 		c.converge()
