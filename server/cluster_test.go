@@ -287,16 +287,22 @@ func TestSlowFollowerDelaysNoWrites(t *testing.T) {
 			break
 		}
 	}
-	began := time.Now()
+	// A write that waited for the slow disk would take longer than it. On a busy machine
+	// others are slow, too, but not each time.
 	const writes = 10
-	for range writes {
+	quick := 0
+	for tries := 0; quick < writes; tries++ {
+		began := time.Now()
 		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
 			Value: "a"}); got.Verdict != history.Done {
 			t.Errorf("%+v", got)
 		}
-	}
-	if took := time.Since(began); took > writes*slowDisk {
-		t.Errorf("%d writes took %v: they wait for the slow disk of one server", writes, took)
+		if time.Since(began) < slowDisk {
+			quick++
+		}
+		if tries == 10*writes {
+			t.Fatalf("%d of %d writes were faster than the slow disk of one server", quick, tries)
+		}
 	}
 }
 
