@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stackforge/magnum/api"
@@ -43,6 +44,11 @@ var restoreFaults = []fault{
 		c.awaitLog(twin, "registered", 0)
 		return a.name, func() {
 			twin.kill()
+			// Its data path outlives it, with the key of this host's relay.
+			own, _ := a.dataPath()
+			if pid, err := (&hostAgent{dir: copied}).dataPath(); err == nil && pid != own {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 			a.stop()
 			a.start()
 		}

@@ -35,7 +35,7 @@ type serviceBay struct {
 	*cluster
 	net   *network
 	hosts []*hostAgent
-	token map[string]string // by project
+	token map[string]string // by project, and of the operator, "admin"
 }
 
 func newServiceBay(t testing.TB) *serviceBay {
@@ -71,6 +71,7 @@ func newServiceBay(t testing.TB) *serviceBay {
 	for _, project := range []string{"p", "q"} {
 		b.token[project] = strings.TrimSpace(b.as(admin, "token-create", "-name", project, "-project", project, "-q").must(t))
 	}
+	b.token["admin"] = admin
 	b.as(admin, "bay-create", "-name", "b", "-node-count", "2", "-shared", "-wait", "1m").must(t)
 	var err error
 	if b.client, err = api.New(api.Config{Address: b.addr, Token: b.token["p"]}); err != nil {
