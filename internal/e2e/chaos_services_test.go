@@ -412,6 +412,17 @@ func (l *runningContainers) watchService(ctx context.Context, a *hostAgent) {
 	}
 }
 
+// checkAsked fails if watchServices got no answer.
+func (l *runningContainers) checkAsked() {
+	l.Helper()
+	l.services.mu.Lock()
+	defer l.services.mu.Unlock()
+	l.Logf("pods answered %d requests while faults ran", l.services.asked)
+	if l.hasServices() && l.services.asked == 0 {
+		l.Error("no pod answered while faults ran, so none was checked")
+	}
+}
+
 // dataPath returns the process ID of the data path of a host.
 func (a *hostAgent) dataPath() (int, error) {
 	b, err := os.ReadFile(filepath.Join(a.dir, "agent", "datapath.lock"))

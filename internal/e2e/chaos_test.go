@@ -163,6 +163,7 @@ func TestLongChaos(t *testing.T) {
 		f()
 	}
 	c.sameState()
+	c.running.checkAsked()
 	for _, w := range c.loads {
 		if f := w.Figures(); f.Acknowledged == 0 || f.Checked == 0 {
 			t.Errorf("%+v: no operation was acknowledged, or no object was checked", f)
