@@ -45,8 +45,8 @@ same faults again.
 
 In both, clients write and read the same few objects through all servers, move to
 another server when one fails, and take actions on containers. With three
-processes they also create, change, scale and delete pods and replication
-controllers. These must hold:
+processes they also create, change, scale and delete pods, services and
+replication controllers. These must hold:
 
 - The answers that clients got fit one order of events (I1, I2, I10; porcupine).
 - No client is shown an older state than before.
@@ -56,6 +56,10 @@ With three processes, these must hold too:
 
 - After each fault all servers have the same state (I3), and each replication
   controller has as many pods as it wants, ready and of its template.
+- As root: after each fault each service answers from exactly the ready pods of its
+  selector, by name and by address, from containers on each host, and
+  ` + "`service-show`" + ` has these endpoints. While faults run, no pod answers that was
+  deleted over a minute ago.
 - In between, the engines run what is desired (I5, I6), and late reports change
   nothing (I9).
 - By the engines' events, no epoch exists twice, and of a pod's container no two
@@ -66,7 +70,10 @@ Long runs have more faults than short ones (` + "`internal/e2e/chaos_lost_test.g
 ` + "`chaos_restore_test.go`" + `, ` + "`chaos_engine_faults_test.go`" + `): a disk is lost while
 another server is behind, an older copy of a disk is put back, a server is
 replaced, snapshots are restored under load, agents' journals are lost and their
-data directories copied, engines end, and Docker commands bypass magnum. Answers
+data directories copied, engines end, and Docker commands bypass magnum. Data paths
+of services are killed, relays are cut, and agents are killed and upgraded while a
+container makes requests, none of which may fail
+(` + "`internal/e2e/chaos_service_faults_test.go`" + `). Answers
 that clients got before a restore are judged before it.
 
 ## How to read a row
