@@ -14,30 +14,6 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// manifestKind is what apply and delete do with the documents of one kind.
-type manifestKind struct {
-	kind   string // as manifests write it, such as "Pod"
-	noun   *noun
-	create func(ctx context.Context, c *api.Client, text string, o createOptions) (uuid string, err error)
-	// update replaces the manifest of an object and waits until that is done, as long as wait
-	// says, unless await does that.
-	update func(ctx context.Context, c *api.Client, uuid, text string, wait waitFlags) error
-	// await waits until an object that was created or changed is as its manifest wants it.
-	await  func(ctx context.Context, c *api.Client, uuid string, wait waitFlags, p *progress) error
-	remove func(ctx context.Context, c *api.Client, uuid string, o api.DeleteOptions) (api.Meta, error)
-}
-
-// createOptions are what apply creates objects with, beside their manifests.
-type createOptions struct {
-	bay      string            // uuid or name; "" means the only one
-	registry *structs.Registry // may be nil
-}
-
-// manifestKinds returns the kinds that apply and delete take.
-func manifestKinds() []manifestKind {
-	return []manifestKind{podManifests, rcManifests, serviceManifests}
-}
-
 // applied is a document with what its kind does with it.
 type applied struct {
 	document
@@ -112,14 +88,15 @@ const (
 )
 
 // apply makes the object of a document be as the document says.
-func (a *applied) apply(ctx context.Context, client *api.Client, o createOptions, wait waitFlags) (uuid, result string, err error) {
-	found, err := a.find(ctx, client, o.bay)
+func (a *applied) apply(ctx context.Context, client *api.Client, o newObject, wait waitFlags) (uuid, result string, err error) {
+	found, err := a.find(ctx, client, o.Bay)
 	if err != nil {
 		return "", "", err
 	}
 	if found == nil {
-		uuid, err = a.create(ctx, client, a.Text, o)
-		return uuid, resultCreated, err
+		o.Manifest = a.Text
+		made, err := a.create(ctx, client, o)
+		return made.uuid, resultCreated, err
 	}
 	meta, err := a.noun.get(ctx, client, found.UUID, api.QueryOptions{}) // lists don't have manifests
 	if err != nil {
@@ -160,9 +137,9 @@ func applyCommand() *command {
 			var wait waitFlags
 			var from manifestFlags
 			var registry credentials
-			var o createOptions
+			var o newObject
 			from.pathFlags(f, "f filename manifest")
-			f.text(&o.bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
+			f.text(&o.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
 			registry.flags(f)
 			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
@@ -177,7 +154,7 @@ func applyCommand() *command {
 				if err != nil {
 					return err
 				}
-				if o.registry, err = registry.read(e); err != nil {
+				if o.Registry, err = registry.read(e); err != nil {
 					return err
 				}
 				client, err := conn.client(e)
@@ -201,7 +178,7 @@ func kindList() string {
 }
 
 // applyAll applies documents in their order, prints what was done, and waits for all of it.
-func (e *env) applyAll(ctx context.Context, client *api.Client, documents []applied, o createOptions, wait waitFlags) error {
+func (e *env) applyAll(ctx context.Context, client *api.Client, documents []applied, o newObject, wait waitFlags) error {
 	var failures applyFailures
 	type waiting struct {
 		document *applied
@@ -231,7 +208,7 @@ func (e *env) applyAll(ctx context.Context, client *api.Client, documents []appl
 		var wg sync.WaitGroup
 		for _, w := range changed {
 			if w.document.await != nil {
-				wg.Go(func() { w.err = w.document.await(ctx, client, w.uuid, wait, p) })
+				wg.Go(func() { _, w.err = w.document.await(ctx, client, madeObject{uuid: w.uuid}, wait, p) })
 			}
 		}
 		wg.Wait()
@@ -406,76 +383,4 @@ func (a *applied) awaitGone(ctx context.Context, client *api.Client, uuid string
 		return fmt.Errorf("it is still %s after %v. It goes on without you", status, wait.limit.Round(time.Second))
 	}
 	return err
-}
-
-var podManifests = manifestKind{
-	kind: kindOfPods, noun: &pods,
-	create: func(ctx context.Context, c *api.Client, text string, o createOptions) (string, error) {
-		req := structs.PodRequest{Bay: o.bay, Manifest: text}
-		req.Registry = o.registry
-		pod, _, err := c.Pods().Create(ctx, &req, api.WriteOptions{})
-		if err != nil {
-			return "", err
-		}
-		return pod.UUID, nil
-	},
-	update: func(ctx context.Context, c *api.Client, uuid, text string, wait waitFlags) error {
-		_, meta, err := c.Pods().Update(ctx, uuid, replaceManifest(text), wait.writeOptions())
-		return notDoneError(meta, err, wait)
-	},
-	await: func(ctx context.Context, c *api.Client, uuid string, wait waitFlags, p *progress) error {
-		pod, _, err := c.Pods().Get(ctx, uuid, api.QueryOptions{})
-		if err == nil {
-			_, err = waitForPod(ctx, c, pod, wait, p)
-		}
-		return err
-	},
-	remove: func(ctx context.Context, c *api.Client, uuid string, o api.DeleteOptions) (api.Meta, error) {
-		return c.Pods().Delete(ctx, uuid, o)
-	},
-}
-
-var rcManifests = manifestKind{
-	kind: kindOfRCs, noun: &rcs,
-	create: func(ctx context.Context, c *api.Client, text string, o createOptions) (string, error) {
-		req := structs.RCRequest{Bay: o.bay, Manifest: text}
-		req.Registry = o.registry
-		rc, _, err := c.RCs().Create(ctx, &req, api.WriteOptions{})
-		if err != nil {
-			return "", err
-		}
-		return rc.UUID, nil
-	},
-	update: func(ctx context.Context, c *api.Client, uuid, text string, _ waitFlags) error {
-		_, _, err := c.RCs().Update(ctx, uuid, replaceManifest(text), api.WriteOptions{Wait: -1})
-		return err
-	},
-	await: func(ctx context.Context, c *api.Client, uuid string, wait waitFlags, p *progress) error {
-		rc, _, err := c.RCs().Get(ctx, uuid, api.QueryOptions{})
-		if err == nil {
-			_, err = waitForRC(ctx, c, rc, wait, p)
-		}
-		return err
-	},
-	remove: func(ctx context.Context, c *api.Client, uuid string, o api.DeleteOptions) (api.Meta, error) {
-		return c.RCs().Delete(ctx, uuid, o)
-	},
-}
-
-var serviceManifests = manifestKind{ // a service needs no wait
-	kind: kindOfServices, noun: &services,
-	create: func(ctx context.Context, c *api.Client, text string, o createOptions) (string, error) {
-		s, _, err := c.Services().Create(ctx, &structs.ServiceRequest{Bay: o.bay, Manifest: text}, api.WriteOptions{})
-		if err != nil {
-			return "", err
-		}
-		return s.UUID, nil
-	},
-	update: func(ctx context.Context, c *api.Client, uuid, text string, _ waitFlags) error {
-		_, _, err := c.Services().Update(ctx, uuid, replaceManifest(text), api.WriteOptions{})
-		return err
-	},
-	remove: func(ctx context.Context, c *api.Client, uuid string, _ api.DeleteOptions) (api.Meta, error) {
-		return c.Services().Delete(ctx, uuid, api.WriteOptions{})
-	},
 }

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -58,117 +56,21 @@ func podCreateCommand() *command {
 			"kubectl run web --image nginx --dry-run=client -o yaml | magnum pod-create -manifest -",
 			"magnum pod-create -manifest-url https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var wait waitFlags
-			var out output
-			var from manifestFlags
-			var registry credentials
-			req := structs.PodRequest{}
-			from.flags(f)
-			f.text(&req.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
-			exclusiveFlag(f, func(x structs.Exclusive) { req.Exclusive = x })
-			f.text(&req.InfraImage, "infra-image", "IMAGE", "image of the container that holds the pod's network (default the host's own)")
-			registry.flags(f)
-			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
-			wait.flags(f, "wait timeout", "detach d")
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) (err error) {
-				if err := exactly(args); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				if registry.passwordStdin && slices.Contains(from.paths, "-") {
-					return usagef("-manifest - and -registry-password-stdin both read standard input")
-				}
-				documents, err := from.read(e, kindOfPods)
-				if err != nil {
-					return err
-				}
-				if req.UUID != "" && len(documents) > 1 {
-					return usagef("-uuid is for one pod, and there are %d", len(documents))
-				}
-				if req.Registry, err = registry.read(e); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				if from.url != "" {
-					documents = []document{{from: from.url}}
-					req.ManifestURL = from.url
-				}
-				return e.createPods(ctx, client, &req, documents, wait, &out)
-			}
-		},
+		setup: podManifests.createSetup,
 	}
 }
-
-// createPods creates a pod for each document, in their order, and prints the pods. If one
-// fails, the others are created nevertheless.
-func (e *env) createPods(
-	ctx context.Context, client *api.Client, req *structs.PodRequest, documents []document, wait waitFlags, out *output,
-) error {
-	made := make([]*structs.PodBody, len(documents))
-	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
-	for i, d := range documents {
-		one := *req
-		one.Manifest = d.Text
-		var meta api.Meta
-		if made[i], meta, failures[i] = client.Pods().Create(ctx, &one, api.WriteOptions{}); ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		raws[i] = meta.Raw
-	}
-	if !wait.detach {
-		p := newProgress(e)
-		var wg sync.WaitGroup
-		for i, pod := range made {
-			if pod != nil {
-				wg.Go(func() { raws[i], failures[i] = waitForPod(ctx, client, pod, wait, p) })
-			}
-		}
-		wg.Wait()
-		p.clear()
-	}
-	return e.reportPods(documents, made, raws, failures, out)
-}
-
-// reportPods prints the pods that were created, and the failures.
-func (e *env) reportPods(
-	documents []document, made []*structs.PodBody, raws []json.RawMessage, failures []error, out *output,
-) error {
-	names := make([]madeObject, len(made))
-	for i, pod := range made {
-		if pod != nil {
-			names[i] = madeObject{pod.UUID, pod.Name}
-		}
-	}
-	created, failed := e.reportMade(structs.KindPod, documents, names, raws, failures)
-	if err := out.showPods(e.stdout, created, len(documents) > 1); err != nil {
-		return err
-	}
-	return failed
-}
-
-// madeObject is what was made of a document; zero if nothing was.
-type madeObject struct{ uuid, name string }
 
 // reportMade prints the failures of a create from documents. It returns the objects to print,
 // and the error of the command. If there is one document only, its failure is that error and is
 // not printed.
 func (e *env) reportMade(
-	kind string, documents []document, made []madeObject, raws []json.RawMessage, failures []error,
+	kind string, documents []document, made []madeObject, failures []error,
 ) (created []json.RawMessage, failed error) {
 	next := ""
 	for i, err := range failures {
 		switch {
 		case err == nil:
-			created = append(created, raws[i])
+			created = append(created, made[i].raw)
 		case errors.Is(err, context.Canceled):
 			for _, m := range made {
 				if m.uuid != "" {
@@ -190,24 +92,6 @@ func (e *env) reportMade(
 		fmt.Fprintln(e.stderr, next)
 	}
 	return created, failed
-}
-
-// showPods prints pods: a single one as pod-show does, several as a list.
-func (o *output) showPods(w io.Writer, pods []json.RawMessage, several bool) error {
-	switch {
-	case len(pods) == 0:
-		return nil
-	case !o.isTable():
-		for _, raw := range pods {
-			if err := o.show(w, raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	case several:
-		return o.list(w, pods, []string{"uuid", "name", "status", "host"}, nil, false)
-	}
-	return showPod(w, pods[0])
 }
 
 // waitForPod waits until all containers of a new pod have been started, or until one of

@@ -20,41 +20,18 @@ func podUpdateCommand() *command {
 			"magnum pod-update web replace manifest=web.yaml",
 			"magnum pod-update web replace manifest_url=https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var out output
-			var wait waitFlags
-			wait.flags(f, "wait timeout", "detach")
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if len(args) < 3 {
-					return exactly(args, "POD", "add, replace or remove", "PATH=VALUE")
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				ops, err := manifestOps(e, kindOfPods, args[1], args[2:])
-				if err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				var meta api.Meta
-				p := newProgress(e)
-				err = withProgress(ctx, args[0], "update", p, podStatuses(client), func() (err error) {
-					_, meta, err = client.Pods().Update(ctx, args[0], ops, wait.writeOptions())
-					return notDoneError(meta, err, wait)
-				})
-				p.clear()
-				if err != nil {
-					return err
-				}
-				return out.showPods(e.stdout, []json.RawMessage{meta.Raw}, false)
-			}
-		},
+		setup: podManifests.updateSetup("POD", func(
+			ctx context.Context, e *env, c *api.Client, ident string, ops []structs.PatchOp, wait waitFlags,
+		) (json.RawMessage, error) {
+			var meta api.Meta
+			p := newProgress(e)
+			err := withProgress(ctx, ident, "update", p, podStatuses(c), func() (err error) {
+				_, meta, err = c.Pods().Update(ctx, ident, ops, wait.writeOptions())
+				return notDoneError(meta, err, wait)
+			})
+			p.clear()
+			return meta.Raw, err
+		}),
 	}
 }
 

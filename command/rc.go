@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stackforge/magnum/api"
@@ -88,107 +86,8 @@ func rcCreateCommand() *command {
 			"magnum rc-create -bay web -manifest manifests/ -detach",
 			"magnum rc-create -manifest-url https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var wait waitFlags
-			var out output
-			var from manifestFlags
-			var registry credentials
-			req := structs.RCRequest{}
-			from.flags(f)
-			f.text(&req.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
-			exclusiveFlag(f, func(x structs.Exclusive) { req.Exclusive = x })
-			f.text(&req.InfraImage, "infra-image", "IMAGE", "image of the container that holds a pod's network (default the host's own)")
-			registry.flags(f)
-			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
-			wait.flags(f, "wait timeout", "detach d")
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) (err error) {
-				if err := exactly(args); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				if registry.passwordStdin && slices.Contains(from.paths, "-") {
-					return usagef("-manifest - and -registry-password-stdin both read standard input")
-				}
-				documents, err := from.read(e, kindOfRCs)
-				if err != nil {
-					return err
-				}
-				if req.UUID != "" && len(documents) > 1 {
-					return usagef("-uuid is for one replication controller, and there are %d", len(documents))
-				}
-				if req.Registry, err = registry.read(e); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				if from.url != "" {
-					documents = []document{{from: from.url}}
-					req.ManifestURL = from.url
-				}
-				return e.createRCs(ctx, client, &req, documents, wait, &out)
-			}
-		},
+		setup: rcManifests.createSetup,
 	}
-}
-
-// createRCs creates a replication controller for each document, in their order, and prints
-// them. If one fails, the others are created nevertheless.
-func (e *env) createRCs(
-	ctx context.Context, client *api.Client, req *structs.RCRequest, documents []document, wait waitFlags, out *output,
-) error {
-	made := make([]madeObject, len(documents))
-	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
-	p := newProgress(e)
-	var wg sync.WaitGroup
-	for i, d := range documents {
-		one := *req
-		one.Manifest = d.Text
-		rc, meta, err := client.RCs().Create(ctx, &one, api.WriteOptions{})
-		if ctx.Err() != nil {
-			wg.Wait()
-			return context.Cause(ctx)
-		}
-		raws[i], failures[i] = meta.Raw, err
-		if err != nil {
-			continue
-		}
-		made[i] = madeObject{rc.UUID, rc.Name}
-		if !wait.detach {
-			wg.Go(func() { raws[i], failures[i] = waitForRC(ctx, client, rc, wait, p) })
-		}
-	}
-	wg.Wait()
-	p.clear()
-	created, failed := e.reportMade(structs.KindRC, documents, made, raws, failures)
-	if err := out.showRCs(e.stdout, created, len(documents) > 1); err != nil {
-		return err
-	}
-	return failed
-}
-
-// showRCs prints replication controllers: a single one as rc-show does, several as a list.
-func (o *output) showRCs(w io.Writer, all []json.RawMessage, several bool) error {
-	switch {
-	case len(all) == 0:
-		return nil
-	case !o.isTable():
-		for _, raw := range all {
-			if err := o.show(w, raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	case several:
-		return o.list(w, all, []string{"uuid", "name", "replicas", "ready"}, nil, false)
-	}
-	return showRC(w, all[0])
 }
 
 // waitForRC waits until the pods of a replication controller are as its last change wants
@@ -281,44 +180,17 @@ func rcUpdateCommand() *command {
 			"magnum rc-update web replace manifest=web.yaml",
 			"magnum rc-update web replace manifest_url=https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var out output
-			var wait waitFlags
-			wait.flags(f, "wait timeout", "detach")
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if len(args) < 3 {
-					return exactly(args, "RC", "add, replace or remove", "PATH=VALUE")
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				ops, err := manifestOps(e, kindOfRCs, args[1], args[2:])
-				if err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				rc, meta, err := client.RCs().Update(ctx, args[0], ops, api.WriteOptions{})
-				if err != nil {
-					return err
-				}
-				raw := meta.Raw
-				if !wait.detach {
-					p := newProgress(e)
-					raw, err = waitForRC(ctx, client, rc, wait, p)
-					p.clear()
-				}
-				if err != nil {
-					return err
-				}
-				return out.showRCs(e.stdout, []json.RawMessage{raw}, false)
+		setup: rcManifests.updateSetup("RC", func(
+			ctx context.Context, e *env, c *api.Client, ident string, ops []structs.PatchOp, wait waitFlags,
+		) (json.RawMessage, error) {
+			rc, meta, err := c.RCs().Update(ctx, ident, ops, api.WriteOptions{})
+			if err != nil || wait.detach {
+				return meta.Raw, err
 			}
-		},
+			p := newProgress(e)
+			defer p.clear()
+			return waitForRC(ctx, c, rc, wait, p)
+		}),
 	}
 }
 

@@ -159,85 +159,8 @@ func serviceCreateCommand() *command {
 			"magnum service-create -bay web -manifest manifests/",
 			"magnum service-create -manifest-url https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var out output
-			var from manifestFlags
-			req := structs.ServiceRequest{}
-			from.flags(f)
-			f.text(&req.Bay, "bay bay-uuid bay-id", "BAY", "uuid or name of the bay").predict = e.predictNames(completeBays)
-			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if err := exactly(args); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				documents, err := from.read(e, kindOfServices)
-				if err != nil {
-					return err
-				}
-				if req.UUID != "" && len(documents) > 1 {
-					return usagef("-uuid is for one service, and there are %d", len(documents))
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				if from.url != "" {
-					documents = []document{{from: from.url}}
-					req.ManifestURL = from.url
-				}
-				return e.createServices(ctx, client, &req, documents, &out)
-			}
-		},
+		setup: serviceManifests.createSetup,
 	}
-}
-
-// createServices creates a service for each document, in their order, and prints them. If one
-// fails, the others are created nevertheless.
-func (e *env) createServices(
-	ctx context.Context, client *api.Client, req *structs.ServiceRequest, documents []document, out *output,
-) error {
-	made := make([]madeObject, len(documents))
-	raws, failures := make([]json.RawMessage, len(documents)), make([]error, len(documents))
-	for i, d := range documents {
-		one := *req
-		one.Manifest = d.Text
-		s, meta, err := client.Services().Create(ctx, &one, api.WriteOptions{})
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if raws[i], failures[i] = meta.Raw, err; err == nil {
-			made[i] = madeObject{s.UUID, s.Name}
-		}
-	}
-	created, failed := e.reportMade(structs.KindService, documents, made, raws, failures)
-	if err := out.showServices(e.stdout, created, len(documents) > 1); err != nil {
-		return err
-	}
-	return failed
-}
-
-// showServices prints services: a single one as service-show does, several as a list.
-func (o *output) showServices(w io.Writer, all []json.RawMessage, several bool) error {
-	switch {
-	case len(all) == 0:
-		return nil
-	case !o.isTable():
-		for _, raw := range all {
-			if err := o.show(w, raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	case several:
-		return o.list(w, all, []string{"uuid", "name", "address", "node_ports"}, nil, false)
-	}
-	return showService(w, all[0])
 }
 
 func serviceUpdateCommand() *command {
@@ -250,33 +173,12 @@ func serviceUpdateCommand() *command {
 			"magnum service-update web replace manifest=web.yaml",
 			"magnum service-update web replace manifest_url=https://example.org/web.yaml",
 		},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var out output
-			out.flags(f)
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				if len(args) < 3 {
-					return exactly(args, "SERVICE", "add, replace or remove", "PATH=VALUE")
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				ops, err := manifestOps(e, kindOfServices, args[1], args[2:])
-				if err != nil {
-					return err
-				}
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				_, meta, err := client.Services().Update(ctx, args[0], ops, api.WriteOptions{})
-				if err != nil {
-					return err
-				}
-				return out.showServices(e.stdout, []json.RawMessage{meta.Raw}, false)
-			}
-		},
+		setup: serviceManifests.updateSetup("SERVICE", func(
+			ctx context.Context, _ *env, c *api.Client, ident string, ops []structs.PatchOp, _ waitFlags,
+		) (json.RawMessage, error) {
+			_, meta, err := c.Services().Update(ctx, ident, ops, api.WriteOptions{})
+			return meta.Raw, err
+		}),
 	}
 }
 
