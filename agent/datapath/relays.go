@@ -52,7 +52,7 @@ func (c *core) updateRelay() []Problem {
 	if r.listen == "" && want.Listen != "" {
 		if err := c.listenRelay(r, want.Listen); err != nil {
 			return []Problem{{Reason: fmt.Sprintf("other hosts can't dial the relay of this host: %v: end the program that has %s, "+
-				"or set -relay-addr", err, want.Listen)}}
+				"or set -relay-port", err, want.Listen)}}
 		}
 	}
 	return nil

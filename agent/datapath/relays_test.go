@@ -140,7 +140,7 @@ func TestProblemsOfTheRelay(t *testing.T) {
 		return false
 	}
 	c.apply(host.conf)
-	if !reason("", host.conf.Relay.Listen) {
+	if !reason("", host.conf.Relay.Listen+", or set -relay-port") {
 		t.Errorf("problems with a port that is taken: %+v", c.status().Problems)
 	}
 	eventually(t, "the peer is out of reach", func() bool { return reason("host-b", "host-b") })

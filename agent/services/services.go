@@ -160,7 +160,7 @@ func (s *Services) Await(ctx context.Context) {
 	s.until(ctx, func() bool { return s.done >= version })
 }
 
-// until waits until a condition holds, or ctx ends. It is called with mu held.
+// until waits until a condition holds, or ctx ends. The condition is called with mu held.
 func (s *Services) until(ctx context.Context, holds func() bool) (ok bool) {
 	for {
 		s.mu.Lock()

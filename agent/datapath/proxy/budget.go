@@ -53,7 +53,7 @@ func (b *budget) setProjects(n int, exists func(owner string) bool) {
 	}
 }
 
-// ownerOf names the account of a project or of a service.
+// The accounts of projects and of services.
 func projectAccount(id string) string { return "p" + id }
 func serviceAccount(id string) string { return "s" + id }
 func isProject(owner string) bool     { return owner[0] == 'p' }
