@@ -69,7 +69,7 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		return nil
 	})
 	if pages, failed := end(); len(failed) > 0 || pages == 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
+		t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
 	}
 	// The host's data path has the pods a moment after the server says that they are ready.
 	b.eventually("both pods answer at the host that stays", time.Minute, func() error {

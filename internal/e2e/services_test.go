@@ -77,7 +77,19 @@ func newServiceBay(t testing.TB) *serviceBay {
 	if b.client, err = api.New(api.Config{Address: b.addr, Token: b.token["p"]}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(b.showPods) // while the server runs
 	return b
+}
+
+// showPods shows the pods of project p, with what has happened to them, if the test has failed.
+func (b *serviceBay) showPods() {
+	if !b.Failed() {
+		return
+	}
+	list := b.as(b.token["p"], "pod-list", "-format", "{{.uuid}}")
+	for _, pod := range strings.Fields(list.stdout) {
+		b.Logf("%s%s", b.as(b.token["p"], "pod-show", pod).stdout, list.stderr)
+	}
 }
 
 // end ends a process, and shows the end of its log if the test has failed.
@@ -179,7 +191,7 @@ func (b *serviceBay) exec(project, name, script string) (string, error) {
 }
 
 // keepAsking asks for pages, one after the other, until the returned function is called, which
-// returns the number of pages and what has failed.
+// returns the number of pages and what has failed when.
 func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loading sync.WaitGroup
@@ -187,7 +199,7 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	loading.Go(func() {
 		for ctx.Err() == nil {
 			if _, err := get(addr); err != nil {
-				failed = append(failed, err)
+				failed = append(failed, fmt.Errorf("%s: %w", time.Now().UTC().Format(time.TimeOnly+".000"), err))
 			}
 			pages++
 		}
@@ -197,6 +209,14 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 		loading.Wait()
 		return pages, failed
 	}
+}
+
+// firstAndLast returns the ends of a list that has more than two entries.
+func firstAndLast(errs []error) []error {
+	if len(errs) > 2 {
+		return []error{errs[0], errs[len(errs)-1]}
+	}
+	return errs
 }
 
 // webRC has two pods, which answer requests and datagrams with their names. A pod is ready
@@ -220,6 +240,7 @@ spec:
         readinessProbe:
           exec: {command: ["test", "-e", "/ready"]}
           periodSeconds: 1
+          timeoutSeconds: 20 # a busy machine makes no pod unready
           failureThreshold: 1
         lifecycle:
           preStop: {exec: {command: ["sleep", "1"]}}
@@ -362,7 +383,7 @@ func TestServices(t *testing.T) {
 		return nil
 	})
 	if pages, failed := end(); len(failed) > 0 || pages == 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
+		t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
 	}
 
 	b.cli("service-delete", "web")
