@@ -416,6 +416,9 @@ func fill(t *testing.T, c *net.TCPConn) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(sent) > 256<<20 {
+			t.Fatal("what is sent is held back by nobody")
+		}
 	}
 }
 
