@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -17,13 +16,11 @@ import (
 
 	"github.com/stackforge/magnum/agent/datapath/sockets"
 	"github.com/stackforge/magnum/internal/pause"
-	"github.com/stackforge/magnum/internal/textpages"
 )
 
 const (
 	watchEvery   = 2 * time.Second  // looks whether the socket is still there
 	retryEvery   = 10 * time.Second // opens what couldn't be opened
-	freeAfter    = 5 * time.Second  // without a change, memory is given back
 	drainAtMost  = time.Hour        // after a handover
 	takeoverWait = 10 * time.Second // for the lock, or for the data path that has it
 	lockPause    = 20 * time.Millisecond
@@ -92,6 +89,12 @@ func serve(ctx context.Context, dir string, log hclog.Logger, files int, ready f
 	if err := s.writePID(); err != nil {
 		log.Warn("the process ID can't be written", "error", err)
 	}
+	var small sync.WaitGroup
+	small.Go(func() { keepSmall(ctx, s.core.changed) })
+	defer func() { // also while it drains
+		cancel()
+		small.Wait()
+	}()
 	s.wg.Add(1)
 	go s.accept(ctx)
 	if before != nil {
@@ -134,16 +137,8 @@ func (s *server) watch(ctx context.Context) {
 	defer look.Stop()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
-	// A Config is large, and seldom changes: what it took to read it isn't needed soon.
-	free := time.NewTimer(freeAfter)
-	defer free.Stop()
 	for {
 		select {
-		case <-s.core.changed:
-			free.Reset(freeAfter)
-		case <-free.C:
-			debug.FreeOSMemory()
-			textpages.Release()
 		case <-ctx.Done():
 			return
 		case <-s.handed:

@@ -94,9 +94,9 @@ type Proxy struct {
 	applying  sync.Mutex // held by Apply and Drain
 	mu        sync.Mutex // guards what follows
 	closed    bool
-	open      map[*net.TCPConn]struct{} // accepted connections
-	flowCount int                       // UDP flows
-	idle      chan struct{}             // closed when the last of both ends; nil if nobody waits
+	open      map[*net.TCPConn]closeWriter // accepted connections, and those to their pods; nil until connected
+	flowCount int                          // UDP flows
+	idle      chan struct{}                // closed when the last of both ends; nil if nobody waits
 	conf      Config
 	projects  map[string]*project
 	ports     map[portKey]*port
@@ -153,7 +153,7 @@ func New(o Options) *Proxy {
 	p := &Proxy{
 		opts: o, log: o.Log, conns: newBudget(o.MaxFiles * connsOf16 / 16),
 		flows: newBudget(o.MaxFiles * flowsOf16 / 16),
-		pipes: make(slots, o.MaxFiles*pipesOf16/16), open: map[*net.TCPConn]struct{}{}, projects: map[string]*project{},
+		pipes: make(slots, o.MaxFiles*pipesOf16/16), open: map[*net.TCPConn]closeWriter{}, projects: map[string]*project{},
 		ports: map[portKey]*port{}, nodes: map[nodeKey]*nodePort{},
 		dialer: net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 3}},
@@ -438,7 +438,19 @@ func (p *Proxy) track(c *net.TCPConn) bool {
 		reset(c)
 		return false
 	}
-	p.open[c] = struct{}{}
+	p.open[c] = nil
+	return true
+}
+
+// trackPod notes the connection to the pod of an accepted one. It returns false if the proxy
+// is closed.
+func (p *Proxy) trackPod(c *net.TCPConn, pod closeWriter) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return false
+	}
+	p.open[c] = pod
 	return true
 }
 
@@ -485,8 +497,11 @@ func (p *Proxy) Close() {
 	p.cancel()
 	p.stop(p.closeUDP)
 	p.mu.Lock()
-	for c := range p.open {
+	for c, pod := range p.open {
 		reset(c)
+		if pod != nil {
+			reset(pod) // it may take nothing, so that who writes to it waits
+		}
 	}
 	p.mu.Unlock()
 	<-p.whenIdle()

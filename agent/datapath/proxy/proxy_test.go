@@ -312,6 +312,116 @@ func TestAResetIsPassedOn(t *testing.T) {
 	}
 }
 
+// What a pod sends just before its end arrives, and so does the end, even if the proxy learns of
+// both at once. An end that is overlooked would leave the client waiting.
+func TestAnEndRightAfterAnAnswerIsPassedOn(t *testing.T) {
+	for name, tc := range map[string]struct {
+		linger int // of the pod's connection; 0 resets it
+		want   error
+	}{"end": {-1, io.EOF}, "reset": {0, syscall.ECONNRESET}} {
+		t.Run(name, func(t *testing.T) {
+			a := startPod(t, "a", func(c *net.TCPConn) {
+				_ = c.SetLinger(tc.linger)
+				for b := make([]byte, 1); ; {
+					if _, err := io.ReadFull(c, b); err != nil || b[0] == 'z' {
+						_, _ = c.Write([]byte("the end"))
+						return
+					}
+					_, _ = c.Write(b)
+				}
+			})
+			p := testProxy(t, Options{})
+			s := p.Apply(config(structs.ServiceSpec{}, a.endpoint(true)))
+			for range 200 {
+				c := dial(t, s)
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				b := make([]byte, 64)
+				for range 8 {
+					_, _ = c.Write([]byte("x"))
+					if n, err := c.Read(b); n != 1 || err != nil {
+						t.Fatalf("%q and %v instead of an answer", b[:n], err)
+					}
+				}
+				_, _ = c.Write([]byte("z"))
+				var n int
+				var err error
+				for err == nil {
+					var more int
+					more, err = c.Read(b[n:])
+					n += more
+				}
+				if !errors.Is(err, tc.want) || err == io.EOF && string(b[:n]) != "the end" {
+					t.Fatalf("%q and %v instead of the last answer and %v", b[:n], err, tc.want)
+				}
+				_ = c.Close()
+			}
+		})
+	}
+}
+
+// A pod that reads slowly gets all, also if no pipe is free. Nothing is lost where the proxy
+// must wait.
+func TestASlowPodGetsEverything(t *testing.T) {
+	full, got := make(chan struct{}), make(chan []byte, 1)
+	a := startPod(t, "a", func(c *net.TCPConn) {
+		<-full
+		b, _ := io.ReadAll(c)
+		got <- b
+	})
+	p := testProxy(t, Options{})
+	for p.pipes.tryAcquire() {
+	}
+	c := dial(t, p.Apply(config(structs.ServiceSpec{}, a.endpoint(true))))
+	want := fill(t, c)
+	close(full)
+	_ = c.CloseWrite()
+	if b := <-got; !bytes.Equal(b, want) {
+		t.Errorf("the pod got %d bytes of %d, equal: %v", len(b), len(want), bytes.Equal(b, want))
+	}
+}
+
+// Close ends connections whose pod doesn't read what was sent.
+func TestCloseEndsConnectionsThatWait(t *testing.T) {
+	full := make(chan struct{})
+	a := startPod(t, "a", func(*net.TCPConn) { <-full })
+	defer close(full)
+	p := testProxy(t, Options{})
+	fill(t, dial(t, p.Apply(config(structs.ServiceSpec{}, a.endpoint(true)))))
+	closed := make(chan struct{})
+	go func() {
+		p.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Error("Close waits for a pod that doesn't read")
+	}
+}
+
+// fill sends until nobody takes any more. It returns what was sent.
+func fill(t *testing.T, c *net.TCPConn) []byte {
+	t.Helper()
+	var sent []byte
+	for chunk := make([]byte, 64<<10); ; {
+		for i := range chunk {
+			chunk[i] = byte((len(sent) + i) * (len(sent) + i) >> 8)
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		n, err := c.Write(chunk)
+		sent = append(sent, chunk[:n]...)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return sent
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sent) > 256<<20 {
+			t.Fatal("what is sent is held back by nobody")
+		}
+	}
+}
+
 func TestManyBytesArrive(t *testing.T) {
 	a := startPod(t, "a", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	p := testProxy(t, Options{})
@@ -354,9 +464,9 @@ func TestAClientKeepsItsPod(t *testing.T) {
 
 func TestPodsOnOtherHostsAreReachedByRelay(t *testing.T) {
 	a := startPod(t, "a", sayName("a"))
-	var asked []string
+	asked := make(chan string, 10)
 	p := testProxy(t, Options{Dial: func(ctx context.Context, hostID string, to Target) (net.Conn, error) {
-		asked = append(asked, fmt.Sprint(hostID, to))
+		asked <- fmt.Sprint(hostID, to)
 		return net.Dial("tcp", a.addr.String())
 	}})
 	e := a.endpoint(true)
@@ -364,8 +474,8 @@ func TestPodsOnOtherHostsAreReachedByRelay(t *testing.T) {
 	if got := ask(t, p.Apply(config(structs.ServiceSpec{}, e))); got != "a" {
 		t.Errorf("led to %q", got)
 	}
-	if want := fmt.Sprint([]string{far + fmt.Sprint(Target{serviceID, "a", 80, "tcp"})}); fmt.Sprint(asked) != want {
-		t.Errorf("the relay was asked %v, want %s", asked, want)
+	if got, want := <-asked, far+fmt.Sprint(Target{serviceID, "a", 80, "tcp"}); got != want || len(asked) > 0 {
+		t.Errorf("the relay was asked for %s and %d more, want %s", got, len(asked), want)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,62 +67,131 @@ func reset(c net.Conn) {
 
 // copy copies until the source ends. While a connection is idle it has no buffer.
 func (p *Proxy) copy(dst, src net.Conn) error {
-	tcp, fromTCP := src.(*net.TCPConn)
-	_, direct := dst.(*net.TCPConn)
-	if !fromTCP || !direct {
-		// A connection of the relay has buffers of its own.
-		if from, ok := src.(io.WriterTo); ok && !fromTCP {
-			_, err := from.WriteTo(dst)
-			return err
-		}
-		if to, ok := dst.(io.ReaderFrom); ok && !direct {
-			_, err := to.ReadFrom(src)
-			return err
-		}
-		buf := buffers.Get().(*[bufferSize]byte)
-		defer buffers.Put(buf)
-		_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, buf[:])
+	from, fromTCP := src.(*net.TCPConn)
+	to, toTCP := dst.(*net.TCPConn)
+	if fromTCP && toTCP {
+		return p.copyTCP(to, from)
+	}
+	// A connection of the relay has buffers of its own.
+	if from, ok := src.(io.WriterTo); ok && !fromTCP {
+		_, err := from.WriteTo(dst)
 		return err
 	}
-	raw, err := tcp.SyscallConn()
+	if to, ok := dst.(io.ReaderFrom); ok && !toTCP {
+		_, err := to.ReadFrom(src)
+		return err
+	}
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, buf[:])
+	return err
+}
+
+// copyTCP is copy between TCP connections.
+func (p *Proxy) copyTCP(dst, src *net.TCPConn) error {
+	from, err := src.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var buf *[bufferSize]byte
-	var n int
-	var readErr error
-	read := func(fd uintptr) bool {
-		buf = buffers.Get().(*[bufferSize]byte)
-		for {
-			n, readErr = unix.Read(int(fd), buf[:])
-			switch readErr {
-			case syscall.EINTR:
-			case syscall.EAGAIN:
-				buffers.Put(buf)
-				return false
-			default:
-				return true
-			}
-		}
+	to, err := dst.SyscallConn()
+	if err != nil {
+		return err
 	}
-	for total := 0; ; {
-		if err := raw.Read(read); err != nil {
+	f := forwarder{to: to}
+	f.send = f.sendNow
+	forward := f.forward
+	for {
+		if err := from.Read(forward); err != nil {
 			return err
 		}
-		if readErr == nil && n > 0 {
-			_, readErr = dst.Write(buf[:n])
+		if len(f.rest) > 0 {
+			_, f.err = dst.Write(f.rest) // waits until there is room
 		}
-		buffers.Put(buf)
-		if readErr != nil || n == 0 {
-			return readErr
+		f.free()
+		if f.err != nil || f.ended {
+			return f.err
 		}
-		if total += n; total >= bulkAfter {
-			total = 0
+		if f.total >= bulkAfter {
+			f.total = 0
 			if p.pipes.tryAcquire() {
 				defer p.pipes.release()
 				_, err := io.Copy(dst, src) // splice, between TCP connections
 				return err
 			}
+		}
+	}
+}
+
+// forwarder forwards what one TCP connection receives to another, as long as neither makes
+// it wait.
+//
+// Its calls of the kernel don't wait, so the scheduler of Go isn't told of them
+// (RawSyscall). Otherwise each costs its bookkeeping, and while calls go on all the time,
+// the runtime's monitor wakes every 20 µs to look whether one of them takes long.
+type forwarder struct {
+	to    syscall.RawConn
+	send  func(fd uintptr) bool // sendNow, allocated once
+	buf   *[bufferSize]byte     // nil while there is nothing to forward
+	rest  []byte                // of buf: what isn't sent yet
+	total int                   // bytes received
+	ended bool                  // the source has ended
+	err   error
+}
+
+// forward is called when fd may have something to read. It returns false when there is
+// nothing left, and true when rest must be sent first, at the end, after an error, and after
+// bulkAfter bytes. It always reads until there is nothing left: the event by which the
+// runtime learns of data may be the one of an end or a reset, too, which doesn't come again.
+func (f *forwarder) forward(fd uintptr) bool {
+	if f.buf == nil {
+		f.buf = buffers.Get().(*[bufferSize]byte)
+	}
+	for {
+		n, err := transfer(unix.SYS_RECVFROM, fd, f.buf[:])
+		switch {
+		case err == unix.EAGAIN:
+			f.free()
+			return false
+		case err != nil || n == 0:
+			f.err, f.ended = err, true
+			return true
+		}
+		f.total += n
+		f.rest = f.buf[:n]
+		f.err = f.to.Write(f.send)
+		if f.err != nil || len(f.rest) > 0 || f.total >= bulkAfter {
+			return true
+		}
+	}
+}
+
+// sendNow sends as much of rest as the destination takes at once. An error is left to who
+// sends what is left.
+func (f *forwarder) sendNow(fd uintptr) bool {
+	if n, err := transfer(unix.SYS_SENDTO, fd, f.rest); err == nil {
+		f.rest = f.rest[n:]
+	}
+	return true
+}
+
+// free gives the buffer back.
+func (f *forwarder) free() {
+	if f.buf != nil {
+		buffers.Put(f.buf)
+		f.buf, f.rest = nil, nil
+	}
+}
+
+// transfer receives into b (SYS_RECVFROM), or sends from it (SYS_SENDTO), without waiting.
+func transfer(call, fd uintptr, b []byte) (int, error) {
+	for {
+		n, _, err := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		switch err {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, err
 		}
 	}
 }

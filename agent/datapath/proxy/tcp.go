@@ -96,6 +96,10 @@ func (p *Proxy) carry(c *net.TCPConn, to *port) {
 		reset(c)
 		return
 	}
+	if !p.trackPod(c, up) {
+		reset(up)
+		return
+	}
 	p.join(c, up)
 }
 
