@@ -3,6 +3,7 @@ package conductor
 import (
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -118,11 +119,11 @@ func drainWorkload(
 	if p.Desired == structs.DesiredAbsent {
 		return false
 	}
-	shape := shapeOf(w)
-	if _, no := refused[shape]; !no && immovable(t, w, h) == "" && may {
+	shape := placing.ShapeOf(w)
+	if _, no := refused[shape]; !no && placing.Immovable(t, w, h) == "" && may {
 		seen := w.Seen()
 		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
-		reason := newPlacer(t).move(w, bay, keep)
+		reason := placing.Move(t, w, bay, keep)
 		if reason == "" {
 			to := scratch.Row[structs.Host](t, p.HostID)
 			seen := w.Seen() // of the new placement
