@@ -13,8 +13,8 @@ import (
 const maxMoving = 16
 
 // DrainHost begins or ends the drain of a host. A draining host gets no new workloads.
-// Workloads that can move are moved to other hosts, and run on until their replacement
-// runs. The drain waits for those that can't move, and stops them only at the deadline.
+// Workloads that can move are moved to other hosts, and run on until their replacement is
+// ready. The drain waits for those that can't move, and stops them only at the deadline.
 type DrainHost struct {
 	Caller   structs.Caller
 	Ident    string // UUID or name
@@ -59,6 +59,28 @@ func (r ForceDrain) decide(t *scratch.Tx) (struct{}, error) {
 	host.DrainForce = true
 	t.Put(&host)
 	return struct{}{}, nil
+}
+
+// EndMoves ends moves whose new placement runs, but has not become ready in time: the earlier
+// placements go. A move that is over already stays as it is.
+type EndMoves struct {
+	Refs []structs.Ref // of the new placements, at most structs.MaxChanges
+}
+
+// decide returns how many of the moves are over. The entry has no room for the rest.
+func (r EndMoves) decide(t *scratch.Tx) (int, error) {
+	for i, ref := range r.Refs {
+		was := t.Workload(ref)
+		if was == nil || was.Ref() != ref || !was.Place().Moving() {
+			continue
+		}
+		w := was.Copy()
+		w.Place().Release()
+		if !t.Room() || !t.Item(func() { t.Assign(w) }) {
+			return i, nil
+		}
+	}
+	return len(r.Refs), nil
 }
 
 // drainHosts continues the drains, and starts workloads again after drains that have ended.
@@ -129,7 +151,7 @@ func drainWorkload(
 			seen := w.Seen() // of the new placement
 			seen.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
 			if keep {
-				seen.Reason += "; it runs on there until it does here"
+				seen.Reason += "; it runs on there until it is ready here"
 			}
 			w.See(seen)
 			t.Assign(w)

@@ -399,7 +399,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		t.Assign(w)
 		return
 	}
-	if seen.Status == structs.ContainerRunning && structs.Done(w) && p.Release() {
+	if w.Ready() && structs.Done(w) && p.Release() {
 		t.Assign(w)
 	} else {
 		t.Put(w)

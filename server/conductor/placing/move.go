@@ -13,7 +13,7 @@ import (
 const maxPriors = 8
 
 // Move places a workload on another host of the bay, under a new epoch. keep lets the
-// earlier placement run until the new one does. If no host fits, the workload keeps its
+// earlier placement run until the new one is ready. If no host fits, the workload keeps its
 // placement, and the reason is returned: the host may return before there is room, and then
 // nothing is restarted. The caller writes the row.
 func Move(t *scratch.Tx, w structs.Workload, bay *structs.Bay, keep bool) (reason string) {
