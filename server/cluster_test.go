@@ -68,6 +68,12 @@ func newThreeServers(t testing.TB, options ...func(*Config)) *threeServers {
 	return c
 }
 
+// oneLeader is an option for servers that keep their leader on a busy machine, for tests whose
+// requests can't be repeated. Another leader is elected after two seconds.
+func oneLeader(c *Config) {
+	c.tuneRaft = func(r *raftlog.Config) { r.HeartbeatTimeout, r.LeaderLease = 2*time.Second, 2*time.Second }
+}
+
 // newMember returns a server that has not been started.
 func newMember(name, dir string, join []string, expect int) *oneOfThree {
 	m := &oneOfThree{config: Config{

@@ -15,7 +15,7 @@ import (
 // TestDrainedWithThreeServers: a host asks one server whether its pod is drained, and the
 // hosts of the bay poll all three.
 func TestDrainedWithThreeServers(t *testing.T) {
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	var urls []string
 	agents := make(map[string]*servertest.Agent)
 	stay := servertest.Behave(func(a structs.Assignment) *structs.Observed {

@@ -110,7 +110,7 @@ func TestWaitingLargestSpecsArePlacedInSmallEntries(t *testing.T) {
 		t.Skip("it writes 100 MB to each of three servers")
 	}
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	// A busy machine may have an election, but not in each round.
 	for round := 1; ; round++ {
 		elections := c.placeWaiting(t, map[string]string{"round": fmt.Sprint(round)})

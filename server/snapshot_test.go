@@ -75,7 +75,7 @@ func (c *threeServers) restartAll() {
 // after all servers restart. Indexes continue, and blocking reads wake.
 func TestRestoreReachesAllServers(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	leader := c.leader()
 	follower := c.members[slices.IndexFunc(c.members, func(m *oneOfThree) bool { return m != leader })]
 	kept := follower.node(t, "kept")
@@ -169,7 +169,7 @@ func TestRestoreIntoNewCluster(t *testing.T) {
 	}
 	from := old.store.Snapshot().Cluster()
 
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	own := *c.leader().running().store.Snapshot().Cluster()
 	for _, keep := range []bool{false, true} {
 		want := from.ClusterID
@@ -322,7 +322,7 @@ func TestRestoreIntoNewClusterAtOnce(t *testing.T) {
 	if err := (operations{from.Server}).Save(&b, from.store.Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	op := operations{c.leader().running()}
 	was := op.s.store.Snapshot().Cluster().SchemaInUse()
 	if _, err := op.Restore(t.Context(), &b, false); err != nil {
@@ -383,7 +383,7 @@ func TestRestoreClusterRow(t *testing.T) {
 // restored state. Writes acknowledged after the restore stay.
 func TestRestoreUnderLoad(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	file := c.leader().save(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

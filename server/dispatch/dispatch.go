@@ -97,6 +97,10 @@ func (d *Dispatch) TakeHeartbeats(ctx context.Context, heartbeats map[string]str
 // server's answer when the leader asks whether it agrees.
 func (d *Dispatch) Silent(hostIDs []string) []string { return d.heartbeats.silent(hostIDs) }
 
+// AgentDead notes that gossip reports the host's agent dead: the leader makes the host suspect
+// at once, unless it has sent a heartbeat since.
+func (d *Dispatch) AgentDead(hostID string) { d.heartbeats.gossipDead(hostID) }
+
 // Parked returns how many polls wait for work.
 func (d *Dispatch) Parked() int { return d.sessions.parked() }
 

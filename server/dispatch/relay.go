@@ -183,7 +183,7 @@ func (r *Relay) followGossip(ctx context.Context, d *Dispatch) error {
 		agents, changed := r.conf.Agents()
 		for id, now := range agents {
 			if now && !dead[id] {
-				d.heartbeats.gossipDead(id)
+				d.AgentDead(id)
 			}
 			if now {
 				dead[id] = true

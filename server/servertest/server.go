@@ -36,6 +36,7 @@ type Server struct {
 	parts sync.WaitGroup
 	lead  context.CancelFunc // ends the current leadership
 	led   chan struct{}      // closed when the leadership has ended
+	away  away
 }
 
 // Option is an option of New.
@@ -133,7 +134,7 @@ func NewOfSchema(t testing.TB, schema int, options ...Option) *Server {
 
 	ctx, stop := context.WithCancel(context.Background())
 	s.ctx = ctx
-	web := httptest.NewUnstartedServer(s.REST.Handler())
+	web := httptest.NewUnstartedServer(s.away.guard(s.REST.Handler()))
 	web.Config.BaseContext = func(net.Listener) context.Context { return ctx }
 	web.Config.ErrorLog = hclog.NewNullLogger().StandardLogger(nil)
 	web.Start()
@@ -218,17 +219,6 @@ func (s *Server) MustDo(t testing.TB, do func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Lose marks a host lost, as the leader does after missed heartbeats.
-func (s *Server) Lose(t testing.TB, hostID string) {
-	t.Helper()
-	s.MustDo(t, func() error {
-		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHosts{Marks: []conductor.HostMark{
-			{ID: hostID, State: structs.HostLost, Reason: "its agent sent no heartbeat"},
-		}})
-		return err
-	})
 }
 
 // Eventually waits until the condition is true, and fails the test after ten seconds.
