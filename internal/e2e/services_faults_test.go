@@ -24,7 +24,7 @@ spec:
   template:
     metadata: {labels: {app: solo}}
     spec:
-      terminationGracePeriodSeconds: 5
+      terminationGracePeriodSeconds: 10
       containers:
       - name: web
         image: ` + image + `
@@ -32,7 +32,7 @@ spec:
         command: ["sh", "-c", "sleep 3; mkdir /w; hostname >/w/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /w & wait"]
         readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 20} # a busy machine makes no pod unready
         lifecycle:
-          preStop: {exec: {command: ["sleep", "1"]}}
+          preStop: {exec: {command: ["sleep", "4"]}} # a request may take seconds on a busy machine
 `
 
 const soloService = `
