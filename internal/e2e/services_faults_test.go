@@ -78,7 +78,9 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		t.Error("the hosts have no connection between their relays")
 	}
 
-	ends := []func() (int, []error){keepAsking(b.at(staying, port)), keepAsking(b.at(staying, b.nodePort(solo, 0)))}
+	ends := map[string]func() (int, []error){
+		"web": keepAsking(b.at(staying, port)), "solo": keepAsking(b.at(staying, b.nodePort(solo, 0))),
+	}
 	b.as(b.token["admin"], "host-drain", leaves.name).must(t)
 	b.eventually("all pods are on the host that stays", time.Minute, func() error {
 		for name, ready := range map[string]int{"web": 2, "solo": 1} {
@@ -109,9 +111,9 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		}
 		return nil
 	})
-	for _, end := range ends {
+	for name, end := range ends {
 		if pages, failed := end(); len(failed) > 0 || pages == 0 {
-			t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
+			t.Errorf("%d of %d requests to %s failed: %v", len(failed), pages, name, firstAndLast(failed))
 		}
 	}
 	// The host's data path has the pods a moment after the server says that they are ready.
