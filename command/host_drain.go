@@ -16,10 +16,12 @@ func drainCommand() *command {
 		name: "host-drain", group: groupHosts, args: "HOST [HOST...]", complete: completeHosts,
 		synopsis: "Move containers off hosts, and place no new ones there",
 		about: "Containers with the restart policy always or unless-stopped move to other hosts of their bay. Each\n" +
-			"runs until its replacement runs. The drain waits for containers that can't move: those with a volume on\n" +
-			"the host, exclusive ones, and those with another restart policy. -deadline stops them later, -force at\n" +
-			"once. host-undrain ends the drain and starts them again. The command ends when no container runs on\n" +
-			"the hosts; if you interrupt it, the drain continues.",
+			"runs until its replacement is ready: it runs and, if it has a health check or readiness probes, passes\n" +
+			"them. A replacement that runs and does not get ready is waited for for a minute, and longer if its checks\n" +
+			"allow it a longer start. The drain waits for containers that can't move: those with a volume on the host,\n" +
+			"exclusive ones, and those with another restart policy. -deadline stops them later, -force at once.\n" +
+			"host-undrain ends the drain and starts them again. The command ends when no container runs on the hosts;\n" +
+			"if you interrupt it, the drain continues.",
 		examples: []string{
 			"magnum host-drain host-1",
 			"magnum host-drain -deadline 10m host-1 host-2",

@@ -277,3 +277,33 @@ func (k manifestKind) updateSetup(
 		}
 	}
 }
+
+// deleteSetup returns the setup of the command that deletes objects with containers. statuses
+// watches one that is slow. undone returns an error if the wait ended before the object was gone,
+// unless the user asked not to wait.
+func (k manifestKind) deleteSetup(
+	statuses func(*api.Client) statusWatcher, undone func(meta api.Meta, wait waitFlags) error,
+) func(e *env, f *flagSet) runFunc {
+	return func(e *env, f *flagSet) runFunc {
+		var conn connection
+		var wait waitFlags
+		o := api.DeleteOptions{}
+		f.switchOn(&o.Force, "force f", "kill the containers at once")
+		wait.flags(f, "wait timeout", "detach")
+		conn.flags(f)
+		return func(ctx context.Context, args []string) error {
+			client, err := conn.client(e)
+			if err != nil {
+				return err
+			}
+			o.WriteOptions = wait.writeOptions()
+			return e.forEachShown(ctx, "Delete", k.noun.kind, args, statuses(client), func(ctx context.Context, ident string) error {
+				meta, err := k.remove(ctx, client, ident, o)
+				if err != nil {
+					return err
+				}
+				return undone(meta, wait)
+			})
+		}
+	}
+}

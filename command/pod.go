@@ -188,26 +188,7 @@ func podDeleteCommand() *command {
 		about: "The containers get the manifest's grace period to end in, and none with -force. Named volumes of\n" +
 			"persistentVolumeClaims stay.",
 		examples: []string{"magnum pod-delete web db", "magnum pod-delete -force $(magnum pod-list -q)"},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var wait waitFlags
-			o := api.DeleteOptions{}
-			f.switchOn(&o.Force, "force f", "kill the containers at once")
-			wait.flags(f, "wait timeout", "detach")
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				o.WriteOptions = wait.writeOptions()
-				remove := func(ctx context.Context, ident string) error {
-					meta, err := client.Pods().Delete(ctx, ident, o)
-					return notDoneError(meta, err, wait)
-				}
-				return e.forEachShown(ctx, "Delete", structs.KindPod, args, podStatuses(client), remove)
-			}
-		},
+		setup:    podManifests.deleteSetup(podStatuses, func(meta api.Meta, wait waitFlags) error { return notDoneError(meta, nil, wait) }),
 	}
 }
 

@@ -201,33 +201,13 @@ func rcDeleteCommand() *command {
 		about: "The containers get the manifest's grace period to end in, and none with -force. To keep a pod, change its\n" +
 			"labels before.",
 		examples: []string{"magnum rc-delete web", "magnum rc-delete -force $(magnum rc-list -q)"},
-		setup: func(e *env, f *flagSet) runFunc {
-			var conn connection
-			var wait waitFlags
-			o := api.DeleteOptions{}
-			f.switchOn(&o.Force, "force f", "kill the containers at once")
-			wait.flags(f, "wait timeout", "detach")
-			conn.flags(f)
-			return func(ctx context.Context, args []string) error {
-				client, err := conn.client(e)
-				if err != nil {
-					return err
-				}
-				o.WriteOptions = wait.writeOptions()
-				remove := func(ctx context.Context, ident string) error {
-					meta, err := client.RCs().Delete(ctx, ident, o)
-					if err != nil || meta.Done() || wait.detach {
-						return err
-					}
-					var rc structs.RCBody
-					if json.Unmarshal(meta.Raw, &rc) == nil && rc.Deleting {
-						return fmt.Errorf("it is %s. It goes on without you", stillText("Deleting", rc.StatusReason, o.Wait))
-					}
-					return notDoneError(meta, err, wait)
-				}
-				return e.forEachShown(ctx, "Delete", structs.KindRC, args, rcStatuses(client), remove)
+		setup: rcManifests.deleteSetup(rcStatuses, func(meta api.Meta, wait waitFlags) error {
+			var rc structs.RCBody
+			if !meta.Done() && !wait.detach && json.Unmarshal(meta.Raw, &rc) == nil && rc.Deleting {
+				return fmt.Errorf("it is %s. It goes on without you", stillText("Deleting", rc.StatusReason, wait.writeOptions().Wait))
 			}
-		},
+			return notDoneError(meta, nil, wait)
+		}),
 	}
 }
 

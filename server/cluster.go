@@ -10,7 +10,6 @@ import (
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/raftlog"
-	"github.com/stackforge/magnum/structs"
 )
 
 // openGossip opens the gossip port.
@@ -28,7 +27,7 @@ func (s *Server) node() gossip.Node {
 	n := gossip.Node{
 		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(),
 		RaftAddr: s.raft.Self().Addr,
-		Fresh:    bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
+		Fresh:    bootstrap.Fresh(s.raft), Schema: s.config.schema, Version: s.config.Version,
 	}
 	if n.Fresh {
 		n.Expect = s.config.BootstrapExpect

@@ -91,6 +91,7 @@ type Config struct {
 	fault     func(op string) error // see raftlog.Config.Fault; nil breaks nothing
 	tuneRaft  func(*raftlog.Config) // changes the log's settings; nil changes nothing
 	deadAfter time.Duration         // how long a server must be dead before it may be replaced; default 30s
+	schema    int                   // the newest schema that the server says it understands; default structs.SchemaVersion
 }
 
 // Limits of SnapshotThreshold and TrailingLogs. With a lower limit a server would do
@@ -136,6 +137,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Auth == "" {
 		c.Auth = "none"
+	}
+	if c.schema == 0 {
+		c.schema = structs.SchemaVersion
 	}
 	if c.HostLostAfter == 0 {
 		c.HostLostAfter = 10 * time.Second

@@ -188,17 +188,17 @@ func (d *directory) candidates() []raftlog.Candidate {
 // server knows. It fails only while this server shuts down.
 func (d *directory) schemaOfAll() (int, error) {
 	if d.config.Solo {
-		return structs.SchemaVersion, nil
+		return d.config.schema, nil
 	}
 	peers, err := d.raft.Peers()
 	if err != nil {
 		return 0, err
 	}
-	understood := map[string]int{d.id: structs.SchemaVersion}
+	understood := map[string]int{d.id: d.config.schema}
 	for _, m := range d.gossip.Servers() {
 		understood[m.ID] = m.Schema
 	}
-	all := structs.SchemaVersion
+	all := d.config.schema
 	for _, p := range peers {
 		all = min(all, understood[p.ID])
 	}

@@ -126,7 +126,7 @@ func restoreClusterRow(saved, now *structs.Cluster, keep bool) {
 func (s *Server) awaitSchema(want int) (inUse int) {
 	for until := time.Now().Add(2 * schemaTick); ; time.Sleep(schemaTick / 20) {
 		inUse = s.store.Snapshot().Cluster().SchemaInUse()
-		if inUse >= want || structs.SchemaVersion < want || s.config.Solo || time.Now().After(until) {
+		if inUse >= want || s.config.schema < want || s.config.Solo || time.Now().After(until) {
 			return inUse
 		}
 	}

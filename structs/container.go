@@ -321,6 +321,21 @@ func (c *Container) See(s Seen) {
 	o.StartedAt, o.FinishedAt = s.StartedAt, s.FinishedAt
 }
 
+// Ready reports whether the container runs, and is healthy if it has a health check.
+func (c *Container) Ready() bool {
+	return c.Observed.Status == ContainerRunning && (c.Observed.Health == "" || c.Observed.Health == "healthy")
+}
+
+// StartTime returns the start period of the spec's health check, and the interval after
+// which the engine makes the first one.
+func (c *Container) StartTime() time.Duration {
+	h := c.Spec.Healthcheck
+	if h == nil {
+		return 0
+	}
+	return time.Duration(h.StartPeriod+h.Interval) * time.Second
+}
+
 // Forget drops all observations.
 func (c *Container) Forget() { c.Observed = Observed{} }
 

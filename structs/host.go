@@ -147,6 +147,6 @@ type DrainBody struct {
 	Deadline  Time     `json:"deadline"`  // when containers that can't move are stopped; null if never
 	Forced    bool     `json:"forced"`    // the deadline has passed
 	Remaining int      `json:"remaining"` // containers that may still run on the host; at 0 the drain is done
-	Moving    int      `json:"moving"`    // remaining containers whose replacements are about to run
-	Waits     []string `json:"waits"`     // why the first few of the other remaining containers can't move
+	Moving    int      `json:"moving"`    // remaining containers whose replacements are about to run, or to be ready
+	Waits     []string `json:"waits"`     // why the first few of the remaining containers can't move, or aren't ready elsewhere
 }

@@ -43,7 +43,7 @@ type Prior struct {
 	HostID     string
 	Epoch      uint64
 	Generation uint64 // of the workload when it was placed again
-	Keep       bool   // it keeps running until the newest placement runs; otherwise it is removed
+	Keep       bool   // it keeps running until the newest placement is ready; otherwise it is removed
 	EngineID   string // the engine's ID of it; "" if unknown
 }
 
@@ -82,11 +82,17 @@ func (p *Placement) Hosts() []string {
 	return hosts
 }
 
-// Release clears Keep on the earlier placements: the newest one runs, or none should
-// run any more. It reports whether any had Keep. The slice is copied first, because
-// other copies of the row may share it.
+// Moving reports whether an earlier placement keeps running until the newest one is
+// ready.
+func (p *Placement) Moving() bool {
+	return slices.ContainsFunc(p.Priors, func(p Prior) bool { return p.Keep })
+}
+
+// Release clears Keep on the earlier placements: the newest one is ready or has had its
+// time, or none should run any more. It reports whether any had Keep. The slice is copied
+// first, because other copies of the row may share it.
 func (p *Placement) Release() bool {
-	if !slices.ContainsFunc(p.Priors, func(p Prior) bool { return p.Keep }) {
+	if !p.Moving() {
 		return false
 	}
 	p.Priors = slices.Clone(p.Priors)

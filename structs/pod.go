@@ -291,6 +291,24 @@ func (p *Pod) Ready() bool {
 	return true
 }
 
+// StartTime returns how long the pod's probes allow it to start: the longest sum, over its
+// containers, of the time in which the startup probe may fail, and of the least time after
+// which the readiness probe succeeds.
+func (p *Pod) StartTime() time.Duration {
+	most := 0
+	for i := range p.Spec.Containers {
+		seconds, c := 0, &p.Spec.Containers[i]
+		if s := c.Startup; s != nil {
+			seconds += s.InitialDelay + s.Period*s.Failure
+		}
+		if r := c.Readiness; r != nil {
+			seconds += r.InitialDelay + r.Period*r.Success
+		}
+		most = max(most, seconds)
+	}
+	return time.Duration(most) * time.Second
+}
+
 // Ended reports whether the pod has ended for good.
 func (p *Pod) Ended() bool {
 	phase := p.Phase()

@@ -70,6 +70,12 @@ type Workload interface {
 	// Observe stores an agent's report of the workload, and of its parts if it has any.
 	// Earlier observations of the same epoch stay where the report has none.
 	Observe(o Observed, parts []PartReport)
+	// Ready reports whether it runs, by the host's last report, and its checks, if it has
+	// any, say that it serves.
+	Ready() bool
+	// StartTime is how long its checks allow it to start before they count as failed; 0
+	// without such a check.
+	StartTime() time.Duration
 	Forget() // drops all observations, for a placement under a new epoch
 	Left()   // drops pending actions on the earlier placement's process, for a placement on another host
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 )
 
 // twin is a workload of another kind than container.
@@ -75,5 +76,44 @@ func TestSessionRefs(t *testing.T) {
 	}
 	if got := (Ref{Kind: WorkloadPod, ID: "p", Epoch: 7, Part: "web"}).String(); got != "pod/p/7/web" {
 		t.Errorf("a reference is written as %s", got)
+	}
+}
+
+// TestReady: a workload is ready once it runs and its checks, if it has any, have succeeded.
+func TestReady(t *testing.T) {
+	for _, tt := range []struct {
+		status ContainerStatus
+		health string
+		want   bool
+	}{
+		{ContainerRunning, "", true}, {ContainerRunning, "healthy", true}, {ContainerRunning, "starting", false},
+		{ContainerRunning, "unhealthy", false}, {ContainerStopped, "", false}, {"", "", false}, {ContainerPaused, "healthy", false},
+	} {
+		c := &Container{Observed: Observed{Status: tt.status, Health: tt.health}}
+		if c.Ready() != tt.want {
+			t.Errorf("status %q, health %q: ready is %v", tt.status, tt.health, c.Ready())
+		}
+	}
+}
+
+// TestStartTime: the time is what the checks allow for the start, of the slowest container.
+func TestStartTime(t *testing.T) {
+	c := &Container{}
+	if got := c.StartTime(); got != 0 {
+		t.Errorf("without a check: %v", got)
+	}
+	c.Spec.Healthcheck = &Healthcheck{Interval: 30, StartPeriod: 100, Timeout: 7}
+	if got := c.StartTime(); got != 130*time.Second {
+		t.Errorf("of a health check: %v", got)
+	}
+	p := &Pod{Spec: PodSpec{Containers: []PodContainer{{Liveness: &Probe{InitialDelay: 1000, Period: 1000, Success: 1, Failure: 3}}}}}
+	if got := p.StartTime(); got != 0 {
+		t.Errorf("of a liveness probe: %v", got)
+	}
+	p.Spec.Containers = append(p.Spec.Containers,
+		PodContainer{Readiness: &Probe{InitialDelay: 5, Period: 10, Success: 2, Failure: 3}},
+		PodContainer{Startup: &Probe{InitialDelay: 1, Period: 10, Success: 1, Failure: 30}, Readiness: &Probe{Period: 3, Success: 1}})
+	if got := p.StartTime(); got != 304*time.Second {
+		t.Errorf("of the slowest container: %v", got)
 	}
 }

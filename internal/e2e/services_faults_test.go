@@ -13,20 +13,59 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// soloRC has one pod, which takes some seconds until it serves and is ready.
+const soloRC = `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: solo}
+spec:
+  replicas: 1
+  selector: {app: solo}
+  template:
+    metadata: {labels: {app: solo}}
+    spec:
+      terminationGracePeriodSeconds: 10
+      containers:
+      - name: web
+        image: ` + image + `
+        imagePullPolicy: IfNotPresent
+        command: ["sh", "-c", "sleep 3; mkdir /w; hostname >/w/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /w & wait"]
+        readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 20} # a busy machine makes no pod unready
+        lifecycle:
+          preStop: {exec: {command: ["sleep", "4"]}} # a request may take seconds on a busy machine
+`
+
+const soloService = `
+apiVersion: v1
+kind: Service
+metadata: {name: solo}
+spec:
+  type: NodePort
+  selector: {app: solo}
+  ports: [{port: 80, targetPort: 8080}]
+`
+
 // TestLongHostLeavesBayWithServices: a host is drained and given back while clients make
-// requests, none of which fails. It no longer serves the services of the bay, and has no
-// connection to the relays of the bay's hosts.
+// requests, none of which fails, also to a service whose only pod is on that host. It no longer
+// serves the services of the bay, and has no connection to the relays of the bay's hosts.
 func TestLongHostLeavesBayWithServices(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
 	b.loadEcho()
 	b.make("service", webService)
 	b.make("rc", webRC)
-	s := b.service("web", 2)
+	b.make("service", soloService)
+	b.make("rc", soloRC)
+	s, solo := b.service("web", 2), b.service("solo", 1)
 	port := b.nodePort(s, 0)
-	stays, leaves := b.hosts[0], b.hosts[1]
-	b.eventually("both pods answer", time.Minute, func() error {
-		return answered(b.at(0, port), podsOf(s)...) // one of them by the relay
+	going := slices.IndexFunc(b.hosts, func(a *hostAgent) bool { return a.name == deref((*solo.Endpoints)[0].Host) })
+	staying := 1 - going
+	stays, leaves := b.hosts[staying], b.hosts[going]
+	b.eventually("all pods answer", time.Minute, func() error {
+		if err := answered(b.at(staying, b.nodePort(solo, 0)), podsOf(solo)...); err != nil {
+			return err
+		}
+		return answered(b.at(staying, port), podsOf(s)...) // one of them by the relay
 	})
 	relayed := func(a *hostAgent) string {
 		out, err := a.on.command("ss", "-Htn", "state", "established", "( sport = :9514 or dport = :9514 )").CombinedOutput()
@@ -39,26 +78,30 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		t.Error("the hosts have no connection between their relays")
 	}
 
-	end := keepAsking(b.at(0, port))
+	ends := map[string]func() (int, []error){
+		"web": keepAsking(b.at(staying, port)), "solo": keepAsking(b.at(staying, b.nodePort(solo, 0))),
+	}
 	b.as(b.token["admin"], "host-drain", leaves.name).must(t)
 	b.eventually("all pods are on the host that stays", time.Minute, func() error {
-		s, _, err := b.client.Services().Get(b.ctx(), "web", api.QueryOptions{})
-		if err != nil {
-			return err
-		}
-		for _, e := range *s.Endpoints {
-			if deref(e.Host) != stays.name {
-				return fmt.Errorf("%s is on %s", e.Pod, deref(e.Host))
+		for name, ready := range map[string]int{"web": 2, "solo": 1} {
+			s, _, err := b.client.Services().Get(b.ctx(), name, api.QueryOptions{})
+			if err != nil {
+				return err
+			}
+			for _, e := range *s.Endpoints {
+				if deref(e.Host) != stays.name {
+					return fmt.Errorf("%s is on %s", e.Pod, deref(e.Host))
+				}
+			}
+			if s.Ready != ready {
+				return fmt.Errorf("%d of %s are ready", s.Ready, name)
 			}
 		}
-		if s.Ready != 2 {
-			err = fmt.Errorf("%d are ready", s.Ready)
-		}
-		return err
+		return nil
 	})
 	b.as(b.token["admin"], "bay-update", "b", "replace", "node_count=1").must(t)
 	b.eventually("the host that has left serves nothing", time.Minute, func() error {
-		if name, err := get(b.at(1, port)); err == nil {
+		if name, err := get(b.at(going, port)); err == nil {
 			return fmt.Errorf("%s answers at its node port", name)
 		}
 		for _, a := range b.hosts {
@@ -68,12 +111,14 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		}
 		return nil
 	})
-	if pages, failed := end(); len(failed) > 0 || pages == 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), pages, firstAndLast(failed))
+	for name, end := range ends {
+		if pages, failed := end(); len(failed) > 0 || pages == 0 {
+			t.Errorf("%d of %d requests to %s failed: %v", len(failed), pages, name, firstAndLast(failed))
+		}
 	}
 	// The host's data path has the pods a moment after the server says that they are ready.
 	b.eventually("both pods answer at the host that stays", time.Minute, func() error {
-		return answered(b.at(0, port), podsOf(b.service("web", 2))...)
+		return answered(b.at(staying, port), podsOf(b.service("web", 2))...)
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ type serviceBay struct {
 	token map[string]string // by project, and of the operator, "admin"
 }
 
-func newServiceBay(t testing.TB) *serviceBay {
+func newServiceBay(t testing.TB, serverArgs ...string) *serviceBay {
 	t.Helper()
 	n := newNet(t)
 	n.engines = true
@@ -46,8 +47,8 @@ func newServiceBay(t testing.TB) *serviceBay {
 	b := &serviceBay{cluster: &cluster{TB: t, dir: t.TempDir()}, net: n, token: make(map[string]string)}
 	on := n.host("s1")
 	b.addr = on.ip + ":9511"
-	b.server = b.process("s1", "server", "-name", "s1", "-data-dir", filepath.Join(b.dir, "s1"), "-bind", on.ip, "-insecure", "-auth",
-		"token", "-join-token", testJoinToken, "-log-level", "debug")
+	b.server = b.process("s1", append([]string{"server", "-name", "s1", "-data-dir", filepath.Join(b.dir, "s1"), "-bind", on.ip,
+		"-insecure", "-auth", "token", "-join-token", testJoinToken, "-log-level", "debug"}, serverArgs...)...)
 	b.server.on = on
 	b.server.start()
 	t.Cleanup(func() { b.end(b.server) })
@@ -412,7 +413,7 @@ spec:
     imagePullPolicy: IfNotPresent
     command: ["redis-server", "--protected-mode", "no", "--repl-diskless-sync-delay", "0"]
     ports: [{name: redis, containerPort: 6379}]
-    readinessProbe: {tcpSocket: {port: redis}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: redis}, periodSeconds: 1, timeoutSeconds: 20}
 `, "service": `
 apiVersion: v1
 kind: Service
@@ -439,6 +440,7 @@ spec:
         readinessProbe:
           exec: {command: ["sh", "-c", "redis-cli info replication | grep -q master_link_status:up"]}
           periodSeconds: 1
+          timeoutSeconds: 20
 `, "replicas": `
 apiVersion: v1
 kind: Service
@@ -450,10 +452,11 @@ spec:
 `}
 
 // TestRedisExample: what is written through the node port of one host is read from a replica
-// through that of the other.
+// through that of the other. No write that the master has acknowledged is lost when a replica is
+// killed, and when the host without the master is cut off for good.
 func TestRedisExample(t *testing.T) {
 	t.Parallel()
-	b := newServiceBay(t)
+	b := newServiceBay(t, "-host-lost-after", "5s")
 	if out, err := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), redisImage).CombinedOutput(); err != nil {
 		t.Fatalf("redis-image: %v\n%s", err, out)
 	}
@@ -485,6 +488,8 @@ func TestRedisExample(t *testing.T) {
 	}
 
 	// A replica is killed, and replaced.
+	lives := slices.IndexFunc(b.hosts, func(a *hostAgent) bool { return a.name == deref((*master.Endpoints)[0].Host) })
+	w := keepWriting(b.at(lives, b.nodePort(master, 0)))
 	end := (*replicas.Endpoints)[0].Pod
 	b.cli("pod-delete", end, "-force", "-wait", "1m")
 	if err := set(1, "there", "2"); err != nil {
@@ -500,28 +505,124 @@ func TestRedisExample(t *testing.T) {
 	for range 4 {
 		read(0, "there", "2")
 	}
+
+	// The host without the master is lost, with a replica.
+	lost := b.hosts[1-lives]
+	on := func(s *structs.ServiceBody, host string) (pods []string) {
+		for _, e := range *s.Endpoints {
+			if deref(e.Host) == host {
+				pods = append(pods, e.Pod)
+			}
+		}
+		return pods
+	}
+	if len(on(b.service("redis-replica", 2), lost.name)) == 0 {
+		t.Fatalf("there is no replica on %s", lost.name)
+	}
+	cut, before := time.Now(), w.count.Load()
+	heal := b.net.with(b.net.isolate(lost.on))
+	var pods []string
+	b.eventually("both replicas are on the other host", time.Minute, func() error {
+		if pods = on(b.service("redis-replica", 2), b.hosts[lives].name); len(pods) != 2 {
+			return fmt.Errorf("there are only %v", pods)
+		}
+		return nil
+	})
+	acked, failed := w.end()
+	if before == 0 || int64(len(acked)) == before {
+		t.Errorf("%d writes were acknowledged, %d of them before the host was cut off; failed: %v", len(acked), before,
+			firstAndLast(failed))
+	}
+	for _, pod := range append([]string{"redis-master"}, pods...) {
+		within := 30 * time.Second
+		if pod == "redis-master" {
+			within = 0
+		}
+		b.eventually(pod+" has all writes that were acknowledged", within, func() error {
+			r := b.as(b.token["p"], "pod-execute", pod, "redis-cli", "LRANGE", writes, "0", "-1")
+			if r.code != 0 {
+				return errors.New(r.stderr)
+			}
+			has := make(map[string]bool)
+			for n := range strings.FieldsSeq(r.stdout) {
+				has[n] = true
+			}
+			lacks := slices.DeleteFunc(slices.Clone(acked), func(n int) bool { return has[fmt.Sprint(n)] })
+			if len(lacks) > 0 {
+				return fmt.Errorf("it lacks %d of %d, such as number %d", len(lacks), len(acked), lacks[0])
+			}
+			return nil
+		})
+	}
+	t.Logf("%d writes were acknowledged and %d failed; all are on the replicas %v after the cut", len(acked), len(failed),
+		time.Since(cut).Round(100*time.Millisecond))
+	heal()
+}
+
+// writes is the list to which keepWriting appends.
+const writes = "writes"
+
+// writer writes to a Redis server all the time.
+type writer struct {
+	count atomic.Int64 // writes that were acknowledged
+	// end ends the writing. It returns the numbers that were acknowledged, and what has failed.
+	end func() (acked []int, failed []error)
+}
+
+// keepWriting appends numbers to a list, one after the other, each over a connection of its own.
+func keepWriting(addr string) *writer {
+	w := new(writer)
+	ctx, cancel := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	var acked []int
+	var failed []error
+	writing.Go(func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			switch line, err := ask(addr, fmt.Sprint("RPUSH ", writes, " ", n)); {
+			case err != nil:
+				failed = append(failed, err)
+			case !strings.HasPrefix(line, ":"): // the length of the list
+				failed = append(failed, errors.New(line))
+			default:
+				acked = append(acked, n)
+				w.count.Add(1)
+			}
+		}
+	})
+	w.end = func() ([]int, []error) {
+		cancel()
+		writing.Wait()
+		return acked, failed
+	}
+	return w
 }
 
 // says fails unless a Redis server answers a command with a line.
 func says(addr, command, want string) error {
+	line, err := ask(addr, command)
+	if err == nil && line != want {
+		err = fmt.Errorf("%s answers %q to %s", addr, line, command)
+	}
+	return err
+}
+
+// ask returns the line with which a Redis server answers a command.
+func ask(addr, command string) (string, error) {
 	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
+		return "", err
 	}
 	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
-		return err
+		return "", err
 	}
 	r := bufio.NewReader(c)
 	line, err := r.ReadString('\n')
 	if strings.HasPrefix(line, "$") && line != "$-1\r\n" && err == nil {
 		line, err = r.ReadString('\n')
 	}
-	if line = strings.TrimSpace(line); err == nil && line != want {
-		err = fmt.Errorf("%s answers %q to %s", addr, line, command)
-	}
-	return err
+	return strings.TrimSpace(line), err
 }

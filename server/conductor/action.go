@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -77,7 +78,7 @@ func (r ActOnContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 		changed.KillGeneration, changed.Signal = changed.Generation, r.Signal
 	}
 	if changed.Gone && want == structs.DesiredRunning {
-		newPlacer(t).replace(&changed)
+		placing.Replace(t, &changed)
 	}
 	t.Assign(&changed)
 	noteAction(t, r.Caller, string(r.Action), c, changed.Generation)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -42,7 +43,7 @@ func (r CreateContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 		if r.Run {
 			c.Desired, c.StartGeneration = structs.DesiredRunning, c.Generation
 		}
-		newPlacer(t).place(c, bay)
+		placing.Place(t, c, bay)
 		t.Assign(c)
 		return c, nil
 	})
@@ -199,7 +200,7 @@ func (r DeleteContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident,
 			statusWord(s)).About(structs.KindContainer)
 	}
-	after := deleteWorkload(t, c, r.Force).(*structs.Container)
+	after := placing.Delete(t, c, r.Force).(*structs.Container)
 	if after != c {
 		noteAction(t, r.Caller, "delete", c, after.Generation)
 	}

@@ -3,6 +3,7 @@ package conductor
 import (
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -12,8 +13,8 @@ import (
 const maxMoving = 16
 
 // DrainHost begins or ends the drain of a host. A draining host gets no new workloads.
-// Workloads that can move are moved to other hosts, and run on until their replacement
-// runs. The drain waits for those that can't move, and stops them only at the deadline.
+// Workloads that can move are moved to other hosts, and run on until their replacement is
+// ready. The drain waits for those that can't move, and stops them only at the deadline.
 type DrainHost struct {
 	Caller   structs.Caller
 	Ident    string // UUID or name
@@ -58,6 +59,28 @@ func (r ForceDrain) decide(t *scratch.Tx) (struct{}, error) {
 	host.DrainForce = true
 	t.Put(&host)
 	return struct{}{}, nil
+}
+
+// EndMoves ends moves whose new placement runs, but has not become ready in time: the earlier
+// placements go. A move that is over already stays as it is.
+type EndMoves struct {
+	Refs []structs.Ref // of the new placements, at most structs.MaxChanges
+}
+
+// decide returns how many of the moves are over. The entry has no room for the rest.
+func (r EndMoves) decide(t *scratch.Tx) (int, error) {
+	for i, ref := range r.Refs {
+		was := t.Workload(ref)
+		if was == nil || was.Ref() != ref || !was.Place().Moving() {
+			continue
+		}
+		w := was.Copy()
+		w.Place().Release()
+		if !t.Room() || !t.Item(func() { t.Assign(w) }) {
+			return i, nil
+		}
+	}
+	return len(r.Refs), nil
 }
 
 // drainHosts continues the drains, and starts workloads again after drains that have ended.
@@ -118,17 +141,17 @@ func drainWorkload(
 	if p.Desired == structs.DesiredAbsent {
 		return false
 	}
-	shape := shapeOf(w)
-	if _, no := refused[shape]; !no && immovable(t, w, h) == "" && may {
+	shape := placing.ShapeOf(w)
+	if _, no := refused[shape]; !no && placing.Immovable(t, w, h) == "" && may {
 		seen := w.Seen()
 		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
-		reason := newPlacer(t).move(w, bay, keep)
+		reason := placing.Move(t, w, bay, keep)
 		if reason == "" {
 			to := scratch.Row[structs.Host](t, p.HostID)
 			seen := w.Seen() // of the new placement
 			seen.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
 			if keep {
-				seen.Reason += "; it runs on there until it does here"
+				seen.Reason += "; it runs on there until it is ready here"
 			}
 			w.See(seen)
 			t.Assign(w)

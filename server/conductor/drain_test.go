@@ -67,6 +67,122 @@ func TestDrainStopsAContainerOnceItsReplacementRuns(t *testing.T) {
 	h.reserved(c.HostID, 0)
 }
 
+// checked is a kind of workload that has checks, with reports by which it runs and is ready
+// or not.
+type checked struct {
+	make    func(s *steps) structs.Workload
+	now     func(s *steps, id string) structs.Workload
+	reports func(s *steps, id string, ready bool)
+}
+
+var checkedKinds = map[string]checked{
+	"container": {
+		make: func(s *steps) structs.Workload {
+			return s.create(alice, "", always(func(c *structs.ContainerSpec) { c.Healthcheck = new(structs.Healthcheck) }))
+		},
+		now: func(s *steps, id string) structs.Workload { return s.container(id) },
+		reports: func(s *steps, id string, ready bool) {
+			s.report(id, structs.Observed{Status: structs.ContainerRunning,
+				Health: map[bool]string{true: "healthy", false: "starting"}[ready]})
+			s.follow()
+		},
+	},
+	"pod": {
+		make:    func(s *steps) structs.Workload { return s.labelled("a") },
+		now:     func(s *steps, id string) structs.Workload { return s.podNow(id) },
+		reports: func(s *steps, id string, ready bool) { s.reportPod(id, structs.PartRunning, ready, 0) },
+	},
+}
+
+// moving has a workload with checks drained away from its host, and returns its ID and the
+// host. Its replacement runs and is not ready.
+func (k checked) moving(s *steps) (id, from string) {
+	s.Helper()
+	w := k.make(s)
+	id, from = w.Base().ID, w.Place().HostID
+	k.reports(s, id, true)
+	must(s.harness, DrainHost{Caller: root, Ident: from, Draining: true})
+	s.follow()
+	k.reports(s, id, false)
+	k.runs(s, id, from, structs.DesiredRunning)
+	return id, from
+}
+
+// runs checks what the host is to do with its earlier placement.
+func (k checked) runs(s *steps, id, host string, want structs.Desired) {
+	s.Helper()
+	if got, ok := s.assignedOn(host, id); !ok || got.Epoch != 1 || got.Desired != want {
+		s.Fatalf("host has epoch %d %s, %v; not 1 %s", got.Epoch, got.Desired, ok, want)
+	}
+}
+
+// TestDrainWaitsForReadiness: the earlier placement goes when the new one is ready, not when
+// it runs.
+func TestDrainWaitsForReadiness(t *testing.T) {
+	for name, k := range checkedKinds {
+		t.Run(name, func(t *testing.T) {
+			s := newSteps(twoHosts(t))
+			id, from := k.moving(s)
+			must(s.harness, DrainHost{Caller: root, Ident: from}) // a drain that ends changes nothing for it
+			s.follow()
+			k.runs(s, id, from, structs.DesiredRunning)
+			k.reports(s, id, true)
+			k.runs(s, id, from, structs.DesiredAbsent)
+			k.reports(s, id, false)
+			k.runs(s, id, from, structs.DesiredAbsent)
+		})
+	}
+}
+
+// TestMovesEnd: the earlier placement goes although the new one isn't ready, by EndMoves for
+// that very placement and by force.
+func TestMovesEnd(t *testing.T) {
+	for name, k := range checkedKinds {
+		t.Run(name, func(t *testing.T) {
+			s := newSteps(twoHosts(t))
+			id, from := k.moving(s)
+			ref := k.now(s, id).Ref()
+			earlier, unknown := ref, ref
+			earlier.Epoch, unknown.ID = 1, structs.NewID()
+			if n := must(s.harness, EndMoves{Refs: []structs.Ref{earlier, unknown}}); n != 2 {
+				t.Errorf("%d of 2 are over", n)
+			}
+			k.runs(s, id, from, structs.DesiredRunning)
+			if n := must(s.harness, EndMoves{Refs: []structs.Ref{unknown, ref}}); n != 2 {
+				t.Errorf("%d of 2 are over", n)
+			}
+			k.runs(s, id, from, structs.DesiredAbsent)
+			index := s.store.Index()
+			must(s.harness, EndMoves{Refs: []structs.Ref{ref}})
+			if s.store.Index() != index {
+				t.Error("a move that is over was ended again")
+			}
+		})
+		t.Run(name+" by force", func(t *testing.T) {
+			s := newSteps(twoHosts(t))
+			id, from := k.moving(s)
+			must(s.harness, DrainHost{Caller: root, Ident: from, Draining: true, Force: true})
+			s.follow()
+			k.runs(s, id, from, structs.DesiredAbsent)
+		})
+		t.Run(name+" that moves on", func(t *testing.T) {
+			s := newSteps(twoHosts(t))
+			id, from := k.moving(s)
+			third := s.host("c", nil) // takes the place of the lost one
+			s.follow()
+			must(s.harness, MarkHosts{Marks: []HostMark{{ID: k.now(s, id).Place().HostID, State: structs.HostLost, Reason: "silent"}}})
+			s.follow()
+			if now := k.now(s, id).Place(); now.HostID != third || now.Epoch != 3 {
+				t.Fatalf("%+v", now)
+			}
+			k.reports(s, id, false)
+			k.runs(s, id, from, structs.DesiredRunning)
+			k.reports(s, id, true)
+			k.runs(s, id, from, structs.DesiredAbsent)
+		})
+	}
+}
+
 func TestStopOfAMovingContainer(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(always())

@@ -109,7 +109,7 @@ func TestEndpointsAreKept(t *testing.T) {
 	s.reportPod(b.ID, structs.PartRunning, true, 0)
 	s.leadsTo(id, "b+")
 
-	// A drained pod is an endpoint on its old host until it runs on the new one.
+	// A drained pod is an endpoint on its old host until it is ready on the new one.
 	must(s.harness, MarkHosts{Marks: []HostMark{{ID: lost, State: structs.HostReady}}})
 	must(s.harness, DrainHost{Caller: root, Ident: moved.HostID, Draining: true})
 	s.follow()
@@ -117,14 +117,59 @@ func TestEndpointsAreKept(t *testing.T) {
 		t.Fatalf("the pod is on %s, its endpoint %+v", now.HostID, s.store.Snapshot().Endpoints(id).Pods)
 	}
 	s.leadsTo(id, "b+")
+	s.reportPod(b.ID, structs.PartRunning, false, 0)
+	if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID != moved.HostID || !e.Ready {
+		t.Fatalf("the endpoint is %+v", e)
+	}
 	s.reportPod(b.ID, structs.PartRunning, true, 0)
-	if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID != lost {
+	if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID != lost || !e.Ready {
 		t.Fatalf("the endpoint is %+v", e)
 	}
 
 	s.write(func(tx *scratch.Tx) { tx.Remove(scratch.Row[structs.Service](tx, id)) })
 	s.follow()
 	s.nothingOf(id)
+}
+
+// TestEndpointOfAMoveThatEnds: a pod that moves has its endpoint on the earlier host while it is
+// not ready on the new one, and no longer once the earlier placement is to go or is gone.
+func TestEndpointOfAMoveThatEnds(t *testing.T) {
+	for name, end := range map[string]func(s *steps, now *structs.Pod, from string){
+		"it has had its time": func(s *steps, now *structs.Pod, _ string) {
+			must(s.harness, EndMoves{Refs: []structs.Ref{now.Ref()}})
+		},
+		"somebody has removed the earlier one": func(s *steps, now *structs.Pod, from string) {
+			host, ref := s.store.Snapshot().Host(from), now.Ref()
+			ref.Epoch = 1
+			r := structs.ReportOf(ref)
+			r.Observed = gone
+			must(s.harness, ReportStatus{HostID: from, StatusReport: structs.StatusReport{Registration: host.Registration,
+				Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r}}})
+		},
+		"the earlier host is lost": func(s *steps, _ *structs.Pod, from string) {
+			must(s.harness, MarkHosts{Marks: []HostMark{{ID: from, State: structs.HostLost, Reason: "silent"}}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSteps(twoHosts(t))
+			a := s.labelled("a")
+			id := s.service(s.bayNamed("bay").ID, web)
+			s.reportPod(a.ID, structs.PartRunning, true, 0)
+			from := s.podNow(a.ID).HostID
+			must(s.harness, DrainHost{Caller: root, Ident: from, Draining: true})
+			s.follow()
+			s.reportPod(a.ID, structs.PartRunning, false, 0)
+			s.leadsTo(id, "a+")
+			end(s, s.podNow(a.ID), from)
+			s.follow()
+			s.leadsTo(id, "a")
+			if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID == from {
+				t.Errorf("the endpoint is %+v", e)
+			}
+			s.reportPod(a.ID, structs.PartRunning, true, 0)
+			s.leadsTo(id, "a+")
+		})
+	}
 }
 
 // nothingOf checks that no row of the service is left.

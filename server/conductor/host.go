@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -370,11 +371,11 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		// Of an earlier placement, or of an unknown one.
 		prior := p.PriorOn(host.ID)
 		if prior != nil && prior.Epoch == ref.Epoch && word == structs.ContainerGone {
-			leaveHost(t, was, host.ID)
+			placing.LeaveHost(t, was, host.ID)
 		}
 		return
 	}
-	if report.Refused && newPlacer(t).refuse(was) {
+	if report.Refused && placing.Refuse(t, was) {
 		return
 	}
 	w := was.Copy()
@@ -382,7 +383,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 	p, seen := w.Place(), w.Seen()
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
-		if p.HostID = ""; fullyRemoved(t, p) {
+		if p.HostID = ""; placing.FullyRemoved(t, p) {
 			t.Remove(was)
 		} else {
 			t.Assign(w)
@@ -398,7 +399,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		t.Assign(w)
 		return
 	}
-	if seen.Status == structs.ContainerRunning && structs.Done(w) && p.Release() {
+	if w.Ready() && structs.Done(w) && p.Release() {
 		t.Assign(w)
 	} else {
 		t.Put(w)
@@ -420,7 +421,7 @@ func loseWorkload(t *scratch.Tx, w structs.Workload) {
 	}
 	w.See(seen)
 	if p.Desired == structs.DesiredRunning && restart.Always() {
-		newPlacer(t).replace(w)
+		placing.Replace(t, w)
 		switch {
 		case p.PlaceReason == "":
 			seen = w.Seen() // of the new placement

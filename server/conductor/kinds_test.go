@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/server/state/statetest"
@@ -32,7 +33,7 @@ func (r createPair) decide(t *scratch.Tx) (*statetest.Pair, error) {
 	p := &r.pair
 	p.Meta = t.Meta(r.caller, p.ID)
 	p.BayID, p.Desired, p.Generation, p.StartGeneration = bay.ID, structs.DesiredRunning, 1, 1
-	newPlacer(t).place(p, bay)
+	placing.Place(t, p, bay)
 	t.Assign(p)
 	return p, nil
 }
@@ -41,7 +42,7 @@ func (r createPair) decide(t *scratch.Tx) (*statetest.Pair, error) {
 type deletePair struct{ id string }
 
 func (r deletePair) decide(t *scratch.Tx) (struct{}, error) {
-	deleteWorkload(t, t.Workload(structs.Ref{Kind: statetest.KindPair, ID: r.id}), true)
+	placing.Delete(t, t.Workload(structs.Ref{Kind: statetest.KindPair, ID: r.id}), true)
 	return struct{}{}, nil
 }
 
@@ -409,9 +410,9 @@ func TestUsageWithinABatch(t *testing.T) {
 	}
 	bay := h.bayNamed("bay")
 	for name, step := range map[string]func(tx *scratch.Tx, w structs.Workload){
-		"move":    func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
-		"replace": func(tx *scratch.Tx, w structs.Workload) { newPlacer(tx).replace(w) },
-		"place":   func(tx *scratch.Tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
+		"move":    func(tx *scratch.Tx, w structs.Workload) { placing.Move(tx, w, bay, false) },
+		"replace": func(tx *scratch.Tx, w structs.Workload) { placing.Replace(tx, w) },
+		"place":   func(tx *scratch.Tx, w structs.Workload) { w.Place().HostID = ""; placing.Place(tx, w, bay) },
 	} {
 		tx := scratch.New(h.store.Snapshot(), h.clock)
 		tx.Begin()

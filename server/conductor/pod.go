@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"reflect"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -67,7 +68,7 @@ func checkPodSchema(t *scratch.Tx, kind string) error {
 func startPod(t *scratch.Tx, p *structs.Pod, bay *structs.Bay) {
 	p.Spec.Hostname = cmp.Or(p.Spec.Hostname, p.Name)
 	p.Placement = structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1, StartGeneration: 1}
-	newPlacer(t).place(p, bay)
+	placing.Place(t, p, bay)
 	t.Assign(p)
 }
 
@@ -149,7 +150,7 @@ func (r DeletePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	after := deleteWorkload(t, p, r.Force).(*structs.Pod)
+	after := placing.Delete(t, p, r.Force).(*structs.Pod)
 	if after != p {
 		noteAction(t, r.Caller, "delete", p, after.Generation)
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
-	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -367,15 +367,8 @@ func adopt(t *scratch.Tx, h *structs.Host, k structs.Quarantined) error {
 	if p.HostID != "" && p.HostID != h.ID {
 		changed.Priors = append(slices.Clone(p.Priors), structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation})
 	}
-	changed.Priors = priorsExcept(changed.Priors, h.ID)
-	// The row's present reservation on this host doesn't count twice.
-	used := t.Reserved.Used(h.ID).Clone()
-	if p.On(h.ID) {
-		used.Remove(was.Reserved())
-	}
-	as := withoutNetworks(state.RoomOf(h, &used, structs.PlacementSpread))
-	as.Draining = false
-	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, was.Demand(), as.Strategy, newPlacer(t).factsOf(w)); id == "" {
+	changed.Priors = placing.PriorsExcept(changed.Priors, h.ID)
+	if reason := placing.Fits(t, w, h); reason != "" {
 		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/replicas"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
@@ -252,7 +253,7 @@ func (k *keeper) keep(pods *baysPods) {
 		case p.Ended() && claims: // another one would run without what is in its volume
 			active = append(active, p)
 		case p.Ended(), !always && host != nil && host.State == structs.HostLost: // it is not moved
-			k.item(func() { deleteWorkload(k.t, p, false) })
+			k.item(func() { placing.Delete(k.t, p, false) })
 		default:
 			active = append(active, p)
 		}
@@ -262,7 +263,7 @@ func (k *keeper) keep(pods *baysPods) {
 	}
 	plan := replicas.Decide(k.rc, active)
 	for _, p := range plan.Delete {
-		k.item(func() { deleteWorkload(k.t, p, false) })
+		k.item(func() { placing.Delete(k.t, p, false) })
 	}
 	if manifest := scratch.Row[structs.Manifest](k.t, k.rc.BesideID()); manifest != nil && manifest.RC != nil {
 		for i := 0; i < plan.Create && k.item(func() { k.create(manifest.RC) }); i++ {
@@ -306,7 +307,7 @@ func (k *keeper) end(own []*structs.Pod) {
 		host := scratch.Row[structs.Host](k.t, p.HostID)
 		forget := k.rc.Force && (!p.Force || host != nil && host.State == structs.HostLost)
 		if p.Desired != structs.DesiredAbsent || forget {
-			k.item(func() { deleteWorkload(k.t, p, k.rc.Force) })
+			k.item(func() { placing.Delete(k.t, p, k.rc.Force) })
 		}
 	}
 	switch {

@@ -3,6 +3,7 @@ package conductor
 import (
 	"cmp"
 
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -34,10 +35,10 @@ func (r RebuildContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	}
 	changed.UpdatedAt = t.Now
 	if changed.HostID == "" {
-		newPlacer(t).place(&changed, scratch.Row[structs.Bay](t, c.BayID))
+		placing.Place(t, &changed, scratch.Row[structs.Bay](t, c.BayID))
 	} else {
 		// On the same host, which has its volumes, and the old container until that is removed.
-		changed.Epoch = newPlacer(t).nextEpoch(c)
+		changed.Epoch = placing.NextEpoch(t, c)
 		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
 	t.Assign(&changed)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/conductor/endpoints"
+	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -77,7 +78,7 @@ func endBays(t *scratch.Tx) (full bool) {
 			p := w.Place()
 			host := scratch.Row[structs.Host](t, p.HostID)
 			if p.Desired != structs.DesiredAbsent || !p.Force || host == nil || host.State == structs.HostLost {
-				if !t.Item(func() { deleteWorkload(t, w, true) }) {
+				if !t.Item(func() { placing.Delete(t, w, true) }) {
 					return true
 				}
 			}
@@ -150,12 +151,12 @@ func placeWaiting(t *scratch.Tx) (full bool) {
 			if was == nil || was.Place().HostID != "" {
 				continue
 			}
-			shape := shapeOf(was)
+			shape := placing.ShapeOf(was)
 			changed := was.Copy()
 			p := changed.Place()
 			if reason, ok := refused[shape]; ok {
 				p.PlaceReason = reason
-			} else if newPlacer(t).place(changed, bay); p.PlaceReason != "" {
+			} else if placing.Place(t, changed, bay); p.PlaceReason != "" {
 				refused[shape] = p.PlaceReason
 			}
 			if p.HostID == "" && p.PlaceReason == was.Place().PlaceReason {

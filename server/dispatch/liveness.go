@@ -14,8 +14,8 @@ import (
 // livenessTick is the longest time between two assessments of the hosts.
 const livenessTick = 500 * time.Millisecond
 
-// liveness is the leader's work on hosts: it marks silent hosts, acknowledges polls, and
-// forces drains whose deadline has passed.
+// liveness is the leader's work on hosts: it marks silent hosts, acknowledges polls, forces
+// drains whose deadline has passed, and ends moves that have had their time.
 type liveness struct {
 	config     *Config
 	heartbeats *heartbeats
@@ -41,7 +41,7 @@ func (l *liveness) monitor(ctx context.Context, rules *silenceRules) error {
 	asking, asked := false, time.Time{}
 	var asks errgroup.Group
 	defer asks.Wait()
-	drains := make(drains)
+	drains, moves := make(drains), make(moves)
 	for last := rules.start; ; {
 		now := time.Now()
 		if stall := now.Sub(last) - every; stall > livenessTick {
@@ -65,6 +65,7 @@ func (l *liveness) monitor(ctx context.Context, rules *silenceRules) error {
 		marks, ask := l.heartbeats.assess(rules, now, hosts)
 		l.mark(ctx, marks)
 		l.forceDrains(ctx, drains.expired(now, hosts))
+		l.endMoves(ctx, moves.expired(now, state.Moving(l.config.Store.Snapshot())))
 		if len(ask) > 0 && !asking && now.Sub(asked) >= agreeTime {
 			asking, asked = true, now
 			asks.Go(func() error {

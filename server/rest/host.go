@@ -104,7 +104,7 @@ func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	return kept
 }
 
-// drainWaits is how many containers that don't move a drain names at most.
+// drainWaits is how many containers that it waits for a drain names at most.
 const drainWaits = 10
 
 // drainBody returns the progress of the host's drain, nil if there is none.
@@ -123,7 +123,9 @@ func drainBody(v web.View, h *structs.Host) *structs.DrainBody {
 		switch {
 		case p.HostID != h.ID:
 			body.Moving++
-			continue
+			if why = unready(v, w, h); why == "" {
+				continue
+			}
 		case p.Desired == structs.DesiredAbsent:
 			why = "it is being removed"
 		case p.DrainStop:
@@ -141,6 +143,20 @@ func drainBody(v web.View, h *structs.Host) *structs.DrainBody {
 		}
 	}
 	return body
+}
+
+// unready says that the replacement of a workload that leaves the host runs and is not ready;
+// "" if it doesn't run yet, or is not waited for.
+func unready(v web.View, w structs.Workload, h *structs.Host) string {
+	p := w.Place()
+	if prior := p.PriorOn(h.ID); prior == nil || !prior.Keep || w.Seen().Status != structs.ContainerRunning || w.Ready() {
+		return ""
+	}
+	why := "its health is " + w.Seen().Health
+	if pod, ok := w.(*structs.Pod); ok {
+		why = pod.Obstacle()
+	}
+	return fmt.Sprintf("it runs on host %s too, and stays until it is ready there: %s", v.Snap.Host(p.HostID).Name, why)
 }
 
 var (

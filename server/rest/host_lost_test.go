@@ -162,6 +162,27 @@ func TestDrainMovesWithoutPause(t *testing.T) {
 	c.do("PUT", "/v1/hosts/"+batch+"/drain?deadline=1000h", "").is(400)
 }
 
+// TestDrainShowsWhatIsNotReady: a drain names what runs on another host and is not ready there.
+func TestDrainShowsWhatIsNotReady(t *testing.T) {
+	c := newCluster(t, 2, servertest.Behave(func(a structs.Assignment) *structs.Observed {
+		o := servertest.Obey(a)
+		if o != nil && o.Status == structs.ContainerRunning {
+			o.Health = map[bool]string{true: "healthy", false: "starting"}[a.Epoch == 1]
+		}
+		return o
+	}))
+	id, host := c.run("web", `,"restart_policy":"always","healthcheck":{"test":"true"}`)
+	c.do("PUT", "/v1/hosts/"+host+"/drain", "").is(200)
+	c.eventually("the drain says what it waits for", func() bool {
+		d := c.do("GET", "/v1/hosts/"+host, "").is(200).object()["drain"].(map[string]any)
+		return d["moving"] == 1.0 && d["remaining"] == 1.0 && strings.Contains(fmt.Sprint(d["waits"]),
+			"until it is ready there: its health is starting")
+	})
+	if a, _ := c.agents[host].Assigned(id); a.Epoch != 1 || a.Desired != structs.DesiredRunning {
+		t.Errorf("the old host got %+v", a)
+	}
+}
+
 // TestReportsOfEarlierPlacementsAreIgnored checks that a report about an earlier placement
 // doesn't change the present one.
 func TestReportsOfEarlierPlacementsAreIgnored(t *testing.T) {

@@ -273,7 +273,8 @@ func replicaDiffers(a, b *structs.Pod) bool {
 // endpointDiffers reports whether the rows of a pod differ in what decides where services
 // lead, besides what replicaDiffers looks at.
 func endpointDiffers(a, b *structs.Pod) bool {
-	return a.Observed.Address != b.Observed.Address || a.DrainStop != b.DrainStop
+	return a.Observed.Address != b.Observed.Address || a.DrainStop != b.DrainStop ||
+		!slices.EqualFunc(a.Priors, b.Priors, func(a, b structs.Prior) bool { return a.HostID == b.HostID && a.Keep == b.Keep })
 }
 
 // write applies the step to the tables and returns its contribution to the hash of the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stackforge/magnum/server/state/statetest"
@@ -244,7 +245,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{},
 		map[string]int{}, 0
 	var hash uint64
-	ending, unsettled := 0, 0
+	ending, unsettled, moving := 0, 0, 0
 	for _, table := range Tables() {
 		seqs, names := map[string]int{}, map[[2]string]int{}
 		last, all := uint64(0), 0
@@ -296,6 +297,9 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				if p.HostID == "" && p.Desired != structs.DesiredAbsent {
 					waiting[p.BayID]++
 				}
+				if slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.Keep }) {
+					moving++
+				}
 				for _, on := range p.Hosts() {
 					onHost[on]++
 					if usage[on] == nil {
@@ -336,6 +340,9 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	checkRooms(t, s)
 	if e, u := count(s.EndingBays()), count(s.UnsettledHosts()); e != ending || u != unsettled {
 		t.Fatalf("%d bays end and %d hosts are unsettled, want %d and %d", e, u, ending, unsettled)
+	}
+	if m := count(Moving(s)); m != moving {
+		t.Fatalf("%d workloads move, want %d", m, moving)
 	}
 	for id := range s.WaitingBays() {
 		bays++

@@ -21,7 +21,7 @@ type listRecord struct {
 }
 
 // The indexes. Each index costs memory and time for each row in it, so there is one only
-// where a scan would be too slow. waiting and shared contain few rows.
+// where a scan would be too slow. waiting, shared and moving contain few rows.
 const (
 	indexID      = iota // the row's ID
 	indexList           // (project, seq)
@@ -30,6 +30,7 @@ const (
 	indexBay            // hosts and workloads: (bay, seq)
 	indexWaiting        // waiting workloads: (bay, seq); unsettled bays and hosts: seq
 	indexShared         // shared bays: seq
+	indexMoving         // workloads whose earlier placement runs until the newest one is ready: seq
 	numIndexes
 )
 
@@ -103,6 +104,12 @@ func (t *Table) indexes() (keys [numIndexes]keyOf) {
 	keys[indexWaiting] = bySeq(func(b []byte, row structs.Row) []byte {
 		if p := row.(structs.Workload).Place(); p.Waits() {
 			return appendSeq(b, p.BayID, row.Base().Seq)
+		}
+		return nil
+	})
+	keys[indexMoving] = bySeq(func(b []byte, row structs.Row) []byte {
+		if row.(structs.Workload).Place().Moving() {
+			return appendNumber(b, row.Base().Seq)
 		}
 		return nil
 	})

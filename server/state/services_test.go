@@ -187,6 +187,9 @@ func TestTopicEndpoints(t *testing.T) {
 		return p
 	}
 	none := func(*structs.Pod) {}
+	moving := func(keep bool) func(*structs.Pod) {
+		return func(p *structs.Pod) { p.Priors = []structs.Prior{{HostID: testID(98), Epoch: 1, Keep: keep}} }
+	}
 	for name, test := range map[string]struct {
 		from, to structs.Row
 		want     bool
@@ -201,6 +204,8 @@ func TestTopicEndpoints(t *testing.T) {
 		"a pod has an address":     {pod(none), pod(func(p *structs.Pod) { p.Observed.Address = "10.0.0.1" }), true},
 		"a pod is drained":         {pod(none), pod(func(p *structs.Pod) { p.DrainStop = true }), true},
 		"a pod moves":              {pod(none), pod(func(p *structs.Pod) { p.HostID = testID(99) }), true},
+		"an earlier one is to go":  {pod(moving(true)), pod(moving(false)), true},
+		"an earlier one is gone":   {pod(moving(true)), pod(none), true},
 		"a pod has other labels":   {pod(none), pod(func(p *structs.Pod) { p.Labels = map[string]string{"a": "b"} }), true},
 		"a pod is unknown":         {pod(none), pod(func(p *structs.Pod) { p.Observed.Status = structs.ContainerUnknown }), true},
 		"a pod's memory":           {pod(none), pod(func(p *structs.Pod) { p.Observed.Memory = 7 }), false},

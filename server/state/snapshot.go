@@ -269,6 +269,20 @@ func workloadsOfBay(s *Snapshot, index int, bayID string) iter.Seq[structs.Workl
 	}
 }
 
+// Moving returns the workloads whose earlier placement runs until the newest one is ready,
+// by kind in creation order. It costs nothing if there are none.
+func Moving(s *Snapshot) iter.Seq[structs.Workload] {
+	return func(yield func(structs.Workload) bool) {
+		for _, t := range placed {
+			for w := range scan(s, t.Name, indexMoving, []byte{}, func(structs.Workload) bool { return true }) {
+				if !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // WaitingBays returns the IDs of the bays that have waiting workloads.
 func (s *Snapshot) WaitingBays() iter.Seq[string] {
 	return func(yield func(string) bool) {

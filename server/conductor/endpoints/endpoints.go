@@ -49,23 +49,25 @@ func of(v View, s *structs.Service, pods []*structs.Pod) *structs.Endpoints {
 // endpointOf returns the endpoint of a pod, nil if it gets no connections. was are the
 // service's endpoints so far, nil if there are none.
 func endpointOf(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoints) *structs.Endpoint {
-	if p.DrainStop || p.HostID == "" {
-		return nil // it is being stopped, or waits for a host
+	if p.DrainStop {
+		return nil // it is being stopped
 	}
-	if p.Observed.Address == "" {
-		return earlier(v, p, was)
+	if !p.Ready() || lost(v, p.HostID) {
+		if one := earlier(v, s, p, was); one != nil {
+			return one
+		}
 	}
-	if lost(v, p.HostID) || p.Phase() == structs.PodUnknown {
-		return nil
+	if p.Observed.Address == "" || lost(v, p.HostID) || p.Phase() == structs.PodUnknown {
+		return nil // it waits for a host, or for its start, or is on a lost host
 	}
 	return &structs.Endpoint{PodID: p.ID, Name: p.Name, HostID: p.HostID, Address: p.Observed.Address, Ports: portsOf(s, p),
 		Ready: p.Ready()}
 }
 
 // earlier returns the endpoint of a pod's earlier placement, which runs on a draining host
-// until the newest one does; nil if there is none. A pod's row has nothing observed of an
+// until the newest one is ready; nil if there is none. A pod's row has nothing observed of an
 // earlier placement, so its endpoint stays as it was.
-func earlier(v View, p *structs.Pod, was *structs.Endpoints) *structs.Endpoint {
+func earlier(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoints) *structs.Endpoint {
 	if was == nil {
 		return nil
 	}
@@ -75,7 +77,9 @@ func earlier(v View, p *structs.Pod, was *structs.Endpoints) *structs.Endpoint {
 			continue
 		}
 		if prior := p.PriorOn(one.HostID); prior != nil && prior.Keep && !lost(v, one.HostID) {
-			return one
+			kept := *one
+			kept.Ports = portsOf(s, p) // the service may have changed
+			return &kept
 		}
 	}
 	return nil

@@ -140,7 +140,7 @@ func TestOf(t *testing.T) {
 }
 
 // TestEarlierPlacement: a pod that moves away from a draining host gets connections there
-// until it runs on the new host.
+// until it is ready on the new host.
 func TestEarlierPlacement(t *testing.T) {
 	v := newView()
 	p := v.pod("a")
@@ -153,6 +153,26 @@ func TestEarlierPlacement(t *testing.T) {
 	if got := show(Of(v, s)); got != show(before) {
 		t.Errorf("while the earlier placement is kept: %q, want %q", got, show(before))
 	}
+	p.HostID = ""
+	if got := show(Of(v, s)); got != show(before) {
+		t.Errorf("while it waits for a host: %q, want %q", got, show(before))
+	}
+	p.HostID, p.Observed = "h2", seen
+	p.Observed.Address, p.Observed.Parts = "10.0.0.9", []structs.PartObserved{{Name: "c", PartState: seen.Parts[0].PartState}}
+	if got := show(Of(v, s)); got != show(before) {
+		t.Errorf("while the new one is not ready: %q, want %q", got, show(before))
+	}
+	s.Spec.Ports = append(s.Spec.Ports, structs.ServicePort{Port: 81, TargetName: "http", Protocol: "tcp"})
+	if got := show(Of(v, s)); got != "a@h1 10.0.0.1 [80 8080] +" {
+		t.Errorf("after the service has changed: %q", got)
+	}
+	s.Spec.Ports = s.Spec.Ports[:1]
+	p.HostID = "lost"
+	if got := show(Of(v, s)); got != show(before) {
+		t.Errorf("while the new host is lost: %q, want %q", got, show(before))
+	}
+	p.HostID = "h2"
+	p.Forget()
 	p.Priors[0].HostID = "lost"
 	if got := show(Of(v, s)); got != "" {
 		t.Errorf("an earlier placement elsewhere: %q", got)

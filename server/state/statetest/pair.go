@@ -3,7 +3,11 @@
 // registers its table in an init function. No program imports this package.
 package statetest
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
 
 // Pair is a workload of two or more parts that share a host.
 type Pair struct {
@@ -111,6 +115,12 @@ func (p *Pair) Observe(o structs.Observed, parts []structs.PartReport) {
 
 // SpecHash returns "": agents don't report a pair's spec.
 func (p *Pair) SpecHash() string { return "" }
+
+// Ready reports whether the pair runs.
+func (p *Pair) Ready() bool { return p.Observed.Status == structs.ContainerRunning }
+
+// StartTime returns 0: a pair has no checks.
+func (p *Pair) StartTime() time.Duration { return 0 }
 
 // Forget clears the observation.
 func (p *Pair) Forget() { p.Observed = PairObserved{} }

@@ -1,4 +1,4 @@
-package conductor
+package placing
 
 import (
 	"slices"
@@ -10,18 +10,18 @@ import (
 
 // factsOf returns, for the scheduler, whether a host without room for another project's
 // network already has the network of the workload's project, and which node ports the bay has.
-func (pl placer) factsOf(w structs.Workload) *schedule.Facts {
+func factsOf(t *scratch.Tx, w structs.Workload) *schedule.Facts {
 	return &schedule.Facts{
-		Network: func(h *schedule.Host) bool { return pl.hasNetwork(h.ID, w) },
+		Network: func(h *schedule.Host) bool { return hasNetwork(t, h.ID, w) },
 		NodePort: func(protocol string, port int) bool {
-			return pl.t.Reserved.NodePort(w.Place().BayID, protocol, port) != ""
+			return t.Reserved.NodePort(w.Place().BayID, protocol, port) != ""
 		},
 	}
 }
 
 // hasNetwork reports whether another workload of the project has been created on the host.
-func (pl placer) hasNetwork(hostID string, w structs.Workload) bool {
-	for other := range pl.t.OnHost(hostID) {
+func hasNetwork(t *scratch.Tx, hostID string, w structs.Workload) bool {
+	for other := range t.OnHost(hostID) {
 		if other.Base().ProjectID == w.Base().ProjectID && other.Place().HostID == hostID && made(other) &&
 			(other.Base().ID != w.Base().ID || other.Table() != w.Table()) {
 			return true
@@ -36,12 +36,12 @@ func made(w structs.Workload) bool {
 	return !w.Place().Gone && seen.Made()
 }
 
-// refuse moves a workload off a host that can't create it for lack of a network. If no
-// other host fits, the workload waits. refuse returns false if the workload stays where it
+// Refuse moves a workload off a host that can't create it for lack of a network. If no
+// other host fits, the workload waits. Refuse returns false if the workload stays where it
 // is, and its host tries again.
-func (pl placer) refuse(was structs.Workload) bool {
+func Refuse(t *scratch.Tx, was structs.Workload) bool {
 	p := was.Place()
-	bay := scratch.Row[structs.Bay](pl.t, p.BayID)
+	bay := scratch.Row[structs.Bay](t, p.BayID)
 	switch {
 	case bay == nil || bay.Status == structs.BayDeleting, p.Desired == structs.DesiredAbsent, made(was):
 		return false
@@ -56,7 +56,7 @@ func (pl placer) refuse(was structs.Workload) bool {
 	after.Priors = append(slices.Clone(p.Priors), structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation})
 	after.HostID = ""
 	w.Forget()
-	pl.place(w, bay)
-	pl.t.Assign(w)
+	Place(t, w, bay)
+	t.Assign(w)
 	return true
 }
