@@ -19,15 +19,9 @@ import (
 func TestLongHostLeavesBayWithServices(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
-	b.loadEcho()
-	b.make("service", webService)
-	b.make("rc", webRC)
-	s := b.service("web", 2)
+	_, s := b.makeWeb()
 	port := b.nodePort(s, 0)
 	stays, leaves := b.hosts[0], b.hosts[1]
-	b.eventually("both pods answer", time.Minute, func() error {
-		return answered(b.at(0, port), podsOf(s)...) // one of them by the relay
-	})
 	relayed := func(a *hostAgent) string {
 		out, err := a.on.command("ss", "-Htn", "state", "established", "( sport = :9514 or dport = :9514 )").CombinedOutput()
 		if err != nil {
@@ -39,7 +33,7 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		t.Error("the hosts have no connection between their relays")
 	}
 
-	end := keepAsking(b.at(0, port))
+	l := b.startLoad(b.at(0, port))
 	b.as(b.token["admin"], "host-drain", leaves.name).must(t)
 	b.eventually("all pods are on the host that stays", time.Minute, func() error {
 		s, _, err := b.client.Services().Get(b.ctx(), "web", api.QueryOptions{})
@@ -68,9 +62,7 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		}
 		return nil
 	})
-	if pages, failed := end(); len(failed) > 0 || pages == 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), pages, failed[:min(3, len(failed))])
-	}
+	l.end()
 	// The host's data path has the pods a moment after the server says that they are ready.
 	b.eventually("both pods answer at the host that stays", time.Minute, func() error {
 		return answered(b.at(0, port), podsOf(b.service("web", 2))...)
