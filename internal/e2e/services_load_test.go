@@ -326,6 +326,48 @@ func (b *serviceBay) replaceUnderLoad(rc *structs.RCBody, s *structs.ServiceBody
 	l.end()
 }
 
+// TestLongAgentUpgradeUnderLoad: agents of another build take the place of those that run, and so do
+// their data paths, while requests are made at each host. No request fails. The data paths from
+// before end with their connections.
+func TestLongAgentUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
+	b := newServiceBay(t)
+	_, s := b.makeWeb()
+	port := b.nodePort(s, 0)
+	l := b.startLoad(b.at(0, port), b.at(1, port))
+	var before []int
+	for _, a := range b.hosts {
+		path, err := a.dataPath()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = append(before, path)
+		was, _ := a.registration()
+		a.stop()
+		a.bin = otherBuild(t, filepath.Join(a.dir, "magnum"))
+		a.start()
+		b.awaitRegistered(a, was)
+		b.eventually("the data path of "+a.name+" is of the other build", time.Minute, func() error {
+			if now, err := a.dataPath(); err != nil || now == path {
+				return fmt.Errorf("it is process %d: %v", now, err)
+			}
+			return nil
+		})
+	}
+	for host := range b.hosts {
+		b.eventually("both pods answer", time.Minute, func() error { return answered(b.at(host, port), podsOf(s)...) })
+	}
+	l.end()
+	for _, pid := range before {
+		b.eventually("the data path from before has ended", time.Minute, func() error {
+			if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(line) > 0 {
+				return fmt.Errorf("process %d is %q", pid, line)
+			}
+			return nil
+		})
+	}
+}
+
 // TestLongHostWithServicesIsLost: a host is lost with its pods. Once that is noticed, no request
 // that is sent then fails, whether on a new connection or on one from before. The pods come up on
 // the other host.
@@ -372,10 +414,15 @@ func TestLongHostWithServicesIsLost(t *testing.T) {
 	}
 	b.eventually("the loss is noticed", time.Minute, func() error {
 		s, _, err := b.client.Services().Get(b.ctx(), "web", api.QueryOptions{})
-		if err == nil && slices.ContainsFunc(*s.Endpoints, func(e structs.EndpointBody) bool { return e.Ready && deref(e.Host) == lost.name }) {
-			err = fmt.Errorf("the service leads to %s", lost.name)
+		if err != nil {
+			return err
 		}
-		return err
+		for _, e := range *s.Endpoints {
+			if e.Ready && deref(e.Host) == lost.name {
+				return fmt.Errorf("the service leads to %s on %s", e.Pod, lost.name)
+			}
+		}
+		return nil
 	})
 	noticed := time.Now()
 	l := b.startLoad(addr)

@@ -245,7 +245,8 @@ func (b *serviceBay) loadProgram(name, of string) {
 		b.Fatalf("go build: %v\n%s", err, out)
 	}
 	for _, a := range b.hosts {
-		load := exec.Command("sh", "-ec", "id=$(docker create "+image+"); docker cp "+name+" $id:/; docker commit $id "+of+"; docker rm $id")
+		load := exec.Command("sh", "-ec", "id=$(docker create "+image+"); docker cp "+name+" $id:/; docker commit $id "+of+
+			"; docker rm $id")
 		load.Dir, load.Env = dir, append(os.Environ(), "DOCKER_HOST="+a.own.host)
 		if out, err := load.CombinedOutput(); err != nil {
 			b.Fatalf("an image with %s: %v\n%s", name, err, out)
