@@ -74,7 +74,7 @@ var serviceFaults = []fault{
 }
 
 // awaitRegistered waits until an agent has another registration than before.
-func (c *chaos) awaitRegistered(a *hostAgent, was uint64) {
+func (c *cluster) awaitRegistered(a *hostAgent, was uint64) {
 	c.Helper()
 	c.eventually(a.name+" has registered", time.Minute, func() error {
 		now, err := a.registration()

@@ -144,6 +144,18 @@ func (e *engine) run(ctx context.Context, id, script string) (string, error) {
 	return out.String(), err
 }
 
+// output keeps what a script prints. begun is closed by the first of it.
+type output struct {
+	bytes.Buffer
+	begun chan struct{}
+	once  sync.Once
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.once.Do(func() { close(o.begun) })
+	return o.Buffer.Write(b)
+}
+
 // stream is run that writes the output to a writer.
 func (e *engine) stream(ctx context.Context, id, script string, out io.Writer) error {
 	made, err := e.ContainerExecCreate(ctx, id, container.ExecOptions{Cmd: []string{"sh", "-c", script}, AttachStdout: true,
@@ -455,10 +467,14 @@ func (l *runningContainers) duringRequests(a *hostAgent, do func()) {
 	if err != nil {
 		l.Fatal(err)
 	}
-	var out string
+	out := &output{begun: make(chan struct{})}
 	var asking sync.WaitGroup
 	end := "/tmp/" + structs.NewID()
-	asking.Go(func() { out, err = a.engine.run(l.ctx(), id, asks("[ ! -e "+end+" ]", before)) })
+	asking.Go(func() {
+		err = a.engine.stream(l.ctx(), id, asks("[ ! -e "+end+" ]", before), out)
+		out.once.Do(func() { close(out.begun) })
+	})
+	<-out.begun // a busy engine may take longer for a process than what is done
 	do()
 	_, ended := a.engine.run(l.ctx(), id, "touch "+end)
 	asking.Wait()
@@ -471,7 +487,7 @@ func (l *runningContainers) duringRequests(a *hostAgent, do func()) {
 		l.Fatal(err)
 	}
 	answered, bad := 0, 0
-	for line := range strings.Lines(out) {
+	for line := range strings.Lines(out.String()) {
 		if structs.IsID(strings.TrimSpace(line)) {
 			answered++
 		} else {

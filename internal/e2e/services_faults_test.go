@@ -51,12 +51,10 @@ spec:
 func TestLongHostLeavesBayWithServices(t *testing.T) {
 	t.Parallel()
 	b := newServiceBay(t)
-	b.loadEcho()
-	b.make("service", webService)
-	b.make("rc", webRC)
+	_, s := b.makeWeb()
 	b.make("service", soloService)
 	b.make("rc", soloRC)
-	s, solo := b.service("web", 2), b.service("solo", 1)
+	solo := b.service("solo", 1)
 	port := b.nodePort(s, 0)
 	going := slices.IndexFunc(b.hosts, func(a *hostAgent) bool { return a.name == deref((*solo.Endpoints)[0].Host) })
 	staying := 1 - going
@@ -78,9 +76,7 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		t.Error("the hosts have no connection between their relays")
 	}
 
-	ends := map[string]func() (int, []error){
-		"web": keepAsking(b.at(staying, port)), "solo": keepAsking(b.at(staying, b.nodePort(solo, 0))),
-	}
+	l, alone := b.startLoad(b.at(staying, port)), b.startAsking(b.at(staying, b.nodePort(solo, 0)), false)
 	b.as(b.token["admin"], "host-drain", leaves.name).must(t)
 	b.eventually("all pods are on the host that stays", time.Minute, func() error {
 		for name, ready := range map[string]int{"web": 2, "solo": 1} {
@@ -111,10 +107,9 @@ func TestLongHostLeavesBayWithServices(t *testing.T) {
 		}
 		return nil
 	})
-	for name, end := range ends {
-		if pages, failed := end(); len(failed) > 0 || pages == 0 {
-			t.Errorf("%d of %d requests to %s failed: %v", len(failed), pages, name, firstAndLast(failed))
-		}
+	l.end()
+	if asked, failed := alone.end(); len(failed) > 0 || asked == 0 {
+		t.Errorf("%d of %d requests to solo failed: %v", len(failed), asked, failed)
 	}
 	// The host's data path has the pods a moment after the server says that they are ready.
 	b.eventually("both pods answer at the host that stays", time.Minute, func() error {
