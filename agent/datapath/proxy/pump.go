@@ -43,7 +43,7 @@ func (p *Proxy) join(a, b closeWriter) {
 // pump carries bytes one way. After the end, it closes that way of the destination. After
 // an error, it resets both, because neither can know what has arrived.
 func (p *Proxy) pump(dst, src closeWriter) {
-	err := p.copy(dst, src)
+	err := forwardAll(dst, src, p.pipes)
 	if err == nil {
 		err = dst.CloseWrite()
 	}
@@ -65,12 +65,12 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// copy copies until the source ends. While a connection is idle it has no buffer.
-func (p *Proxy) copy(dst, src net.Conn) error {
+// forwardAll copies until the source ends. While a connection is idle it has no buffer.
+func forwardAll(dst, src net.Conn, pipes slots) error {
 	from, fromTCP := src.(*net.TCPConn)
 	to, toTCP := dst.(*net.TCPConn)
 	if fromTCP && toTCP {
-		return p.copyTCP(to, from)
+		return forwardTCP(to, from, pipes)
 	}
 	// A connection of the relay has buffers of its own.
 	if from, ok := src.(io.WriterTo); ok && !fromTCP {
@@ -87,8 +87,8 @@ func (p *Proxy) copy(dst, src net.Conn) error {
 	return err
 }
 
-// copyTCP is copy between TCP connections.
-func (p *Proxy) copyTCP(dst, src *net.TCPConn) error {
+// forwardTCP is forwardAll between TCP connections.
+func forwardTCP(dst, src *net.TCPConn, pipes slots) error {
 	from, err := src.SyscallConn()
 	if err != nil {
 		return err
@@ -113,8 +113,8 @@ func (p *Proxy) copyTCP(dst, src *net.TCPConn) error {
 		}
 		if f.total >= bulkAfter {
 			f.total = 0
-			if p.pipes.tryAcquire() {
-				defer p.pipes.release()
+			if pipes.tryAcquire() {
+				defer pipes.release()
 				_, err := io.Copy(dst, src) // splice, between TCP connections
 				return err
 			}
