@@ -31,12 +31,13 @@ type udpServer struct {
 	key  string
 	conn *net.UDPConn
 	to   *port
-	done chan struct{} // closed after the last read
+	done chan struct{} // closed after the last read; replaced under Proxy.applying
 
 	mu     sync.Mutex
 	closed bool
 	flows  map[flowKey]*list.Element
-	order  *list.List // of *flow, the last used first
+	order  *list.List         // of *flow, the last used first
+	handed map[flowKey]string // pods of the clients of another proxy
 }
 
 // flowKey names a flow: by the client, and by the address of ours that it asked.
@@ -68,7 +69,8 @@ func (p *Proxy) listenUDP(key string, addr netip.AddrPort, to *port) (*udpServer
 	// A process that handed the socket over may have stopped to read by a deadline of its
 	// own; that is not shared.
 	s := &udpServer{p: p, key: key, conn: conn, to: to, done: make(chan struct{}), flows: map[flowKey]*list.Element{}, order: list.New()}
-	go s.read()
+	p.takeHanded(s)
+	go s.read(s.done)
 	return s, nil
 }
 
@@ -94,9 +96,16 @@ func (s *udpServer) stopReading() {
 	<-s.done
 }
 
+// resumeReading takes back what stopReading has left.
+func (s *udpServer) resumeReading() {
+	_ = s.conn.SetReadDeadline(time.Time{})
+	s.done = make(chan struct{})
+	go s.read(s.done)
+}
+
 // read takes datagrams until the socket is closed. An idle socket has no buffer.
-func (s *udpServer) read() {
-	defer close(s.done)
+func (s *udpServer) read(done chan<- struct{}) {
+	defer close(done)
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
 		return
@@ -152,7 +161,7 @@ func (s *udpServer) take(key flowKey, oob, b []byte) {
 // start begins the flow of a client. It returns nil if there is no pod, or no room. If the
 // project has its share of flows, the service's flow that was silent for longest ends.
 func (s *udpServer) start(key flowKey, oob []byte) *flow {
-	e := s.to.pick(key.client.Addr().Unmap(), nil, time.Now())
+	e := s.pick(key)
 	if e == nil {
 		return nil
 	}
