@@ -150,8 +150,8 @@ func TestUDPClientsKeepTheirPodsInAHandover(t *testing.T) {
 				_, _ = pod.WriteTo([]byte{byte(i)}, from)
 			}
 		}()
-		s.Endpoints = append(s.Endpoints, structs.Endpoint{PodID: fmt.Sprint("pod-", i), HostID: "host-1", Address: "127.0.0.1", Ready: true,
-			Ports: []int{pod.LocalAddr().(*net.UDPAddr).Port}})
+		s.Endpoints = append(s.Endpoints, structs.Endpoint{PodID: fmt.Sprint("pod-", i), HostID: "host-1", Address: "127.0.0.1",
+			Ready: true, Ports: []int{pod.LocalAddr().(*net.UDPAddr).Port}})
 	}
 	at := apply(t, one, conf)
 	if len(at.UDP) != 1 || len(at.Problems) > 0 {

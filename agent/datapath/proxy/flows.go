@@ -89,11 +89,11 @@ func (p *Proxy) SetFlows(all []Flow) {
 }
 
 // takeHanded gives a socket its clients of another proxy, before it is read.
-func (p *Proxy) takeHanded(s *udpServer) {
-	s.handed = p.handed[s.key]
-	delete(p.handed, s.key)
+func (s *udpServer) takeHanded() {
+	s.handed = s.p.handed[s.key]
+	delete(s.p.handed, s.key)
 	if s.handed != nil {
-		time.AfterFunc(p.opts.FlowTimeout, func() {
+		time.AfterFunc(s.p.opts.FlowTimeout, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.handed = nil // they have been silent

@@ -69,7 +69,7 @@ func (p *Proxy) listenUDP(key string, addr netip.AddrPort, to *port) (*udpServer
 	// A process that handed the socket over may have stopped to read by a deadline of its
 	// own; that is not shared.
 	s := &udpServer{p: p, key: key, conn: conn, to: to, done: make(chan struct{}), flows: map[flowKey]*list.Element{}, order: list.New()}
-	p.takeHanded(s)
+	s.takeHanded()
 	go s.read(s.done)
 	return s, nil
 }
@@ -186,10 +186,10 @@ func (s *udpServer) start(key flowKey, oob []byte) *flow {
 	}
 	s.flows[key] = s.order.PushFront(f)
 	s.mu.Unlock()
-	s.p.countFlow(1)
+	s.countFlow(1)
 	if e.host == "" {
 		// It takes no answer of anybody, so that later datagrams don't wait behind it.
-		up, err := s.p.dialFlow(s.p.ctx, s.to, e)
+		up, err := s.dialFlow(e)
 		if err != nil {
 			f.fail(err)
 			return nil
@@ -206,16 +206,17 @@ func (s *udpServer) start(key flowKey, oob []byte) *flow {
 }
 
 // dialFlow opens the socket of a flow.
-func (p *Proxy) dialFlow(ctx context.Context, to *port, e *endpoint) (net.Conn, error) {
+func (s *udpServer) dialFlow(e *endpoint) (net.Conn, error) {
+	p := s.p
 	if e.host == "" {
-		return p.dialer.DialUDP(ctx, "udp", netip.AddrPort{}, e.addr)
+		return p.dialer.DialUDP(p.ctx, "udp", netip.AddrPort{}, e.addr)
 	}
 	if p.opts.DialUDP == nil {
 		return nil, fmt.Errorf("pod %s is on host %s, and there is no relay", e.pod, e.host)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
-	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: to.number, Protocol: "udp"})
+	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: s.to.service, PodID: e.pod, Port: s.to.number, Protocol: "udp"})
 }
 
 // send sends a datagram of the client to the pod.
@@ -261,7 +262,7 @@ func (f *flow) run(up net.Conn) {
 	defer f.end()
 	if up == nil {
 		var err error
-		up, err = f.server.p.dialFlow(f.server.p.ctx, f.server.to, f.to)
+		up, err = f.server.dialFlow(f.to)
 		if err != nil {
 			f.fail(err)
 			return
@@ -389,11 +390,12 @@ func (f *flow) end() {
 	}
 	s.mu.Unlock()
 	s.p.flows.release(s.to.project, s.to.service)
-	s.p.countFlow(-1)
+	s.countFlow(-1)
 }
 
 // countFlow counts flows.
-func (p *Proxy) countFlow(n int) {
+func (s *udpServer) countFlow(n int) {
+	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flowCount += n
