@@ -31,6 +31,8 @@ type handover struct {
 	Keys   []string       `json:"keys"` // of the sockets, after the lock and the control socket
 	// Clients have a pod by the affinity of a service.
 	Clients []proxy.Client `json:"clients,omitempty"`
+	// Flows have a pod each, whether the service has affinity or not.
+	Flows []proxy.Flow `json:"flows,omitempty"`
 }
 
 // inheritance is what a data path got from the one before.
@@ -44,7 +46,7 @@ type inheritance struct {
 
 // handOver gives all that the data path has to the caller. Once the caller serves, the
 // data path leaves. If the caller fails before that, nothing has changed.
-func (s *server) handOver(c *net.UnixConn, id uint64) error {
+func (s *server) handOver(c *net.UnixConn, id uint64) (err error) {
 	s.core.mu.Lock()
 	defer s.core.mu.Unlock()
 	if s.core.leaving {
@@ -56,7 +58,13 @@ func (s *server) handOver(c *net.UnixConn, id uint64) error {
 		return err
 	}
 	defer closeAll(files)
-	state := &handover{Ports: s.core.sockets.Ports(), Keys: slices.Sorted(maps.Keys(files)), Clients: s.core.proxy.Clients()}
+	flows, resume := s.core.proxy.PauseFlows()
+	defer func() {
+		if err != nil {
+			resume()
+		}
+	}()
+	state := &handover{Ports: s.core.sockets.Ports(), Keys: slices.Sorted(maps.Keys(files)), Clients: s.core.proxy.Clients(), Flows: flows}
 	if s.core.applied {
 		state.Config = &s.core.conf
 	}

@@ -125,6 +125,85 @@ func TestAnotherBuildTakesOver(t *testing.T) {
 	}
 }
 
+// Another build takes over while clients of a UDP port send: each stays with its pod, although
+// the service has no affinity.
+func TestUDPClientsKeepTheirPodsInAHandover(t *testing.T) {
+	dir := dataDir(t)
+	one := openDataPath(t, dir, "one")
+	conf, _ := echo(t)
+	s := &conf.Services[0]
+	s.Spec = structs.ServiceSpec{Ports: []structs.ServicePort{{Port: 53, Protocol: "udp"}}}
+	s.Endpoints = nil
+	for i := range 5 {
+		pod, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = pod.Close() })
+		go func() {
+			b := make([]byte, 100)
+			for {
+				_, from, err := pod.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				_, _ = pod.WriteTo([]byte{byte(i)}, from)
+			}
+		}()
+		s.Endpoints = append(s.Endpoints, structs.Endpoint{PodID: fmt.Sprint("pod-", i), HostID: "host-1", Address: "127.0.0.1",
+			Ready: true, Ports: []int{pod.LocalAddr().(*net.UDPAddr).Port}})
+	}
+	at := apply(t, one, conf)
+	if len(at.UDP) != 1 || len(at.Problems) > 0 {
+		t.Fatalf("status %+v", at)
+	}
+	ask := func(c net.Conn) byte {
+		b := make([]byte, 10)
+		for range 300 { // a datagram may be lost
+			_, _ = c.Write([]byte("?"))
+			_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if n, err := c.Read(b); err == nil && n == 1 {
+				return b[0]
+			}
+		}
+		t.Error("no answer")
+		return 255
+	}
+	var clients []net.Conn
+	var was []byte
+	for range 20 {
+		c, err := net.Dial("udp4", net.JoinHostPort(conf.Projects[0].Gateway.Addr().String(), fmt.Sprint(at.UDP[0].Local)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients, was = append(clients, c), append(was, ask(c))
+	}
+	var end atomic.Bool
+	var wg sync.WaitGroup
+	for i, c := range clients {
+		wg.Go(func() {
+			for first := true; first || !end.Load(); first = false {
+				if got := ask(c); got != was[i] {
+					t.Errorf("a client of pod %d was led to pod %d", was[i], got)
+					return
+				}
+			}
+		})
+	}
+	two := openDataPath(t, dir, "two")
+	end.Store(true)
+	wg.Wait()
+	for i, c := range clients {
+		if got := ask(c); got != was[i] {
+			t.Errorf("after the handover a client of pod %d was led to pod %d", was[i], got)
+		}
+	}
+	if now := status(t, two); now.PID == at.PID || fmt.Sprint(now.UDP) != fmt.Sprint(at.UDP) {
+		t.Errorf("status %+v, before %+v", now, at)
+	}
+}
+
 // If the other process fails before it serves, the data path goes on as if nothing was.
 func TestAFailedHandoverChangesNothing(t *testing.T) {
 	dir := dataDir(t)

@@ -164,6 +164,45 @@ func TestProblemsOfTheRelay(t *testing.T) {
 	}
 }
 
+// The data paths of two clusters on one machine: each serves what it can, and says which port
+// the other one has, until that is free.
+func TestTwoDataPathsOnOneMachine(t *testing.T) {
+	hosts := []*relayHost{newRelayHost(t, "host-1"), newRelayHost(t, "host-1")}
+	cores := []*core{testCore(t), testCore(t)}
+	first, port := echo(t)
+	second, _ := echo(t)
+	second.Services[0].Spec.Ports[0].NodePort = port
+	first.Relay, second.Relay = hosts[0].conf.Relay, hosts[1].conf.Relay
+	second.Relay.Listen = first.Relay.Listen
+	if s, _ := cores[0].apply(first); len(s.Problems) > 0 {
+		t.Fatalf("problems of the first: %+v", s.Problems)
+	}
+	s, _ := cores[1].apply(second)
+	for range 3 { // the problems stay what they are
+		var text []string
+		for _, p := range s.Problems {
+			text = append(text, p.Reason)
+		}
+		all := strings.Join(text, "\n")
+		if len(text) != 2 || !strings.Contains(all, fmt.Sprintf("node port %d/tcp", port)) || !strings.Contains(all, "another node port") ||
+			!strings.Contains(all, second.Relay.Listen+", or set -relay-port") {
+			t.Fatalf("problems of the second: %s", all)
+		}
+		cores[1].retry()
+		s = cores[1].status()
+	}
+	if s.TCP["project-1"] == 0 || len(s.UDP) != 1 || resolve(t, second) != "10.127.0.1" || resolve(t, first) != "10.127.0.1" {
+		t.Errorf("the second serves %+v", s)
+	}
+	say(t, dialPort(t, port), "by the first")
+	cores[0].close()
+	cores[1].retry()
+	if s := cores[1].status(); len(s.Problems) > 0 {
+		t.Errorf("problems after the first has ended: %+v", s.Problems)
+	}
+	say(t, dialPort(t, port), "by the second")
+}
+
 // proxyTarget is any pod.
 var proxyTarget = proxy.Target{ServiceID: "s", PodID: "p", Port: 80, Protocol: "tcp"}
 

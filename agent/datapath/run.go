@@ -79,6 +79,7 @@ func serve(ctx context.Context, dir string, log hclog.Logger, files int, ready f
 		s.control = before.control
 		s.core = newCore(dir, log, id, sockets.New(before.sockets, before.state.Ports), files)
 		if before.state.Config != nil {
+			s.core.proxy.SetFlows(before.state.Flows)
 			s.core.apply(*before.state.Config)
 			s.core.proxy.SetClients(before.state.Clients)
 		}

@@ -20,15 +20,54 @@ type Table struct {
 	name  string
 	netns int    // file descriptor of a network namespace; 0 means that of the process
 	now   *Rules // what the kernel has; nil if unknown
+	// was are the rules of before whose UDP flows the kernel may still have. unflushed says
+	// that it may have any.
+	was       []*Rules
+	unflushed bool
 }
 
 // New returns the table of a host. It changes nothing.
 func New(hostID string) *Table { return &Table{name: "magnum-" + hostID} }
 
 // Set makes the kernel do what the rules say, in one transaction: either all of it has changed
-// or nothing. It writes only what differs from the last call. An error says what is missing
-// on the host.
+// or nothing. It writes only what differs from the last call. Then it ends the UDP flows that
+// the rules led elsewhere before. An error says what is missing on the host.
 func (t *Table) Set(r Rules) error {
+	switch {
+	case t.now == nil: // an agent of before may have made other rules
+		t.unflushed = true
+	case changesUDP(t.now, &r):
+		t.keep(t.now)
+	}
+	if err := t.set(r); err != nil {
+		return err
+	}
+	return t.flushNow()
+}
+
+// maxWas bounds the rules of before, if the kernel refuses to end flows.
+const maxWas = 16
+
+// keep notes that there may be flows of rules that are over.
+func (t *Table) keep(was *Rules) {
+	t.was = append(t.was[max(0, len(t.was)-maxWas+1):], was)
+	t.unflushed = true
+}
+
+// flushNow ends the UDP flows that the rules don't lead where they go.
+func (t *Table) flushNow() error {
+	if !t.unflushed {
+		return nil
+	}
+	if err := t.flush(t.was, t.now); err != nil {
+		return explain(err)
+	}
+	t.was, t.unflushed = nil, false
+	return nil
+}
+
+// set is Set without the flows.
+func (t *Table) set(r Rules) error {
 	if t.now != nil {
 		err := t.write(func(b *batch) { b.change(t.now, &r) })
 		if err == nil {
@@ -82,10 +121,20 @@ func (t *Table) Check() error {
 
 // Remove removes the rules. It does nothing if there are none.
 func (t *Table) Remove() error {
+	if t.now != nil {
+		t.keep(t.now)
+	}
 	t.now = nil
 	if err := t.write(func(b *batch) { b.clear() }); err != nil {
 		return explain(err)
 	}
+	if !t.unflushed {
+		return nil
+	}
+	if err := t.flush(t.was, &Rules{}); err != nil {
+		return explain(err)
+	}
+	t.was, t.unflushed = nil, false
 	return nil
 }
 

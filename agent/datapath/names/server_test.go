@@ -144,6 +144,36 @@ func TestServerRefusesOtherNamesWithoutUpstreams(t *testing.T) {
 	}
 }
 
+// The names of a service without ready pods are answered at once, and never asked elsewhere.
+func TestServerAnswersForServicesWithoutPods(t *testing.T) {
+	var asked atomic.Int64
+	up := upstream(t, func(w dns.ResponseWriter, m *dns.Msg) { asked.Add(1) }) // it never answers
+	s := start(t, Config{}, up)
+	services := []structs.ServiceAssignment{
+		{ID: "1", ProjectID: "p1", Name: "none", Spec: structs.ServiceSpec{Headless: true}},
+		{ID: "2", ProjectID: "p1", Name: "unready", Spec: structs.ServiceSpec{Headless: true}, Endpoints: []structs.Endpoint{
+			{PodID: "x", Name: "x", HostID: "host-1", Address: "172.16.0.9"}}},
+		{ID: "3", ProjectID: "p1", Name: "elsewhere", Spec: structs.ServiceSpec{Headless: true}, Endpoints: []structs.Endpoint{
+			{PodID: "y", Name: "y", HostID: "host-2", Address: "172.16.0.9", Ready: true}}},
+	}
+	s.Set(NewZone("host-1", services), []string{up})
+	for _, name := range []string{"none", "unready", "elsewhere"} {
+		for _, name := range []string{name, name + "." + Domain("p1")} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV} {
+				for _, network := range []string{"udp", "tcp"} {
+					a := s.ask(t, network, new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype))
+					if a.Rcode != dns.RcodeSuccess || len(a.Answer) != 0 || len(a.Ns) != 1 || !a.Authoritative {
+						t.Errorf("%s %s by %s: %v", dns.TypeToString[qtype], name, network, a)
+					}
+				}
+			}
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
+
 func TestServerForwardsOtherNames(t *testing.T) {
 	var udpSize atomic.Uint32
 	good := upstream(t, func(w dns.ResponseWriter, m *dns.Msg) {

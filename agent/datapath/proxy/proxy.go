@@ -91,8 +91,9 @@ type Proxy struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	applying  sync.Mutex // held by Apply and Drain
-	mu        sync.Mutex // guards what follows
+	applying  sync.Mutex                    // held by Apply and Drain
+	handed    map[string]map[flowKey]string // pods by socket and client, of another proxy; guarded by applying
+	mu        sync.Mutex                    // guards what follows
 	closed    bool
 	open      map[*net.TCPConn]closeWriter // accepted connections, and those to their pods; nil until connected
 	flowCount int                          // UDP flows
@@ -176,6 +177,7 @@ func (p *Proxy) Apply(conf Config) Status {
 	p.conf = conf
 	p.mu.Unlock()
 	p.update()
+	p.handed = nil // of sockets that aren't there any more
 	return p.Status()
 }
 

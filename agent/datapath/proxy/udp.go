@@ -31,12 +31,13 @@ type udpServer struct {
 	key  string
 	conn *net.UDPConn
 	to   *port
-	done chan struct{} // closed after the last read
+	done chan struct{} // closed after the last read; replaced under Proxy.applying
 
 	mu     sync.Mutex
 	closed bool
 	flows  map[flowKey]*list.Element
-	order  *list.List // of *flow, the last used first
+	order  *list.List         // of *flow, the last used first
+	handed map[flowKey]string // pods of the clients of another proxy
 }
 
 // flowKey names a flow: by the client, and by the address of ours that it asked.
@@ -68,7 +69,8 @@ func (p *Proxy) listenUDP(key string, addr netip.AddrPort, to *port) (*udpServer
 	// A process that handed the socket over may have stopped to read by a deadline of its
 	// own; that is not shared.
 	s := &udpServer{p: p, key: key, conn: conn, to: to, done: make(chan struct{}), flows: map[flowKey]*list.Element{}, order: list.New()}
-	go s.read()
+	s.takeHanded()
+	go s.read(s.done)
 	return s, nil
 }
 
@@ -94,9 +96,16 @@ func (s *udpServer) stopReading() {
 	<-s.done
 }
 
+// resumeReading takes back what stopReading has left.
+func (s *udpServer) resumeReading() {
+	_ = s.conn.SetReadDeadline(time.Time{})
+	s.done = make(chan struct{})
+	go s.read(s.done)
+}
+
 // read takes datagrams until the socket is closed. An idle socket has no buffer.
-func (s *udpServer) read() {
-	defer close(s.done)
+func (s *udpServer) read(done chan<- struct{}) {
+	defer close(done)
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
 		return
@@ -152,7 +161,7 @@ func (s *udpServer) take(key flowKey, oob, b []byte) {
 // start begins the flow of a client. It returns nil if there is no pod, or no room. If the
 // project has its share of flows, the service's flow that was silent for longest ends.
 func (s *udpServer) start(key flowKey, oob []byte) *flow {
-	e := s.to.pick(key.client.Addr().Unmap(), nil, time.Now())
+	e := s.pick(key)
 	if e == nil {
 		return nil
 	}
@@ -177,10 +186,10 @@ func (s *udpServer) start(key flowKey, oob []byte) *flow {
 	}
 	s.flows[key] = s.order.PushFront(f)
 	s.mu.Unlock()
-	s.p.countFlow(1)
+	s.countFlow(1)
 	if e.host == "" {
 		// It takes no answer of anybody, so that later datagrams don't wait behind it.
-		up, err := s.p.dialFlow(s.p.ctx, s.to, e)
+		up, err := s.dialFlow(e)
 		if err != nil {
 			f.fail(err)
 			return nil
@@ -197,16 +206,17 @@ func (s *udpServer) start(key flowKey, oob []byte) *flow {
 }
 
 // dialFlow opens the socket of a flow.
-func (p *Proxy) dialFlow(ctx context.Context, to *port, e *endpoint) (net.Conn, error) {
+func (s *udpServer) dialFlow(e *endpoint) (net.Conn, error) {
+	p := s.p
 	if e.host == "" {
-		return p.dialer.DialUDP(ctx, "udp", netip.AddrPort{}, e.addr)
+		return p.dialer.DialUDP(p.ctx, "udp", netip.AddrPort{}, e.addr)
 	}
 	if p.opts.DialUDP == nil {
 		return nil, fmt.Errorf("pod %s is on host %s, and there is no relay", e.pod, e.host)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
-	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: to.service, PodID: e.pod, Port: to.number, Protocol: "udp"})
+	return p.opts.DialUDP(ctx, e.host, Target{ServiceID: s.to.service, PodID: e.pod, Port: s.to.number, Protocol: "udp"})
 }
 
 // send sends a datagram of the client to the pod.
@@ -252,7 +262,7 @@ func (f *flow) run(up net.Conn) {
 	defer f.end()
 	if up == nil {
 		var err error
-		up, err = f.server.p.dialFlow(f.server.p.ctx, f.server.to, f.to)
+		up, err = f.server.dialFlow(f.to)
 		if err != nil {
 			f.fail(err)
 			return
@@ -380,11 +390,12 @@ func (f *flow) end() {
 	}
 	s.mu.Unlock()
 	s.p.flows.release(s.to.project, s.to.service)
-	s.p.countFlow(-1)
+	s.countFlow(-1)
 }
 
 // countFlow counts flows.
-func (p *Proxy) countFlow(n int) {
+func (s *udpServer) countFlow(n int) {
+	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flowCount += n

@@ -22,16 +22,24 @@ type peer struct {
 	sessions []*session // in the order in which they began
 	err      error      // why the peer can't be reached; nil if that isn't known
 	in, out  int        // streams
+	proof    proof
 }
 
 // maxSessions bounds the sessions with one peer: those of two processes on each side, and
 // those that end.
 const maxSessions = 16
 
-// current returns the session that new streams use; nil if there is none. relay.mu is held.
+// current returns the session that new streams use: the newest one with a process that
+// isn't stale. nil if there is none. relay.mu is held.
 func (p *peer) current() *session {
+	return p.newest(func(s *session) bool { return !p.proof.isStale(s.generation) })
+}
+
+// newest returns the newest session that takes streams and that is wanted; nil if there is
+// none. relay.mu is held.
+func (p *peer) newest(wanted func(*session) bool) *session {
 	for _, s := range slices.Backward(p.sessions) {
-		if !s.retired {
+		if !s.retired && wanted(s) {
 			return s
 		}
 	}
@@ -52,13 +60,20 @@ func (p *peer) keep() {
 	for p.ctx.Err() == nil {
 		r.mu.Lock()
 		connected, addr, served, stop := p.current() != nil, p.addr, r.served > 0, r.draining
+		moved := p.proof.moved
 		r.mu.Unlock()
 		switch {
 		case stop:
 			return
+		case connected && moved:
+			if p.dialMoved(addr, tries) {
+				tries = 0
+			} else {
+				tries++
+			}
 		case connected:
 			began := time.Now()
-			p.await(0, func() bool { return p.current() == nil || r.draining })
+			p.await(0, func() bool { return p.current() == nil || p.proof.moved || r.draining })
 			if time.Since(began) > r.conf.MaxBackoff {
 				tries = 0
 			}
@@ -132,8 +147,13 @@ func (p *peer) fail(err error) {
 	p.relay.notify()
 }
 
-// dial makes a session with the peer.
+// dial makes a session with the process that answers at the peer's address.
 func (p *peer) dial(addr string) error {
+	return p.dialUnless(addr, func(generation) bool { return false })
+}
+
+// dialUnless is dial, but closes the connection if the session isn't needed.
+func (p *peer) dialUnless(addr string, needless func(generation) bool) error {
 	r := p.relay
 	ctx, cancel := context.WithTimeout(p.ctx, r.conf.HandshakeTime)
 	defer cancel()
@@ -141,7 +161,15 @@ func (p *peer) dial(addr string) error {
 	if err != nil {
 		return err
 	}
-	return r.add(p, conn, hello.generation, true)
+	if needless(hello.generation) {
+		conn.cut()
+	} else if err := r.add(p, conn, hello.generation, true); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.registered(addr, hello.generation)
+	return nil
 }
 
 // add makes a session of a connection whose end has proved to be the peer.
@@ -165,15 +193,13 @@ func (r *Relay) add(p *peer, conn *batchConn, from generation, dialled bool) err
 		return errors.New("the peer has too many connections")
 	}
 	p.sessions = append(p.sessions, s)
-	p.err = nil
+	if !p.proof.isStale(from) {
+		p.err = nil
+	}
 	loser, keeper := p.pair(s)
 	s.start()
 	if loser != nil {
-		if loser.dialled == keeper.dialled {
-			loser.retire()
-		} else {
-			r.goroutine(func() { settle(loser, keeper) })
-		}
+		r.goroutine(func() { settle(loser, keeper) })
 	}
 	r.notify()
 	r.mu.Unlock()
@@ -200,7 +226,8 @@ func (p *peer) pair(s *session) (loser, keeper *session) {
 }
 
 // settle retires a session, once its keeper is seen to be alive: the peer may have dialled
-// because the keeper is dead and this host doesn't know it yet.
+// because the keeper is dead and this host doesn't know it yet, or only to see which process
+// answers.
 func settle(loser, keeper *session) {
 	r := keeper.peer.relay
 	if !keeper.alive(r.conf.SilenceTime) {

@@ -145,6 +145,7 @@ func (r *Relay) Set(peers []structs.RelayPeer) {
 			if p := r.peers[id]; p != nil {
 				if p.addr != w.Addr {
 					p.addr, p.err = w.Addr, nil
+					p.proof.move(w.Addr != "")
 				}
 				continue
 			}

@@ -164,14 +164,16 @@ func (r *Relay) DialUDP(ctx context.Context, hostID string, target Target) (*Flo
 // maxTries bounds the sessions on which one stream is tried.
 const maxTries = 5
 
-// openStream opens a stream, on another session if one turns out to have ended: the pod has
-// got no data until the answer has come.
+// openStream opens a stream, on another session if one turns out to have ended, or to lead
+// to a process that isn't the peer's any more: the pod has got no data until the answer has
+// come.
 func (r *Relay) openStream(ctx context.Context, hostID string, kind kind, target Target) (*yamux.Stream, func(), error) {
 	if len(target.ServiceID) > 255 || len(target.PodID) > 255 || target.Port < 0 || target.Port > 65535 {
 		return nil, nil, fmt.Errorf("no target of a stream: %+v", target)
 	}
+	d := doubt{}
 	for try := 1; ; try++ {
-		s, err := r.reserve(ctx, hostID)
+		s, err := r.reserve(ctx, hostID, &d)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -182,6 +184,7 @@ func (r *Relay) openStream(ctx context.Context, hostID string, kind kind, target
 		}
 		st, err := s.open(ctx, request{kind, target})
 		if err == nil {
+			s.peer.accepted(s, &d)
 			return st, release, nil
 		}
 		if errors.Is(err, errRetired) {
@@ -190,10 +193,17 @@ func (r *Relay) openStream(ctx context.Context, hostID string, kind kind, target
 			r.mu.Unlock()
 		}
 		release()
-		if errors.Is(err, errCut) {
+		again := false
+		switch {
+		case errors.Is(err, errRetired):
+			again = true
+		case errors.Is(err, errCut):
 			s.cut(errDead) // it isn't found again
+			again = true
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrUnreachable):
+			again = s.peer.refused(ctx, s, &d, err)
 		}
-		if !errors.Is(err, errRetired) && !errors.Is(err, errCut) || try == maxTries {
+		if !again || try == maxTries {
 			return nil, nil, err
 		}
 	}
@@ -201,7 +211,7 @@ func (r *Relay) openStream(ctx context.Context, hostID string, kind kind, target
 
 // reserve returns the session for a new stream, which is counted. It waits while a session
 // may come.
-func (r *Relay) reserve(ctx context.Context, hostID string) (*session, error) {
+func (r *Relay) reserve(ctx context.Context, hostID string, d *doubt) (*session, error) {
 	for {
 		r.mu.Lock()
 		p, changed := r.peers[hostID], r.changed
@@ -213,10 +223,12 @@ func (r *Relay) reserve(ctx context.Context, hostID string) (*session, error) {
 		case p == nil:
 			err = ErrNoPeer
 		default:
-			if s = p.current(); s == nil {
-				err = p.err
+			if s = p.choose(d); s == nil {
+				if err = p.err; d.refusal != nil {
+					err = d.refusal
+				}
 			} else if p.out >= r.conf.MaxStreams || r.out >= r.conf.MaxStreamsAll {
-				err = ErrBusy
+				s, err = nil, ErrBusy
 			} else {
 				s.count(1, 0)
 			}
