@@ -29,9 +29,9 @@ type core struct {
 	sockets *sockets.Table
 	proxy   *proxy.Proxy
 	names   *names.Server
-	files   int                                     // that the process may have open
-	relay   atomic.Pointer[hostRelay]               // nil if there is none
-	local   atomic.Pointer[map[relay.Target]string] // addresses of the endpoints on this host
+	files   int                                          // that the process may have open
+	relay   atomic.Pointer[hostRelay]                    // nil if there is none
+	local   atomic.Pointer[map[relay.Target]localTarget] // the endpoints on this host, and those that were a moment ago
 
 	changed  chan struct{}             // gets a value after a change
 	problems atomic.Pointer[[]Problem] // other than the proxy's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/stackforge/magnum/agent/datapath/proxy"
 	"github.com/stackforge/magnum/agent/datapath/relay"
@@ -24,7 +25,7 @@ func keyListener(listen string) string { return "relay " + listen }
 // updateRelay makes the relay as the configuration has it. It returns what doesn't work.
 // c.mu is held.
 func (c *core) updateRelay() []Problem {
-	c.local.Store(localTargets(&c.conf))
+	c.local.Store(withFormer(localTargets(&c.conf), c.local.Load(), time.Now()))
 	want := c.conf.Relay
 	r := c.relay.Load()
 	if r != nil && (r.keyFile != want.KeyFile || r.hostID != c.conf.HostID) {
@@ -160,12 +161,42 @@ func (c *core) dialRelayUDP(ctx context.Context, hostID string, to proxy.Target)
 // this host can be asked for, whether ready or not: the other host may have seen a change
 // earlier or later.
 func (c *core) accept(to relay.Target) (string, error) {
-	addr, ok := (*c.local.Load())[to]
-	if !ok {
+	local, ok := (*c.local.Load())[to]
+	if !ok || !local.until.IsZero() && time.Now().After(local.until) {
 		return "", fmt.Errorf("host %s has no endpoint of service %s in pod %s at port %d/%s", c.hostID(), to.ServiceID, to.PodID,
 			to.Port, to.Protocol)
 	}
-	return addr, nil
+	return local.addr, nil
+}
+
+// formerFor is how long other hosts may still ask for an endpoint that is none any more. A host
+// learns of a change later than another one, and a pod ends only after all of them have: see
+// server/dispatch/drained.go.
+const formerFor = 5 * time.Second
+
+// localTarget is an endpoint on this host.
+type localTarget struct {
+	addr  string
+	until time.Time // the end of formerFor; zero while it is an endpoint
+}
+
+// withFormer adds the targets that were endpoints a moment ago, with their addresses then.
+func withFormer(now, before *map[relay.Target]localTarget, at time.Time) *map[relay.Target]localTarget {
+	if before == nil {
+		return now
+	}
+	for target, was := range *before {
+		if _, ok := (*now)[target]; ok {
+			continue
+		}
+		if was.until.IsZero() {
+			was.until = at.Add(formerFor)
+		}
+		if at.Before(was.until) {
+			(*now)[target] = was
+		}
+	}
+	return now
 }
 
 // hostID returns the ID of this host.
@@ -177,8 +208,8 @@ func (c *core) hostID() string {
 }
 
 // localTargets returns the addresses of the endpoints that are on this host.
-func localTargets(conf *Config) *map[relay.Target]string {
-	all := map[relay.Target]string{}
+func localTargets(conf *Config) *map[relay.Target]localTarget {
+	all := map[relay.Target]localTarget{}
 	for i := range conf.Services {
 		s := &conf.Services[i]
 		for _, e := range s.Endpoints {
@@ -192,7 +223,7 @@ func localTargets(conf *Config) *map[relay.Target]string {
 			for n, port := range e.Ports[:min(len(e.Ports), len(s.Spec.Ports))] {
 				if sp := s.Spec.Ports[n]; port != 0 {
 					all[relay.Target{ServiceID: s.ID, PodID: e.PodID, Port: sp.Port, Protocol: sp.Protocol}] =
-						netip.AddrPortFrom(addr, uint16(port)).String()
+						localTarget{addr: netip.AddrPortFrom(addr, uint16(port)).String()}
 				}
 			}
 		}

@@ -120,6 +120,39 @@ func TestOnlyEndpointsOfThisHostAreAccepted(t *testing.T) {
 	}
 }
 
+// TestFormerEndpointsAreAccepted: what was an endpoint is accepted for a moment, because other
+// hosts may not know of the change yet.
+func TestFormerEndpointsAreAccepted(t *testing.T) {
+	at := time.Now()
+	a, b := relay.Target{ServiceID: "s", PodID: "a"}, relay.Target{ServiceID: "s", PodID: "b"}
+	one := func(target relay.Target) *map[relay.Target]localTarget {
+		return &map[relay.Target]localTarget{target: {addr: "10.0.0.1:" + target.PodID}}
+	}
+	first := withFormer(one(a), nil, at)
+	second := withFormer(one(b), first, at)
+	if all := *second; len(all) != 2 || all[a].addr != "10.0.0.1:a" || all[a].until != at.Add(formerFor) || !all[b].until.IsZero() {
+		t.Errorf("after a change: %v", all)
+	}
+	third := withFormer(one(b), second, at.Add(formerFor-1))
+	if all := *third; len(all) != 2 || all[a].until != at.Add(formerFor) {
+		t.Errorf("after another change: %v", all)
+	}
+	if all := *withFormer(one(a), third, at); len(all) != 2 || !all[a].until.IsZero() {
+		t.Errorf("when it is one again: %v", all)
+	}
+	if all := *withFormer(one(b), third, at.Add(formerFor)); len(all) != 1 {
+		t.Errorf("in the end: %v", all)
+	}
+	c := new(core)
+	c.local.Store(&map[relay.Target]localTarget{a: {addr: "x", until: at.Add(-1)}, b: {addr: "y", until: at.Add(time.Hour)}})
+	if _, err := c.accept(a); err == nil {
+		t.Error("it is accepted for longer")
+	}
+	if addr, err := c.accept(b); err != nil || addr != "y" {
+		t.Errorf("%q, %v", addr, err)
+	}
+}
+
 func TestProblemsOfTheRelay(t *testing.T) {
 	c := testCore(t)
 	host := newRelayHost(t, "host-a")
