@@ -172,7 +172,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g.Go(func() error {
 		defer sessions.wait()
-		return link.poll(runCtx, func(w *structs.Work, server string, diverged bool, sent pollState) {
+		return link.poll(runCtx, func(w *structs.Work, server string, diverged bool, sent pollState) (serves bool) {
 			unguard()
 			reconciler.services.Take(w) // before a container is made that needs to know of them
 			reconciler.apply(w, diverged, sent)
@@ -182,7 +182,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			for _, offer := range w.Sessions {
 				sessions.open(runCtx, server, offer)
 			}
-			reconciler.services.Await(runCtx) // the next poll says that the host serves them
+			return reconciler.services.Await(runCtx)
 		})
 	})
 	err = g.Wait()

@@ -256,14 +256,17 @@ func (l *link) takeFull() bool {
 }
 
 // poll polls for work until ctx ends, and passes each answer that the agent follows to
-// take, in order. diverged says that the agent has followed another history before.
-func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, diverged bool, sent pollState)) error {
+// take, in order. diverged says that the agent has followed another history before. What take
+// returns is told with the next poll: whether the host serves what the answer said of services.
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, diverged bool, sent pollState) (serves bool)) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	first := true // no answer yet: ask for all assignments
+	behind := false
 	for ctx.Err() == nil {
 		at := l.journal.position()
 		registration, lostAfter := l.current()
-		req := api.WorkRequest{Incarnation: at.Incarnation, Index: at.Index, Wait: lostAfter / 3, Lineage: at.Lineage, Seen: at.Index}
+		req := api.WorkRequest{Incarnation: at.Incarnation, Index: at.Index, Wait: lostAfter / 3, Lineage: at.Lineage, Seen: at.Index,
+			Behind: behind}
 		if l.takeFull() || first {
 			req.Index = 0
 		}
@@ -287,7 +290,7 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 			}
 			l.adopt(w)
 			l.extend(w, registration, req.Sent)
-			take(w, server, l.journal.position().Quarantine, sent)
+			behind = !take(w, server, l.journal.position().Quarantine, sent)
 			continue
 		case ctx.Err() != nil:
 			return nil

@@ -57,6 +57,7 @@ type poll struct {
 	wait               time.Duration
 	sent               uint64
 	registration       string
+	behind             bool
 }
 
 func newFakeServer(t testing.TB) *fakeServer {
@@ -211,7 +212,7 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 		sent = number("sent")
 	}
 	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait, sent: sent,
-		registration: r.Header.Get("X-Magnum-Registration")}
+		registration: r.Header.Get("X-Magnum-Registration"), behind: r.FormValue("behind") == "true"}
 	s.mu.Lock()
 	s.polls = append(s.polls, p)
 	at := structs.Following{ClusterID: s.cluster, Incarnation: p.incarnation, Lineage: r.FormValue("lineage")}

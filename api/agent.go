@@ -274,6 +274,7 @@ type WorkRequest struct {
 	Sent        uint64        // increases with each poll of the host; 0 for a host without leases
 	Lineage     string        // of the last response; "" if none had one
 	Seen        uint64        // index of the last response, also when Index is 0
+	Behind      bool          // the host doesn't serve yet what the last response said of services
 }
 
 // Work polls for assignments. It also returns the server that responded.
@@ -291,6 +292,9 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 	if r.Lineage != "" {
 		query.Set("lineage", r.Lineage)
 		query.Set("seen", strconv.FormatUint(r.Seen, 10))
+	}
+	if r.Behind {
+		query.Set("behind", "true")
 	}
 	w = new(structs.Work)
 	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+pollGrace, w)

@@ -147,17 +147,17 @@ func (s *Services) Kick() {
 const applyWait = 500 * time.Millisecond
 
 // Await waits, for a short time at most, until the host serves what the last answer said. The
-// next poll tells the servers that it does.
-func (s *Services) Await(ctx context.Context) {
+// next poll tells the servers whether it does.
+func (s *Services) Await(ctx context.Context) (serves bool) {
 	if s == nil {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyWait)
 	defer cancel()
 	s.mu.Lock()
 	version := s.version
 	s.mu.Unlock()
-	s.until(ctx, func() bool { return s.done >= version })
+	return s.until(ctx, func() bool { return s.done >= version })
 }
 
 // until waits until a condition holds, or ctx ends. The condition is called with mu held.

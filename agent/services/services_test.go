@@ -478,12 +478,12 @@ func TestAwait(t *testing.T) {
 		h.hold = make(chan struct{})
 		h.s.Take(answer(true, service("web")))
 		began := time.Now()
-		h.s.Await(h.Context())
-		if waited := time.Since(began); waited != applyWait {
-			t.Errorf("waited %s for a data path that is stuck", waited)
+		serves := h.s.Await(h.Context())
+		if waited := time.Since(began); serves || waited != applyWait {
+			t.Errorf("it serves: %v; waited %s for a data path that is stuck", serves, waited)
 		}
 		done := make(chan struct{})
-		go func() { defer close(done); h.s.Await(h.Context()) }()
+		go func() { defer close(done); serves = h.s.Await(h.Context()) }()
 		synctest.Wait()
 		close(h.hold)
 		synctest.Wait()
@@ -493,9 +493,8 @@ func TestAwait(t *testing.T) {
 			t.Error("it still waits")
 		}
 		began = time.Now()
-		h.s.Await(h.Context())
-		if time.Since(began) > 0 {
-			t.Error("it waits for nothing")
+		if !serves || !h.s.Await(h.Context()) || time.Since(began) > 0 {
+			t.Error("it doesn't serve what it was told, or waits for nothing")
 		}
 	})
 }

@@ -42,11 +42,12 @@ func newDrained(c *Config) *drained {
 	return &drained{config: c, hosts: make(map[string]followedIndex), asking: make(map[string]int)}
 }
 
-// record notes a poll. An agent polls with the index of the last answer that it has carried
-// out as far as services are concerned. A poll for everything says nothing: the agent has just
-// started, and its data path may not have what an earlier poll has brought.
+// record notes a poll. An agent polls with the index of the last answer, which it has carried
+// out as far as services are concerned, unless it says that it is behind. A poll for everything
+// says nothing: the agent has just started, and its data path may not have what an earlier poll
+// has brought.
 func (d *drained) record(p Poll) {
-	if p.Index == 0 {
+	if p.Index == 0 || p.Behind {
 		return
 	}
 	d.mu.Lock()

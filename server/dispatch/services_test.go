@@ -279,12 +279,21 @@ func TestDrained(t *testing.T) {
 		if a := <-d.question(t, Question{HostID: hosts[0], PodID: p.ID, Wait: time.Minute}); !a.Drained {
 			t.Errorf("again: %+v", a)
 		}
+		// Nor does a host follow that says it is behind.
+		d.write(t, false, e)
+		polls(hosts[0])
+		d.poll(t, Poll{HostID: hosts[1], Registration: 1, Index: d.config.Store.Index(), Behind: true})
+		began = time.Now()
+		a := <-d.question(t, Question{HostID: hosts[0], PodID: p.ID, Wait: time.Minute})
+		if a.Drained || time.Since(began) != structs.MaxDrained || !slices.Equal(a.Waiting, []string{"b1"}) {
+			t.Errorf("a host is behind: %+v after %v", a, time.Since(began))
+		}
 		// A poll for everything says nothing.
 		d.write(t, true, s, e)
 		polls(hosts[0])
 		d.poll(t, Poll{HostID: hosts[1], Registration: 1, Seen: d.config.Store.Index()})
 		began = time.Now()
-		a := <-d.question(t, Question{HostID: hosts[0], PodID: p.ID, Wait: time.Minute})
+		a = <-d.question(t, Question{HostID: hosts[0], PodID: p.ID, Wait: time.Minute})
 		if a.Drained || time.Since(began) != structs.MaxDrained || !slices.Equal(a.Waiting, []string{"b1"}) {
 			t.Errorf("a host has not followed: %+v after %v", a, time.Since(began))
 		}

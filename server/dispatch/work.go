@@ -16,6 +16,7 @@ type Poll struct {
 	Incarnation  uint64        // of that answer
 	Lineage      string        // of the last answer that the agent processed; "" if there was none
 	Seen         uint64        // index of that answer, also if Index is 0
+	Behind       bool          // the host doesn't serve yet what the last answer said of services
 	Sent         uint64        // number of the poll, which grows with each poll of the host; 0 for a host without leases
 	Wait         time.Duration // how long to wait if nothing has changed; at most structs.MaxWork
 }

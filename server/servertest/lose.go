@@ -10,24 +10,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// away are the hosts that are lost for good: the server hears nothing of them any more.
+// away are the hosts that are lost for good: the server hears no poll of them any more.
 type away struct {
 	mu   sync.Mutex
 	lost map[string]bool // by host
 	busy map[string]int  // requests of a host that are being served
 }
 
-// guard keeps requests of lost hosts away from a handler. The last poll of an agent that was
-// stopped may still be on its way, and a lost host that polls is ready again.
+// guard keeps polls of lost hosts away from a handler. The last poll of an agent that was
+// stopped may still be on its way, and a lost host that polls is ready again. A test may still
+// send reports for it.
 func (w *away) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rest, is := strings.CutPrefix(r.URL.Path, "/v1/agent/hosts/")
-		hostID, _, _ := strings.Cut(rest, "/")
+		hostID, call, _ := strings.Cut(rest, "/")
 		if !is {
 			next.ServeHTTP(rw, r)
 			return
 		}
-		if !w.begin(hostID) {
+		if !w.begin(hostID, call == "work") {
 			http.Error(rw, "the host is lost", http.StatusServiceUnavailable)
 			return
 		}
@@ -36,11 +37,11 @@ func (w *away) guard(next http.Handler) http.Handler {
 	})
 }
 
-// begin counts a request of a host; false if the host is lost.
-func (w *away) begin(hostID string) bool {
+// begin counts a request of a host; false for a poll of one that is lost.
+func (w *away) begin(hostID string, poll bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lost[hostID] {
+	if poll && w.lost[hostID] {
 		return false
 	}
 	if w.busy == nil {
@@ -56,7 +57,7 @@ func (w *away) end(hostID string) {
 	w.busy[hostID]--
 }
 
-// lose lets no further request of a host in. It reports whether none is being served.
+// lose lets no further poll of a host in. It reports whether no request of it is being served.
 func (w *away) lose(hostID string) (quiet bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
