@@ -42,7 +42,7 @@ func chaosPod(template string) string {
 	const c = `{"name":"%s","image":"` + image + `","imagePullPolicy":"IfNotPresent","command":["sh","-c",` +
 		`"%strap 'exit 0' TERM; while :; do sleep 1 & wait; done"]`
 	const web = `"env":[{"name":"POD_UID","valueFrom":{"fieldRef":{"fieldPath":"metadata.uid"}}}],` +
-		`"readinessProbe":{"tcpSocket":{"port":8080},"periodSeconds":1}`
+		`"readinessProbe":{"tcpSocket":{"port":8080},"periodSeconds":1,"timeoutSeconds":20}`
 	return fmt.Sprintf(`{"metadata":{%s},"spec":{"terminationGracePeriodSeconds":2,"containers":[`+c+
 		`,`+web+`,"resources":{"requests":{"memory":"8Mi"}}},`+c+`}]}}`, template,
 		"a", "mkdir -p /w; echo $POD_UID >/w/index.html; httpd -p 8080 -h /w; ", "b", "")

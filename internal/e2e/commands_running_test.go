@@ -206,7 +206,8 @@ func (l *commandLine) attach() {
 func (l *commandLine) runAttached() {
 	s := l.atTerminal(91, 31, "container-run", "-it", "--rm", "--name", "mine", image, "sh", "-c", "echo first; exec sh")
 	s.shows("first\r\n")
-	s.types("until stty size; do sleep 0.1; done; echo $((40 + 2))\r") // a container's terminal gets its size once it runs
+	// A container's terminal gets its size once it runs. Until then stty complains, and succeeds.
+	s.types("while stty size 2>&1 | grep -q input; do sleep 0.1; done; stty size; echo $((40 + 2))\r")
 	s.shows("31 91\r\n42\r\n")
 	s.types("sh -c 'echo begins; sleep 100'\r")
 	s.shows("begins\r\n")

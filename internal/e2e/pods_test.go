@@ -55,6 +55,7 @@ spec:
     readinessProbe:
       httpGet: {path: /index.html, port: 8080}
       periodSeconds: 1
+      timeoutSeconds: 20
     volumeMounts:
     - {name: pages, mountPath: /pages, readOnly: true}
   - name: client

@@ -41,7 +41,7 @@ spec:
         imagePullPolicy: IfNotPresent
         command: ["sh", "-c", "touch /ready; trap 'exit 0' TERM; while :; do sleep 1 & wait; done"]
         resources: {requests: {memory: 8Mi}}
-        readinessProbe: {exec: {command: ["test", "-e", "/ready"]}, periodSeconds: 1}
+        readinessProbe: {exec: {command: ["test", "-e", "/ready"]}, periodSeconds: 1, timeoutSeconds: 20}
 `, name, replicas, image)
 }
 
