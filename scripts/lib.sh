@@ -68,6 +68,25 @@ wait_for() {
 	done
 }
 
+# busybox_rootfs DIR fills the directory with a root file system of Debian's static busybox.
+busybox_rootfs() {
+	# The dynamic busybox would find no libraries in it.
+	if ! dpkg-query -W -f '${Status}' busybox-static 2>/dev/null | grep -q ' installed$'; then
+		apt_install busybox-static
+	fi
+	local rootfs=$1 applet
+	mkdir -p "$rootfs"/{bin,dev,etc,home,proc,root,sys,tmp,usr/bin,var/tmp,var/www}
+	chmod 1777 "$rootfs/tmp" "$rootfs/var/tmp"
+	cp "$(command -v busybox)" "$rootfs/bin/busybox"
+	for applet in $(busybox --list); do
+		[ "$applet" = busybox ] || ln -s busybox "$rootfs/bin/$applet"
+	done
+	ln -s ../../bin/env "$rootfs/usr/bin/env"
+	printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'www-data:x:33:33:www-data:/var/www:/bin/false' \
+		'nobody:x:65534:65534:nobody:/home:/bin/false' >"$rootfs/etc/passwd"
+	printf '%s\n' 'root:x:0:' 'www-data:x:33:' 'nogroup:x:65534:' >"$rootfs/etc/group"
+}
+
 need_go() {
 	command -v go >/dev/null || die "go is not in PATH: install Go (https://go.dev/dl/), the version in go.mod or later"
 	(cd "$root" && go version >/dev/null 2>&1) || {
