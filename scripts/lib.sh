@@ -57,6 +57,16 @@ pid_in() {
 	printf '%s\n' "$pid"
 }
 
+# close_inherited closes all files but the standard ones. To be called in the subshell that
+# starts a daemon, which would hold locks and pipes of this script's callers for its life.
+close_inherited() {
+	local file fd
+	for file in "/proc/$BASHPID/fd"/*; do
+		fd=${file##*/}
+		[ "$fd" -lt 3 ] || [ "$fd" = 255 ] || exec {fd}>&- # 255 is the script, which bash closes itself
+	done
+}
+
 # wait_for SECONDS COMMAND... repeats the command until it succeeds. It fails after the
 # time.
 wait_for() {
