@@ -5,6 +5,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,6 +122,8 @@ var arrows = []arrow{
 		why: "files know nothing of what is in them"},
 	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{module + "/internal/fill"},
 		why: "only tests want values that nobody has asked for"},
+	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{module + "/internal/kubetest"},
+		why: "only tests have a cluster that they may break"},
 	{from: []string{"internal/pause"}, only: []string{},
 		why: "time passes alike for everybody"},
 	{from: []string{"internal/textpages"}, only: []string{"internal/pause"},
@@ -287,6 +291,38 @@ func TestArrowsNameWhatExists(t *testing.T) {
 	}
 }
 
+// TestSourcesAreOfThisModule: a peer of tests is built from a module of its own, whose
+// dependencies are not magnum's.
+func TestSourcesAreOfThisModule(t *testing.T) {
+	const peer = "scripts/peers/kubernetes"
+	if !otherModule(peer) || otherModule(".") {
+		t.Errorf("%s is another module: %v, this directory: %v", peer, otherModule(peer), otherModule("."))
+	}
+	for _, src := range sources(t) {
+		if within(src.pkg, peer) {
+			t.Errorf("%s belongs to another module", src.path)
+		}
+	}
+}
+
+// TestProgramHasNoClientset: that package registers every type of Kubernetes as it is
+// initialized, which each command would wait for.
+func TestProgramHasNoClientset(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, module+"/command") {
+		t.Fatalf("go list shows %d packages, but not command", len(deps))
+	}
+	for _, dep := range deps {
+		if within(dep, "k8s.io/client-go/kubernetes") {
+			t.Errorf("the program contains %s: use client-go's rest with a scheme of few types", dep)
+		}
+	}
+}
+
 func TestArrowForbids(t *testing.T) {
 	a := arrow{from: []string{"server"}, ban: []string{module + "/agent", "net/http", "=" + module + "/api"}, but: []string{"server/rest"}}
 	only := arrow{from: []string{"structs"}, only: []string{"structs"}}
@@ -341,6 +377,12 @@ func within(path, dir string) bool {
 	return path == dir || dir != "" && strings.HasPrefix(path, dir+"/")
 }
 
+// otherModule reports whether a directory is the root of another module than this one.
+func otherModule(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return dir != "." && err == nil
+}
+
 // sources parses the module's Go files, for every build tag.
 func sources(t testing.TB) []source {
 	t.Helper()
@@ -350,6 +392,8 @@ func sources(t testing.TB) []source {
 		case err != nil:
 			return err
 		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case d.IsDir() && otherModule(path):
 			return filepath.SkipDir
 		case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil

@@ -57,6 +57,16 @@ pid_in() {
 	printf '%s\n' "$pid"
 }
 
+# close_inherited closes all files but the standard ones. To be called in the subshell that
+# starts a daemon, which would hold locks and pipes of this script's callers for its life.
+close_inherited() {
+	local file fd
+	for file in "/proc/$BASHPID/fd"/*; do
+		fd=${file##*/}
+		[ "$fd" -lt 3 ] || [ "$fd" = 255 ] || exec {fd}>&- # 255 is the script, which bash closes itself
+	done
+}
+
 # wait_for SECONDS COMMAND... repeats the command until it succeeds. It fails after the
 # time.
 wait_for() {
@@ -66,6 +76,25 @@ wait_for() {
 		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.2
 	done
+}
+
+# busybox_rootfs DIR fills the directory with a root file system of Debian's static busybox.
+busybox_rootfs() {
+	# The dynamic busybox would find no libraries in it.
+	if ! dpkg-query -W -f '${Status}' busybox-static 2>/dev/null | grep -q ' installed$'; then
+		apt_install busybox-static
+	fi
+	local rootfs=$1 applet
+	mkdir -p "$rootfs"/{bin,dev,etc,home,proc,root,sys,tmp,usr/bin,var/tmp,var/www}
+	chmod 1777 "$rootfs/tmp" "$rootfs/var/tmp"
+	cp "$(command -v busybox)" "$rootfs/bin/busybox"
+	for applet in $(busybox --list); do
+		[ "$applet" = busybox ] || ln -s busybox "$rootfs/bin/$applet"
+	done
+	ln -s ../../bin/env "$rootfs/usr/bin/env"
+	printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'www-data:x:33:33:www-data:/var/www:/bin/false' \
+		'nobody:x:65534:65534:nobody:/home:/bin/false' >"$rootfs/etc/passwd"
+	printf '%s\n' 'root:x:0:' 'www-data:x:33:' 'nogroup:x:65534:' >"$rootfs/etc/group"
 }
 
 need_go() {
