@@ -269,7 +269,9 @@ func (p *podPass) request(ctx context.Context, address string) (backend.CreateRe
 	if c == nil {
 		return req, nil
 	}
-	req.Variables = p.r.services.Variables(req.ProjectID)
+	if !pod.Spec.NoServiceLinks {
+		req.Variables = p.r.services.Variables(req.ProjectID)
+	}
 	spec, err := p.r.host.expand(ctx, *req.Spec, &p.task.want, c, address, req.Variables)
 	req.Spec = spec
 	return req, err

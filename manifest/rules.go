@@ -92,7 +92,7 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"PodSpec.dnsConfig":                 refused("containers use the resolver of their host; `hostAliases` adds names"),
 		"PodSpec.readinessGates":            refused("use a `readinessProbe`"),
 		"PodSpec.runtimeClassName":          refused("containers run with the runtime of their host's engine"),
-		"PodSpec.enableServiceLinks":        ignored("no variables are set for services yet"),
+		"PodSpec.enableServiceLinks":        does("default true: the containers get variables of the project's services"),
 		"PodSpec.preemptionPolicy":          ignored("no pod is stopped to make room for another"),
 		"PodSpec.overhead":                  refused("add it to `resources.requests` of a container"),
 		"PodSpec.topologySpreadConstraints": refused("the bay's `placement` spreads pods over its hosts"),
