@@ -359,6 +359,9 @@ func (p *podPass) end(ctx context.Context) (more bool, again time.Duration, err 
 	if err := p.task.halt(p.step.Reason, message); err != nil {
 		return false, 0, err
 	}
+	if p.step.Reason == podplan.EndInfra {
+		p.pass.reportStatus() // it isn't ready while it ends: nothing can reach it
+	}
 	if err := p.pass.stop(ctx, p.task.cur); err != nil {
 		again, err = p.pass.actionFailed(err, "stopping it failed: ")
 		return false, again, err
