@@ -41,9 +41,9 @@ var containers = &web.Resource{
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }, structs.ContainerCreating,
-			structs.ContainerRunning, structs.ContainerStopped, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown,
-			structs.ContainerDeleting),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) },
+			structs.ContainerCreating, structs.ContainerRunning, structs.ContainerStopped, structs.ContainerPaused,
+			structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
 		"host":  web.FilterHost,

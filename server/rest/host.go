@@ -43,8 +43,8 @@ var hosts = &web.Resource{
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }, structs.HostReady, structs.HostSuspect,
-			structs.HostLost),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) },
+			structs.HostReady, structs.HostSuspect, structs.HostLost),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},

@@ -42,8 +42,9 @@ var pods = &web.Resource{
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Pod).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Pod).Status()) }, structs.PodPending, structs.PodRunning,
-			structs.PodSucceeded, structs.PodFailed, structs.PodUnknown, structs.PodPhase(structs.ContainerDeleting)),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Pod).Status()) },
+			structs.PodPending, structs.PodRunning, structs.PodSucceeded, structs.PodFailed, structs.PodUnknown,
+			structs.PodPhase(structs.ContainerDeleting)),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Pod).Labels }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Pod).BayID }),
 		"host":  web.FilterHost,
