@@ -61,7 +61,8 @@ func dropped(c *v1.Capabilities, at string) ([]string, error) {
 	for i, name := range c.Drop {
 		capability := capName(name)
 		if capability != "ALL" && !slices.Contains(engineCaps, capability) && !slices.Contains(otherCaps, capability) {
-			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability of Linux: write one such as NET_RAW, or ALL", name)
+			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability of Linux: "+
+				"write one such as NET_RAW, or ALL", name)
 		}
 		drop = append(drop, capability)
 	}
