@@ -177,7 +177,8 @@ func TestApplyOfWhatIsDeleted(t *testing.T) {
 			f.answer("GET /v1/"+c.kind+"s", 200, `{"`+c.kind+`s":[`+c.object+`]}`)
 			f.answer("GET /v1/"+c.kind+"s/u-web", 200, c.deleting)
 			file := write(t, t.TempDir(), "m.yaml", c.manifest)
-			if r := s.run("apply", "-detach", "-f", file); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "it is being deleted") {
+			r := s.run("apply", "-detach", "-f", file)
+			if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "it is being deleted") {
 				t.Errorf("-detach: %+v", r)
 			}
 			n := 0
@@ -197,7 +198,7 @@ func TestApplyOfWhatIsDeleted(t *testing.T) {
 				w.WriteHeader(400)
 				io.WriteString(w, `{"errors":[{"status":400,"code":"invalid","detail":"asked for again"}]}`)
 			})
-			if r := s.run("apply", "-f", file); r.code != 1 || !strings.Contains(r.stderr, "asked for again") {
+			if r = s.run("apply", "-f", file); r.code != 1 || !strings.Contains(r.stderr, "asked for again") {
 				t.Errorf("%+v", r)
 			}
 		})
