@@ -269,7 +269,9 @@ func (p *podPass) request(ctx context.Context, address string) (backend.CreateRe
 	if c == nil {
 		return req, nil
 	}
-	req.Variables = p.r.services.Variables(req.ProjectID)
+	if !pod.Spec.NoServiceLinks {
+		req.Variables = p.r.services.Variables(req.ProjectID)
+	}
 	spec, err := p.r.host.expand(ctx, *req.Spec, &p.task.want, c, address, req.Variables)
 	req.Spec = spec
 	return req, err
@@ -356,6 +358,9 @@ func (p *podPass) end(ctx context.Context) (more bool, again time.Duration, err 
 	}
 	if err := p.task.halt(p.step.Reason, message); err != nil {
 		return false, 0, err
+	}
+	if p.step.Reason == podplan.EndInfra {
+		p.pass.reportStatus() // it isn't ready while it ends: nothing can reach it
 	}
 	if err := p.pass.stop(ctx, p.task.cur); err != nil {
 		again, err = p.pass.actionFailed(err, "stopping it failed: ")

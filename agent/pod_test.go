@@ -390,6 +390,34 @@ func TestInfraContainerEnds(t *testing.T) {
 	}
 }
 
+// TestInfraContainerEndsUnderSlowOnes: containers that take their time to end aren't ready
+// while they do, for nothing can reach them.
+func TestInfraContainerEndsUnderSlowOnes(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a", noInit, func(s *structs.PodSpec) { s.GracePeriod = 20 }))
+		for _, name := range []string{"web", "side"} {
+			h.fake.Outside.IgnoreStop(of(a, name))
+		}
+		h.fake.Outside.Kill(of(a, structs.PodInfra))
+		synctest.Wait()
+		for _, name := range []string{"web", "side"} {
+			if p := h.is(a, name, structs.PartRunning, ""); p.Ready || !strings.Contains(p.State.Message, "infra container has ended") {
+				t.Errorf("%s is %+v", name, p)
+			}
+		}
+		if r := h.last("a"); !strings.Contains(r.Reason, "infra container has ended") {
+			t.Errorf("the pod's reason is %q", r.Reason)
+		}
+		time.Sleep(30 * time.Second) // their grace period is over
+		synctest.Wait()
+		for _, name := range []string{"web", "side"} {
+			if p := h.part(a, name); !p.Ready || p.State.Message != "" {
+				t.Errorf("in the next infra container, %s is %+v", name, p)
+			}
+		}
+	})
+}
+
 // TestInfraContainerEndsUnderNever: nothing is run twice.
 func TestInfraContainerEndsUnderNever(t *testing.T) {
 	inHost(t, func(h *host) {

@@ -125,6 +125,23 @@ func TestContainersAreToldOfServices(t *testing.T) {
 	})
 }
 
+func TestPodsWithoutServiceLinks(t *testing.T) {
+	inHost(t, func(h *host) {
+		h.serve(redis())
+		a := h.upPod(wantPod("a", noInit, func(s *structs.PodSpec) {
+			s.NoServiceLinks = true
+			s.Containers[0].Env = []structs.EnvVar{{Name: "URL", Value: "$(REDIS_MASTER_SERVICE_HOST)"}}
+		}))
+		for _, part := range []string{"web", "side"} {
+			for name, value := range h.fake.Seen.SpecOf(of(a, part)).Environment {
+				if name != "URL" || value != "$(REDIS_MASTER_SERVICE_HOST)" {
+					t.Errorf("%s has the variable %s=%s", part, name, value)
+				}
+			}
+		}
+	})
+}
+
 func TestPodsAreToldOfServices(t *testing.T) {
 	inHost(t, func(h *host) {
 		h.serve(redis())

@@ -61,6 +61,11 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 		o.Status = structs.ContainerRunning
 		s.state = structs.PartState{State: structs.PartRunning, StartedAt: t.cur.StartedAt, Message: said}
 		s.started, s.ready = p.checked()
+		if p.step.Step == podplan.End && p.step.Reason == podplan.EndInfra {
+			s.ready = false
+			said = cmp.Or(said, "it has no network, because the pod's infra container has ended; it is started again in another one")
+			s.state.Message = said
+		}
 		if t.cur.State == backend.StatePaused {
 			s.ready = false
 			o.Reason = cmp.Or(said, "it was paused on its host by somebody else; unpause it to go on")

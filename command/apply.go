@@ -54,7 +54,12 @@ type existing struct {
 	BayUUID     string  `json:"bay_uuid"`
 	Manifest    *string `json:"manifest"`
 	ManifestURL *string `json:"manifest_url"`
+	Status      string  `json:"status"`   // of a pod
+	Deleting    bool    `json:"deleting"` // of a replication controller
 }
+
+// goes reports whether the object is being deleted.
+func (o *existing) goes() bool { return o.Deleting || o.Status == string(structs.ContainerDeleting) }
 
 // find returns the object of a document's kind and name, nil if there is none. bay is a uuid
 // or name, "" means any bay.
@@ -88,27 +93,54 @@ const (
 )
 
 // apply makes the object of a document be as the document says.
-func (a *applied) apply(ctx context.Context, client *api.Client, o newObject, wait waitFlags) (uuid, result string, err error) {
-	found, err := a.find(ctx, client, o.Bay)
-	if err != nil {
-		return "", "", err
-	}
-	if found == nil {
+func (a *applied) apply(
+	ctx context.Context, client *api.Client, o newObject, wait waitFlags, p *progress,
+) (uuid, result string, err error) {
+	var found *existing
+	for try := 1; ; try++ {
+		if found, err = a.current(ctx, client, o.Bay, wait, p); err != nil {
+			return "", "", err
+		}
+		if found != nil {
+			break
+		}
 		o.Manifest = a.Text
 		made, err := a.create(ctx, client, o)
+		if structs.CodeOf(err) == structs.CodeConflict && try == 1 {
+			continue // somebody else was faster
+		}
 		return made.uuid, resultCreated, err
-	}
-	meta, err := a.noun.get(ctx, client, found.UUID, api.QueryOptions{}) // lists don't have manifests
-	if err != nil {
-		return "", "", err
-	}
-	if err := json.Unmarshal(meta.Raw, found); err != nil {
-		return "", "", fmt.Errorf("the server's answer can't be read: %w", err)
 	}
 	if found.Manifest != nil && *found.Manifest == a.Text && found.ManifestURL == nil {
 		return found.UUID, resultUnchanged, nil
 	}
 	return found.UUID, resultChanged, a.update(ctx, client, found.UUID, a.Text, wait)
+}
+
+// current returns the object of a document's kind and name as it is shown; nil if there is
+// none. If it is being deleted, current waits until it is gone.
+func (a *applied) current(ctx context.Context, client *api.Client, bay string, wait waitFlags, p *progress) (*existing, error) {
+	found, err := a.find(ctx, client, bay)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	meta, err := a.noun.get(ctx, client, found.UUID, api.QueryOptions{}) // lists don't have manifests
+	switch {
+	case structs.CodeOf(err) == structs.CodeNotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if err := json.Unmarshal(meta.Raw, found); err != nil {
+		return nil, fmt.Errorf("the server's answer can't be read: %w", err)
+	}
+	switch {
+	case !found.goes():
+		return found, nil
+	case wait.detach:
+		return nil, errors.New("it is being deleted: apply again when it is gone, or without -detach, which waits for that")
+	}
+	return nil, a.awaitGone(ctx, client, found.UUID, wait, p)
 }
 
 // replaceManifest returns the patch that replaces a manifest.
@@ -122,8 +154,9 @@ func applyCommand() *command {
 		synopsis: "Create or change what manifests say",
 		about: "-f names files with manifests of Kubernetes v1, of the kinds " + kindList() + ". The objects\n" +
 			"are looked for by kind and name, and created or changed in the order of the documents. A line for each\n" +
-			"says \"created\", \"changed\" or \"unchanged\". If the server refuses one, the others are done nevertheless,\n" +
-			"and the exit code is 1. Nothing is done if a document is of another kind or has no name.\n\n" +
+			"says \"created\", \"changed\" or \"unchanged\". One that is being deleted is created again once it is gone.\n" +
+			"If the server refuses one, the others are done nevertheless, and the exit code is 1. Nothing is done if a\n" +
+			"document is of another kind or has no name.\n\n" +
 			"A pod's images, labels, annotations and activeDeadlineSeconds can be changed. For anything else of a pod,\n" +
 			"delete it first. -bay can be omitted if the name is used in one bay only, or you can use one bay only.\n\n" +
 			"Waits until all is as the manifests say. Ends before that if a container can't be started.",
@@ -186,9 +219,11 @@ func (e *env) applyAll(ctx context.Context, client *api.Client, documents []appl
 		err      error
 	}
 	var changed []*waiting
+	p := newProgress(e)
 	for i := range documents {
 		d := &documents[i]
-		uuid, result, err := d.apply(ctx, client, o, wait)
+		uuid, result, err := d.apply(ctx, client, o, wait, p)
+		p.clear()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -204,7 +239,6 @@ func (e *env) applyAll(ctx context.Context, client *api.Client, documents []appl
 		}
 	}
 	if !wait.detach {
-		p := newProgress(e)
 		var wg sync.WaitGroup
 		for _, w := range changed {
 			if w.document.await != nil {

@@ -160,3 +160,71 @@ func TestApplyRequests(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestApplyOfWhatIsDeleted: an object that is being deleted isn't "unchanged", for it will be
+// gone. apply waits for that, and creates it again.
+func TestApplyOfWhatIsDeleted(t *testing.T) {
+	text := strings.ReplaceAll(podManifest, "\n", `\n`)
+	rcText := rcManifestOf("front", 2, "nginx:1")
+	for _, c := range []struct{ kind, manifest, object, deleting string }{
+		{"pod", podManifest, podJSON("web", "Running", true), podJSON("web", "Deleting", false, `,"manifest":"`+text+`"`)},
+		{"rc", rcText, `{"uuid":"u-web","name":"front"}`,
+			`{"uuid":"u-web","name":"front","deleting":true,"manifest":"` + strings.ReplaceAll(rcText, "\n", `\n`) + `"}`},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			f := newFakeAPI(t)
+			s := newShell(t, f)
+			f.answer("GET /v1/"+c.kind+"s", 200, `{"`+c.kind+`s":[`+c.object+`]}`)
+			f.answer("GET /v1/"+c.kind+"s/u-web", 200, c.deleting)
+			file := write(t, t.TempDir(), "m.yaml", c.manifest)
+			r := s.run("apply", "-detach", "-f", file)
+			if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "it is being deleted") {
+				t.Errorf("-detach: %+v", r)
+			}
+			n := 0
+			f.handle("GET /v1/"+c.kind+"s/u-web", func(w http.ResponseWriter, _ *http.Request) {
+				if n++; n < 3 {
+					w.Header().Set("X-Magnum-Index", fmt.Sprint(n))
+					io.WriteString(w, c.deleting)
+					return
+				}
+				w.WriteHeader(404)
+				io.WriteString(w, `{"errors":[{"status":404,"code":"`+c.kind+`.not_found","detail":"gone"}]}`)
+			})
+			f.handle("POST /v1/"+c.kind+"s", func(w http.ResponseWriter, _ *http.Request) {
+				if n < 3 {
+					t.Error("it is created before it is gone")
+				}
+				w.WriteHeader(400)
+				io.WriteString(w, `{"errors":[{"status":400,"code":"invalid","detail":"asked for again"}]}`)
+			})
+			if r = s.run("apply", "-f", file); r.code != 1 || !strings.Contains(r.stderr, "asked for again") {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestApplyBesideAnother: another client creates the object while apply does.
+func TestApplyBesideAnother(t *testing.T) {
+	f := newFakeAPI(t)
+	s := newShell(t, f)
+	web := podJSON("web", "Running", true, `,"manifest":"`+strings.ReplaceAll(podManifest, "\n", `\n`)+`"`)
+	made := false
+	f.handle("GET /v1/pods", func(w http.ResponseWriter, _ *http.Request) {
+		if made {
+			io.WriteString(w, `{"pods":[`+web+`]}`)
+			return
+		}
+		io.WriteString(w, `{"pods":[]}`)
+	})
+	f.handle("POST /v1/pods", func(w http.ResponseWriter, _ *http.Request) {
+		made = true
+		w.WriteHeader(409)
+		io.WriteString(w, `{"errors":[{"status":409,"code":"pod.conflict","detail":"Bay b1 has a pod web already"}]}`)
+	})
+	f.answer("GET /v1/pods/u-web", 200, web)
+	if r := s.run("apply", "-f", write(t, t.TempDir(), "m.yaml", podManifest)); r.code != 0 || r.stdout != "pod/web unchanged\n" {
+		t.Errorf("%+v", r)
+	}
+}

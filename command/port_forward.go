@@ -44,6 +44,9 @@ func findForwardPod(ctx context.Context, client *api.Client, ident string) (forw
 	if err != nil {
 		return nil, err
 	}
+	if pod.Status == structs.PodSucceeded || pod.Status == structs.PodFailed {
+		return nil, fmt.Errorf("pod %s is %s: its containers have ended for good, so nothing of it takes connections", pod.Name, pod.Status)
+	}
 	return forwardPod{client.Pods(), pod.UUID}, nil
 }
 

@@ -189,7 +189,11 @@ func TestPortForwardRefusals(t *testing.T) {
 	}
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
+	f.answer("GET /v1/pods/done", 200, podJSON("done", "Succeeded", false))
+	f.answer("GET /v1/pods/broken", 200, podJSON("broken", "Failed", false))
 	for line, want := range map[string]result{
+		"done :80":                            {1, "", "pod done is Succeeded: its containers have ended for good"},
+		"pod/broken :80":                      {1, "", "pod broken is Failed"},
 		"":                                    {2, "", "POD|service/NAME and LOCAL:REMOTE is missing"},
 		"web":                                 {2, "", "LOCAL:REMOTE is missing"},
 		"web 80:http":                         {2, "", "is not a pair of ports: write LOCAL:REMOTE"},

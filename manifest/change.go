@@ -13,7 +13,8 @@ var (
 	podNames = map[string]string{
 		"InitContainers": "initContainers", "Containers": "containers", "RestartPolicy": "restartPolicy",
 		"GracePeriod": "terminationGracePeriodSeconds", "ActiveDeadline": "activeDeadlineSeconds", "Hostname": "hostname",
-		"HostAliases": "hostAliases", "SharePID": "shareProcessNamespace", "NodeSelector": "nodeSelector", "Volumes": "volumes",
+		"HostAliases": "hostAliases", "SharePID": "shareProcessNamespace", "NoServiceLinks": "enableServiceLinks",
+		"NodeSelector": "nodeSelector", "Volumes": "volumes",
 		"FSGroup": "securityContext.fsGroup", "InfraImage": "", "Exclusive": "",
 	}
 	containerNames = map[string]string{

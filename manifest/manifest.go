@@ -145,10 +145,11 @@ func podSpec(spec *v1.PodSpec, path string) (structs.PodSpec, error) {
 		return structs.PodSpec{}, err
 	}
 	out := structs.PodSpec{
-		RestartPolicy: cmp.Or(spec.RestartPolicy, structs.PodRestartAlways),
-		Hostname:      spec.Hostname,
-		SharePID:      spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
-		NodeSelector:  hostLabels(spec.NodeSelector),
+		RestartPolicy:  cmp.Or(spec.RestartPolicy, structs.PodRestartAlways),
+		Hostname:       spec.Hostname,
+		SharePID:       spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
+		NodeSelector:   hostLabels(spec.NodeSelector),
+		NoServiceLinks: spec.EnableServiceLinks != nil && !*spec.EnableServiceLinks,
 	}
 	b := builder{spec: spec, out: &out, path: path}
 	for _, step := range []func() error{b.scalars, b.aliases, b.volumes, b.names, b.containers, b.memoryVolumes, b.size} {

@@ -167,7 +167,8 @@ and dropped, so that files from ` + "`kubectl get -o yaml`" + ` and
 refused with the path of the field, unless the field is empty. A field that is
 not in the tables is a typing error, and is refused too.
 
-A manifest is one document of at most 512 KiB, nested at most 64 levels deep.
+A manifest is one document of at most 512 KiB, nested at most 64 levels deep. What is
+kept of the spec of a pod has at most 384 KiB.
 Anchors, aliases and merge keys of YAML are not read. ` + "`apiVersion`" + ` is
 ` + "`v1`" + `; manifests with ` + "`v1beta3`" + `, of 2015, are read as if they
 were v1. ` + "`status`" + ` is dropped. The manifest is kept and shown as it was

@@ -170,6 +170,16 @@ func TestGenerateName(t *testing.T) {
 	}
 }
 
+func TestServiceLinks(t *testing.T) {
+	text := podText("containers: [{name: web, image: 'busybox:1.36'}], enableServiceLinks: false")
+	without := mustParse(t, text).Spec
+	if !without.NoServiceLinks {
+		t.Error("enableServiceLinks: false is dropped")
+	}
+	with := mustParse(t, oneText("")).Spec
+	refuses(t, Change(&with, &without), "spec.enableServiceLinks", "can't be changed")
+}
+
 // TestAccepted checks fields that say nothing here: the spec is the same without them.
 func TestAccepted(t *testing.T) {
 	want := asJSON(t, mustParse(t, oneText("")).Spec)
@@ -177,7 +187,7 @@ func TestAccepted(t *testing.T) {
 		"dnsPolicy: ClusterFirst", "dnsPolicy: ''", "schedulerName: default-scheduler", "serviceAccountName: default",
 		"serviceAccount: default", "securityContext: {}", "affinity: {}", "affinity: {nodeAffinity: {}}",
 		"tolerations: [{operator: Exists}]",
-		"enableServiceLinks: false", "automountServiceAccountToken: true", "priority: 0", "preemptionPolicy: Never", "hostUsers: true",
+		"enableServiceLinks: true", "automountServiceAccountToken: true", "priority: 0", "preemptionPolicy: Never", "hostUsers: true",
 		"hostNetwork: false", "hostPID: false", "hostIPC: false", "imagePullSecrets: []", "topologySpreadConstraints: []",
 		"os: {name: linux}", "setHostnameAsFQDN: false", "nodeSelector: {kubernetes.io/os: linux}", "shareProcessNamespace: false",
 		"terminationGracePeriodSeconds: 30", "restartPolicy: Always", "overhead: {}", "readinessGates: []", "hostAliases: []",

@@ -82,13 +82,13 @@ func probe(p *v1.Probe, name string, ports []structs.PodPort, at string) (*struc
 		out.GracePeriod = new(int(*grace))
 	}
 	var err error
-	out.Handler, err = handler(p.Exec, p.HTTPGet, p.TCPSocket, nil, ports, at)
+	out.Handler, err = handler(p.Exec, p.HTTPGet, p.TCPSocket, nil, false, ports, at)
 	return out, err
 }
 
 // hook derives a hook, nil if it does nothing.
 func (b *builder) hook(h *v1.LifecycleHandler, ports []structs.PodPort, at string) (*structs.Handler, error) {
-	out, err := handler(h.Exec, h.HTTPGet, nil, h.Sleep, ports, at)
+	out, err := handler(h.Exec, h.HTTPGet, nil, h.Sleep, true, ports, at)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (b *builder) hook(h *v1.LifecycleHandler, ports []structs.PodPort, at strin
 
 // handler derives the action of a probe or hook.
 func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction, sleep *v1.SleepAction,
-	ports []structs.PodPort, at string) (structs.Handler, error) {
+	hook bool, ports []structs.PodPort, at string) (structs.Handler, error) {
 	var out structs.Handler
 	var err error
 	given := ""
@@ -144,7 +144,11 @@ func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction
 	case "sleep":
 		out.Sleep = sleep.Seconds
 	default:
-		return out, refuse(at, "does nothing: give exec, httpGet or tcpSocket")
+		third := "tcpSocket"
+		if hook {
+			third = "sleep"
+		}
+		return out, refuse(at, "does nothing: give exec, httpGet or %s", third)
 	}
 	return out, err
 }

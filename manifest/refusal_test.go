@@ -225,9 +225,14 @@ func TestContainerRefusals(t *testing.T) {
 		{"readinessProbe: {httpGet: {port: 80, host: 'a/b'}}", "readinessProbe.httpGet.host", "only the pod's own address"},
 		{"readinessProbe: {tcpSocket: {port: 70000}}", "readinessProbe.tcpSocket.port", "70000 not in"},
 		{"readinessProbe: {tcpSocket: {port: [1]}}", "readinessProbe.tcpSocket.port", "[1]"},
-		{"lifecycle: {postStart: {}}", "lifecycle.postStart", "does nothing"},
+		{"lifecycle: {postStart: {}}", "lifecycle.postStart", "does nothing: give exec, httpGet or sleep"},
+		{"lifecycle: {preStop: {}}", "lifecycle.preStop", "does nothing: give exec, httpGet or sleep"},
+		{"startupProbe: {}", "startupProbe", "does nothing: give exec, httpGet or tcpSocket"},
 		{"lifecycle: {preStop: {tcpSocket: {port: 1}}}", "lifecycle.preStop.tcpSocket", "is not supported"},
 		{"lifecycle: {preStop: {sleep: {seconds: 31}}}", "lifecycle.preStop.sleep.seconds", "31 not in 0..30"},
+		{"securityContext: {capabilities: {drop: [NET_RAW, NET_RAWW]}}", "securityContext.capabilities.drop[1]",
+			"\"NET_RAWW\" is not the name of a capability of Linux: write one such as NET_RAW, or ALL"},
+		{"securityContext: {capabilities: {drop: [CAP_]}}", "securityContext.capabilities.drop[0]", "is not the name of a capability"},
 		{"lifecycle: {stopSignal: SIGINT}", "lifecycle.stopSignal", "is not supported"},
 	} {
 		t.Run(c.fields, func(t *testing.T) {

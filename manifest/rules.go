@@ -1,6 +1,11 @@
 package manifest
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+
+	"github.com/stackforge/magnum/structs"
+)
 
 // verdict says what a Docker bay does with a field.
 type verdict string
@@ -45,11 +50,12 @@ const (
 // processes never need the map.
 var rules = sync.OnceValue(func() map[string]rule {
 	return map[string]rule{
-		"ObjectMeta.name":                       does("a DNS label: up to 63 characters; unique among the bay's objects of the same kind"),
-		"ObjectMeta.generateName":               does("used if `name` is absent: five characters are appended"),
-		"ObjectMeta.namespace":                  ignored("the project takes its place"),
-		"ObjectMeta.labels":                     does(""),
-		"ObjectMeta.annotations":                does("without `kubectl.kubernetes.io/last-applied-configuration`"),
+		"ObjectMeta.name":         does("a DNS label: up to 63 characters; unique among the bay's objects of the same kind"),
+		"ObjectMeta.generateName": does("used if `name` is absent: five characters are appended"),
+		"ObjectMeta.namespace":    ignored("the project takes its place"),
+		"ObjectMeta.labels":       does(fmt.Sprintf("up to %d", structs.MaxLabels)),
+		"ObjectMeta.annotations": does(fmt.Sprintf("up to %d; with the labels up to %d KiB. Without "+
+			"`kubectl.kubernetes.io/last-applied-configuration`", structs.MaxLabels, structs.MaxRowLabels>>10)),
 		"ObjectMeta.selfLink":                   ignored("set by servers"),
 		"ObjectMeta.uid":                        ignored("set by servers"),
 		"ObjectMeta.resourceVersion":            ignored("set by servers"),
@@ -92,7 +98,7 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"PodSpec.dnsConfig":                 refused("containers use the resolver of their host; `hostAliases` adds names"),
 		"PodSpec.readinessGates":            refused("use a `readinessProbe`"),
 		"PodSpec.runtimeClassName":          refused("containers run with the runtime of their host's engine"),
-		"PodSpec.enableServiceLinks":        ignored("no variables are set for services yet"),
+		"PodSpec.enableServiceLinks":        does("default true: the containers get variables of the project's services"),
 		"PodSpec.preemptionPolicy":          ignored("no pod is stopped to make room for another"),
 		"PodSpec.overhead":                  refused("add it to `resources.requests` of a container"),
 		"PodSpec.topologySpreadConstraints": refused("the bay's `placement` spreads pods over its hosts"),
@@ -144,17 +150,17 @@ var rules = sync.OnceValue(func() map[string]rule {
 
 		"Container.name":                     does("a DNS label, unique in the pod"),
 		"Container.image":                    does(""),
-		"Container.command":                  does("with `$(NAME)`"),
+		"Container.command":                  does(fmt.Sprintf("with `$(NAME)`; with `args` up to %d KiB", structs.MaxCommand>>10)),
 		"Container.args":                     does("with `$(NAME)`"),
 		"Container.workingDir":               does("an absolute path"),
-		"Container.ports":                    does(""),
+		"Container.ports":                    does(fmt.Sprintf("up to %d, those of all containers of a pod together", structs.MaxPorts)),
 		"Container.envFrom":                  refused("ConfigMaps and Secrets don't exist here: write the variables into `env`"),
-		"Container.env":                      does(""),
+		"Container.env":                      does(fmt.Sprintf("up to %d KiB, one variable up to 128 KiB", structs.MaxEnvironment>>10)),
 		"Container.resources":                does(""),
 		"Container.resizePolicy":             ignored("resources don't change while a pod runs"),
 		"Container.restartPolicy":            refused("the pod's `restartPolicy` holds; a sidecar goes into `containers`"),
 		"Container.restartPolicyRules":       refused("the pod's `restartPolicy` holds"),
-		"Container.volumeMounts":             does(""),
+		"Container.volumeMounts":             does(fmt.Sprintf("up to %d", structs.MaxVolumes)),
 		"Container.volumeDevices":            refused("devices can't be asked for; use `volumeMounts`"),
 		"Container.livenessProbe":            does("not of an init container"),
 		"Container.readinessProbe":           does("not of an init container"),
@@ -250,7 +256,7 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"Probe.successThreshold":              does("default 1; of liveness and startup probes only 1"),
 		"Probe.failureThreshold":              does("default 3"),
 		"Probe.terminationGracePeriodSeconds": does("at least 1, default the pod's; not of a readiness probe"),
-		"ExecAction.command":                  does(""),
+		"ExecAction.command":                  does(fmt.Sprintf("up to %d KiB", structs.MaxCommand>>10)),
 		"HTTPGetAction.path":                  does("default /"),
 		"HTTPGetAction.port":                  does("a number, or the name of a port of the container"),
 		"HTTPGetAction.host":                  refused(onlyOwn),

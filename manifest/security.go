@@ -13,6 +13,11 @@ import (
 var engineCaps = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
 	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 
+// otherCaps are the other capabilities of Linux.
+var otherCaps = []string{"AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "DAC_READ_SEARCH", "IPC_LOCK",
+	"IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN", "NET_BROADCAST", "PERFMON", "SYS_ADMIN", "SYS_BOOT",
+	"SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM"}
+
 // security derives what a container may do: its own fields, else the pod's.
 func security(pod *v1.PodSecurityContext, own *v1.SecurityContext, at string) (structs.PodSecurity, error) {
 	pod, own = cmp.Or(pod, new(v1.PodSecurityContext)), cmp.Or(own, new(v1.SecurityContext))
@@ -55,8 +60,9 @@ func dropped(c *v1.Capabilities, at string) ([]string, error) {
 	}
 	for i, name := range c.Drop {
 		capability := capName(name)
-		if capability == "" || strings.Trim(capability, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" || len(capability) > 32 {
-			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability", name)
+		if capability != "ALL" && !slices.Contains(engineCaps, capability) && !slices.Contains(otherCaps, capability) {
+			return nil, refuse(at+index(".drop", i), "%.64q is not the name of a capability of Linux: "+
+				"write one such as NET_RAW, or ALL", name)
 		}
 		drop = append(drop, capability)
 	}

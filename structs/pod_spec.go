@@ -13,7 +13,8 @@ type PodSpec struct {
 	ActiveDeadline int64          `json:"active_deadline,omitempty"` // seconds from the start in which the pod may run; 0 means no limit
 	Hostname       string         `json:"hostname"`
 	HostAliases    []HostAlias    `json:"host_aliases,omitempty"`
-	SharePID       bool           `json:"share_pid,omitempty"` // the containers see each other's processes
+	SharePID       bool           `json:"share_pid,omitempty"`        // the containers see each other's processes
+	NoServiceLinks bool           `json:"no_service_links,omitempty"` // the containers get no variables of services
 	// NodeSelector holds labels that the host must carry.
 	NodeSelector map[string]string `json:"node_selector,omitempty"`
 	Volumes      []PodVolume       `json:"volumes,omitempty"`

@@ -50,9 +50,11 @@ var bays = &web.Resource{
 		"coe":                web.By(func(b *structs.Bay) string { return b.COE }),
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
-		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Bay).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) }),
-		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Bay).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) },
+			structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated,
+			"UPDATE_FAILED", structs.BayDeleting, "DELETE_COMPLETE", "DELETE_FAILED"), // with those that Heat has
+		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		b := r.(*structs.Bay)

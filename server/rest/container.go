@@ -40,11 +40,13 @@ var containers = &web.Resource{
 		"image_id": web.By(func(c *structs.Container) string { return c.Spec.Image }),
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
-		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
-		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
-		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
-		"host":   web.FilterHost,
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) },
+			structs.ContainerCreating, structs.ContainerRunning, structs.ContainerStopped, structs.ContainerPaused,
+			structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting),
+		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
+		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
+		"host":  web.FilterHost,
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		c := r.(*structs.Container)

@@ -42,10 +42,11 @@ var hosts = &web.Resource{
 		"state": web.By(func(h *structs.Host) string { return string(h.State) }),
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
-		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
-		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
-		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) },
+			structs.HostReady, structs.HostSuspect, structs.HostLost),
+		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
+		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		h := hostBody(v, r.(*structs.Host))

@@ -125,6 +125,16 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
+	// A status that nothing can have is a slip, not an empty list.
+	for list, one := range map[string]string{"containers": "Running", "pods": "Succeeded", "bays": "CREATE_COMPLETE", "hosts": "lost"} {
+		f.do("GET", "/v1/"+list+"?status="+one, "").is(200)
+		f.do("GET", "/v1/"+list+"?status="+strings.ToLower(one), "").is(200)
+		for _, slip := range []string{"Runing", "Gone"} {
+			if r := f.do("GET", "/v1/"+list+"?status="+slip, "").is(400); !strings.Contains(string(r.body), one) {
+				t.Errorf("%s of status %q: %s", list, slip, r.body)
+			}
+		}
+	}
 	next := f.do("GET", "/v1/containers?label=tier&label=a&limit=1", "").is(200).object()["next"].(string)
 	if u, err := url.Parse(next); err != nil || fmt.Sprint(u.Query()["label"]) != "[tier a]" {
 		t.Errorf("next %q loses filters", next)

@@ -41,11 +41,13 @@ var pods = &web.Resource{
 		"bay_uuid": web.By(func(p *structs.Pod) string { return p.BayID }),
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
-		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Pod).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Pod).Status()) }),
-		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Pod).Labels }),
-		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Pod).BayID }),
-		"host":   web.FilterHost,
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Pod).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Pod).Status()) },
+			structs.PodPending, structs.PodRunning, structs.PodSucceeded, structs.PodFailed, structs.PodUnknown,
+			structs.PodPhase(structs.ContainerDeleting)),
+		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Pod).Labels }),
+		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Pod).BayID }),
+		"host":  web.FilterHost,
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		p := r.(*structs.Pod)

@@ -421,9 +421,17 @@ func FilterName(name func(structs.Row) string) func(View, string) (func(structs.
 	}
 }
 
-// FilterStatus returns a filter by status that ignores case.
-func FilterStatus(status func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
+// FilterStatus returns a filter by status that ignores case. A status that no object can have is
+// refused: known are those that they can.
+func FilterStatus[S ~string](status func(structs.Row) string, known ...S) func(View, string) (func(structs.Row) bool, error) {
 	return func(_ View, value string) (func(structs.Row) bool, error) {
+		if !slices.ContainsFunc(known, func(s S) bool { return strings.EqualFold(string(s), value) }) {
+			names := make([]string, len(known))
+			for i, s := range known {
+				names[i] = string(s)
+			}
+			return nil, structs.Invalid("status", value, "It must be one of %s.", strings.Join(names, ", "))
+		}
 		return func(r structs.Row) bool { return strings.EqualFold(status(r), value) }, nil
 	}
 }
