@@ -23,7 +23,7 @@ type forwarder interface {
 
 // forwardTargets are what port-forward can lead to, by what stands before the slash in its
 // argument. Each function finds the object.
-var forwardTargets = map[string]func(ctx context.Context, client *api.Client, ident string) (forwarder, error){
+var forwardTargets = map[string]func(ctx context.Context, client *api.Client, ident string, pairs []portPair) (forwarder, error){
 	"":     findForwardPod,
 	"pod":  findForwardPod,
 	"pods": findForwardPod,
@@ -38,8 +38,9 @@ type forwardPod struct {
 	uuid string
 }
 
-// findForwardPod finds a pod. Another pod that gets its name later isn't meant.
-func findForwardPod(ctx context.Context, client *api.Client, ident string) (forwarder, error) {
+// findForwardPod finds a pod. Another pod that gets its name later isn't meant. A pod may
+// listen on ports that its manifest doesn't name.
+func findForwardPod(ctx context.Context, client *api.Client, ident string, _ []portPair) (forwarder, error) {
 	pod, _, err := client.Pods().Get(ctx, ident, api.QueryOptions{})
 	if err != nil {
 		return nil, err
@@ -61,11 +62,17 @@ type forwardService struct {
 	turn   atomic.Uint32
 }
 
-// findForwardService finds a service.
-func findForwardService(ctx context.Context, client *api.Client, ident string) (forwarder, error) {
+// findForwardService finds a service that has all the ports. Whether it has ready pods is seen
+// with each connection: they may come later.
+func findForwardService(ctx context.Context, client *api.Client, ident string, pairs []portPair) (forwarder, error) {
 	s, _, err := client.Services().Get(ctx, ident, api.QueryOptions{})
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range pairs {
+		if tcpPort(s, p.remote) < 0 {
+			return nil, noTCPPort(s, p.remote)
+		}
 	}
 	return &forwardService{client: client, uuid: s.UUID}, nil
 }
@@ -89,9 +96,9 @@ func (f *forwardService) choose(ctx context.Context, port int) (pod string, targ
 	if err != nil {
 		return "", 0, err
 	}
-	at := slices.IndexFunc(s.Ports, func(p structs.ServicePortBody) bool { return p.Port == port && p.Protocol == "TCP" })
+	at := tcpPort(s, port)
 	if at < 0 {
-		return "", 0, fmt.Errorf("service %s has no TCP port %d", s.Name, port)
+		return "", 0, noTCPPort(s, port) // it has had one
 	}
 	var ready []structs.EndpointBody
 	if s.Endpoints != nil {
@@ -106,6 +113,25 @@ func (f *forwardService) choose(ctx context.Context, port int) (pod string, targ
 	}
 	e := ready[int(f.turn.Add(1)-1)%len(ready)]
 	return e.PodUUID, e.Ports[at], nil
+}
+
+// tcpPort returns the index of a service's TCP port, or -1.
+func tcpPort(s *structs.ServiceBody, port int) int {
+	return slices.IndexFunc(s.Ports, func(p structs.ServicePortBody) bool { return p.Port == port && p.Protocol == "TCP" })
+}
+
+// noTCPPort says that a service has no such port, and which it has.
+func noTCPPort(s *structs.ServiceBody, port int) error {
+	var has []string
+	for _, p := range s.Ports {
+		if p.Protocol == "TCP" {
+			has = append(has, strconv.Itoa(p.Port))
+		}
+	}
+	if len(has) == 0 {
+		return fmt.Errorf("service %s has no TCP port %d: it has UDP ports only, which can't be forwarded", s.Name, port)
+	}
+	return fmt.Errorf("service %s has no TCP port %d: it has %s", s.Name, port, strings.Join(has, ", "))
 }
 
 // portPair is a local port, 0 for a free one, and the port that it leads to.
@@ -177,7 +203,7 @@ func portForwardCommand() *command {
 				if err != nil {
 					return err
 				}
-				to, err := find(ctx, client, ident)
+				to, err := find(ctx, client, ident, pairs)
 				if err != nil {
 					return err
 				}

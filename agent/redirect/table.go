@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -145,8 +146,8 @@ func explain(err error) error {
 		return fmt.Errorf("the kernel's packet filter can't be changed: run the agent as root, or with CAP_NET_ADMIN: %w", err)
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP),
 		errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("the kernel's packet filter can't be changed: load its modules nf_tables, nft_redir, nft_ct and "+
-			"nft_reject_inet: %w", err)
+		return fmt.Errorf("the kernel's packet filter can't be changed: load its modules nf_tables, nft_redir, nft_ct, "+
+			"nft_fib_inet and nft_reject_inet: %w", err)
 	}
 	return fmt.Errorf("the kernel's packet filter can't be changed: %w", err)
 }
@@ -354,19 +355,25 @@ func (b *batch) addRedirect() {
 	)
 }
 
-// addInput adds what a bridge's containers reach of the host: what they have been asked by
-// it, redirected ports, and names and echoes at their own gateway.
+// addInput adds what a bridge's containers reach of the host, with an address of that bridge:
+// what they have been asked by it, redirected ports, and names and echoes at their own gateway.
 func (b *batch) addInput() {
 	c := b.chain(b.filter, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, priorityFilter)
 	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
 	guarded := func(e ...expr.Any) { b.rule(c, e...) }
 	name := &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: regName}
+	ipv4 := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equals(unix.NFPROTO_IPV4)}
+	// Who forges the address of another project's pod has the answer go there. What that pod
+	// answers is then part of the same connection, and would be let in below.
+	outside := []expr.Any{name, b.in(b.bridges, regName, true), notEqual(interfaceKey("lo")...)}
+	guarded(slices.Concat(ipv4, outside, []expr.Any{&expr.Fib{Register: regName, ResultOIFNAME: true, FlagSADDR: true},
+		b.in(b.bridges, regName, false), drop})...)
 	guarded(name, b.in(b.bridges, regName, true), accept)
+	guarded(slices.Concat(ipv4, foreignSource(), []expr.Any{drop})...)
 	guarded(&expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
 		anyBit(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), notZero(), accept)
 	guarded(&expr.Ct{Key: expr.CtKeySTATUS, Register: unix.NFT_REG_1}, anyBit(statusDNAT), notZero(), accept)
-	own := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equals(unix.NFPROTO_IPV4),
-		name, destination(regAddr), b.in(b.own, regName, false)}
+	own := slices.Concat(ipv4, []expr.Any{name, destination(regAddr), b.in(b.own, regName, false)})
 	protocol := &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}
 	guarded(append(own, protocol, equals(unix.IPPROTO_ICMP),
 		&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Len: 1}, equals(echoRequest), accept)...)
@@ -385,15 +392,25 @@ func (b *batch) addInput() {
 	guarded(drop)
 }
 
+// foreignSource matches an address that is not of the network of the interface from which a
+// packet comes.
+func foreignSource() []expr.Any {
+	return []expr.Any{&expr.Fib{Register: unix.NFT_REG_1, ResultOIF: true, FlagSADDR: true, FlagIIF: true}, equals(0, 0, 0, 0)}
+}
+
 // addForward refuses what was sent to the address of a service and isn't redirected: ports
 // that it doesn't have, and services of other projects. Without it such packets would leave
-// the host.
+// the host. Nor does anything leave a bridge with a forged address: it may be that of a pod of
+// another host.
 func (b *batch) addForward() {
 	c := b.chain(b.filter, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, priorityFilter)
-	b.rule(c, &expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equals(unix.NFPROTO_IPV4),
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: regName}, b.in(b.bridges, regName, false),
-		destination(regAddr), b.in(b.services, regAddr, false),
-		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})
+	fromBridge := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equals(unix.NFPROTO_IPV4),
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: regName}, b.in(b.bridges, regName, false)}
+	// From pod to pod of a bridge, the kernel asks here too if it filters bridges.
+	b.rule(c, slices.Concat(fromBridge, []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: regName},
+		b.in(b.bridges, regName, true)}, foreignSource(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})...)
+	b.rule(c, slices.Concat(fromBridge, []expr.Any{destination(regAddr), b.in(b.services, regAddr, false),
+		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})...)
 }
 
 const (
@@ -425,6 +442,10 @@ func destinationPort(register uint32) expr.Any {
 
 func equals(value ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: value}
+}
+
+func notEqual(value ...byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: value}
 }
 
 func notZero() expr.Any {

@@ -307,6 +307,82 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// TestForgedSource: who sends with the address of another project's pod reaches nothing of the
+// host. The answer would go to that pod, whose own answer would then lead back.
+func TestForgedSource(t *testing.T) {
+	host := newKernel(t)
+	p, q, outside, away := host.pod(1), host.pod(2), host.pod(3), host.pod(4) // the latter two are no projects
+	service := netip.MustParseAddr("10.127.0.1")
+	udp := host.echo("172.30.1.1:0", "p")
+	host.echo("172.30.1.1:53", "names")
+	node := host.echo("0.0.0.0:0", "node")
+	host.set(Rules{
+		Ports: map[Target]uint16{{"br-1", service, UDP, 5353}: uint16(udp)},
+		Gateways: map[Gateway]struct{}{
+			{"br-1", netip.MustParseAddr("172.30.1.1")}: {}, {"br-2", netip.MustParseAddr("172.30.2.1")}: {},
+		},
+		Addresses: map[netip.Addr]struct{}{service: {}},
+	})
+	check := func() {
+		t.Helper()
+		p.answers("udp4", "10.127.0.1:5353", "p")
+		p.answers("udp4", "172.30.1.1:53", "names")
+		outside.answers("udp4", fmt.Sprint("172.30.3.1:", node), "node")
+		host.answers("udp4", fmt.Sprint("172.30.1.1:", node), "node") // over lo
+	}
+	check()
+	for _, forger := range []*kernel{p, outside} {
+		forger.in("ip", "addr", "add", "172.30.2.2/32", "dev", "lo")
+	}
+	for _, c := range []struct {
+		forger, victim *kernel
+		ask, listen    string
+	}{
+		{p, q, "10.127.0.1:5353", "172.30.2.2:7000"},
+		{p, q, "172.30.1.1:53", "172.30.2.2:7000"},
+		{outside, q, fmt.Sprint("172.30.3.1:", node), "172.30.2.2:7000"},
+		{p, away, "172.30.4.2:7000", "172.30.4.2:7000"},
+	} {
+		if got := forge(t, c.forger, c.victim, c.ask, c.listen); got != "" {
+			t.Errorf("%s asked in the name of 172.30.2.2: %s gets %q", c.ask, c.listen, got)
+		}
+	}
+	check()
+}
+
+// forge sends a datagram from 172.30.2.2:7000, and returns what then comes to the victim, "" if
+// nothing.
+func forge(t *testing.T, forger, victim *kernel, to, listen string) string {
+	t.Helper()
+	var got net.PacketConn
+	if err := victim.within(func() (err error) { got, err = net.ListenPacket("udp4", listen); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	err := forger.within(func() error {
+		from := &net.UDPAddr{IP: net.ParseIP("172.30.2.2"), Port: 7000}
+		c, err := net.DialUDP("udp4", from, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to)))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("?"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	n, _, err := got.ReadFrom(b)
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
+
 // TestRedirectMany: a transaction has room for what a large bay has.
 func TestRedirectMany(t *testing.T) {
 	host := newKernel(t)

@@ -162,8 +162,8 @@ func serviceReason(s *structs.Service, endpoints *structs.Endpoints, ready int) 
 	for i, p := range s.Spec.Ports {
 		for j := range endpoints.Pods {
 			if e := &endpoints.Pods[j]; p.TargetName != "" && i < len(e.Ports) && e.Ports[i] == 0 {
-				return fmt.Sprintf("pod %s has no port with the name %s, the targetPort of port %d, and gets no connections for it: name "+
-					"the port in its manifest", e.Name, p.TargetName, p.Port)
+				return fmt.Sprintf("pod %s has no %s port with the name %s, the targetPort of port %d, and gets no connections for it: "+
+					"name the port in its manifest", e.Name, strings.ToUpper(p.Protocol), p.TargetName, p.Port)
 			}
 		}
 	}

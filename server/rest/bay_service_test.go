@@ -68,7 +68,8 @@ func TestServiceLifeCycle(t *testing.T) {
 	now := f.do("PATCH", "/v1/services/web", patchManifest(t, changed)).is(200).object()
 	r.holds(now, map[string]any{"address": made["address"], "ip": made["address"], "node_ports": []any{node[0], 30081.0},
 		"client_ip_timeout": 10800.0, "manifest": changed, "updated_at": anyTime})
-	if reason := fmt.Sprint(now["status_reason"]); !strings.HasPrefix(reason, "pod web has no port with the name app") {
+	reason := fmt.Sprint(now["status_reason"])
+	if !strings.HasPrefix(reason, "pod web has no TCP port with the name app, the targetPort of port 80,") {
 		t.Errorf("status_reason %s", reason)
 	}
 	unchanged(t, f.s, "the same PATCH", func() { f.do("PATCH", "/v1/services/web", patchManifest(t, changed)).is(200) })

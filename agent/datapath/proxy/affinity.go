@@ -70,6 +70,17 @@ func (a *affinity) set(service string, client netip.Addr, pod string, now time.T
 	a.shrink()
 }
 
+// forget forgets the pod of a client, unless the client has another one meanwhile.
+func (a *affinity) forget(service string, client netip.Addr, pod string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := affinityKey{service, client}
+	if e := a.byKey[key]; e != nil && e.Value.(*affinityEntry).pod == pod {
+		a.order.Remove(e)
+		delete(a.byKey, key)
+	}
+}
+
 // Client is a client that the affinity of a service has led to a pod.
 type Client struct {
 	ProjectID string     `json:"project_id"`

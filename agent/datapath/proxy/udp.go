@@ -245,13 +245,15 @@ func (f *flow) writeFailed(err error) {
 	f.fail(err)
 }
 
-// fail ends a flow, and lets the client's next datagram go to another pod.
+// fail ends a flow, and lets the client's next datagram go to another pod, also if the service
+// has affinity.
 func (f *flow) fail(err error) {
 	f.mu.Lock()
 	ended := f.ended
 	f.mu.Unlock()
 	if !ended {
 		f.to.failed(time.Now())
+		f.server.to.affinity.forget(f.server.to.service, f.key.client.Addr().Unmap(), f.to.pod)
 		f.server.p.log.Debug("a flow has ended", "service_id", f.server.to.service, "pod_id", f.to.pod, "error", err)
 	}
 	f.end()

@@ -117,6 +117,23 @@ func TestAUDPPodThatRefusesIsPassedOver(t *testing.T) {
 	}
 }
 
+func TestAffinityForgetsAUDPPodThatRefuses(t *testing.T) {
+	a := startUDPPod(t, "a")
+	dead := a.endpoint(true)
+	dead.PodID, dead.Ports = "dead", []int{freePort(t)}
+	spec := udpSpec(0)
+	spec.ClientIPTimeout = 600
+	p := testProxy(t, Options{})
+	s := p.Apply(config(spec, dead, a.endpoint(true)))
+	p.SetClients([]Client{{projectID, serviceID, netip.MustParseAddr("127.0.0.1"), "dead", time.Now()}})
+	if got := askUDP(t, dialUDP(t, "127.0.0.1", s.UDP[0].Local), "x"); got != "a:x" {
+		t.Errorf("got %q", got)
+	}
+	if all := p.Clients(); len(all) != 1 || all[0].PodID == "dead" {
+		t.Errorf("remembered: %v", all)
+	}
+}
+
 func TestSilentFlowsEnd(t *testing.T) {
 	a := startUDPPod(t, "a")
 	p := testProxy(t, Options{FlowTimeout: 20 * time.Millisecond})
