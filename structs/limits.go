@@ -31,6 +31,8 @@ const (
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
 	// TablePods, TableManifests, TableRCs, TableServices, TableEndpoints; Fingerprint.Kinds and Relay, Host.BayIndex and Problems
 	SchemaPods = 3
+	// SchemaKubernetes has objects, and pods that a cluster runs.
+	SchemaKubernetes = 4
 )
 
 // Limits of what users may send. A value beyond one is refused with

@@ -21,6 +21,10 @@ type PodSpec struct {
 	FSGroup      *int64            `json:"fs_group,omitempty"`    // group that owns the volumes; nil means that nothing is changed
 	InfraImage   string            `json:"infra_image,omitempty"` // "" means the agent's own
 	Exclusive    Exclusive         `json:"exclusive"`
+	// Cluster says that a Kubernetes cluster runs the pod, from its manifest. The spec then
+	// has only what servers show and sessions need: of containers the names, images, ports and
+	// terminals, and RestartPolicy, GracePeriod and ActiveDeadline.
+	Cluster bool `json:"cluster,omitempty"`
 }
 
 // The restart policies of a pod.
@@ -232,7 +236,7 @@ func (s *PodSpec) Container(name string) *PodContainer {
 
 // Policy returns what decides whether the pod is placed again.
 func (s *PodSpec) Policy() Policy {
-	p := Policy{Restart: RestartPolicy{Name: RestartAlways}, Exclusive: s.Exclusive, Volume: s.Claim()}
+	p := Policy{Restart: RestartPolicy{Name: RestartAlways}, Exclusive: s.Exclusive, Volume: s.Claim(), Fixed: s.Cluster}
 	switch s.RestartPolicy {
 	case PodRestartOnFailure:
 		p.Restart.Name = RestartOnFailure

@@ -379,7 +379,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		return
 	}
 	w := was.Copy()
-	w.Observe(report.Observed, report.Parts)
+	w.Observe(report)
 	p, seen := w.Place(), w.Seen()
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
