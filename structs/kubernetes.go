@@ -50,6 +50,9 @@ type PodReport struct {
 	Conditions []Condition `json:"conditions,omitempty"`
 	Node       string      `json:"node,omitempty"`         // name of the node that it runs on; "" while it has none
 	NodeIP     string      `json:"node_address,omitempty"` // of that node
+	// Code is the kind of the cluster's refusal if Observed.Failed is set: CodeInvalid, CodeForbidden, also for a quota, CodeConflict
+	// for an object there that isn't ours. "" means CodeInternal. Observed.Reason has the cluster's words.
+	Code Code `json:"code,omitempty"`
 	// Found describes a pod that a replication controller of the cluster has made, and that
 	// the agent has no assignment for: the servers make a row of it. Its ID is the UID.
 	Found *FoundPod `json:"found,omitempty"`
@@ -64,6 +67,12 @@ type Condition struct {
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 }
+
+// The condition of a pod that says whether it is ready, and its status if it is.
+const (
+	ConditionReady = "Ready"
+	ConditionTrue  = "True"
+)
 
 // MaxConditions bounds the conditions of a pod that are kept.
 const MaxConditions = 16
@@ -83,6 +92,7 @@ type FoundPod struct {
 type ObjectReport struct {
 	Service *ServiceReport `json:"service,omitempty"`
 	RC      *RCReport      `json:"rc,omitempty"`
+	Code    Code           `json:"code,omitempty"` // as PodReport.Code
 }
 
 // ServiceReport is a service as the cluster has it.
