@@ -107,3 +107,16 @@ type ServiceReport struct {
 type RCReport struct {
 	RCObserved // Generation is the newest one of the assignment that the counts are of
 }
+
+// AwayText says since when the API of a cluster does not answer, and why; "" while it
+// answers. It completes a sentence.
+func AwayText(c *KubernetesCluster) string {
+	if c == nil || c.AwaySince.IsZero() {
+		return ""
+	}
+	text := "has not answered since " + c.AwaySince.UTC().Format(time.RFC3339)
+	if c.Away != "" {
+		text += ": " + c.Away
+	}
+	return text
+}

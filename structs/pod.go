@@ -171,6 +171,9 @@ func (p *Pod) Observe(r *ContainerReport) {
 			EngineID: cmp.Or(o.EngineID, was.EngineID), StartedAt: o.StartedAt, FinishedAt: o.FinishedAt},
 		Memory: o.Memory, MilliCPU: o.MilliCPU, Parts: slices.Clone(was.Parts),
 	}
+	if p.Found() { // nobody has asked for its creation
+		p.Observed.Generation = max(p.Observed.Generation, 1)
+	}
 	if len(o.Addresses) > 0 {
 		p.Observed.Address = o.Addresses[0]
 	}
