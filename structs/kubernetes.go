@@ -8,18 +8,22 @@ import "time"
 // are objects there, made from the manifests that users have sent.
 
 // KubernetesCluster describes the cluster that a host is.
+//
+//api:doc The Kubernetes cluster that a host is.
 type KubernetesCluster struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	//api:doc URL of the cluster's API.
-	APIAddress string           `json:"api_address"`
-	Nodes      []KubernetesNode `json:"nodes"` // at most MaxKubernetesNodes, ready ones first, by name
+	APIAddress string `json:"api_address"`
+	//api:doc Nodes of the cluster, at most 100, ready ones first.
+	Nodes []KubernetesNode `json:"nodes"` // at most MaxKubernetesNodes, ready ones first, by name
 	//api:doc Number of nodes that are ready.
 	Ready int `json:"ready"` // those too that are not in Nodes
 	// AwaySince is when the API stopped to answer; zero while it answers. Everything else
 	// that was reported of the cluster is then as of that time.
+	//api:doc Since when the cluster's API does not answer; absent while it answers.
 	AwaySince time.Time `json:"away_since,omitzero"`
-	//api:doc Why the API does not answer.
+	//api:doc Why the cluster's API does not answer.
 	Away string `json:"away,omitempty"` // "" while it answers
 }
 
@@ -27,12 +31,17 @@ type KubernetesCluster struct {
 const MaxKubernetesNodes = 100
 
 // KubernetesNode is a node of a cluster.
+//
+//api:doc A node of a Kubernetes cluster.
 type KubernetesNode struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Name      string   `json:"name"`
-	Ready     bool     `json:"ready"`
-	Addresses []string `json:"addresses"` // IP addresses that others reach it by
+	//api:doc Name of the node.
+	Name string `json:"name"`
+	//api:doc Whether it is ready.
+	Ready bool `json:"ready"`
+	//api:doc IP addresses that others reach it by.
+	Addresses []string `json:"addresses"`
 }
 
 // ObjectAssignment is what an assignment of an Object has beside that of a container.

@@ -38,7 +38,7 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if err := objects.CheckSchema(t, structs.KindHost); inCluster && err != nil {
 		return none, err
 	}
-	if Superseded(was, r.HostRegister) && !inCluster { // the agents of a cluster are active in turn
+	if Superseded(was, r.HostRegister) {
 		return none, structs.Errorf(structs.CodeConflict,
 			"another agent has registered as host %s since: registration %d of this one was followed by %d. "+
 				"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; "+
@@ -145,8 +145,12 @@ func checkEngine(t *scratch.Tx, r RegisterHost, was *structs.Host) error {
 
 // Superseded reports whether another agent has registered as the host since the agent's own
 // registration. An agent that has just started is never superseded, because it can't be
-// distinguished from one that was killed a moment ago.
+// distinguished from one that was killed a moment ago; nor is one of a Kubernetes cluster,
+// whose agents are active in turn.
 func Superseded(host *structs.Host, r structs.HostRegister) bool {
+	if r.Fingerprint.Backend == structs.BackendKubernetes {
+		return false
+	}
 	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration &&
 		host.Instance != r.Instance
 }

@@ -137,21 +137,18 @@ func bounded(c *structs.KubernetesCluster) *structs.KubernetesCluster {
 	}
 	const addresses = 4 // of a node
 	kept := *c
-	kept.APIAddress, kept.Away = shortened(c.APIAddress, structs.MaxText), shortened(c.Away, maxReason/4)
+	kept.APIAddress, kept.Away = structs.CutLine(c.APIAddress, structs.MaxText), structs.CutLine(c.Away, maxReason/4)
 	kept.AwaySince = c.AwaySince.UTC().Truncate(time.Second)
 	kept.Nodes = nil
 	for _, n := range c.Nodes[:min(len(c.Nodes), structs.MaxKubernetesNodes)] {
-		n.Name, n.Addresses = shortened(n.Name, 253), slices.Clone(n.Addresses[:min(len(n.Addresses), addresses)])
+		n.Name, n.Addresses = structs.CutLine(n.Name, structs.MaxName), slices.Clone(n.Addresses[:min(len(n.Addresses), addresses)])
 		for i := range n.Addresses {
-			n.Addresses[i] = structs.Shorten(n.Addresses[i])
+			n.Addresses[i] = structs.CutLine(n.Addresses[i], structs.MaxName)
 		}
 		kept.Nodes = append(kept.Nodes, n)
 	}
 	return &kept
 }
-
-// shortened returns at most n bytes of valid text.
-func shortened(text string, n int) string { return strings.ToValidUTF8(text[:min(len(text), n)], "") }
 
 // endClusterRC deletes the pods of a replication controller that is being deleted, once its
 // cluster has no such object, and its row after them. pods are those of its bay.
