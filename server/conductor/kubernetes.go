@@ -101,7 +101,7 @@ func writeClusterProgress(t *scratch.Tx, b *structs.Bay, host *structs.Host) *st
 // is known to have the nodes.
 func clusterReason(b *structs.Bay, host *structs.Host) (reason string, complete bool) {
 	if host == nil {
-		return fmt.Sprintf("waits for a Kubernetes cluster that is free%s: start an agent with -backend kubernetes for one",
+		return fmt.Sprintf("waits for Kubernetes clusters that are free%s; start an agent with -backend kubernetes for one",
 			withLabels(b.Labels)), false
 	}
 	cluster := clusterOf(host)
