@@ -1,7 +1,10 @@
 package rest
 
 import (
+	"slices"
+
 	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -12,6 +15,19 @@ func clusterOf(snap *state.Snapshot, hostID string) *structs.KubernetesCluster {
 		return h.Fingerprint.Cluster
 	}
 	return nil
+}
+
+// listed returns the cluster as a body shows it: without null for empty lists.
+func listed(c *structs.KubernetesCluster) *structs.KubernetesCluster {
+	if c == nil {
+		return nil
+	}
+	shown := *c
+	shown.Nodes = wire.List(slices.Clone(c.Nodes))
+	for i := range shown.Nodes {
+		shown.Nodes[i].Addresses = wire.List(shown.Nodes[i].Addresses)
+	}
+	return &shown
 }
 
 // workloadReason returns the reason that is shown with the status of a workload. While the
