@@ -38,6 +38,8 @@ type Assignment struct {
 
 	Spec *ContainerSpec `json:"spec"`
 	Pod  *PodAssignment `json:"pod,omitempty"` // of a pod, which has no Spec
+	// Object is of an Object, which has neither Spec nor Pod.
+	Object *ObjectAssignment `json:"object,omitempty"`
 	Secrets
 
 	// Unreadable says why the agent could not read the assignment; "" if it could.
@@ -50,6 +52,12 @@ type PodAssignment struct {
 	Spec        *PodSpec          `json:"spec"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// Manifest is as it was sent, with Assignment.Name for its name; only for the agent of a
+	// Kubernetes cluster.
+	Manifest string `json:"manifest,omitempty"`
+	// Found says that a replication controller of the cluster has made the pod: the agent
+	// reports and deletes it, and never makes it.
+	Found bool `json:"found,omitempty"`
 }
 
 // Ref returns the reference of the placement.
@@ -245,6 +253,8 @@ type StatusReport struct {
 	// Problems are what the host doesn't serve of its bay's services, at most
 	// MaxServiceProblems; nil means unchanged, at first none.
 	Problems *[]ServiceProblem `json:"service_problems,omitempty"`
+	// Cluster is how the host's Kubernetes cluster is now; nil means unchanged.
+	Cluster *KubernetesCluster `json:"cluster,omitempty"`
 }
 
 // ContainerReport is what the agent observes of one workload: a container, unless
@@ -265,6 +275,9 @@ type ContainerReport struct {
 	// Parts are the observations that Observed summarizes, in the order of the
 	// workload's parts; empty for a container.
 	Parts []PartReport `json:"parts,omitempty"`
+	// Pod and Object are of the agent of a Kubernetes cluster.
+	Pod    *PodReport    `json:"pod,omitempty"`
+	Object *ObjectReport `json:"object,omitempty"`
 }
 
 // PartReport is what the agent observes of one part of a workload.
@@ -305,8 +318,8 @@ func refOf(kind WorkloadKind, id, containerID string, epoch uint64) Ref {
 }
 
 // Observe stores what an agent reports.
-func (c *Container) Observe(o Observed, _ []PartReport) {
-	previous := c.Observed
+func (c *Container) Observe(r *ContainerReport) {
+	previous, o := c.Observed, r.Observed
 	c.Observed = o
 	if o.Status == ContainerGone {
 		c.Observed = previous.Gone(o) // of the same epoch: a new placement begins with nothing

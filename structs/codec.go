@@ -18,4 +18,5 @@ var _ = []struct{}{
 	PartState{}._struct,
 	ServiceSpec{}._struct, ServicePort{}._struct, RCSpec{}._struct, RCObserved{}._struct,
 	Endpoint{}._struct, Relay{}._struct, ServiceProblem{}._struct,
+	ObjectObserved{}._struct, KubernetesCluster{}._struct, KubernetesNode{}._struct, Condition{}._struct,
 }

@@ -43,6 +43,8 @@ type Fingerprint struct {
 	// was in use.
 	//api:doc Kinds of workloads that the agent runs.
 	Kinds []WorkloadKind `json:"kinds,omitempty"`
+	//api:doc The Kubernetes cluster that the host is; absent for a Docker host.
+	Cluster *KubernetesCluster `json:"cluster,omitempty"` // kept up to date by status reports
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come

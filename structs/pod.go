@@ -64,6 +64,13 @@ type PodObserved struct {
 	Memory   int64  // bytes: sum of the engine's limits
 	MilliCPU int64  // thousandths of a core, likewise
 	Parts    []PartObserved
+
+	// Of a pod in a Kubernetes cluster:
+	Phase      PodPhase    // the cluster's word, which Pod.Phase goes by; "" if the agent doesn't report it
+	Conditions []Condition // at most MaxConditions
+	Node       string      // name of its node; "" while it has none
+	NodeIP     string
+	Code       Code // of the cluster's refusal, if Failed is set; "" if the agent doesn't say
 }
 
 // PartObserved is what an agent last saw of a container of a pod. The infra container
@@ -157,17 +164,27 @@ func (p *Pod) See(s Seen) { p.Observed.Seen = s }
 // Observe stores an agent's report. What was observed of a container stays if the report
 // does not have it. Parts that the spec doesn't have are dropped, so that no report makes
 // the row grow.
-func (p *Pod) Observe(o Observed, parts []PartReport) {
-	was := p.Observed
+func (p *Pod) Observe(r *ContainerReport) {
+	was, o := p.Observed, r.Observed
 	p.Observed = PodObserved{
 		Seen: Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed, Health: o.Health,
 			EngineID: cmp.Or(o.EngineID, was.EngineID), StartedAt: o.StartedAt, FinishedAt: o.FinishedAt},
 		Memory: o.Memory, MilliCPU: o.MilliCPU, Parts: slices.Clone(was.Parts),
 	}
+	if p.Found() { // nobody has asked for its creation
+		p.Observed.Generation = max(p.Observed.Generation, 1)
+	}
 	if len(o.Addresses) > 0 {
 		p.Observed.Address = o.Addresses[0]
 	}
-	for _, r := range parts {
+	if seen := r.Pod; seen != nil {
+		p.Observed.Phase, p.Observed.Node, p.Observed.NodeIP = seen.Phase, seen.Node, seen.NodeIP
+		p.Observed.Conditions = seen.Conditions[:min(len(seen.Conditions), MaxConditions)]
+		if r.Failed {
+			p.Observed.Code = seen.Code
+		}
+	}
+	for _, r := range r.Parts {
 		if p.Spec.Container(r.Part) == nil {
 			continue // the infra container, which is not shown
 		}
@@ -205,9 +222,12 @@ func (p *Pod) SpecHash() string { return "" }
 // Assign adds the fields that only a pod has.
 func (p *Pod) Assign(a *Assignment) {
 	a.Name, a.StopTimeout = p.Name, p.Spec.GracePeriod
-	a.Pod = &PodAssignment{Spec: &p.Spec, Labels: p.Labels, Annotations: p.Annotations}
+	a.Pod = &PodAssignment{Spec: &p.Spec, Labels: p.Labels, Annotations: p.Annotations, Found: p.Found()}
 	a.Secrets = p.Secrets
 }
+
+// Found reports whether a replication controller of a cluster has made the pod.
+func (p *Pod) Found() bool { return p.Spec.Cluster && p.Owner != "" }
 
 // Part returns what was observed of a container, nil if nothing was.
 func (p *Pod) Part(name string) *PartObserved {
@@ -237,6 +257,9 @@ func (p *Pod) Phase() PodPhase {
 		return PodUnknown
 	case "", ContainerCreating:
 		return PodPending
+	}
+	if p.Observed.Phase != "" {
+		return p.Observed.Phase
 	}
 	if slices.ContainsFunc(p.Observed.Parts, func(o PartObserved) bool { return o.Reason == ReasonDeadline }) {
 		return PodFailed // whatever its containers would do
@@ -282,6 +305,11 @@ func (p *Pod) Phase() PodPhase {
 func (p *Pod) Ready() bool {
 	if p.Phase() != PodRunning {
 		return false
+	}
+	for _, c := range p.Observed.Conditions {
+		if c.Type == ConditionReady {
+			return c.Status == ConditionTrue
+		}
 	}
 	for i := range p.Spec.Containers {
 		if part := p.Part(p.Spec.Containers[i].Name); part == nil || !part.Ready {

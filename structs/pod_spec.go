@@ -21,6 +21,10 @@ type PodSpec struct {
 	FSGroup      *int64            `json:"fs_group,omitempty"`    // group that owns the volumes; nil means that nothing is changed
 	InfraImage   string            `json:"infra_image,omitempty"` // "" means the agent's own
 	Exclusive    Exclusive         `json:"exclusive"`
+	// Cluster says that a Kubernetes cluster runs the pod, from its manifest. The spec then
+	// has only what servers show and sessions need: of containers the names, images, ports and
+	// terminals, and RestartPolicy, GracePeriod and ActiveDeadline.
+	Cluster bool `json:"cluster,omitempty"`
 }
 
 // The restart policies of a pod.
@@ -188,9 +192,12 @@ type PodSecurity struct {
 	DropCaps     []string `json:"drop_caps,omitempty"` // names without CAP_, or ALL
 }
 
-// Demand returns what the pod needs from a host: for each resource the larger one of
+// Demand returns what the pod needs from a host, of a pod in a cluster only its kind: for each resource the larger one of
 // the sum over its containers and of the largest init container.
 func (s *PodSpec) Demand() Demand {
+	if s.Cluster {
+		return Demand{Kind: WorkloadPod} // the cluster finds room among its nodes
+	}
 	d := Demand{Constraints: s.NodeSelector, Kind: WorkloadPod}
 	for i := range s.Containers {
 		c := &s.Containers[i]
@@ -232,7 +239,7 @@ func (s *PodSpec) Container(name string) *PodContainer {
 
 // Policy returns what decides whether the pod is placed again.
 func (s *PodSpec) Policy() Policy {
-	p := Policy{Restart: RestartPolicy{Name: RestartAlways}, Exclusive: s.Exclusive, Volume: s.Claim()}
+	p := Policy{Restart: RestartPolicy{Name: RestartAlways}, Exclusive: s.Exclusive, Volume: s.Claim(), Fixed: s.Cluster}
 	switch s.RestartPolicy {
 	case PodRestartOnFailure:
 		p.Restart.Name = RestartOnFailure

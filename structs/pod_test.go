@@ -57,7 +57,7 @@ func TestPodPhase(t *testing.T) {
 			reports = append(reports, PartReport{Part: "init", State: s})
 		}
 		if reports != nil {
-			p.Observe(Observed{Status: ContainerRunning}, reports)
+			p.Observe(&ContainerReport{Observed: Observed{Status: ContainerRunning}, Parts: reports})
 		}
 		if tt.change != nil {
 			tt.change(p)
@@ -75,13 +75,13 @@ func TestPodPhase(t *testing.T) {
 // TestPodObserve: a report changes what it has, and adds nothing that the spec doesn't have.
 func TestPodObserve(t *testing.T) {
 	p := &Pod{Spec: PodSpec{Containers: []PodContainer{{Name: "a"}, {Name: "b"}}}}
-	p.Observe(Observed{Status: ContainerRunning, EngineID: "e", Addresses: []string{"10.0.0.2"}}, []PartReport{
+	p.Observe(&ContainerReport{Observed: Observed{Status: ContainerRunning, EngineID: "e", Addresses: []string{"10.0.0.2"}}, Parts: []PartReport{
 		{Part: "a", State: PartState{State: PartRunning}, Ready: true, ImageID: "i"}, {Part: "b", State: PartState{State: PartWaiting}},
-		{Part: PodInfra}, {Part: "other"}})
+		{Part: PodInfra}, {Part: "other"}}})
 	before := p.Observed.Parts
 	r := PartReport{Part: "b", State: PartState{State: PartRunning}, Started: true, Last: PartState{State: PartTerminated}}
 	r.RestartCount, r.EngineID = 3, "eb"
-	p.Observe(Observed{Status: ContainerRunning}, []PartReport{r})
+	p.Observe(&ContainerReport{Observed: Observed{Status: ContainerRunning}, Parts: []PartReport{r}})
 	if p.Observed.EngineID != "e" || p.Observed.Address != "" || len(p.Observed.Parts) != 2 || len(before) != 2 {
 		t.Errorf("%+v", p.Observed)
 	}

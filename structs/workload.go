@@ -50,7 +50,7 @@ func (r Ref) String() string {
 	return s
 }
 
-// Workload is a row that is placed on a host: *Container or *Pod. The servers
+// Workload is a row that is placed on a host: *Container, *Pod or *Object. The servers
 // place, move, drain and release workloads of any kind. These methods hide what
 // differs between kinds.
 type Workload interface {
@@ -69,7 +69,7 @@ type Workload interface {
 	See(Seen) // sets the observed fields that all kinds have
 	// Observe stores an agent's report of the workload, and of its parts if it has any.
 	// Earlier observations of the same epoch stay where the report has none.
-	Observe(o Observed, parts []PartReport)
+	Observe(r *ContainerReport)
 	// Ready reports whether it runs, by the host's last report, and its checks, if it has
 	// any, say that it serves.
 	Ready() bool
@@ -93,6 +93,9 @@ type Policy struct {
 	Exclusive  Exclusive // whether at most one copy may ever run
 	AutoRemove bool      // the workload is deleted once its process has ended
 	Volume     string    // name of a volume that is kept on the host; "" if there is none
+	// Fixed says that the workload is an object of the host's own cluster, which keeps it:
+	// it is never placed elsewhere, and a drain of the host doesn't stop it.
+	Fixed bool
 }
 
 // Seen is the part of the observed state that all kinds of workloads have.
@@ -178,6 +181,8 @@ func Movable(w Workload) (why string) {
 	switch {
 	case w.Place().Desired != DesiredRunning:
 		return "it is not wanted running"
+	case policy.Fixed:
+		return "it is in the cluster of that host"
 	case !policy.Restart.Always():
 		if p, ok := w.(*Pod); ok {
 			return fmt.Sprintf("its restartPolicy is %s, not Always", p.Spec.RestartPolicy)

@@ -97,12 +97,12 @@ func (p *Pair) Seen() structs.Seen { return p.Observed.Seen }
 func (p *Pair) See(s structs.Seen) { p.Observed.Seen = s }
 
 // Observe takes over an agent's observation of the pair and its parts.
-func (p *Pair) Observe(o structs.Observed, parts []structs.PartReport) {
-	was := p.Observed
+func (p *Pair) Observe(r *structs.ContainerReport) {
+	was, o := p.Observed, r.Observed
 	p.Observed = PairObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation,
 		Failed: o.Failed,
 		Health: o.Health, EngineID: o.EngineID, StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}}
-	for _, part := range parts {
+	for _, part := range r.Parts {
 		p.Observed.Parts = append(p.Observed.Parts, PartObserved{Name: part.Part, Status: part.Status})
 	}
 	if o.Status == structs.ContainerGone {
