@@ -455,5 +455,5 @@ func readsAgain[T any](t *testing.T, text, name string, read func(text, name str
 		t.Errorf("servers take it, agents don't: %v", err)
 		return
 	}
-	readsBack(t, made, made, read)
+	readsBack(t, made, made, name, read)
 }

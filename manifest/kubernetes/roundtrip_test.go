@@ -30,14 +30,14 @@ func FuzzRoundTrip(f *testing.F) {
 		pod.TypeMeta, pod.ObjectMeta = types(kindPod), userMetadata(pod.ObjectMeta)
 		bare := pod
 		bare.Namespace, bare.GenerateName, bare.Status = "", "", corev1.PodStatus{}
-		readsBack(t, &pod, &bare, Pod)
+		readsBack(t, &pod, &bare, "web", Pod)
 
 		var service corev1.Service
 		filler.Fill(&service)
 		service.TypeMeta, service.ObjectMeta = types(kindService), userMetadata(service.ObjectMeta)
 		plain := service
 		plain.Namespace, plain.GenerateName, plain.Status = "", "", corev1.ServiceStatus{}
-		readsBack(t, &service, &plain, Service)
+		readsBack(t, &service, &plain, "web", Service)
 
 		var rc corev1.ReplicationController
 		filler.Fill(&rc)
@@ -51,7 +51,7 @@ func FuzzRoundTrip(f *testing.F) {
 		rc.Spec.Selector = map[string]string{"a": "b"}
 		lone := rc
 		lone.Namespace, lone.GenerateName, lone.Status = "", "", corev1.ReplicationControllerStatus{}
-		readsBack(t, &rc, &lone, RC)
+		readsBack(t, &rc, &lone, "web", RC)
 	})
 }
 
@@ -61,7 +61,7 @@ func userMetadata(meta metav1.ObjectMeta) metav1.ObjectMeta {
 		Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"example.com/note": meta.GenerateName + "\n: {"}}
 }
 
-func readsBack[T any](t *testing.T, object, want *T, read func(text, name string) (*T, error)) {
+func readsBack[T any](t *testing.T, object, want *T, name string, read func(text, name string) (*T, error)) {
 	t.Helper()
 	for format, marshal := range map[string]func(any) ([]byte, error){"JSON": json.Marshal, "YAML": func(v any) ([]byte, error) {
 		return kyaml.Marshal(v)
@@ -70,7 +70,7 @@ func readsBack[T any](t *testing.T, object, want *T, read func(text, name string
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := read(string(text), "web")
+		got, err := read(string(text), name)
 		if err != nil {
 			t.Fatalf("as %s: %v\n%s", format, err, text)
 		}
