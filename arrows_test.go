@@ -203,7 +203,13 @@ var arrows = []arrow{
 		only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "each is one of a backend's interfaces and works without the others; " +
 			"what a container needs of several, agent/docker puts together"},
-	{from: []string{"agent/backend", "agent/docker"}, ban: []string{"=" + module + "/agent", module + "/api"},
+	{from: []string{"agent/kubernetes/mirror"}, ban: []string{"k8s.io/client-go", "context", "net/http", "os"},
+		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
+	{from: []string{"agent/kubernetes/mirror"}, only: []string{"agent/kubernetes/mirror", "structs"},
+		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
+	{from: []string{"agent/kubernetes/cluster"}, only: []string{"agent/kubernetes/cluster", "structs"},
+		why: "the connection to a cluster knows nothing of what it is used for"},
+	{from: []string{"agent/backend", "agent/docker", "agent/kubernetes"}, ban: []string{"=" + module + "/agent", module + "/api"},
 		why: "a backend is called by the agent and speaks to its engine only"},
 }
 
