@@ -57,7 +57,8 @@ type kubeClient struct {
 func (c *kubeClient) Fingerprint(context.Context) (structs.Fingerprint, error) {
 	c.kube.mu.Lock()
 	defer c.kube.mu.Unlock()
-	return structs.Fingerprint{Backend: structs.BackendKubernetes, Engine: structs.EngineIdentity{ID: "0a1b2c3d-uid"}, Cluster: new(c.status)}, nil
+	engine := structs.EngineIdentity{ID: "0a1b2c3d-uid"}
+	return structs.Fingerprint{Backend: structs.BackendKubernetes, Engine: engine, Cluster: new(c.status)}, nil
 }
 
 func (c *kubeClient) Identity(context.Context) (hostID, secret string, err error) {
@@ -244,8 +245,10 @@ func runClusterAgent(t *testing.T, dir string, k *kube, adapt func(*Config), s *
 }
 
 func wantObject(id string, generation uint64) structs.Assignment {
-	return structs.Assignment{Kind: structs.WorkloadObject, ID: "service/" + id, Epoch: 1, Generation: generation, Name: id,
-		Desired: structs.DesiredRunning, Object: &structs.ObjectAssignment{Kind: structs.KindService, OwnerID: id, Manifest: "kind: Service"}}
+	return structs.Assignment{
+		Kind: structs.WorkloadObject, ID: "service/" + id, Epoch: 1, Generation: generation, Name: id, Desired: structs.DesiredRunning,
+		Object: &structs.ObjectAssignment{Kind: structs.KindService, OwnerID: id, Manifest: "kind: Service"},
+	}
 }
 
 func TestAgentOfACluster(t *testing.T) {
@@ -299,7 +302,7 @@ func TestAgentsOfAClusterTakeOver(t *testing.T) {
 	last := s.registers[1]
 	s.mu.Unlock()
 	if last.HostID != k.hostID || last.Registration != 0 {
-		t.Errorf("the second agent registers as %s after registration %d, want as another instance of the host", last.HostID, last.Registration)
+		t.Errorf("the second agent registers as %s after registration %d, want another instance of the host", last.HostID, last.Registration)
 	}
 	s.assign(wantObject("db", 1)) // by a poll of the second
 	s.is("service/db", structs.ContainerRunning)
@@ -340,7 +343,8 @@ func TestIdentityOfACluster(t *testing.T) {
 	r.stop()
 	for name, want := range map[string]string{
 		fileHost: k.hostID, fileSecret: k.secret,
-		keptPrefix + was + "/" + fileHost: was, keptPrefix + was + "/" + fileSecret: had, keptPrefix + was + "/" + fileJournal: "another host's",
+		keptPrefix + was + "/" + fileHost: was, keptPrefix + was + "/" + fileSecret: had,
+		keptPrefix + was + "/" + fileJournal: "another host's",
 	} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || strings.TrimSpace(string(b)) != want {
 			t.Errorf("%s holds %q (%v), want %q", name, b, err, want)
@@ -464,7 +468,8 @@ func TestSessionsOfACluster(t *testing.T) {
 	if got := listen(t, conn); got.last.Error != "nothing listens on port 81" {
 		t.Errorf("forward to a closed port: %+v", got)
 	}
-	if got := listen(t, s.offer(structs.SessionOffer{SID: "images", Kind: structs.SessionImageList})); got.last.Code != structs.CodeInvalid {
+	images := structs.SessionOffer{SID: "images", Kind: structs.SessionImageList}
+	if got := listen(t, s.offer(images)); got.last.Code != structs.CodeInvalid {
 		t.Errorf("images: %+v", got)
 	}
 }
