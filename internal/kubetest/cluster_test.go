@@ -118,6 +118,37 @@ func TestClusterRunsPods(t *testing.T) {
 	}
 }
 
+// TestClusterHasNames: a pod finds a service by its name, and an address that has none is
+// refused at once.
+func TestClusterHasNames(t *testing.T) {
+	c := Open(t)
+	namespace := c.Namespace(t)
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/services", service, service); err != nil {
+		t.Fatal(err)
+	}
+	client := greeter("node1")
+	client.Spec.DNSPolicy = corev1.DNSClusterFirst
+	if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", client, nil); err != nil {
+		t.Fatal(err)
+	}
+	Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", client.Name, "runs", running)
+	for _, name := range []string{"web." + namespace + ".svc.cluster.local", "web"} {
+		// The server learns of a service from its watch.
+		got := c.Exec(t, namespace, client.Name, "main", "sh", "-c", "until ping -c 1 -w 1 "+name+
+			` 2>&1 | grep "^PING"; do sleep 0.1; done`)
+		if want := "(" + service.Spec.ClusterIP + ")"; !strings.Contains(got.Out, want) {
+			t.Errorf("%s is not %s: %+v", name, want, got)
+		}
+	}
+	if got := c.Exec(t, namespace, client.Name, "main", "ping", "-c", "1", "-w", "1", "nobody"); got.Exit == 0 {
+		t.Errorf("a name that no service has: %+v", got)
+	}
+}
+
 // TestUpRepairs: kubernetes-up starts what was killed, and no other process. Pods are
 // kept, those of a node that was killed run again. What it has started holds none of its
 // caller's files, which may be locks.
@@ -126,7 +157,7 @@ func TestUpRepairs(t *testing.T) {
 	namespace := c.Namespace(t)
 	before := start(t, c, namespace)
 	kept := pid(t, c, "kube-scheduler")
-	killed := []string{"etcd", "kube-apiserver", "kube-controller-manager", "node1"}
+	killed := []string{"etcd", "kube-apiserver", "kube-controller-manager", "coredns", "node1"}
 	for _, name := range killed {
 		if err := syscall.Kill(pid(t, c, name), syscall.SIGKILL); err != nil {
 			t.Fatalf("kill %s: %v", name, err)
