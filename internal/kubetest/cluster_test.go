@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,8 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-var nodes = []string{"node1", "node2"}
 
 // ready is the condition Ready of a node.
 func ready(node *corev1.Node) bool {
@@ -59,12 +56,12 @@ func greeter(node string) *corev1.Pod {
 func start(t *testing.T, c *Cluster, namespace string) map[string]*corev1.Pod {
 	t.Helper()
 	pods := make(map[string]*corev1.Pod)
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", greeter(node), nil); err != nil {
 			t.Fatalf("create a pod for %s: %v", node, err)
 		}
 	}
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		pods[node] = Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", "on-"+node, "runs", running)
 	}
 	return pods
@@ -78,16 +75,16 @@ func TestClusterRunsPods(t *testing.T) {
 	if err := c.Do(t.Context(), http.MethodGet, "/api/v1/nodes", nil, &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Items) != len(nodes) {
-		t.Errorf("the cluster has %d nodes, want %d", len(list.Items), len(nodes))
+	if len(list.Items) != len(Nodes) {
+		t.Errorf("the cluster has %d nodes, want %d", len(list.Items), len(Nodes))
 	}
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		Await(t, c, "/api/v1/nodes", node, "ready", ready)
 	}
 	namespace := c.Namespace(t)
 	pods := start(t, c, namespace)
-	for i, node := range nodes {
-		pod, other := pods[node], pods[nodes[1-i]]
+	for i, node := range Nodes {
+		pod, other := pods[node], pods[Nodes[1-i]]
 		if pod.Spec.NodeName != node {
 			t.Errorf("pod %s runs on node %s", pod.Name, pod.Spec.NodeName)
 		}
@@ -156,12 +153,10 @@ func TestUpRepairs(t *testing.T) {
 	c := Open(t)
 	namespace := c.Namespace(t)
 	before := start(t, c, namespace)
-	kept := pid(t, c, "kube-scheduler")
+	kept := c.Pid(t, "kube-scheduler")
 	killed := []string{"etcd", "kube-apiserver", "kube-controller-manager", "coredns", "node1"}
 	for _, name := range killed {
-		if err := syscall.Kill(pid(t, c, name), syscall.SIGKILL); err != nil {
-			t.Fatalf("kill %s: %v", name, err)
-		}
+		c.Signal(t, name, syscall.SIGKILL)
 	}
 	up := exec.CommandContext(t.Context(), filepath.Join("..", "..", "scripts", "peers", "kubernetes-up"), c.Dir)
 	held, err := os.Create(filepath.Join(t.TempDir(), "held"))
@@ -174,7 +169,7 @@ func TestUpRepairs(t *testing.T) {
 		t.Fatalf("kubernetes-up: %v\n%s", err, out)
 	}
 	for _, name := range killed {
-		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid(t, c, name)))
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Pid(t, name)))
 		if err != nil || len(links) == 0 {
 			t.Errorf("the open files of %s: %v, %v", name, links, err)
 		}
@@ -184,10 +179,10 @@ func TestUpRepairs(t *testing.T) {
 			}
 		}
 	}
-	if now := pid(t, c, "kube-scheduler"); now != kept {
+	if now := c.Pid(t, "kube-scheduler"); now != kept {
 		t.Errorf("the scheduler was not killed, but its pid is %d and was %d", now, kept)
 	}
-	for i, node := range nodes {
+	for i, node := range Nodes {
 		Await(t, c, "/api/v1/nodes", node, "ready", ready)
 		again := i == 0 // on node1
 		after := Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", "on-"+node, "runs", func(p *corev1.Pod) bool {
@@ -200,18 +195,4 @@ func TestUpRepairs(t *testing.T) {
 			t.Errorf("execute in %s: %+v", after.Name, got)
 		}
 	}
-}
-
-// pid returns the pid of one of the cluster's processes on this machine.
-func pid(t *testing.T, c *Cluster, name string) int {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(c.Dir, "pids", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
