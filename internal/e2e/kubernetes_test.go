@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -31,15 +32,14 @@ type kubeBay struct {
 	agents []*process
 }
 
-// newKubeBay starts them. The bay and all that it has in the cluster are deleted after the
-// test.
+// newKubeBay starts the server, and nothing else.
 func newKubeBay(t *testing.T, serverArgs ...string) *kubeBay {
 	t.Helper()
 	b := &kubeBay{serviceBay: serviceBay{cluster: &cluster{TB: t, dir: t.TempDir()}, token: make(map[string]string)}, kube: kubetest.Open(t)}
 	port := freePort(t)
-	b.addr = "127.0.0.1:" + port
-	b.server = b.process("server", append([]string{"server", "-data-dir", filepath.Join(b.dir, "server"), "-http-port", port,
-		"-raft-port", freePort(t), "-gossip-port", "-1", "-insecure", "-auth", "token", "-join-token", testJoinToken,
+	b.addr = net.JoinHostPort(b.kube.Machine(t), port)
+	b.server = b.process("server", append([]string{"server", "-data-dir", filepath.Join(b.dir, "server"), "-bind", b.kube.Machine(t),
+		"-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-insecure", "-auth", "token", "-join-token", testJoinToken,
 		"-log-level", "debug"}, serverArgs...)...)
 	b.server.start()
 	t.Cleanup(func() { b.end(b.server) })
@@ -60,22 +60,37 @@ func newKubeBay(t *testing.T, serverArgs ...string) *kubeBay {
 	if b.client, err = api.New(api.Config{Address: b.addr, Token: b.token["p"]}); err != nil {
 		t.Fatal(err)
 	}
-	b.startAgent(port)
-	b.as(admin, "bay-create", "-name", "b", "-coe", "kubernetes", "-node-count", "2", "-shared", "-wait", "2m").must(t)
-	t.Cleanup(func() {
+	return b
+}
+
+// claim has a bay claim the cluster, whose agents run. The bay, and all that it has in the cluster,
+// is deleted after the test.
+func (b *kubeBay) claim() {
+	b.Helper()
+	b.as(b.token["admin"], "bay-create", "-name", "b", "-coe", "kubernetes", "-node-count", "2", "-shared", "-wait", "2m").must(b)
+	b.Cleanup(func() {
 		b.showPods() // while the server runs
 		for _, a := range b.agents {
 			a.signal(syscall.SIGCONT)
 		}
-		b.as(admin, "bay-delete", "b", "-wait", "2m").must(t)
+		b.as(b.token["admin"], "bay-delete", "b", "-wait", "2m").must(b)
 	})
+}
+
+// newClaimedKubeBay is newKubeBay with an agent on this machine.
+func newClaimedKubeBay(t *testing.T) *kubeBay {
+	t.Helper()
+	b := newKubeBay(t)
+	b.startAgent()
+	b.claim()
 	return b
 }
 
 // startAgent starts another agent of the cluster. All keep their secret and their lease in the
-// namespace magnum-test-NAME.
-func (b *kubeBay) startAgent(name string) {
+// namespace magnum-test-PORT, with the server's port.
+func (b *kubeBay) startAgent() {
 	b.Helper()
+	_, name, _ := net.SplitHostPort(b.addr)
 	n := fmt.Sprintf("agent-%d", len(b.agents)+1)
 	a := b.process(n, "agent", "-server", b.addr, "-data-dir", filepath.Join(b.dir, n), "-name", "kubernetes", "-join-token", testJoinToken,
 		"-gossip=false", "-log-level", "debug", "-backend", "kubernetes", "-kubeconfig", filepath.Join(b.kube.Dir, "admin.conf"),
@@ -141,7 +156,7 @@ spec:
 
 // TestKubernetesRedisExample: the manifests that Docker bays run in TestRedisExample, unchanged.
 func TestKubernetesRedisExample(t *testing.T) {
-	b := newKubeBay(t)
+	b := newClaimedKubeBay(t)
 	archive := filepath.Join(b.dir, "redis.tar")
 	if out, err := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), "docker.io/"+redisImage, archive).CombinedOutput(); err != nil {
 		t.Fatalf("redis-image: %v\n%s", err, out)
@@ -185,9 +200,8 @@ func TestKubernetesRedisExample(t *testing.T) {
 // and the report of them, or frozen for longer than its lease, the other one goes on; nothing that
 // runs is touched, and nothing is made twice.
 func TestKubernetesAgents(t *testing.T) {
-	b := newKubeBay(t)
-	_, port, _ := net.SplitHostPort(b.addr)
-	b.startAgent(port)
+	b := newClaimedKubeBay(t)
+	b.startAgent()
 	b.make("pod", sleeper("stays"))
 	b.awaitPod("stays", "runs", func(p *structs.PodBody) bool { return p.Ready })
 	pods := "/api/v1/namespaces/" + b.namespace() + "/pods"
@@ -232,7 +246,7 @@ func TestKubernetesAgents(t *testing.T) {
 // for 20 s. Nothing acknowledged is lost, what is shown meanwhile says that it is old, and all is true
 // once they are back.
 func TestKubernetesServersAway(t *testing.T) {
-	b := newKubeBay(t)
+	b := newClaimedKubeBay(t)
 	b.make("pod", sleeper("first"))
 	b.awaitPod("first", "runs", func(p *structs.PodBody) bool { return p.Ready })
 
@@ -287,4 +301,76 @@ func TestKubernetesServersAway(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestKubernetesInCluster: the agents of the shipped manifests run in the cluster, with no more
+// rights than they need: what isn't a project's is closed to them.
+func TestKubernetesInCluster(t *testing.T) {
+	b := newKubeBay(t)
+	const tag = "docker.io/magnum-test/magnum:latest"
+	archive := filepath.Join(b.dir, "magnum.tar")
+	scripts := filepath.Join("..", "..", "scripts")
+	if out, err := exec.Command(filepath.Join(scripts, "magnum-image"), tag, archive).CombinedOutput(); err != nil {
+		t.Fatalf("magnum-image: %v\n%s", err, out)
+	}
+	b.kube.Load(t, archive)
+	shipped, err := os.ReadFile(filepath.Join(scripts, "kubernetes", "agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := strings.Replace(string(shipped), "image: magnum:latest", "image: "+tag, 1)
+	b.kube.Kubectl(t, "", "create", "namespace", "magnum")
+	t.Cleanup(func() {
+		b.kube.Kubectl(t, manifest, "delete", "-f", "-", "--ignore-not-found", "--wait=false")
+		b.kube.Kubectl(t, "", "delete", "namespace", "magnum")
+	})
+	b.kube.Kubectl(t, "", "-n", "magnum", "create", "configmap", "magnum-agent", "--from-literal=MAGNUM_SERVER=http://"+b.addr,
+		"--from-literal=MAGNUM_NAME=kubernetes", "--from-literal=MAGNUM_LOG_LEVEL=debug")
+	b.kube.Kubectl(t, "", "-n", "magnum", "create", "secret", "generic", "magnum-join", "--from-literal=token="+testJoinToken)
+	b.kube.Kubectl(t, manifest, "apply", "-f", "-")
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(b.kube.Kubectl(t, "", "-n", "magnum", "logs", "-l", "app=magnum-agent", "--prefix", "--tail=50"))
+		}
+	})
+	b.claim()
+	b.make("pod", sleeper("one"))
+	b.awaitPod("one", "runs", func(p *structs.PodBody) bool { return p.Ready })
+	if out := b.cli("pod-execute", "one", "echo", "from inside"); out != "from inside\n" {
+		t.Errorf("pod-execute says %q", out)
+	}
+	if out := b.cli("pod-logs", "one"); out != "hello\n" {
+		t.Errorf("pod-logs says %q", out)
+	}
+
+	// What the agents' account may not do.
+	foreign := b.kube.Namespace(t)
+	b.kube.Kubectl(t, "", "-n", foreign, "run", "victim", "--image="+kubetest.Image, "--image-pull-policy=Never", "--", "sleep", "1000")
+	b.kube.Kubectl(t, "", "-n", foreign, "wait", "--for=condition=Ready", "--timeout=60s", "pod/victim")
+	as := []string{"--as=system:serviceaccount:magnum:magnum-agent"}
+	for _, args := range [][]string{
+		{"-n", "kube-system", "run", "x", "--image=" + kubetest.Image},
+		{"-n", foreign, "run", "x", "--image=" + kubetest.Image},
+		{"-n", foreign, "exec", "victim", "--", "true"},
+		{"-n", foreign, "delete", "pod", "victim"},
+		{"-n", "kube-system", "get", "secrets"},
+		{"-n", "magnum", "get", "secrets"},
+		{"-n", "magnum", "run", "x", "--image=" + kubetest.Image},
+		{"delete", "namespace", foreign},
+		{"create", "namespace", "without-label"},
+		{"create", "clusterrolebinding", "x", "--clusterrole=cluster-admin", "--serviceaccount=magnum:magnum-agent"},
+	} {
+		if out, err := b.kube.TryKubectl(t, "", append(args, as...)...); err == nil || !strings.Contains(out, "orbidden") {
+			t.Errorf("kubectl %s is not forbidden: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+
+	// The active instance ends.
+	holder := b.kube.Kubectl(t, "", "-n", "magnum", "get", "lease", "magnum-agent", "-o", "jsonpath={.spec.holderIdentity}")
+	b.kube.Kubectl(t, "", "-n", "magnum", "delete", "pod", "-l", "app=magnum-agent", "--force", "--field-selector=metadata.name="+holder)
+	b.make("pod", sleeper("two"))
+	b.awaitPod("two", "runs", func(p *structs.PodBody) bool { return p.Ready })
+	if p := b.awaitPod("one", "still runs", func(p *structs.PodBody) bool { return p.Ready }); p.Containers[0].RestartCount != 0 {
+		t.Errorf("pod one was restarted: %+v", p.Containers[0])
+	}
 }

@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,4 +92,38 @@ func (c *Cluster) NodeAddress(t testing.TB, node string) string {
 	}
 	t.Fatalf("node %s has no address: %+v", node, got.Status.Addresses)
 	return ""
+}
+
+// Machine returns this machine's address in the cluster's network, which pods can reach.
+func (c *Cluster) Machine(t testing.TB) string {
+	t.Helper()
+	at, err := netip.ParseAddrPort(strings.TrimPrefix(c.URL, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := at.Addr().As4()
+	ip[3] = 254
+	return netip.AddrFrom4(ip).String()
+}
+
+// Kubectl runs kubectl as the cluster's administrator and returns its output.
+func (c *Cluster) Kubectl(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
+	out, err := c.TryKubectl(t, stdin, args...)
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// TryKubectl is Kubectl for commands that may fail.
+func (c *Cluster) TryKubectl(t testing.TB, stdin string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // t's may have ended
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(c.Dir, "bin", "kubectl"), append([]string{"--kubeconfig", filepath.Join(c.Dir, "admin.conf"),
+		"--cache-dir", filepath.Join(c.Dir, "cache")}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
