@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -143,6 +144,36 @@ func TestClusterHasNames(t *testing.T) {
 	}
 	if got := c.Exec(t, namespace, client.Name, "main", "ping", "-c", "1", "-w", "1", "nobody"); got.Exit == 0 {
 		t.Errorf("a name that no service has: %+v", got)
+	}
+}
+
+// TestClusterEnforcesPolicies: a pod that a policy lets none of another namespace reach is not
+// reached from there, on neither node.
+func TestClusterEnforcesPolicies(t *testing.T) {
+	c := Open(t)
+	closed, other := c.Namespace(t), c.Namespace(t)
+	policy := &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "closed"},
+		Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress:     []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}},
+		},
+	}
+	if err := c.Do(t.Context(), http.MethodPost, "/apis/networking.k8s.io/v1/namespaces/"+closed+"/networkpolicies", policy, nil); err != nil {
+		t.Fatal(err)
+	}
+	inside := start(t, c, closed)
+	start(t, c, other)
+	at := inside["node1"].Status.PodIP
+	for _, node := range Nodes {
+		ping := "ping -c 1 -w 1 " + at
+		if got := c.Exec(t, closed, "on-"+node, "main", "sh", "-c", "until "+ping+"; do :; done"); got.Exit != 0 {
+			t.Errorf("from the same namespace on %s: %+v", node, got)
+		}
+		// A new pod is closed once its node knows of it.
+		if got := c.Exec(t, other, "on-"+node, "main", "sh", "-c", "while "+ping+"; do sleep 0.1; done; ! "+ping); got.Exit != 0 {
+			t.Errorf("from another namespace on %s: %+v", node, got)
+		}
 	}
 }
 
