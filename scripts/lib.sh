@@ -97,6 +97,25 @@ busybox_rootfs() {
 	printf '%s\n' 'root:x:0:' 'www-data:x:33:' 'nogroup:x:65534:' >"$rootfs/etc/group"
 }
 
+# image_archive FILE ROOTFS CONFIG NAME... makes an image of the root file system, in the format of
+# docker save. CONFIG has members of its configuration, as JSON.
+image_archive() {
+	local file=$1 rootfs=$2 config=$3 work id names
+	shift 3
+	names=$(printf ',"%s"' "$@")
+	work=$(mktemp -d)
+	tar -C "$rootfs" --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 -cf "$work/layer.tar" .
+	id=$(sha256sum <"$work/layer.tar" | cut -d ' ' -f 1)
+	cat >"$work/config.json" <<END
+{"architecture": "$(dpkg --print-architecture)", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:$id"]},
+ "config": {$config}}
+END
+	echo "[{\"Config\": \"config.json\", \"RepoTags\": [${names:1}], \"Layers\": [\"layer.tar\"]}]" >"$work/manifest.json"
+	tar -C "$work" -cf "$file.made" manifest.json config.json layer.tar
+	mv "$file.made" "$file"
+	rm -r "$work"
+}
+
 need_go() {
 	command -v go >/dev/null || die "go is not in PATH: install Go (https://go.dev/dl/), the version in go.mod or later"
 	(cd "$root" && go version >/dev/null 2>&1) || {

@@ -9,16 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-var nodes = []string{"node1", "node2"}
 
 // ready is the condition Ready of a node.
 func ready(node *corev1.Node) bool {
@@ -59,12 +57,12 @@ func greeter(node string) *corev1.Pod {
 func start(t *testing.T, c *Cluster, namespace string) map[string]*corev1.Pod {
 	t.Helper()
 	pods := make(map[string]*corev1.Pod)
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", greeter(node), nil); err != nil {
 			t.Fatalf("create a pod for %s: %v", node, err)
 		}
 	}
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		pods[node] = Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", "on-"+node, "runs", running)
 	}
 	return pods
@@ -78,16 +76,16 @@ func TestClusterRunsPods(t *testing.T) {
 	if err := c.Do(t.Context(), http.MethodGet, "/api/v1/nodes", nil, &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Items) != len(nodes) {
-		t.Errorf("the cluster has %d nodes, want %d", len(list.Items), len(nodes))
+	if len(list.Items) != len(Nodes) {
+		t.Errorf("the cluster has %d nodes, want %d", len(list.Items), len(Nodes))
 	}
-	for _, node := range nodes {
+	for _, node := range Nodes {
 		Await(t, c, "/api/v1/nodes", node, "ready", ready)
 	}
 	namespace := c.Namespace(t)
 	pods := start(t, c, namespace)
-	for i, node := range nodes {
-		pod, other := pods[node], pods[nodes[1-i]]
+	for i, node := range Nodes {
+		pod, other := pods[node], pods[Nodes[1-i]]
 		if pod.Spec.NodeName != node {
 			t.Errorf("pod %s runs on node %s", pod.Name, pod.Spec.NodeName)
 		}
@@ -118,6 +116,67 @@ func TestClusterRunsPods(t *testing.T) {
 	}
 }
 
+// TestClusterHasNames: a pod finds a service by its name, and an address that has none is
+// refused at once.
+func TestClusterHasNames(t *testing.T) {
+	c := Open(t)
+	namespace := c.Namespace(t)
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/services", service, service); err != nil {
+		t.Fatal(err)
+	}
+	client := greeter("node1")
+	client.Spec.DNSPolicy = corev1.DNSClusterFirst
+	if err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", client, nil); err != nil {
+		t.Fatal(err)
+	}
+	Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", client.Name, "runs", running)
+	for _, name := range []string{"web." + namespace + ".svc.cluster.local", "web"} {
+		// The server learns of a service from its watch.
+		got := c.Exec(t, namespace, client.Name, "main", "sh", "-c", "until ping -c 1 -w 1 "+name+
+			` 2>&1 | grep "^PING"; do sleep 0.1; done`)
+		if want := "(" + service.Spec.ClusterIP + ")"; !strings.Contains(got.Out, want) {
+			t.Errorf("%s is not %s: %+v", name, want, got)
+		}
+	}
+	if got := c.Exec(t, namespace, client.Name, "main", "ping", "-c", "1", "-w", "1", "nobody"); got.Exit == 0 {
+		t.Errorf("a name that no service has: %+v", got)
+	}
+}
+
+// TestClusterEnforcesPolicies: a pod that a policy lets none of another namespace reach is not
+// reached from there, on neither node.
+func TestClusterEnforcesPolicies(t *testing.T) {
+	c := Open(t)
+	closed, other := c.Namespace(t), c.Namespace(t)
+	policy := &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "closed"},
+		Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress:     []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}},
+		},
+	}
+	if err := c.Do(t.Context(), http.MethodPost, "/apis/networking.k8s.io/v1/namespaces/"+closed+"/networkpolicies", policy, nil); err != nil {
+		t.Fatal(err)
+	}
+	inside := start(t, c, closed)
+	start(t, c, other)
+	at := inside["node1"].Status.PodIP
+	for _, node := range Nodes {
+		ping := "ping -c 1 -w 1 " + at
+		if got := c.Exec(t, closed, "on-"+node, "main", "sh", "-c", "until "+ping+"; do :; done"); got.Exit != 0 {
+			t.Errorf("from the same namespace on %s: %+v", node, got)
+		}
+		// A new pod is closed once its node knows of it.
+		if got := c.Exec(t, other, "on-"+node, "main", "sh", "-c", "while "+ping+"; do sleep 0.1; done; ! "+ping); got.Exit != 0 {
+			t.Errorf("from another namespace on %s: %+v", node, got)
+		}
+	}
+}
+
 // TestUpRepairs: kubernetes-up starts what was killed, and no other process. Pods are
 // kept, those of a node that was killed run again. What it has started holds none of its
 // caller's files, which may be locks.
@@ -125,12 +184,10 @@ func TestUpRepairs(t *testing.T) {
 	c := Open(t)
 	namespace := c.Namespace(t)
 	before := start(t, c, namespace)
-	kept := pid(t, c, "kube-scheduler")
-	killed := []string{"etcd", "kube-apiserver", "kube-controller-manager", "node1"}
+	kept := c.Pid(t, "kube-scheduler")
+	killed := []string{"etcd", "kube-apiserver", "kube-controller-manager", "coredns", "node1"}
 	for _, name := range killed {
-		if err := syscall.Kill(pid(t, c, name), syscall.SIGKILL); err != nil {
-			t.Fatalf("kill %s: %v", name, err)
-		}
+		c.Signal(t, name, syscall.SIGKILL)
 	}
 	up := exec.CommandContext(t.Context(), filepath.Join("..", "..", "scripts", "peers", "kubernetes-up"), c.Dir)
 	held, err := os.Create(filepath.Join(t.TempDir(), "held"))
@@ -143,7 +200,7 @@ func TestUpRepairs(t *testing.T) {
 		t.Fatalf("kubernetes-up: %v\n%s", err, out)
 	}
 	for _, name := range killed {
-		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid(t, c, name)))
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Pid(t, name)))
 		if err != nil || len(links) == 0 {
 			t.Errorf("the open files of %s: %v, %v", name, links, err)
 		}
@@ -153,10 +210,10 @@ func TestUpRepairs(t *testing.T) {
 			}
 		}
 	}
-	if now := pid(t, c, "kube-scheduler"); now != kept {
+	if now := c.Pid(t, "kube-scheduler"); now != kept {
 		t.Errorf("the scheduler was not killed, but its pid is %d and was %d", now, kept)
 	}
-	for i, node := range nodes {
+	for i, node := range Nodes {
 		Await(t, c, "/api/v1/nodes", node, "ready", ready)
 		again := i == 0 // on node1
 		after := Await(t, c, "/api/v1/namespaces/"+namespace+"/pods", "on-"+node, "runs", func(p *corev1.Pod) bool {
@@ -169,18 +226,4 @@ func TestUpRepairs(t *testing.T) {
 			t.Errorf("execute in %s: %+v", after.Name, got)
 		}
 	}
-}
-
-// pid returns the pid of one of the cluster's processes on this machine.
-func pid(t *testing.T, c *Cluster, name string) int {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(c.Dir, "pids", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

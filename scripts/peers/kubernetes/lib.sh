@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2154
 
 nodes="node1 node2"
-servers="etcd kube-apiserver kube-controller-manager kube-scheduler"
+servers="etcd kube-apiserver kube-controller-manager kube-scheduler coredns"
 
 # of_cluster FILE NAME prints the pid in the file if that process is alive, has the name and
 # belongs to this cluster: its arguments contain the state directory.
