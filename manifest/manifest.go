@@ -3,7 +3,8 @@
 // ignored: rules says for each field what becomes of it, and is the manual's table too.
 //
 // The REST API's servers call the package before anything is decided, and the command
-// line to split files. It is a function of texts: it reads no files, and knows no rows.
+// line to split files. Package kubernetes, which reads manifests for Kubernetes bays, has
+// its limits from here. It is a function of texts: it reads no files, and knows no rows.
 package manifest
 
 import (
