@@ -23,7 +23,7 @@ import (
 // Pod is what a manifest says of a pod. Name or GenerateName is set, but not both; with
 // a GenerateName the spec has no hostname, unless the manifest gives one.
 type Pod struct {
-	Name         string // a DNS label
+	Name         string // a DNS label; a name of DNS for a Kubernetes bay
 	GenerateName string // what the name begins with; 5 characters fit behind it
 	Labels       map[string]string
 	Annotations  map[string]string
