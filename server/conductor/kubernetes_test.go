@@ -67,6 +67,13 @@ func newCluster(t *testing.T) *cluster {
 	if c.bay.Status != structs.BayCreated {
 		t.Fatalf("the bay is %s: %s", c.bay.Status, c.bay.StatusReason)
 	}
+	t.Cleanup(func() { // before the conductor ends
+		c.follow()
+		index := c.store.Index()
+		if more := must(s.harness, Settle{}); more || c.store.Index() != index {
+			t.Error("a step has found something to do that did not wake it")
+		}
+	})
 	return c
 }
 

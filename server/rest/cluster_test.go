@@ -95,6 +95,11 @@ func TestPodOnAKubernetesBay(t *testing.T) {
 	if got := conditions(pod); !strings.Contains(got, "Ready") || strings.Contains(got, "False") {
 		t.Errorf("conditions %s", got)
 	}
+	for _, host := range []string{"node-1", "cluster-1"} {
+		if got := k.do("GET", "/v1/pods?host="+host, "").is(200).names("pods"); got != "web" {
+			t.Errorf("pods on %s: %s", host, got)
+		}
+	}
 	a, _ := k.cluster.Assigned(pod["uuid"].(string))
 	if a.Pod == nil || a.Pod.Manifest != text || a.Name != "web" || a.Pod.Found || !a.Pod.Spec.Cluster {
 		t.Errorf("the assignment is %+v", a)

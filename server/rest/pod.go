@@ -47,7 +47,7 @@ var pods = &web.Resource{
 			structs.PodPhase(structs.ContainerDeleting)),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Pod).Labels }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Pod).BayID }),
-		"host":  web.FilterHost,
+		"host":  filterPodHost,
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		p := r.(*structs.Pod)
