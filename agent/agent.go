@@ -92,6 +92,9 @@ func (a *Agent) Reload() {
 // CodeConflict if another agent uses the data directory, or if the engine belongs to
 // another host.
 func (a *Agent) Run(ctx context.Context) (err error) {
+	if a.conf.Cluster != nil {
+		return a.runCluster(ctx)
+	}
 	dir, err := openDir(a.conf.DataDir)
 	if err != nil {
 		return a.explainDamage(ctx, err)
@@ -116,23 +119,15 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	link := &link{fatal: make(chan error, 1), startedAt: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir,
-		journal: j, log: log.Named("link"), describe: a.describe}
-	reports := newReporter(log.Named("report"), link.report)
+	link, reports := a.newLink(dir, j, a.describe)
 	quarantined := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
 	link.registered = func(registration uint64) {
 		reports.register(registration)
 		quarantined.register(registration)
 	}
 	g, runCtx := errgroup.WithContext(ctx)
-	if a.conf.Gossip != nil {
-		link.leaveGossip = make(chan struct{})
-		hostID, _ := dir.registersAs()
-		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.leaveGossip)
-		if err != nil {
-			return err
-		}
-		g.Go(func() error { return find.run(runCtx) })
+	if err := a.gossip(g, runCtx, link); err != nil {
+		return err
 	}
 	g.Go(func() error { return link.failure(runCtx) })
 	followed, was := j.position().ClusterID != "", dir.hostID // as an earlier instance left them
@@ -153,8 +148,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	offers := featuresOf(a.conf.Backend)
 	nets := a.newNetworks(offers.networks, owner, link, reports)
 	reconciler.services = a.newServices(offers.networks, owner, j, reports.setProblems)
-	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
-	sessions.clusterID, sessions.next, sessions.dialTCP = owner.ClusterID, reconciler.nextAttempt, a.conf.dialTCP
+	sessions := newSessions(offers, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
+	sessions.clusterID, sessions.next, sessions.ports = owner.ClusterID, reconciler.nextAttempt, &podPorts{a.conf.Backend, a.conf.dialTCP}
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()
@@ -176,12 +171,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			unguard()
 			reconciler.services.Take(w) // before a container is made that needs to know of them
 			reconciler.apply(w, diverged, sent)
-			if w.Full {
-				reports.repeat()
-			}
-			for _, offer := range w.Sessions {
-				sessions.open(runCtx, server, offer)
-			}
+			answered(runCtx, w, server, reports, sessions)
 			return reconciler.services.Await(runCtx)
 		})
 	})
@@ -190,6 +180,40 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, a.removeAll(owner, j, reconciler.services))
 	}
 	return err
+}
+
+// newLink returns the agent's link, and the reporter that sends through it.
+func (a *Agent) newLink(dir *dataDir, j *journal, describe func(context.Context) (structs.Fingerprint, error)) (*link, *reporter) {
+	l := &link{fatal: make(chan error, 1), startedAt: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir,
+		journal: j, log: a.conf.Logger.Named("link"), describe: describe}
+	reports := newReporter(a.conf.Logger.Named("report"), l.report)
+	l.registered = reports.register
+	return l, reports
+}
+
+// gossip finds servers by gossip until ctx ends, if the agent is to. g waits for it.
+func (a *Agent) gossip(g *errgroup.Group, ctx context.Context, l *link) error {
+	if a.conf.Gossip == nil {
+		return nil
+	}
+	l.leaveGossip = make(chan struct{})
+	hostID, _ := l.dir.registersAs()
+	find, err := openFinder(a.conf, hostID, l.dir.file(fileKnown), a.api, l.leaveGossip)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return find.run(ctx) })
+	return nil
+}
+
+// answered does what an answer that the agent follows asks for beside its assignments.
+func answered(ctx context.Context, w *structs.Work, server string, reports *reporter, sessions *sessions) {
+	if w.Full {
+		reports.repeat()
+	}
+	for _, offer := range w.Sessions {
+		sessions.open(ctx, server, offer)
+	}
 }
 
 // newNetworks returns what tidies up the networks of projects; nil if the backend has none.
@@ -274,8 +298,7 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 	if err != nil {
 		return f, err
 	}
-	f.AgentVersion = a.conf.Version
-	f.Labels = maps.Clone(a.conf.Labels)
+	a.sign(&f)
 	f.Kinds = slices.Sorted(maps.Keys(kindsOf(a.conf.Backend)))
 	f.Addresses = a.conf.Addresses
 	if len(f.Addresses) == 0 {
@@ -285,6 +308,12 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 		a.conf.Logger.Error("other hosts can't reach pods of services on this host", "error", err)
 	}
 	return f, nil
+}
+
+// sign adds to a fingerprint what only the agent knows.
+func (a *Agent) sign(f *structs.Fingerprint) {
+	f.AgentVersion = a.conf.Version
+	f.Labels = maps.Clone(a.conf.Labels)
 }
 
 // hostAddresses returns the machine's addresses that others may reach: neither those

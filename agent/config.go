@@ -22,7 +22,7 @@ type Config struct {
 	Servers   []string          // addresses, host[:port] or URL; at least one, unless Gossip finds them
 	Gossip    *gossip.Config    // Bind, Port, Cluster, Key and Join are used to find servers; nil opens no port
 	DataDir   string            // of host_id, secret and journal; must outlive the process
-	Name      string            // the host's name; default: its hostname
+	Name      string            // the host's name; default: its hostname, or one made of the Cluster's UID
 	JoinToken string            // the cluster's; may be "" once HasSecret(DataDir)
 	Labels    map[string]string // for bays and constraints
 	// TLS has the files for https: the servers' CA, and a certificate of the agent's own
@@ -35,6 +35,11 @@ type Config struct {
 	// Backend is the engine. Its creator closes it. Optional interfaces are found by
 	// type assertion: see package backend.
 	Backend backend.Backend
+
+	// Cluster is the Kubernetes cluster that the agent runs workloads in, instead of a
+	// Backend. Its creator closes it. The data directory may then be empty at each start:
+	// the identity of the host stands in the cluster.
+	Cluster backend.Cluster
 
 	// FollowRestore lets the agent follow a cluster that an operator has restored from a
 	// snapshot. Containers that the restored cluster doesn't know go into quarantine
@@ -61,11 +66,11 @@ type Config struct {
 
 	Logger hclog.Logger // nil logs nothing
 
-	dialTCP func(context.Context, netip.AddrPort) (halfConn, error) // default dialTCP; tests replace it
+	dialTCP func(context.Context, netip.AddrPort) (backend.Conn, error) // default dialTCP; tests replace it
 }
 
 func (c Config) withDefaults() Config {
-	if c.Name == "" {
+	if c.Name == "" && c.Cluster == nil { // that of a cluster doesn't depend on which agent is active
 		c.Name, _ = os.Hostname() // "" is refused by validate
 	}
 	if c.dialTCP == nil {
@@ -95,33 +100,22 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "no server: name at least one with -server ADDR")
 	case c.DataDir == "":
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
-	case c.Name == "" || len(c.Name) > structs.MaxName:
+	case c.Name == "" && c.Cluster == nil || len(c.Name) > structs.MaxName:
 		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name,
 			structs.MaxName)
-	case structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
+	case c.Name != "" && structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
 		return structs.Errorf(structs.CodeInvalid, "-name %q: %w", c.Name, structs.CheckName(c.Name))
-	case c.JoinToken == "" && lostHostID(c.DataDir):
-		return structs.Errorf(structs.CodeInvalid,
-			"%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give "+
-				"-join-token", filepath.Join(c.DataDir, fileHost))
-	case c.JoinToken == "" && !HasSecret(c.DataDir):
-		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
-	case c.Backend == nil:
-		return structs.Errorf(structs.CodeInvalid, "no backend")
-	case c.ImageGCHigh < 0 || c.ImageGCHigh > 99:
-		return structs.Errorf(structs.CodeInvalid, "-image-gc-high %d not in 1..99 percent (0: never)", c.ImageGCHigh)
-	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
-		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow,
-			c.ImageGCHigh)
-	case c.Relay.Port < 1 || c.Relay.Port > 65535:
-		return structs.Errorf(structs.CodeInvalid, "-relay-port %d not in 1..65535", c.Relay.Port)
-	case c.Relay.Addr != "" && !isHost(c.Relay.Addr):
-		return structs.Errorf(structs.CodeInvalid, "-relay-addr %q is not a name or an address that other hosts can dial; the port is "+
-			"-relay-port", c.Relay.Addr)
+	case (c.Backend == nil) == (c.Cluster == nil):
+		return structs.Errorf(structs.CodeInvalid, "no backend, or two of them")
 	case c.MaxSessions < 1:
 		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
 	case c.Backoff < time.Millisecond:
 		return structs.Errorf(structs.CodeInvalid, "backoff %s is below 1ms", c.Backoff)
+	}
+	if c.Backend != nil {
+		if err := c.validateEngine(); err != nil {
+			return err
+		}
 	}
 	if err := c.TLS.Check(false); err != nil {
 		return err
@@ -135,6 +129,30 @@ func (c Config) validate() error {
 		if _, err := api.ParseAddress(s); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// validateEngine checks what only an agent with an engine on its machine needs. That of a
+// cluster learns there whether its host is a new one, which needs a join token.
+func (c Config) validateEngine() error {
+	switch {
+	case c.JoinToken == "" && lostHostID(c.DataDir):
+		return structs.Errorf(structs.CodeInvalid,
+			"%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give "+
+				"-join-token", filepath.Join(c.DataDir, fileHost))
+	case c.JoinToken == "" && !HasSecret(c.DataDir):
+		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
+	case c.ImageGCHigh < 0 || c.ImageGCHigh > 99:
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-high %d not in 1..99 percent (0: never)", c.ImageGCHigh)
+	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow,
+			c.ImageGCHigh)
+	case c.Relay.Port < 1 || c.Relay.Port > 65535:
+		return structs.Errorf(structs.CodeInvalid, "-relay-port %d not in 1..65535", c.Relay.Port)
+	case c.Relay.Addr != "" && !isHost(c.Relay.Addr):
+		return structs.Errorf(structs.CodeInvalid, "-relay-addr %q is not a name or an address that other hosts can dial; the port is "+
+			"-relay-port", c.Relay.Addr)
 	}
 	return nil
 }

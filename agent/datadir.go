@@ -58,6 +58,20 @@ type dataDir struct {
 // openDir makes the directory if necessary, locks it, and reads it. CodeConflict if
 // another agent uses it.
 func openDir(path string) (*dataDir, error) {
+	d, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.read(); err != nil {
+		_ = d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// lockDir makes the directory if necessary, and locks it. CodeConflict if another agent
+// uses it.
+func lockDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data dir: %w", err)
 	}
@@ -66,31 +80,30 @@ func openDir(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("data dir: %w", err)
 	}
 	d := &dataDir{path: path, lock: lock}
-	if err := d.read(); err != nil {
-		_ = d.close()
-		return nil, err
-	}
-	return d, nil
-}
-
-// read locks the directory and reads the host's UUID and secret.
-func (d *dataDir) read() error {
-	var err error
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
-		err = syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
 			break
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return structs.Errorf(structs.CodeConflict,
+		err = structs.Errorf(structs.CodeConflict,
 			"another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
 	case err != nil:
-		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
+		err = fmt.Errorf("locking %s: %w", lock.Name(), err)
+	default:
+		d.sign()
+		return d, nil
 	}
-	d.sign()
+	_ = d.close()
+	return nil, err
+}
+
+// read reads the host's UUID and secret.
+func (d *dataDir) read() error {
 	hadSecret := HasSecret(d.path)
+	var err error
 	// The secret comes first: a UUID without a secret could never register again.
 	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
 		return err

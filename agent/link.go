@@ -124,7 +124,7 @@ func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegi
 	}
 	hostID, secret := l.dir.registersAs()
 	answer, err := l.api.Register(ctx, structs.HostRegister{
-		HostID: hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: secret, Fingerprint: fingerprint,
+		HostID: hostID, Name: l.name(fingerprint), JoinToken: l.conf.JoinToken, Secret: secret, Fingerprint: fingerprint,
 		Follows:  l.asFollowing(at),
 		Instance: l.instance, Registration: stale, Found: found,
 	})
@@ -153,6 +153,14 @@ func (l *link) tryRegister(ctx context.Context, stale uint64) (*structs.HostRegi
 	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
 	return answer, nil
+}
+
+// name returns the host's name.
+func (l *link) name(f structs.Fingerprint) string {
+	if l.conf.Cluster != nil {
+		return clusterName(l.conf.Name, f)
+	}
+	return l.conf.Name
 }
 
 // begin takes over what a registration's answer says about the cluster. CodeForbidden.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -37,11 +38,13 @@ type reporter struct {
 	// that they have changed since they were last sent.
 	problems       []structs.ServiceProblem
 	problemsUnsent bool
+	cluster        *structs.KubernetesCluster // how the host's cluster is; nil if the host is none, or it isn't known yet
+	clusterUnsent  bool                       // cluster has changed since it was last sent
 }
 
 // observation is the last observation of a workload.
 type observation struct {
-	report report
+	report structs.ContainerReport
 	queued bool
 	taken  func() // called when a server has taken exactly this observation; may be nil
 }
@@ -64,10 +67,7 @@ func (r *report) wire() structs.ContainerReport {
 	for _, p := range r.parts {
 		part := structs.PartReport{Part: p.name, Observed: p.Observed, State: p.state, Last: p.last, Ready: p.ready, Started: p.started,
 			ImageID: p.imageID}
-		texts := []*string{&part.Reason, &part.State.Message, &part.Last.Message}
-		for _, text := range texts {
-			*text = clip(*text, min(maxPartText, maxPartTexts/escapedByte/len(texts)/len(r.parts)))
-		}
+		boundPart(&part, len(r.parts))
 		out.Parts = append(out.Parts, part)
 	}
 	return out
@@ -94,6 +94,7 @@ func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
 	r.registration, r.seq, r.fullUnsent = registration, 0, r.full
 	r.copiesUnsent, r.problemsUnsent = r.copies.Count > 0, len(r.problems) > 0
+	r.clusterUnsent = r.cluster != nil
 	r.mu.Unlock()
 	r.repeat()
 }
@@ -111,10 +112,13 @@ func (r *reporter) repeat() {
 
 // observe reports a workload. An unchanged observation is reported again only if taken is
 // not nil.
-func (r *reporter) observe(report report, taken func()) {
+func (r *reporter) observe(report report, taken func()) { r.put(report.wire(), taken) }
+
+// put is observe for a report in the form that servers take.
+func (r *reporter) put(report structs.ContainerReport, taken func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := keyOf(report.Ref)
+	key := keyOf(report.Ref())
 	o := r.latest[key]
 	if o != nil && taken == nil && reflect.DeepEqual(o.report, report) {
 		return
@@ -169,6 +173,19 @@ func (r *reporter) setProblems(now []datapath.Problem) {
 	r.wakeUp()
 }
 
+// setCluster reports how the host's Kubernetes cluster is.
+func (r *reporter) setCluster(now structs.KubernetesCluster) {
+	now.Away = clip(now.Away, structs.MaxText)
+	now.Nodes = slices.Clone(now.Nodes[:min(len(now.Nodes), structs.MaxKubernetesNodes)])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cluster != nil && reflect.DeepEqual(*r.cluster, now) {
+		return
+	}
+	r.cluster, r.clusterUnsent = &now, true
+	r.wakeUp()
+}
+
 // forget stops reporting a workload.
 func (r *reporter) forget(whole structs.Ref) {
 	r.mu.Lock()
@@ -205,7 +222,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 			n++
 			continue
 		}
-		c := o.report.wire()
+		c := o.report
 		if size += encodedSize(&c); size > maxReport && len(report.Containers) > 0 {
 			break
 		}
@@ -221,7 +238,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent && !r.problemsUnsent {
+	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent && !r.problemsUnsent && !r.clusterUnsent {
 		return report, nil, false
 	}
 	if r.fullUnsent {
@@ -236,6 +253,10 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 	if r.problemsUnsent {
 		problems := r.problems
 		report.Problems, r.problemsUnsent = &problems, false
+		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
+	}
+	if r.clusterUnsent {
+		report.Cluster, r.clusterUnsent = r.cluster, false                            // it is replaced, never changed
 		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
@@ -259,13 +280,14 @@ func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]fu
 	defer r.mu.Unlock()
 	r.copiesUnsent = r.copiesUnsent || report.Copies != nil
 	r.problemsUnsent = r.problemsUnsent || report.Problems != nil
+	r.clusterUnsent = r.clusterUnsent || report.Cluster != nil
 	for _, c := range report.Containers {
 		key := keyOf(c.Ref())
 		o := r.latest[key]
 		if o == nil {
 			continue
 		}
-		if o.taken == nil && reflect.DeepEqual(o.report.wire(), c) {
+		if o.taken == nil && reflect.DeepEqual(o.report, c) {
 			o.taken = taken[key]
 		}
 		r.queueLocked(key, o)

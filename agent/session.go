@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/netip"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -32,8 +31,7 @@ type sessions struct {
 	// next waits for the attempt after that of the engine's ID; set before the first session
 	// opens.
 	next     func(ctx context.Context, ref structs.Ref, engineID string) string
-	runtime  backend.Runtime
-	dialTCP  func(ctx context.Context, to netip.AddrPort) (halfConn, error) // set before the first session opens
+	ports    backend.Forwards // set before the first session opens
 	log      hclog.Logger
 	slots    chan struct{}
 	forwards chan struct{} // those of slots that are connections to pods: logs and execute must stay possible
@@ -43,9 +41,9 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref, bool) string,
+func newSessions(f features, d dialer, engineID func(context.Context, structs.Ref, bool) string,
 	again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{features: featuresOf(b), runtime: b, dialer: d, engineID: engineID, again: again, log: log,
+	return &sessions{features: f, dialer: d, engineID: engineID, again: again, log: log,
 		slots: make(chan struct{}, most), forwards: make(chan struct{}, (most+1)/2), live: make(map[string]bool)}
 }
 

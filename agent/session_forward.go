@@ -20,14 +20,8 @@ import (
 // dialTimeout is how long a pod may take to accept a connection.
 const dialTimeout = 10 * time.Second
 
-// halfConn is a connection whose directions end one by one. *net.TCPConn is one.
-type halfConn interface {
-	net.Conn
-	CloseWrite() error
-}
-
 // dialTCP connects to an address. Tests replace it.
-func dialTCP(ctx context.Context, to netip.AddrPort) (halfConn, error) {
+func dialTCP(ctx context.Context, to netip.AddrPort) (backend.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
@@ -36,8 +30,14 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (halfConn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
+// podPorts connects to pods whose addresses this machine reaches.
+type podPorts struct {
+	runtime backend.Runtime
+	dial    func(ctx context.Context, to netip.AddrPort) (backend.Conn, error)
+}
+
 // forward joins the user to a TCP connection to a port of a pod, until both directions have
-// ended. engineID is that of the infra container.
+// ended. engineID is that of the infra container, or what backend.Forwards takes.
 func (s *sessions) forward(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) error {
 	select {
 	case s.forwards <- struct{}{}:
@@ -46,7 +46,7 @@ func (s *sessions) forward(ctx context.Context, c *channel, in *input, engineID 
 		return structs.Errorf(structs.CodeUnavailable,
 			"the host forwards %d connections, which is its limit; close some, or try again later", cap(s.forwards))
 	}
-	conn, err := s.dialPod(ctx, engineID, offer.Port)
+	conn, err := s.ports.Forward(ctx, engineID, offer.Port)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,11 @@ func (s *sessions) forward(ctx context.Context, c *channel, in *input, engineID 
 		fail(err)
 	}
 	up.Wait()
-	if failure != nil {
+	var known *backend.Failure // such as one of backend.Forwards, which may come late
+	switch {
+	case errors.As(failure, &known):
+		return failure
+	case failure != nil:
 		return structs.Errorf(structs.CodeUnavailable, "port %d of the pod: the connection broke: %s", offer.Port, reasonOf(failure))
 	}
 	return nil
@@ -87,28 +91,28 @@ func (s *sessions) forward(ctx context.Context, c *channel, in *input, engineID 
 
 // abort makes the close of a connection show that it has broken, so that the pod doesn't take
 // what it has got for all.
-func abort(conn halfConn) {
+func abort(conn backend.Conn) {
 	if c, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = c.SetLinger(0) // fails if the connection has ended
 	}
 }
 
-// dialPod connects to a port of a pod at the pod's own address and nowhere else. engineID is
+// Forward connects to a port of a pod at the pod's own address and nowhere else. engineID is
 // that of its infra container, which has the address.
-func (s *sessions) dialPod(ctx context.Context, engineID string, port int) (halfConn, error) {
-	infra, addr, err := s.podAddress(ctx, engineID)
+func (p *podPorts) Forward(ctx context.Context, engineID string, port int) (backend.Conn, error) {
+	infra, addr, err := p.address(ctx, engineID)
 	if err != nil {
 		return nil, err
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := s.dialTCP(dialCtx, netip.AddrPortFrom(addr, uint16(port)))
+	conn, err := p.dial(dialCtx, netip.AddrPortFrom(addr, uint16(port)))
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeUnavailable, "the pod takes no connection on port %d: %s", port, reasonOf(err))
 	}
 	// The engine may give the address of an infra container that has ended to another one. If
 	// the same process has the address before and after, the connection leads to it.
-	now, again, err := s.podAddress(ctx, engineID)
+	now, again, err := p.address(ctx, engineID)
 	if err == nil && (again != addr || !now.StartedAt.Equal(infra.StartedAt)) {
 		err = errRestarted
 	}
@@ -121,9 +125,9 @@ func (s *sessions) dialPod(ctx context.Context, engineID string, port int) (half
 
 var errRestarted = structs.Errorf(structs.CodeConflict, "the pod's network was made again meanwhile; connect again")
 
-// podAddress returns the infra container and the pod's address.
-func (s *sessions) podAddress(ctx context.Context, engineID string) (*backend.Container, netip.Addr, error) {
-	infra, err := s.runtime.Inspect(ctx, engineID)
+// address returns the infra container and the pod's address.
+func (p *podPorts) address(ctx context.Context, engineID string) (*backend.Container, netip.Addr, error) {
+	infra, err := p.runtime.Inspect(ctx, engineID)
 	switch {
 	case errors.Is(err, backend.ErrNotFound):
 		return nil, netip.Addr{}, errRestarted

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/structs"
 )
@@ -47,7 +48,7 @@ func forwardHost(t *testing.T, serve func(*net.TCPConn), dialed func(*backendtes
 	s.assign(a)
 	r := runAgent(t, t.TempDir(), fake, func(c *Config) {
 		c.MaxSessions = 3
-		c.dialTCP = func(ctx context.Context, to netip.AddrPort) (halfConn, error) {
+		c.dialTCP = func(ctx context.Context, to netip.AddrPort) (backend.Conn, error) {
 			if dialed != nil {
 				dialed(fake, a)
 			}

@@ -263,7 +263,7 @@ func TestArchiveSessions(t *testing.T) {
 func TestTooLargeAnArchiveIsRefused(t *testing.T) {
 	_, fake, a := catHost(t, false)
 	engineID := fake.Seen.Containers()[ref(a)].EngineID
-	s := newSessions(fake, nil, nil, nil, 1, hclog.NewNullLogger())
+	s := newSessions(featuresOf(fake), nil, nil, nil, 1, hclog.NewNullLogger())
 	in := newInput()
 	defer in.close()
 	go func() {

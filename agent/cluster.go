@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// This file runs an agent whose host is a Kubernetes cluster. Several such agents are
+// instances of one host. Only the active one registers, polls and reports: its registration
+// supersedes that of the one before.
+
+// clusterKinds are the kinds of workloads that a cluster runs, sorted.
+var clusterKinds = []structs.WorkloadKind{structs.WorkloadObject, structs.WorkloadPod}
+
+// runCluster is Run for an agent of a cluster. An agent that is no longer the active one
+// waits until it is that again.
+func (a *Agent) runCluster(ctx context.Context) (err error) {
+	dir, err := lockDir(a.conf.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.close()) }()
+	log := a.conf.Logger
+	for ctx.Err() == nil {
+		log.Info("waiting to be the active agent of the cluster")
+		err := a.conf.Cluster.Lead(ctx, func(ctx context.Context) error {
+			log.Info("this is the active agent of the cluster")
+			return a.serveCluster(ctx, dir)
+		})
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			log.Warn("no longer the active agent of the cluster; what runs there is left as it is")
+		}
+	}
+	return nil
+}
+
+// serveCluster is the active agent's work, until ctx ends. It returns an error if the agent
+// can't go on.
+func (a *Agent) serveCluster(ctx context.Context, dir *dataDir) (err error) {
+	if err := a.awaitIdentity(ctx, dir); err != nil {
+		return unlessOver(ctx, err)
+	}
+	j, damaged, err := openJournal(dir.file(fileJournal))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	log := a.conf.Logger
+	if damaged > 0 {
+		log.Warn("journal had damaged lines, which are dropped", "lines", damaged)
+	}
+	link, reports := a.newLink(dir, j, a.describeCluster)
+	g, ctx := errgroup.WithContext(ctx)
+	if err := a.gossip(g, ctx, link); err != nil {
+		return err
+	}
+	g.Go(func() error { return link.failure(ctx) })
+	if link.renew(ctx, 0) != nil {
+		return g.Wait()
+	}
+	c := &clusterWork{cluster: a.conf.Cluster, link: link, reports: reports, since: time.Now(), log: log}
+	link.pollState = c.pollState
+	sessions := newSessions(features{consoles: c.cluster}, a.api, c.engineID, never, a.conf.MaxSessions, log.Named("session"))
+	sessions.clusterID, sessions.next, sessions.ports = j.position().ClusterID, c.nextPod, c.cluster
+
+	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
+	g.Go(func() error { return unlessOver(ctx, c.cluster.Follow(ctx, owner, c)) })
+	g.Go(func() error { return reports.run(ctx) })
+	g.Go(func() error {
+		defer sessions.wait()
+		return link.poll(ctx, func(w *structs.Work, server string, diverged bool, _ pollState) (serves bool) {
+			c.take(w, diverged)
+			answered(ctx, w, server, reports, sessions)
+			return true
+		})
+	})
+	return g.Wait()
+}
+
+// unlessOver returns err, or nil if ctx has ended: then that was to happen.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// awaitIdentity waits for the cluster to tell the host's identity, and takes it over. ctx's
+// error, or that of the data directory.
+func (a *Agent) awaitIdentity(ctx context.Context, dir *dataDir) error {
+	retry := backoff{min: 100 * time.Millisecond, max: a.conf.Backoff}
+	for {
+		hostID, secret, err := a.conf.Cluster.Identity(ctx)
+		if err == nil {
+			return dir.takeIdentity(hostID, secret)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.conf.Logger.Warn("the cluster does not tell the identity of the host; trying again", "error", err)
+		if err := retry.wait(ctx, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// describeCluster returns the fingerprint of the cluster.
+func (a *Agent) describeCluster(ctx context.Context) (structs.Fingerprint, error) {
+	f, err := a.conf.Cluster.Fingerprint(ctx)
+	if err != nil {
+		return f, err
+	}
+	a.sign(&f)
+	f.Kinds = clusterKinds
+	if len(a.conf.Addresses) > 0 {
+		f.Addresses = a.conf.Addresses
+	}
+	return f, nil
+}
+
+// clusterName returns the name of the host that a cluster is, unless the operator has given
+// one: all agents of the cluster have to use the same.
+func clusterName(given string, f structs.Fingerprint) string {
+	const digits = 8
+	return cmp.Or(given, "kubernetes-"+f.Engine.ID[:min(digits, len(f.Engine.ID))])
+}
+
+// clusterWork is what the active agent of a cluster passes on between the servers and the
+// cluster. It is the backend.Observer.
+type clusterWork struct {
+	cluster   backend.Cluster
+	link      *link
+	reports   *reporter
+	since     time.Time   // when the agent became the active one
+	confirmed atomic.Bool // a confirmed full answer was taken over
+	warned    bool        // that things are kept which the servers don't name; of the goroutine that polls
+	log       hclog.Logger
+}
+
+// Observe reports a workload.
+func (c *clusterWork) Observe(r structs.ContainerReport, taken func()) {
+	c.reports.put(boundReport(r), taken)
+}
+
+// Forget stops reporting a workload.
+func (c *clusterWork) Forget(ref structs.Ref) { c.reports.forget(keyOf(ref).Whole()) }
+
+// SetCluster reports how the cluster is.
+func (c *clusterWork) SetCluster(now structs.KubernetesCluster) { c.reports.setCluster(now) }
+
+// NeedFull asks for a full answer.
+func (c *clusterWork) NeedFull() { c.link.needFull() }
+
+// pollState asks for a confirmed answer until there is one: only that says what the cluster
+// has too much.
+func (c *clusterWork) pollState() pollState { return pollState{needsConfirmation: !c.confirmed.Load()} }
+
+// take hands an answer to the cluster. If the agent has followed another history, what the
+// answer doesn't name may be of that history, and stays: the cluster gets the answer as an
+// unconfirmed one. So it goes on until an operator has decided.
+func (c *clusterWork) take(w *structs.Work, diverged bool) {
+	if w.Full && w.Confirmed {
+		c.confirmed.Store(true)
+	}
+	if w.Confirmed && (diverged || w.Pending) {
+		if !c.warned {
+			c.warned = true
+			c.log.Warn("this host has followed another history of the cluster of servers: nothing that the servers don't name is removed")
+		}
+		w = new(*w)
+		w.Confirmed = false
+	}
+	c.cluster.Take(w)
+}
+
+// engineID returns the ID of a container for its consoles. An agent that has just become the
+// active one may not have seen the cluster yet.
+func (c *clusterWork) engineID(ctx context.Context, ref structs.Ref, _ bool) string {
+	return c.await(ctx, time.Until(c.since.Add(firstLook)), ref)
+}
+
+// nextPod returns the ID of the container of the pod that has replaced another one; "" if
+// there is none. The container's own restarts are followed by the consoles.
+func (c *clusterWork) nextPod(ctx context.Context, ref structs.Ref, engineID string) string {
+	next := c.await(ctx, firstLook, ref)
+	if next == engineID {
+		return "" // it is still there, and has ended
+	}
+	return next
+}
+
+// await returns the ID of a container once the cluster has it; "" if it hasn't within a time.
+func (c *clusterWork) await(ctx context.Context, most time.Duration, ref structs.Ref) string {
+	if ref.Part == structs.PodInfra {
+		ref.Part = "" // any container leads to the pod's ports
+	}
+	tick := time.NewTicker(againPause)
+	defer tick.Stop()
+	for deadline := time.Now().Add(most); ; {
+		id := c.cluster.Locate(ref)
+		if id != "" || time.Now().After(deadline) {
+			return id
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
+	}
+}
+
+// never is the LogStreams.Again of a backend that restarts containers by itself.
+func never(context.Context, structs.Ref) bool { return false }
