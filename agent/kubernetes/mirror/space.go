@@ -62,6 +62,11 @@ func (w *workload) room(m *Mirror) (ok bool, waits, refused string) {
 		return false, fmt.Sprintf("namespace %s is being deleted; it is made again after that", s.name), ""
 	case m.bay != nil && ns.Labels[LabelBay] != labelValue(*m.bay):
 		return false, fmt.Sprintf("namespace %s is an earlier bay's, and is deleted first", s.name), ""
+	case !m.closed(s.name) && s.trouble != "":
+		return false, fmt.Sprintf("namespace %s can't be closed to other projects by a network policy: %s; it is tried again", s.name,
+			s.trouble), ""
+	case !m.closed(s.name):
+		return false, fmt.Sprintf("namespace %s is being closed to other projects", s.name), ""
 	}
 	return true, "", ""
 }
@@ -107,6 +112,8 @@ func (s *space) keep(m *Mirror) {
 		changed := ns.DeepCopy()
 		changed.Labels[labelSecurity] = m.conf.PodSecurity
 		s.make(m, &Call{Verb: Update, Object: changed})
+	default:
+		s.keepPolicy(m, ns)
 	}
 }
 
@@ -139,7 +146,11 @@ func (s *space) done(m *Mirror, c *Call, o Object, err error) {
 	}
 	s.call, s.dirty = nil, true
 	defer m.touchSpace(s.name)
-	if o != nil {
+	if KindOf(c.Object) == Policies {
+		if o != nil {
+			m.See(o)
+		}
+	} else if o != nil {
 		ns := o.(*corev1.Namespace)
 		if m.conf.ours(ns, "") {
 			m.See(ns)
@@ -156,11 +167,15 @@ func (s *space) done(m *Mirror, c *Call, o Object, err error) {
 		if ns := m.seenSpace(s.name); ns != nil && ns.UID == c.UID {
 			m.Unsee(ns)
 		}
+	case what.kind == missing && KindOf(c.Object) == Policies:
+		if was := m.objects[KeyOf(c.Object)]; was != nil {
+			m.Unsee(was)
+		}
 	case what.kind == missing:
 	case what.kind == taken, what.kind == changed:
-		s.call = &Call{Verb: Get, Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.name}}, space: s.name}
+		s.call = &Call{Verb: Get, Object: reference(KeyOf(c.Object)), space: s.name}
 		m.later = append(m.later, s.call)
-	case what.kind == refusedCall && c.Verb == Create:
+	case what.kind == refusedCall && c.Verb == Create && KindOf(c.Object) == Namespaces:
 		s.refused, s.due = fmt.Sprintf("namespace %s can't be made: %s", s.name, what.reason), m.now.Add(foreignPause)
 	default:
 		s.trouble = what.reason
