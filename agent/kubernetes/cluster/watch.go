@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -37,8 +38,8 @@ type Sink interface {
 	Trouble(kind Object, err error)
 }
 
-// Follow watches pods, services, replication controllers, namespaces and endpoints that have
-// the labels of the selector, and all nodes, until ctx ends. When the API doesn't answer, it
+// Follow watches pods, services, replication controllers, namespaces, endpoints and network
+// policies that have the labels of the selector, and all nodes, until ctx ends. When the API doesn't answer, it
 // waits until the API is ready, and begins all watches again.
 func (c *Client) Follow(ctx context.Context, selector string, to Sink) {
 	for c.wait(ctx, to) {
@@ -81,6 +82,7 @@ func (c *Client) session(ctx context.Context, selector string, to Sink) {
 		&corev1.Service{}:               selector,
 		&corev1.ReplicationController{}: selector,
 		&discoveryv1.EndpointSlice{}:    selector,
+		&networkingv1.NetworkPolicy{}:   selector,
 		&corev1.Node{}:                  "",
 	} {
 		parts.Go(func() { c.follow(ctx, kind, selector, to, cancel) })

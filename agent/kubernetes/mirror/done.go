@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/stackforge/magnum/structs"
@@ -109,6 +110,8 @@ func reference(key Key) Object {
 		return &corev1.ReplicationController{ObjectMeta: meta}
 	case Namespaces:
 		return &corev1.Namespace{ObjectMeta: meta}
+	case Policies:
+		return &networkingv1.NetworkPolicy{ObjectMeta: meta}
 	}
 	return &corev1.Pod{ObjectMeta: meta}
 }

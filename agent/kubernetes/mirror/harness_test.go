@@ -163,6 +163,13 @@ func (s *script) call(want string) *Call {
 	return s.calls[0]
 }
 
+// closes expects the network policy of a new namespace to be made, and makes it.
+func (s *script) closes() {
+	s.Helper()
+	s.call("create network policy " + policyName)
+	s.do()
+}
+
 // none checks that no calls are to be made.
 func (s *script) none() {
 	s.Helper()
@@ -241,6 +248,7 @@ func (s *script) carryOut(c *Call) (Object, error) {
 		}
 		o := c.Object.DeepCopyObject().(Object)
 		keepStatus(o, there)
+		o.SetCreationTimestamp(there.GetCreationTimestamp())
 		return s.put(o), nil
 	case c.Verb == Delete:
 		if c.UID != there.GetUID() || c.Version != "" && c.Version != there.GetResourceVersion() {
@@ -283,10 +291,15 @@ func (s *script) put(o Object) Object {
 	return o
 }
 
-// drop has the cluster have an object no more.
+// drop has the cluster have an object no more; with a namespace goes all that is in it.
 func (s *script) drop(key Key) {
 	o := s.objects[key]
 	delete(s.objects, key)
+	for inside := range s.objects {
+		if key.Kind == Namespaces && inside.Namespace == key.Name {
+			s.drop(inside)
+		}
+	}
 	if o != nil && !s.quiet {
 		s.version++
 		s.m.Unsee(o)

@@ -41,6 +41,7 @@ func TestPodIsMadeInItsNamespace(t *testing.T) {
 	}
 	s.is(podID, structs.ContainerCreating, 0, false, "namespace magnum-p1 is being made")
 	s.do()
+	s.closes()
 	pod := s.call("create pod web").Object.(*corev1.Pod)
 	if pod.Namespace != namespace || pod.Labels[LabelCluster] != clusterID || pod.Labels[LabelProject] != project ||
 		pod.Labels[LabelKind] != "pod" || pod.Labels[LabelID] != podID || pod.Labels["app"] != "web" {
@@ -61,6 +62,7 @@ func TestServiceAccountIsAwaited(t *testing.T) {
 	s.take(true)
 	s.next()
 	s.do()
+	s.closes()
 	for range accountTries {
 		s.call("create pod web")
 		s.fail(forbidden(`error looking up service account magnum-p1/default: serviceaccount "default" not found`))
@@ -93,6 +95,7 @@ func TestRefusalIsWordForWord(t *testing.T) {
 	s.take(true)
 	s.next()
 	s.do()
+	s.closes()
 	pause := quotaPause
 	for range 6 {
 		s.call("create pod web")
@@ -127,6 +130,7 @@ func TestInvalidWaitsForTheNextGeneration(t *testing.T) {
 	s.take(true)
 	s.next()
 	s.do()
+	s.closes()
 	s.call("create pod web")
 	s.fail(apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "web", field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "no")}))
 	s.none()
@@ -219,6 +223,7 @@ func TestAnswerIsLost(t *testing.T) {
 	s.take(true)
 	s.next()
 	s.do()
+	s.closes()
 	c := s.call("create pod web")
 	s.quiet = true
 	made, err := s.carryOut(c)
@@ -493,6 +498,7 @@ func TestLateAnswers(t *testing.T) {
 	s.take(true)
 	s.next()
 	s.do()
+	s.closes()
 	c := s.call("create pod web")
 	made, err := s.carryOut(c)
 	if err != nil {
@@ -627,6 +633,7 @@ func TestNamespacesOfOtherBays(t *testing.T) {
 	s.take(true)
 	s.call("create namespace " + namespace)
 	s.do()
+	s.closes()
 	s.call("create pod web")
 }
 

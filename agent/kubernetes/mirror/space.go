@@ -63,6 +63,11 @@ func (w *workload) room(m *Mirror) (ok bool, waits string, refused *refusal) {
 		return false, fmt.Sprintf("namespace %s is being deleted; it is made again after that", s.name), nil
 	case m.bay != nil && ns.Labels[LabelBay] != labelValue(*m.bay):
 		return false, fmt.Sprintf("namespace %s is an earlier bay's, and is deleted first", s.name), nil
+	case !m.closed(ns) && s.trouble != "":
+		return false, fmt.Sprintf("namespace %s can't be closed to other projects by a network policy: %s; it is tried again", s.name,
+			s.trouble), nil
+	case !m.closed(ns):
+		return false, fmt.Sprintf("namespace %s is being closed to other projects", s.name), nil
 	}
 	return true, "", nil
 }
@@ -104,6 +109,8 @@ func (s *space) keep(m *Mirror) {
 		changed := ns.DeepCopy()
 		changed.Labels[labelSecurity] = m.conf.PodSecurity
 		s.make(m, &Call{Verb: Update, Object: changed})
+	default:
+		s.keepPolicy(m, ns)
 	}
 }
 
@@ -136,7 +143,11 @@ func (s *space) done(m *Mirror, c *Call, o Object, err error) {
 	}
 	s.call, s.dirty = nil, true
 	defer m.touchSpace(s.name)
-	if o != nil {
+	if KindOf(c.Object) == Policies {
+		if o != nil {
+			m.See(o)
+		}
+	} else if o != nil {
 		ns := o.(*corev1.Namespace)
 		if m.conf.ours(ns, "") {
 			m.See(ns)
@@ -153,11 +164,15 @@ func (s *space) done(m *Mirror, c *Call, o Object, err error) {
 		if ns := m.seenSpace(s.name); ns != nil && ns.UID == c.UID {
 			m.Unsee(ns)
 		}
+	case what.kind == missing && KindOf(c.Object) == Policies:
+		if was := m.objects[KeyOf(c.Object)]; was != nil {
+			m.Unsee(was)
+		}
 	case what.kind == missing:
 	case what.kind == taken, what.kind == changed:
-		s.call = &Call{Verb: Get, Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.name}}, space: s.name}
+		s.call = &Call{Verb: Get, Object: reference(KeyOf(c.Object)), space: s.name}
 		m.later = append(m.later, s.call)
-	case what.kind == refusedCall && c.Verb == Create:
+	case what.kind == refusedCall && c.Verb == Create && KindOf(c.Object) == Namespaces:
 		s.refused, s.code = fmt.Sprintf("namespace %s can't be made: %s", s.name, what.reason), what.code
 		s.due = m.now.Add(foreignPause)
 	default:
