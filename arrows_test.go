@@ -91,6 +91,9 @@ var arrows = []arrow{
 		why: "how a manifest is written is known to those who read it"},
 	{from: []string{"manifest"}, ban: []string{"k8s.io", "net/http", "os"}, but: []string{"manifest/kubernetes"},
 		why: "Docker bays need no packages of Kubernetes; package v1 has what their manifests need of them"},
+	{from: []string{"agent", "api", "command", "internal", "manifest", "server", "structs"},
+		ban: []string{module + "/manifest/manifesttest"},
+		why: "only tests have manifests that nobody would write"},
 	{from: []string{"manifest/kubernetes"}, ban: []string{"k8s.io/client-go", "net/http", "os"},
 		why: "what a manifest says is known without a cluster"},
 	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{"sigs.k8s.io", "go.yaml.in"},
@@ -200,7 +203,13 @@ var arrows = []arrow{
 		only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "each is one of a backend's interfaces and works without the others; " +
 			"what a container needs of several, agent/docker puts together"},
-	{from: []string{"agent/backend", "agent/docker"}, ban: []string{"=" + module + "/agent", module + "/api"},
+	{from: []string{"agent/kubernetes/mirror"}, ban: []string{"k8s.io/client-go", "context", "net/http", "os"},
+		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
+	{from: []string{"agent/kubernetes/mirror"}, only: []string{"agent/kubernetes/mirror", "structs"},
+		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
+	{from: []string{"agent/kubernetes/cluster"}, only: []string{"agent/kubernetes/cluster", "structs"},
+		why: "the connection to a cluster knows nothing of what it is used for"},
+	{from: []string{"agent/backend", "agent/docker", "agent/kubernetes"}, ban: []string{"=" + module + "/agent", module + "/api"},
 		why: "a backend is called by the agent and speaks to its engine only"},
 }
 

@@ -15,7 +15,7 @@ var (
 		"GracePeriod": "terminationGracePeriodSeconds", "ActiveDeadline": "activeDeadlineSeconds", "Hostname": "hostname",
 		"HostAliases": "hostAliases", "SharePID": "shareProcessNamespace", "NoServiceLinks": "enableServiceLinks",
 		"NodeSelector": "nodeSelector", "Volumes": "volumes",
-		"FSGroup": "securityContext.fsGroup", "InfraImage": "", "Exclusive": "",
+		"FSGroup": "securityContext.fsGroup", "InfraImage": "", "Exclusive": "", "Cluster": "",
 	}
 	containerNames = map[string]string{
 		"Name": "name", "Image": "image", "PullPolicy": "imagePullPolicy", "Command": "command", "Args": "args",

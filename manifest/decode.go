@@ -59,49 +59,78 @@ func Instead(kind string) string { return instead[kind] }
 // v1, with few exceptions, which are unknown fields.
 var apiVersions = []string{"v1", "v1beta3"}
 
-// read decodes a manifest of one kind. Errors are CodeInvalid and begin with the path
-// of the field.
+// read decodes the manifest of an object of a Docker bay. Errors are as Decoder.Decode's.
 func read[S any](text, kind string) (*v1.Document[S], error) {
+	doc := new(v1.Document[S])
+	return doc, (&Decoder{Instead: Instead}).Decode(text, kind, doc)
+}
+
+// Decoder decodes manifests into types of Kubernetes. It says what else is checked than
+// what the types say. The zero value checks nothing else.
+type Decoder struct {
+	// Instead says what to use instead of an object of another kind; "" if nothing is known.
+	// It may be nil.
+	Instead func(kind string) string
+	// As has types whose values must be those of another type, too, which has an
+	// UnmarshalJSON.
+	As map[reflect.Type]reflect.Type
+	// Check checks the values that a manifest gives, before their types. It may be nil.
+	Check func(object map[string]any) error
+}
+
+// Decode decodes the manifest of an object of the kind into a struct with fields apiVersion,
+// kind, metadata, spec and status. All but status, which may be of a newer release, is read
+// strictly. Errors are CodeInvalid and begin with the path of the field.
+func (d *Decoder) Decode(text, kind string, into any) error {
 	b, err := toJSON(text)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		return nil, refuse("manifest", "is not an object: begin with apiVersion: v1 and kind: %s", kind)
+		return refuse("manifest", "is not an object: begin with apiVersion: v1 and kind: %s", kind)
 	}
 	var v map[string]any
 	repeated, err := kjson.UnmarshalStrict(b, &v, kjson.DisallowDuplicateFields)
 	if err != nil {
-		return nil, refuse("manifest", "is not JSON: %v", err)
+		return refuse("manifest", "is not JSON: %v", err)
 	}
-	if err := checkHead(v["apiVersion"], v["kind"], kind); err != nil {
-		return nil, err
+	if err := d.checkHead(v["apiVersion"], v["kind"], kind); err != nil {
+		return err
 	}
 	if len(repeated) > 0 {
-		return nil, fieldError(repeated, nil)
+		return fieldError(repeated, nil)
+	}
+	if d.Check != nil {
+		if err := d.Check(v); err != nil {
+			return err
+		}
 	}
 	// The decoder doesn't say in which item of a list a value has the wrong type.
-	t := reflect.TypeFor[v1.Document[S]]()
-	if err := misfit(t, v, ""); err != nil {
-		return nil, err
+	t := reflect.TypeOf(into).Elem()
+	f := fitter{as: d.As, left: maxItems, fields: make(map[reflect.Type][]field)}
+	if err := f.misfit(t, v, ""); err != nil {
+		return err
 	}
-	doc := new(v1.Document[S])
-	unknown, err := kjson.UnmarshalStrict(b, doc)
+	unknown, err := kjson.UnmarshalStrict(b, into)
 	if err != nil {
-		return nil, refuse("manifest", "can't be read: %v", err)
+		return refuse("manifest", "can't be read: %v", err)
 	}
 	if len(unknown) > 0 {
-		return nil, fieldError(unknown, t)
+		return fieldError(unknown, t)
 	}
-	return doc, nil
+	return nil
 }
 
 // checkHead checks apiVersion and kind before anything else: the fields of another kind
 // would only be unknown.
-func checkHead(version, kind any, want string) error {
+func (d *Decoder) checkHead(version, kind any, want string) error {
 	name, _ := kind.(string)
 	if name != want {
-		switch use := instead[name]; {
+		use := ""
+		if d.Instead != nil {
+			use = d.Instead(name)
+		}
+		switch {
 		case kind == nil:
 			return refuse("kind", "is missing: begin with apiVersion: v1 and kind: %s", want)
 		case use != "":
@@ -238,8 +267,31 @@ func fieldNamed(t reflect.Type, name string) (field, bool) {
 	return all[i], true
 }
 
+// maxItems bounds the memory of all lists, in bytes. Lists grow as they are decoded, and an
+// item of two characters can be a kilobyte.
+const maxItems = 8 << 20
+
+// fitter checks the types of values.
+type fitter struct {
+	as     map[reflect.Type]reflect.Type // of the Decoder
+	left   int                           // bytes that items of lists may still take
+	fields map[reflect.Type][]field      // of the structs so far
+}
+
+// fieldsOf returns the fields of a struct.
+func (f *fitter) fieldsOf(t reflect.Type) []field {
+	fields, ok := f.fields[t]
+	if !ok {
+		fields = fieldsOf(t)
+		f.fields[t] = fields
+	}
+	return fields
+}
+
+var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
+
 // misfit returns the refusal of the first value that doesn't have its field's type.
-func misfit(t reflect.Type, v any, path string) error {
+func (f *fitter) misfit(t reflect.Type, v any, path string) error {
 	if v == nil || path == "status" {
 		return nil
 	}
@@ -249,26 +301,32 @@ func misfit(t reflect.Type, v any, path string) error {
 		}
 		return refuse(path, "must be %s, but is %s", want, show(v))
 	}
-	if _, ok := reflect.New(t).Interface().(json.Unmarshaler); ok && t.Kind() != reflect.Pointer {
+	if t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(unmarshaler) {
 		b, err := json.Marshal(v)
+		if as := f.as[t]; as != nil && err == nil {
+			err = json.Unmarshal(b, reflect.New(as).Interface())
+		}
 		if err == nil {
 			err = json.Unmarshal(b, reflect.New(t).Interface())
 		}
 		if err != nil {
-			return refuse(path, "%s %v", show(v), err)
+			return refuse(path, "%s %.200v", show(v), err) // texts that are no times are in it
 		}
 		return nil
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		return misfit(t.Elem(), v, path)
+		return f.misfit(t.Elem(), v, path)
 	case reflect.Struct:
 		object, ok := v.(map[string]any)
 		if !ok {
 			return wrong("an object")
 		}
-		for _, f := range fieldsOf(t) {
-			if err := misfit(f.Type, object[f.name], join(path, f.name)); err != nil {
+		for _, in := range f.fieldsOf(t) {
+			if object[in.name] == nil {
+				continue
+			}
+			if err := f.misfit(in.Type, object[in.name], join(path, in.name)); err != nil {
 				return err
 			}
 		}
@@ -278,7 +336,7 @@ func misfit(t reflect.Type, v any, path string) error {
 			return wrong("an object")
 		}
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			if err := misfit(t.Elem(), object[key], join(path, key)); err != nil {
+			if err := f.misfit(t.Elem(), object[key], join(path, key)); err != nil {
 				return err
 			}
 		}
@@ -287,8 +345,11 @@ func misfit(t reflect.Type, v any, path string) error {
 		if !ok {
 			return wrong("a list")
 		}
+		if f.left -= len(list) * int(t.Elem().Size()); f.left < 0 {
+			return refuse(path, "has too many items: %d", len(list))
+		}
 		for i, item := range list {
-			if err := misfit(t.Elem(), item, path+"["+strconv.Itoa(i)+"]"); err != nil {
+			if err := f.misfit(t.Elem(), item, path+"["+strconv.Itoa(i)+"]"); err != nil {
 				return err
 			}
 		}

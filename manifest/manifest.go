@@ -62,10 +62,16 @@ func metadata(meta *v1.ObjectMeta, path string) (map[string]string, error) {
 	if err := check(reflect.ValueOf(meta), path); err != nil {
 		return nil, err
 	}
-	if err := checkLabels(meta.Labels, join(path, "labels")); err != nil {
+	return CheckMetadata(meta.Labels, meta.Annotations, path)
+}
+
+// CheckMetadata checks the labels and annotations of metadata at a path, and returns the
+// annotations that are kept. Errors are CodeInvalid.
+func CheckMetadata(labels, given map[string]string, path string) (annotations map[string]string, err error) {
+	if err := checkLabels(labels, join(path, "labels")); err != nil {
 		return nil, err
 	}
-	annotations := maps.Clone(meta.Annotations)
+	annotations = maps.Clone(given)
 	delete(annotations, lastApplied)
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
@@ -74,7 +80,7 @@ func metadata(meta *v1.ObjectMeta, path string) (map[string]string, error) {
 		}
 		size += len(key) + len(annotations[key])
 	}
-	for key, value := range meta.Labels {
+	for key, value := range labels {
 		size += len(key) + len(value)
 	}
 	if size > structs.MaxRowLabels {
@@ -124,6 +130,22 @@ func names(meta *v1.ObjectMeta) (name, generate string, err error) {
 			len(meta.GenerateName), maxGenerate)
 	}
 	return "", meta.GenerateName, checkLabel("metadata.generateName", strings.TrimRight(meta.GenerateName, "-"))
+}
+
+// CheckLabel checks that a name at a path is a DNS label. Errors are CodeInvalid.
+func CheckLabel(path, name string) error { return checkLabel(path, name) }
+
+// CheckDomain checks that a name at a path is a name of DNS, as most names of Kubernetes
+// are. Errors are CodeInvalid.
+func CheckDomain(path, name string) error {
+	if name == "" {
+		return refuse(path, "is missing")
+	}
+	if !isDomain(name) {
+		return refuse(path, "%.64q is not a DNS name: up to 253 lower-case letters, digits, hyphens and dots, "+
+			"the first and last of each part not a hyphen", name)
+	}
+	return nil
 }
 
 // checkLabel checks a DNS label.
@@ -283,13 +305,17 @@ func (b *builder) containers() error {
 }
 
 // size checks what the whole takes of an entry of the log.
-func (b *builder) size() error {
-	text, err := json.Marshal(b.out)
+func (b *builder) size() error { return CheckSize(b.out, b.path) }
+
+// CheckSize checks that a spec which was derived from the fields at a path doesn't take too
+// much of an entry of the log. Errors are CodeInvalid.
+func CheckSize(spec any, path string) error {
+	text, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
 	if len(text) > structs.MaxSpec {
-		return refuse(b.path, "%d bytes of fields are more than %d: leave out long texts, or build them into the image",
+		return refuse(path, "%d bytes of fields are more than %d: leave out long texts, or build them into the image",
 			len(text), structs.MaxSpec)
 	}
 	return nil

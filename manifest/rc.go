@@ -68,21 +68,27 @@ func rcSpec(s *v1.ReplicationControllerSpec) (structs.RCSpec, error) {
 	if out.Annotations, err = metadata(&template.ObjectMeta, "spec.template.metadata"); err != nil {
 		return out, err
 	}
-	out.Labels, out.Selector = template.ObjectMeta.Labels, s.Selector
-	if len(out.Labels) == 0 {
-		return out, refuse("spec.template.metadata.labels", "is empty: the pods are found by their labels")
+	out.Labels = template.ObjectMeta.Labels
+	out.Selector, err = RCSelector(s.Selector, out.Labels)
+	return out, err
+}
+
+// RCSelector returns the selector of a replication controller: the labels of its template if
+// none is given. Those must have it. Errors are CodeInvalid.
+func RCSelector(selector, labels map[string]string) (map[string]string, error) {
+	if len(labels) == 0 {
+		return nil, refuse("spec.template.metadata.labels", "is empty: the pods are found by their labels")
 	}
-	if len(out.Selector) == 0 {
-		out.Selector = out.Labels
+	if len(selector) == 0 {
+		selector = maps.Clone(labels)
 	}
-	if err := checkLabels(out.Selector, "spec.selector"); err != nil {
-		return out, err
+	if err := checkLabels(selector, "spec.selector"); err != nil {
+		return nil, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(out.Selector)) {
-		if value, ok := out.Labels[key]; !ok || value != out.Selector[key] {
-			return out, refuse("spec.selector", "the template's labels don't have %s=%s: its pods would not be found",
-				key, out.Selector[key])
+	for _, key := range slices.Sorted(maps.Keys(selector)) {
+		if value, ok := labels[key]; !ok || value != selector[key] {
+			return nil, refuse("spec.selector", "the template's labels don't have %s=%s: its pods would not be found", key, selector[key])
 		}
 	}
-	return out, nil
+	return selector, nil
 }

@@ -22,6 +22,9 @@ const (
 	maxMarks = 64 << 10 // characters that can begin one; more nodes would take a hundred times the text's memory
 )
 
+// Refuse returns a CodeInvalid whose message begins with the path of a field.
+func Refuse(path, format string, args ...any) *structs.Error { return refuse(path, format, args...) }
+
 // refuse returns a CodeInvalid whose message begins with the path of a field.
 func refuse(path, format string, args ...any) *structs.Error {
 	const most = 300 // bytes of a path: keys come from users

@@ -1,6 +1,6 @@
 //go:build race
 
-package manifest
+package manifesttest
 
 // raceDetector says that the tests run several times slower.
 const raceDetector = true

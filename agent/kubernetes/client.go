@@ -1,0 +1,176 @@
+// Package kubernetes is the backend for a Kubernetes cluster. It puts together its
+// sub-packages: cluster calls the API, mirror decides what to call and what to report.
+// Package agent is the only caller.
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/kubernetes/cluster"
+	"github.com/stackforge/magnum/agent/kubernetes/mirror"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Identifier returns the identity of the host, which all agents of a cluster share. See
+// backend.Cluster.
+type Identifier interface {
+	Identity(ctx context.Context) (hostID, secret string, err error)
+}
+
+// Leader lets one agent of a cluster at a time be active. See backend.Cluster.
+type Leader interface {
+	Lead(ctx context.Context, f func(ctx context.Context) error) error
+}
+
+// Config is what a Client is made of.
+type Config struct {
+	// Cluster calls the API. Its Config.Allowed should ask the Leader, so that an agent that
+	// is no longer the active one writes nothing.
+	Cluster   *cluster.Client
+	Manifests mirror.Manifests
+	// PodSecurity is the level of the pod security standards that namespaces of projects
+	// enforce: baseline or restricted. "" means baseline.
+	PodSecurity  string
+	AgentVersion string
+	Logger       hclog.Logger // nil means that nothing is logged
+
+	Identifier Identifier
+	Leader     Leader
+	Consoles   backend.Consoles
+	Forwards   backend.Forwards
+}
+
+// Client is a backend.Cluster.
+type Client struct {
+	Identifier
+	Leader
+	backend.Consoles
+	backend.Forwards
+
+	conf Config
+	log  hclog.Logger
+
+	mu       sync.Mutex
+	follower *follower // nil unless Follow runs
+	missed   bool      // Take was called while Follow did not run
+}
+
+var _ backend.Cluster = (*Client)(nil)
+
+// New returns a Client. It doesn't connect.
+func New(conf Config) (*Client, error) {
+	switch conf.PodSecurity {
+	case "":
+		conf.PodSecurity = "baseline"
+	case "baseline", "restricted":
+	default:
+		return nil, structs.Errorf(structs.CodeInvalid, "pod security level %q is not baseline or restricted", conf.PodSecurity)
+	}
+	if conf.Cluster == nil {
+		return nil, errors.New("kubernetes: there is no client of the cluster")
+	}
+	if conf.Logger == nil {
+		conf.Logger = hclog.NewNullLogger()
+	}
+	return &Client{
+		Identifier: conf.Identifier, Leader: conf.Leader, Consoles: conf.Consoles, Forwards: conf.Forwards,
+		conf: conf, log: conf.Logger.Named("kubernetes"),
+	}, nil
+}
+
+// Fingerprint implements backend.Cluster.
+func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
+	f := structs.Fingerprint{Backend: structs.BackendKubernetes, AgentVersion: c.conf.AgentVersion, OS: "linux",
+		Kinds: []structs.WorkloadKind{structs.WorkloadObject, structs.WorkloadPod}}
+	version, err := c.conf.Cluster.Version(ctx)
+	if err != nil {
+		return f, c.failed(err)
+	}
+	system, err := c.conf.Cluster.Get(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem}})
+	if err != nil {
+		return f, c.failed(err)
+	}
+	list, err := c.conf.Cluster.List(ctx, &corev1.Node{}, metav1.ListOptions{})
+	if err != nil {
+		return f, c.failed(err)
+	}
+	f.EngineVersion, f.Engine.ID = version.GitVersion, string(system.GetUID())
+	nodes, milli := map[string]*corev1.Node{}, int64(0)
+	for _, o := range list {
+		n := o.(*corev1.Node)
+		nodes[n.Name] = n
+		milli += n.Status.Allocatable.Cpu().MilliValue()
+		f.Memory += n.Status.Allocatable.Memory().Value()
+		f.Disk += n.Status.Allocatable.StorageEphemeral().Value()
+		f.Kernel = n.Status.NodeInfo.KernelVersion
+	}
+	f.Cores = int(milli / 1000)
+	f.Cluster = new(mirror.Describe(c.conf.Cluster.Address(), nodes))
+	for _, n := range f.Cluster.Nodes {
+		if len(f.Addresses) < maxAddresses {
+			f.Addresses = append(f.Addresses, n.Addresses...)
+		}
+	}
+	return f, nil
+}
+
+// maxAddresses bounds the addresses of the host: those of all nodes are in Cluster.
+const maxAddresses = 8
+
+// failed explains an error of the API.
+func (c *Client) failed(err error) error {
+	code := structs.CodeInternal
+	if cluster.Unanswered(err) {
+		code = structs.CodeUnavailable
+	}
+	msg := fmt.Sprintf("the API of the Kubernetes cluster at %s: %v", c.conf.Cluster.Address(), err)
+	return &structs.Error{Code: code, Msg: msg, Err: err}
+}
+
+// Take implements backend.Cluster.
+func (c *Client) Take(w *structs.Work) {
+	c.mu.Lock()
+	f := c.follower
+	c.missed = c.missed || f == nil
+	c.mu.Unlock()
+	if f != nil {
+		f.change(func(m *mirror.Mirror) { m.Take(w) })
+	}
+}
+
+// Locate implements backend.Cluster.
+func (c *Client) Locate(ref structs.Ref) (engineID string) {
+	c.mu.Lock()
+	f := c.follower
+	c.mu.Unlock()
+	if f == nil {
+		return ""
+	}
+	f.mu.Lock()
+	pod := f.mirror.Locate(ref.Kind, ref.ID)
+	f.mu.Unlock()
+	if pod == nil {
+		return ""
+	}
+	container := ref.Part
+	if container == "" && len(pod.Spec.Containers) > 0 {
+		container = pod.Spec.Containers[0].Name
+	}
+	return strings.Join([]string{pod.Namespace, pod.Name, string(pod.UID), container}, "/")
+}
+
+// Close implements backend.Cluster.
+func (c *Client) Close() error {
+	c.conf.Cluster.Close()
+	return nil
+}

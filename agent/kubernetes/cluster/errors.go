@@ -1,0 +1,31 @@
+package cluster
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Unanswered reports whether a call failed without an answer of the API: whether a write
+// was carried out is unknown then. A write that Config.Allowed refused isn't such a call.
+func Unanswered(err error) bool {
+	var status apierrors.APIStatus
+	var refused *RefusedWrite
+	return err != nil && !errors.As(err, &status) && !errors.As(err, &refused)
+}
+
+// failedChecks returns the lines of a /readyz that name failed checks.
+func failedChecks(body string) string {
+	var failed []string
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "[-]") {
+			failed = append(failed, strings.TrimSpace(strings.TrimPrefix(line, "[-]")))
+		}
+	}
+	if len(failed) == 0 {
+		return http.StatusText(http.StatusInternalServerError)
+	}
+	return strings.Join(failed, "; ")
+}
