@@ -63,7 +63,7 @@ type Bay struct {
 	Name         string            // 1..255; not unique
 	BayModelID   string            // UUID; "" if none was given
 	COE          string            // as given: docker, swarm or kubernetes
-	NodeCount    int               // desired hosts, 1..MaxNodeCount
+	NodeCount    int               // desired hosts, 1..MaxNodeCount; of a cluster the least number of ready nodes
 	DiscoveryURL string            // stored for the 2015 client, not used
 	Timeout      int               // minutes until CREATE_FAILED; 0 means never
 	Labels       map[string]string // a host must carry all of them to be claimed
@@ -85,6 +85,15 @@ func (b *Bay) Backend() Backend {
 	return backend
 }
 
+// Hosts returns how many hosts the bay claims: NodeCount, but one for a Kubernetes cluster,
+// whose nodes NodeCount then counts.
+func (b *Bay) Hosts() int {
+	if b.Backend() == BackendKubernetes {
+		return 1
+	}
+	return b.NodeCount
+}
+
 // BayRequest is the body of POST /v1/bays. Absent and null mean the same.
 //
 //api:doc A bay to create: a set of hosts with one backend. Absent and null mean the same.
@@ -97,7 +106,7 @@ type BayRequest struct {
 	BayModelID string `json:"baymodel_id,omitempty"`
 	//api:doc docker, swarm (an alias of docker) or kubernetes.
 	COE string `json:"coe,omitempty"` // default: the baymodel's, else docker
-	//api:doc Desired number of hosts.
+	//api:doc Desired number of hosts; with coe kubernetes the number of ready nodes that the bay's cluster has at least.
 	NodeCount *int `json:"node_count,omitempty"` // default 1
 	//api:doc Stored for the client of 2015, not used.
 	DiscoveryURL string `json:"discovery_url,omitempty"`
@@ -120,7 +129,7 @@ type BayBody struct {
 	Name string `json:"name"`
 	//api:doc UUID of the baymodel; null if there is none.
 	BayModelID *string `json:"baymodel_id"`
-	//api:doc Desired number of hosts.
+	//api:doc Desired number of hosts; with coe kubernetes the number of ready nodes that the bay's cluster has at least.
 	NodeCount int `json:"node_count"`
 	//api:doc Current status.
 	Status BayStatus `json:"status"`
@@ -128,9 +137,9 @@ type BayBody struct {
 	BayCreateTimeout int `json:"bay_create_timeout"`
 	//api:doc URLs of the object: self, and bookmark without the version.
 	Links []Link `json:"links"`
-	//api:doc Address of the bay's own API; null if it has none.
+	//api:doc URL of the API of the bay's Kubernetes cluster; null on other bays.
 	APIAddress *string `json:"api_address"`
-	//api:doc Addresses of the bay's hosts.
+	//api:doc Addresses of the bay's hosts; with coe kubernetes those of the cluster's nodes.
 	NodeAddresses []string `json:"node_addresses"`
 	//api:doc Stored for the client of 2015, not used.
 	DiscoveryURL *string `json:"discovery_url"`

@@ -43,7 +43,7 @@ type Fingerprint struct {
 	// was in use.
 	//api:doc Kinds of workloads that the agent runs.
 	Kinds []WorkloadKind `json:"kinds,omitempty"`
-	//api:doc The Kubernetes cluster that the host is; null for a Docker host.
+	//api:doc The Kubernetes cluster that the host is; absent for a Docker host.
 	Cluster *KubernetesCluster `json:"cluster,omitempty"` // kept up to date by status reports
 }
 

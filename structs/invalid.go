@@ -1,6 +1,9 @@
 package structs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Invalid is the contract's refusal of a field's value. It returns CodeInvalid with a
 // message that names the field and the value, and ends with the formatted reason.
@@ -36,4 +39,23 @@ func (c Code) Known() bool {
 		return true
 	}
 	return false
+}
+
+// Cut returns the text with at most n bytes, and spaces for control and format characters
+// but line ends and tabs.
+func Cut(text string, n int) string {
+	if len(text) > n {
+		text = strings.ToValidUTF8(text[:n], "")
+	}
+	return strings.Map(func(r rune) rune {
+		if IsControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// CutLine is Cut for text of one line.
+func CutLine(text string, n int) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(Cut(text, n))
 }

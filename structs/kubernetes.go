@@ -8,18 +8,22 @@ import "time"
 // are objects there, made from the manifests that users have sent.
 
 // KubernetesCluster describes the cluster that a host is.
+//
+//api:doc The Kubernetes cluster that a host is.
 type KubernetesCluster struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	//api:doc URL of the cluster's API.
-	APIAddress string           `json:"api_address"`
-	Nodes      []KubernetesNode `json:"nodes"` // at most MaxKubernetesNodes, ready ones first, by name
+	APIAddress string `json:"api_address"`
+	//api:doc Nodes of the cluster, at most 100, ready ones first.
+	Nodes []KubernetesNode `json:"nodes"` // at most MaxKubernetesNodes, ready ones first, by name
 	//api:doc Number of nodes that are ready.
 	Ready int `json:"ready"` // those too that are not in Nodes
 	// AwaySince is when the API stopped to answer; zero while it answers. Everything else
 	// that was reported of the cluster is then as of that time.
+	//api:doc Since when the cluster's API does not answer; absent while it answers.
 	AwaySince time.Time `json:"away_since,omitzero"`
-	//api:doc Why the API does not answer.
+	//api:doc Why the cluster's API does not answer.
 	Away string `json:"away,omitempty"` // "" while it answers
 }
 
@@ -27,12 +31,17 @@ type KubernetesCluster struct {
 const MaxKubernetesNodes = 100
 
 // KubernetesNode is a node of a cluster.
+//
+//api:doc A node of a Kubernetes cluster.
 type KubernetesNode struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Name      string   `json:"name"`
-	Ready     bool     `json:"ready"`
-	Addresses []string `json:"addresses"` // IP addresses that others reach it by
+	//api:doc Name of the node.
+	Name string `json:"name"`
+	//api:doc Whether it is ready.
+	Ready bool `json:"ready"`
+	//api:doc IP addresses that others reach it by.
+	Addresses []string `json:"addresses"`
 }
 
 // ObjectAssignment is what an assignment of an Object has beside that of a container.
@@ -50,6 +59,9 @@ type PodReport struct {
 	Conditions []Condition `json:"conditions,omitempty"`
 	Node       string      `json:"node,omitempty"`         // name of the node that it runs on; "" while it has none
 	NodeIP     string      `json:"node_address,omitempty"` // of that node
+	// Code is the kind of the cluster's refusal if Observed.Failed is set: CodeInvalid, CodeForbidden, also for a quota, CodeConflict
+	// for an object there that isn't ours. "" means CodeInternal. Observed.Reason has the cluster's words.
+	Code Code `json:"code,omitempty"`
 	// Found describes a pod that a replication controller of the cluster has made, and that
 	// the agent has no assignment for: the servers make a row of it. Its ID is the UID.
 	Found *FoundPod `json:"found,omitempty"`
@@ -64,6 +76,12 @@ type Condition struct {
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 }
+
+// The condition of a pod that says whether it is ready, and its status if it is.
+const (
+	ConditionReady = "Ready"
+	ConditionTrue  = "True"
+)
 
 // MaxConditions bounds the conditions of a pod that are kept.
 const MaxConditions = 16
@@ -83,6 +101,7 @@ type FoundPod struct {
 type ObjectReport struct {
 	Service *ServiceReport `json:"service,omitempty"`
 	RC      *RCReport      `json:"rc,omitempty"`
+	Code    Code           `json:"code,omitempty"` // as PodReport.Code
 }
 
 // ServiceReport is a service as the cluster has it.
@@ -96,4 +115,17 @@ type ServiceReport struct {
 // RCReport is a replication controller as the cluster has it.
 type RCReport struct {
 	RCObserved // Generation is the newest one of the assignment that the counts are of
+}
+
+// AwayText says since when the API of a cluster does not answer, and why; "" while it
+// answers. It completes a sentence.
+func AwayText(c *KubernetesCluster) string {
+	if c == nil || c.AwaySince.IsZero() {
+		return ""
+	}
+	text := "has not answered since " + c.AwaySince.UTC().Format(time.RFC3339)
+	if c.Away != "" {
+		text += ": " + c.Away
+	}
+	return text
 }

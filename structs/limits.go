@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion in a form that the linker can set: tests build a
 // binary of a later schema with -ldflags -X.
-var schemaVersion = "3"
+var schemaVersion = "4"
 
 // SchemaVersion is the newest schema of log entries and snapshots that this binary
 // understands. A server that reads a higher one stops. A cluster writes
@@ -31,7 +31,8 @@ const (
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
 	// TablePods, TableManifests, TableRCs, TableServices, TableEndpoints; Fingerprint.Kinds and Relay, Host.BayIndex and Problems
 	SchemaPods = 3
-	// SchemaKubernetes has objects, and pods that a cluster runs.
+	// TableObjects, Fingerprint.Cluster, PodSpec.Cluster, and what a cluster's agent reports of pods. Servers of an earlier schema
+	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
 )
 

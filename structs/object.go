@@ -30,10 +30,14 @@ type ObjectObserved struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	Seen
+	Code Code // of the refusal, if Failed is set; "" if the agent doesn't say
 }
 
 // Table says which table the row belongs to.
 func (*Object) Table() Table { return TableObjects }
+
+// RowName returns the object's name.
+func (o *Object) RowName() string { return o.Name }
 
 // Ref returns the reference of the newest placement.
 func (o *Object) Ref() Ref { return Ref{Kind: WorkloadObject, ID: o.ID, Epoch: o.Epoch} }
@@ -58,7 +62,11 @@ func (o *Object) See(s Seen) { o.Observed.Seen = s }
 
 // Observe stores an agent's report.
 func (o *Object) Observe(r *ContainerReport) {
-	o.Observed = ObjectObserved{Seen: Seen{Status: r.Status, Reason: r.Reason, Generation: r.Generation, Failed: r.Failed, EngineID: r.EngineID}}
+	o.Observed = ObjectObserved{Seen: Seen{Status: r.Status, Reason: r.Reason, Generation: r.Generation, Failed: r.Failed,
+		EngineID: r.EngineID}}
+	if r.Object != nil && r.Failed {
+		o.Observed.Code = r.Object.Code
+	}
 }
 
 // Ready reports whether the cluster has the object.

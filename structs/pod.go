@@ -70,6 +70,7 @@ type PodObserved struct {
 	Conditions []Condition // at most MaxConditions
 	Node       string      // name of its node; "" while it has none
 	NodeIP     string
+	Code       Code // of the cluster's refusal, if Failed is set; "" if the agent doesn't say
 }
 
 // PartObserved is what an agent last saw of a container of a pod. The infra container
@@ -170,12 +171,18 @@ func (p *Pod) Observe(r *ContainerReport) {
 			EngineID: cmp.Or(o.EngineID, was.EngineID), StartedAt: o.StartedAt, FinishedAt: o.FinishedAt},
 		Memory: o.Memory, MilliCPU: o.MilliCPU, Parts: slices.Clone(was.Parts),
 	}
+	if p.Found() { // nobody has asked for its creation
+		p.Observed.Generation = max(p.Observed.Generation, 1)
+	}
 	if len(o.Addresses) > 0 {
 		p.Observed.Address = o.Addresses[0]
 	}
 	if seen := r.Pod; seen != nil {
 		p.Observed.Phase, p.Observed.Node, p.Observed.NodeIP = seen.Phase, seen.Node, seen.NodeIP
 		p.Observed.Conditions = seen.Conditions[:min(len(seen.Conditions), MaxConditions)]
+		if r.Failed {
+			p.Observed.Code = seen.Code
+		}
 	}
 	for _, r := range r.Parts {
 		if p.Spec.Container(r.Part) == nil {
@@ -298,6 +305,11 @@ func (p *Pod) Phase() PodPhase {
 func (p *Pod) Ready() bool {
 	if p.Phase() != PodRunning {
 		return false
+	}
+	for _, c := range p.Observed.Conditions {
+		if c.Type == ConditionReady {
+			return c.Status == ConditionTrue
+		}
 	}
 	for i := range p.Spec.Containers {
 		if part := p.Part(p.Spec.Containers[i].Name); part == nil || !part.Ready {

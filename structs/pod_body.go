@@ -79,13 +79,13 @@ type PodBody struct {
 	CreatedAt Time `json:"created_at"`
 	//api:doc Time of the last change by a user; null if there was none.
 	UpdatedAt Time `json:"updated_at"`
-	//api:doc Name of the pod's host; null while it waits for one.
+	//api:doc Name of the pod's host, in a Kubernetes bay of its node; null while it waits for one.
 	Host *string `json:"host"`
 	//api:doc IP address in the project's network.
 	Address *string `json:"address"`
 	//api:doc Whether all of its containers are ready.
 	Ready bool `json:"ready"`
-	//api:doc Conditions, as in Kubernetes: PodScheduled, Initialized, ContainersReady and Ready.
+	//api:doc Conditions, as in Kubernetes: PodScheduled, Initialized, ContainersReady and Ready. A Kubernetes bay may have more.
 	Conditions     []PodCondition     `json:"conditions"`
 	InitContainers []PodContainerBody `json:"init_containers"`
 	Containers     []PodContainerBody `json:"containers"`
@@ -107,7 +107,7 @@ type PodBody struct {
 // PodCondition is one of a pod's conditions.
 type PodCondition struct {
 	Type string `json:"type"`
-	//api:doc True or False.
+	//api:doc True or False; also Unknown in a Kubernetes bay.
 	Status string `json:"status"`
 	//api:doc Why the condition is not met, in one word.
 	Reason *string `json:"reason"`

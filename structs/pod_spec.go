@@ -192,9 +192,12 @@ type PodSecurity struct {
 	DropCaps     []string `json:"drop_caps,omitempty"` // names without CAP_, or ALL
 }
 
-// Demand returns what the pod needs from a host: for each resource the larger one of
+// Demand returns what the pod needs from a host, of a pod in a cluster only its kind: for each resource the larger one of
 // the sum over its containers and of the largest init container.
 func (s *PodSpec) Demand() Demand {
+	if s.Cluster {
+		return Demand{Kind: WorkloadPod} // the cluster finds room among its nodes
+	}
 	d := Demand{Constraints: s.NodeSelector, Kind: WorkloadPod}
 	for i := range s.Containers {
 		c := &s.Containers[i]

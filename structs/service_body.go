@@ -111,7 +111,7 @@ type EndpointBody struct {
 	Pod string `json:"pod"`
 	//api:doc UUID of the pod.
 	PodUUID string `json:"pod_uuid"`
-	//api:doc Name of the pod's host; null if it is not known.
+	//api:doc Name of the pod's host, in a Kubernetes bay of its node; null if it is not known.
 	Host *string `json:"host"`
 	//api:doc Address of the pod, in the project's network on its host.
 	Address string `json:"address"`

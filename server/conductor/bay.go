@@ -57,6 +57,9 @@ func (r CreateBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 // claimHosts claims free hosts for the bay until it has NodeCount, and writes the resulting
 // status. full is true if the entry had no room for all claims; Settle continues.
 func claimHosts(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool) {
+	if b.Backend() == structs.BackendKubernetes {
+		return claimCluster(t, b)
+	}
 	have, lost := 0, 0
 	for h := range t.HostsInBay(b.ID) {
 		if h.State == structs.HostLost {
@@ -181,7 +184,7 @@ func (r PatchBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	return after, nil
 }
 
-// shrinkBay frees hosts without containers while the bay has more than NodeCount hosts. It
+// shrinkBay frees hosts without containers while the bay has more hosts than it should. It
 // returns true if the entry had no room for all of them.
 func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 	var empty []*structs.Host
@@ -195,8 +198,8 @@ func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 		}
 	}
 	for _, h := range empty {
-		replaced := h.State == structs.HostLost && have >= b.NodeCount
-		surplus := h.State != structs.HostLost && have > b.NodeCount
+		replaced := h.State == structs.HostLost && have >= b.Hosts()
+		surplus := h.State != structs.HostLost && have > b.Hosts()
 		if !replaced && !surplus {
 			continue
 		}

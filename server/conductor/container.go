@@ -25,7 +25,7 @@ type CreateContainer struct {
 
 func (r CreateContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Container, error) {
-		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
+		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay, usable, takesContainers)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +60,16 @@ func newMeta(t *scratch.Tx, caller structs.Caller, table structs.Table, kind, uu
 // BayFor returns the docker bay that the caller means; ident "" means the caller's only
 // usable bay. Errors: CodeInvalid, also for a bay that doesn't exist; CodeConflict.
 func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
-	ofProject := func(projectID string) []*structs.Bay {
+	return bayFor(snapshotReader{snap}, baysIn(snap), caller, ident, usable, takesContainers)
+}
+
+// PodBayFor is BayFor for bays of all backends.
+func PodBayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
+	return bayFor(snapshotReader{snap}, baysIn(snap), caller, ident, usable)
+}
+
+func baysIn(snap *state.Snapshot) func(projectID string) []*structs.Bay {
+	return func(projectID string) []*structs.Bay {
 		var found []*structs.Bay
 		for b := range scratch.Typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
 			if b.ProjectID == projectID || b.Shared {
@@ -69,10 +78,20 @@ func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs
 		}
 		return found
 	}
-	return bayFor(snapshotReader{snap}, ofProject, caller, ident)
 }
 
-func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller structs.Caller, ident string) (*structs.Bay, error) {
+// bayFor returns the bay that the caller means. Each of the checks refuses bays that don't fit.
+func bayFor(
+	r reader, baysOf func(projectID string) []*structs.Bay, caller structs.Caller, ident string, checks ...func(*structs.Bay) error,
+) (*structs.Bay, error) {
+	check := func(b *structs.Bay) error {
+		for _, refuses := range checks {
+			if err := refuses(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if ident != "" {
 		found, err := lookup(r, caller, structs.KindBay, ident)
 		if structs.CodeOf(err) == structs.CodeNotFound {
@@ -83,20 +102,25 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 			return nil, err
 		}
 		bay := found.(*structs.Bay)
-		return bay, usable(bay)
+		return bay, check(bay)
 	}
 	var fit []*structs.Bay
+	var other error // of a bay that doesn't fit
 	for _, b := range baysOf(caller.ProjectID) {
-		if usable(b) == nil {
+		if err := check(b); err == nil {
 			fit = append(fit, b)
+		} else if usable(b) == nil {
+			other = err
 		}
 	}
-	switch len(fit) {
-	case 0:
+	switch {
+	case len(fit) == 1:
+		return fit[0], nil
+	case len(fit) == 0 && other != nil:
+		return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and %w", other).About(structs.KindBay)
+	case len(fit) == 0:
 		return nil, structs.Errorf(structs.CodeInvalid,
 			"bay_uuid is missing, and there is no bay for containers and pods: create one with bay-create").About(structs.KindBay)
-	case 1:
-		return fit[0], nil
 	}
 	var names []string
 	for _, b := range fit {
@@ -123,14 +147,19 @@ func listSome(names []string) string {
 	return text + rest
 }
 
-// usable returns an error if workloads can't be created in the bay.
+// usable returns an error if nothing can be created in the bay.
 func usable(b *structs.Bay) error {
-	switch {
-	case b.Backend() != structs.BackendDocker:
-		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers and pods run on docker bays", b.Name,
-			b.COE).About(structs.KindBay)
-	case b.Status == structs.BayDeleting:
+	if b.Status == structs.BayDeleting {
 		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)
+	}
+	return nil
+}
+
+// takesContainers returns an error if containers can't be created in the bay.
+func takesContainers(b *structs.Bay) error {
+	if b.Backend() != structs.BackendDocker {
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s, which runs pods and no containers by themselves: use a pod "+
+			"(pod-create), or a docker bay", b.Name, b.COE).About(structs.KindBay)
 	}
 	return nil
 }

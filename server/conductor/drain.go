@@ -172,7 +172,7 @@ func drainWorkload(
 // drainStop stops a workload on a host that is drained. Its desired state stays running: it
 // runs again when the drain ends, or elsewhere once it can move.
 func drainStop(t *scratch.Tx, was structs.Workload) {
-	if p := was.Place(); p.DrainStop || !structs.LeftOn(was, p.HostID) {
+	if p := was.Place(); p.DrainStop || was.Policy().Fixed || !structs.LeftOn(was, p.HostID) {
 		return
 	}
 	w := was.Copy()

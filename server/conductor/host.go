@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -33,6 +34,10 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if was == nil {
 		was = &structs.Host{Meta: t.Meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
+	inCluster := r.Fingerprint.Backend == structs.BackendKubernetes
+	if err := objects.CheckSchema(t, structs.KindHost); inCluster && err != nil {
+		return none, err
+	}
 	if Superseded(was, r.HostRegister) {
 		return none, structs.Errorf(structs.CodeConflict,
 			"another agent has registered as host %s since: registration %d of this one was followed by %d. "+
@@ -48,6 +53,10 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	host := *scratch.Row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
+	host.Fingerprint.Cluster = nil
+	if inCluster {
+		host.Fingerprint.Cluster = bounded(cmp.Or(r.Fingerprint.Cluster, was.Fingerprint.Cluster))
+	}
 	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
 	}
@@ -136,8 +145,12 @@ func checkEngine(t *scratch.Tx, r RegisterHost, was *structs.Host) error {
 
 // Superseded reports whether another agent has registered as the host since the agent's own
 // registration. An agent that has just started is never superseded, because it can't be
-// distinguished from one that was killed a moment ago.
+// distinguished from one that was killed a moment ago; nor is one of a Kubernetes cluster,
+// whose agents are active in turn.
 func Superseded(host *structs.Host, r structs.HostRegister) bool {
+	if r.Fingerprint.Backend == structs.BackendKubernetes {
+		return false
+	}
 	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration &&
 		host.Instance != r.Instance
 }
@@ -347,6 +360,9 @@ func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 	if r.Problems != nil {
 		host.Problems = *r.Problems
 	}
+	if r.Cluster != nil && was.Fingerprint.Backend == structs.BackendKubernetes {
+		host.Fingerprint.Cluster = bounded(r.Cluster)
+	}
 	for i := range r.Containers {
 		if !t.Room() || !t.Item(func() { observe(t, &host, &r.Containers[i]) }) {
 			return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
@@ -364,6 +380,15 @@ func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport) {
 	ref, word := report.Ref(), report.Status
 	was := t.Workload(ref)
+	if host.Fingerprint.Backend == structs.BackendKubernetes {
+		if observeInCluster(t, host, was, report) {
+			return
+		}
+	} else if report.Pod != nil || report.Object != nil {
+		plain := *report // only clusters have what these say
+		plain.Pod, plain.Object = nil, nil
+		report = &plain
+	}
 	if was == nil {
 		return
 	}
@@ -381,6 +406,8 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 	w := was.Copy()
 	w.Observe(report)
 	p, seen := w.Place(), w.Seen()
+	fixed := w.Policy().Fixed
+	p.Gone = p.Gone && !fixed // the agent may have made it again
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
 		if p.HostID = ""; placing.FullyRemoved(t, p) {
@@ -388,6 +415,9 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		} else {
 			t.Assign(w)
 		}
+		return
+	case word == structs.ContainerGone && fixed:
+		loseFixed(t, w)
 		return
 	case word == structs.ContainerGone:
 		loseWorkload(t, w)
@@ -403,6 +433,9 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		t.Assign(w)
 	} else {
 		t.Put(w)
+	}
+	if o, ok := w.(*structs.Object); ok {
+		objects.Take(t, host, o, report)
 	}
 	if seen.Generation > was.Seen().Generation {
 		endActions(t, w)

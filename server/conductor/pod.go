@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"reflect"
 
+	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -14,11 +15,12 @@ import (
 type CreatePod struct {
 	Caller   structs.Caller
 	Once     Once
-	UUID     string      // "" means a generated one
-	Bay      string      // UUID or name; "" means the only usable bay
-	Pod      structs.Pod // Name, Labels, Annotations, Spec, Secrets and ManifestURL
-	Prefix   string      // what a generated name begins with; not used if Pod has a name
-	Manifest string      // as it was sent or fetched
+	UUID     string          // "" means a generated one
+	Bay      string          // UUID or name; "" means the only usable bay
+	Pod      structs.Pod     // Name, Labels, Annotations, Spec, Secrets and ManifestURL
+	Prefix   string          // what a generated name begins with; not used if Pod has a name
+	Manifest string          // as it was sent or fetched
+	Backend  structs.Backend // that Pod was read for; "" means docker, Unread that nothing was read
 }
 
 func (r CreatePod) decide(t *scratch.Tx) (*structs.Pod, error) {
@@ -26,11 +28,19 @@ func (r CreatePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 		if err := checkPodSchema(t, structs.KindPod); err != nil {
 			return nil, err
 		}
-		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
+		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay, usable)
 		if err != nil {
 			return nil, err
 		}
+		if err := checkBackend(bay, r.Backend); err != nil {
+			return nil, err
+		}
 		p := r.Pod
+		if p.Spec.Cluster = r.Backend == structs.BackendKubernetes; p.Spec.Cluster {
+			if err := objects.Check(t, structs.KindPod, bay, p.Spec.Exclusive, p.Spec.InfraImage, &p.Secrets); err != nil {
+				return nil, err
+			}
+		}
 		if p.Meta, err = newMeta(t, r.Caller, structs.TablePods, structs.KindPod, r.UUID); err != nil {
 			return nil, err
 		}
@@ -66,7 +76,9 @@ func checkPodSchema(t *scratch.Tx, kind string) error {
 
 // startPod writes a new pod that runs from now on, and places it if a host fits.
 func startPod(t *scratch.Tx, p *structs.Pod, bay *structs.Bay) {
-	p.Spec.Hostname = cmp.Or(p.Spec.Hostname, p.Name)
+	if !p.Spec.Cluster {
+		p.Spec.Hostname = cmp.Or(p.Spec.Hostname, p.Name)
+	}
 	p.Placement = structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1, StartGeneration: 1}
 	placing.Place(t, p, bay)
 	t.Assign(p)
@@ -98,8 +110,9 @@ func putManifest(t *scratch.Tx, p *structs.Pod, text string) {
 // again; the others stay as they are.
 type PatchPod struct {
 	Caller   structs.Caller
-	Ident    string // UUID or name
-	Manifest string // as it was sent or fetched
+	Ident    string          // UUID or name
+	Manifest string          // as it was sent or fetched
+	Backend  structs.Backend // that the manifest was read for; "" means docker
 	// Apply sets what the manifest says in the copy of a pod, or refuses it.
 	Apply func(p *structs.Pod) error
 }
@@ -112,17 +125,26 @@ func (r PatchPod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	if was.Desired == structs.DesiredAbsent {
 		return nil, structs.Errorf(structs.CodeConflict, "Pod %s is being deleted", r.Ident).About(structs.KindPod)
 	}
+	if err := refuseFound(was); err != nil {
+		return nil, err
+	}
+	if bay := scratch.Row[structs.Bay](t, was.BayID); bay != nil {
+		if err := checkBackend(bay, r.Backend); err != nil {
+			return nil, err
+		}
+	}
 	p := *was
 	if err := r.Apply(&p); err != nil {
 		return nil, err
 	}
+	p.Spec.Cluster = was.Spec.Cluster
 	old := scratch.Row[structs.Manifest](t, was.Ref().BesideID())
 	if reflect.DeepEqual(&p, was) && old != nil && old.Text == r.Manifest {
 		return was, nil
 	}
 	generation := uint64(0)
 	if !reflect.DeepEqual(p.Spec, was.Spec) || !reflect.DeepEqual(p.Labels, was.Labels) ||
-		!reflect.DeepEqual(p.Annotations, was.Annotations) {
+		!reflect.DeepEqual(p.Annotations, was.Annotations) || p.Spec.Cluster && (old == nil || old.Text != r.Manifest) {
 		p.Generation++
 		generation = p.Generation
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/replicas"
 	"github.com/stackforge/magnum/server/conductor/scratch"
@@ -18,12 +19,13 @@ import (
 type CreateRC struct {
 	Caller   structs.Caller
 	Once     Once
-	UUID     string         // "" means a generated one
-	Bay      string         // UUID or name; "" means the only usable bay
-	RC       structs.RC     // Name, Labels, Secrets and ManifestURL
-	Prefix   string         // what a generated name begins with; not used if RC has a name
-	Spec     structs.RCSpec // what the manifest says
-	Manifest string         // as it was sent or fetched
+	UUID     string          // "" means a generated one
+	Bay      string          // UUID or name; "" means the only usable bay
+	RC       structs.RC      // Name, Labels, Secrets and ManifestURL
+	Prefix   string          // what a generated name begins with; not used if RC has a name
+	Spec     structs.RCSpec  // what the manifest says
+	Manifest string          // as it was sent or fetched
+	Backend  structs.Backend // that Spec was read for; "" means docker, Unread that nothing was read
 }
 
 func (r CreateRC) decide(t *scratch.Tx) (*structs.RC, error) {
@@ -31,11 +33,20 @@ func (r CreateRC) decide(t *scratch.Tx) (*structs.RC, error) {
 		if err := checkPodSchema(t, structs.KindRC); err != nil {
 			return nil, err
 		}
-		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
+		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay, usable)
 		if err != nil {
 			return nil, err
 		}
+		if err := checkBackend(bay, r.Backend); err != nil {
+			return nil, err
+		}
 		rc := r.RC
+		if r.Spec.Template.Cluster = bay.Backend() == structs.BackendKubernetes; r.Spec.Template.Cluster {
+			template := &r.Spec.Template
+			if err := objects.Check(t, structs.KindRC, bay, template.Exclusive, template.InfraImage, &rc.Secrets); err != nil {
+				return nil, err
+			}
+		}
 		if rc.Meta, err = newMeta(t, r.Caller, structs.TableRCs, structs.KindRC, r.UUID); err != nil {
 			return nil, err
 		}
@@ -56,6 +67,11 @@ func (r CreateRC) decide(t *scratch.Tx) (*structs.RC, error) {
 			return nil, err
 		}
 		putRC(t, &rc, &r.Spec, r.Manifest)
+		if r.Spec.Template.Cluster {
+			if err := objects.Create(t, &rc.Meta, structs.KindRC, rc.Name, bay); err != nil {
+				return nil, err
+			}
+		}
 		return &rc, nil
 	})
 }
@@ -106,10 +122,11 @@ func putRC(t *scratch.Tx, rc *structs.RC, spec *structs.RCSpec, text string) {
 // kept at once; pods of another template are replaced one by one.
 type PatchRC struct {
 	Caller   structs.Caller
-	Ident    string         // UUID or name
-	RC       structs.RC     // Labels and ManifestURL; a Name must be the present one
-	Spec     structs.RCSpec // what the manifest says; InfraImage and Exclusive stay
-	Manifest string         // as it was sent or fetched
+	Ident    string          // UUID or name
+	RC       structs.RC      // Labels and ManifestURL; a Name must be the present one
+	Spec     structs.RCSpec  // what the manifest says; InfraImage and Exclusive stay
+	Manifest string          // as it was sent or fetched
+	Backend  structs.Backend // that Spec was read for; "" means docker
 }
 
 func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
@@ -124,7 +141,13 @@ func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
 		return nil, structs.Errorf(structs.CodeInvalid, "metadata.name: %q is not the replication controller's name, %q, which can't be "+
 			"changed: create another one", structs.Shorten(r.RC.Name), was.Name).About(structs.KindRC)
 	}
+	if bay := scratch.Row[structs.Bay](t, was.BayID); bay != nil {
+		if err := checkBackend(bay, r.Backend); err != nil {
+			return nil, err
+		}
+	}
 	rc, spec := *was, r.Spec
+	spec.Template.Cluster = r.Backend == structs.BackendKubernetes
 	spec.Template.InfraImage, spec.Template.Exclusive = was.InfraImage, was.Exclusive
 	rc.Labels, rc.ManifestURL = r.RC.Labels, r.RC.ManifestURL
 	if err := setTemplate(t, &rc, &spec); err != nil {
@@ -143,6 +166,7 @@ func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
 	rc.Generation++
 	rc.UpdatedAt = t.Now
 	putRC(t, &rc, &spec, r.Manifest)
+	objects.Change(t, rc.BesideID())
 	return &rc, nil
 }
 
@@ -164,6 +188,7 @@ func (r DeleteRC) decide(t *scratch.Tx) (*structs.RC, error) {
 	rc.Deleting, rc.Force, rc.UpdatedAt = true, r.Force, t.Now
 	rc.Generation++
 	t.Put(&rc)
+	objects.Delete(t, rc.BesideID(), r.Force)
 	return &rc, nil
 }
 
@@ -185,7 +210,11 @@ func keepReplicas(t *scratch.Tx) (full bool) {
 			found[bay.ID] = pods
 		}
 		k := keeper{t: t, rc: rc, bay: bay}
-		k.keep(pods)
+		if bay.Backend() != structs.BackendKubernetes {
+			k.keep(pods)
+		} else if rc.Deleting { // else the cluster keeps its pods
+			endClusterRC(&k, pods)
+		}
 		if k.full {
 			return true
 		}

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/structs"
@@ -16,6 +17,7 @@ type CreateService struct {
 	Prefix   string          // what a generated name begins with; not used if Service has a name
 	Manifest string          // as it was sent or fetched
 	Pools    services.Pools
+	Backend  structs.Backend // that Service was read for; "" means docker, Unread that nothing was read
 }
 
 func (r CreateService) decide(t *scratch.Tx) (*structs.Service, error) {
@@ -23,8 +25,11 @@ func (r CreateService) decide(t *scratch.Tx) (*structs.Service, error) {
 		if err := checkPodSchema(t, structs.KindService); err != nil {
 			return nil, err
 		}
-		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay)
+		bay, err := bayFor(t, t.BaysOf, r.Caller, r.Bay, usable)
 		if err != nil {
+			return nil, err
+		}
+		if err := checkBackend(bay, r.Backend); err != nil {
 			return nil, err
 		}
 		s := r.Service
@@ -44,12 +49,18 @@ type PatchService struct {
 	Service  structs.Service // Labels, Annotations, Spec and ManifestURL; a Name must be the present one
 	Manifest string          // as it was sent or fetched
 	Pools    services.Pools
+	Backend  structs.Backend // that Service was read for; "" means docker
 }
 
 func (r PatchService) decide(t *scratch.Tx) (*structs.Service, error) {
 	was, err := find[*structs.Service](t, r.Caller, structs.KindService, r.Ident)
 	if err != nil {
 		return nil, err
+	}
+	if bay := scratch.Row[structs.Bay](t, was.BayID); bay != nil {
+		if err := checkBackend(bay, r.Backend); err != nil {
+			return nil, err
+		}
 	}
 	return services.Change(t, r.Pools, was, r.Service, r.Manifest)
 }
@@ -62,5 +73,9 @@ type DeleteService struct {
 
 // decide returns the last row of the service.
 func (r DeleteService) decide(t *scratch.Tx) (*structs.Service, error) {
-	return deletePlain[*structs.Service](t, r.Caller, structs.KindService, r.Ident)
+	s, err := deletePlain[*structs.Service](t, r.Caller, structs.KindService, r.Ident)
+	if err == nil {
+		objects.Delete(t, s.BesideID(), false)
+	}
+	return s, err
 }

@@ -173,8 +173,8 @@ func placeWaiting(t *scratch.Tx) (full bool) {
 // keepEndpoints writes the endpoints of the services whose pods have changed.
 func keepEndpoints(t *scratch.Tx) (full bool) {
 	for b := range scratch.BaysWithServices(t) {
-		if b.Status == structs.BayDeleting {
-			continue // its services are removed
+		if b.Status == structs.BayDeleting || b.Backend() == structs.BackendKubernetes {
+			continue // its services are removed, or their cluster keeps the endpoints
 		}
 		for s, now := range endpoints.Bay(t, slices.Collect(scratch.ServicesInBay(t, b.ID))) {
 			was := scratch.Row[structs.Endpoints](t, s.ID)

@@ -415,6 +415,7 @@ func checkReport(r *structs.StatusReport) error {
 		if err := structs.CheckLine("containers.kind", string(c.Kind), structs.MaxName); err != nil {
 			return err
 		}
+		cutCluster(c)
 		if len(c.Parts) > structs.MaxParts {
 			return structs.Errorf(structs.CodeInvalid, "containers[%d].parts: %d are more than %d", i, len(c.Parts), structs.MaxParts)
 		}

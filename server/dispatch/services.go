@@ -9,6 +9,9 @@ import (
 // followed the state up to the index; nil if nothing has changed. It costs two lookups in
 // that case.
 func servicesSince(snap *state.Snapshot, host *structs.Host, index uint64) *structs.ServiceWork {
+	if host.Fingerprint.Backend == structs.BackendKubernetes {
+		return nil // its cluster keeps services
+	}
 	changed, deleted := state.ServicesIndex(snap, host.BayID)
 	switch {
 	case index <= host.BayIndex, index < deleted:
@@ -20,7 +23,7 @@ func servicesSince(snap *state.Snapshot, host *structs.Host, index uint64) *stru
 }
 
 // allServices returns all services of the host's bay; none for a free host, which forgets
-// those of its earlier bay.
+// those of its earlier bay, and none for a cluster, which keeps services by itself.
 func allServices(snap *state.Snapshot, host *structs.Host) *structs.ServiceWork {
 	work := newServiceWork(snap, host, 0)
 	work.Full = true
@@ -31,7 +34,7 @@ func allServices(snap *state.Snapshot, host *structs.Host) *structs.ServiceWork 
 // the host's peers.
 func newServiceWork(snap *state.Snapshot, host *structs.Host, index uint64) *structs.ServiceWork {
 	work := &structs.ServiceWork{Services: []structs.ServiceAssignment{}}
-	if host.BayID == "" || !state.HasServices(snap, host.BayID) {
+	if host.BayID == "" || host.Fingerprint.Backend == structs.BackendKubernetes || !state.HasServices(snap, host.BayID) {
 		return work
 	}
 	for s := range state.ServicesInBay(snap, host.BayID) {
@@ -79,7 +82,7 @@ func (f *following) snapshot() *state.Snapshot {
 	for {
 		snap := f.store.Snapshot()
 		bayID := ""
-		if host := snap.Host(f.hostID); host != nil {
+		if host := snap.Host(f.hostID); host != nil && host.Fingerprint.Backend != structs.BackendKubernetes {
 			bayID = host.BayID
 		}
 		if bayID == f.bayID {

@@ -70,7 +70,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		}
 		work := d.newWork(snap, p.HostID)
 		for w := range snap.AssignedSince(p.HostID, p.Index) {
-			work.Assignments = append(work.Assignments, structs.AssignmentOf(w, p.HostID))
+			work.Assignments = append(work.Assignments, assignmentOf(snap, w, p.HostID))
 		}
 		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
 		work.Services = servicesSince(snap, snap.Host(p.HostID), p.Index)
@@ -149,7 +149,7 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
 	for w := range snap.OnHost(p.HostID) {
-		work.Assignments = append(work.Assignments, structs.AssignmentOf(w, p.HostID))
+		work.Assignments = append(work.Assignments, assignmentOf(snap, w, p.HostID))
 	}
 	for _, page := range snap.Quarantine(p.HostID) {
 		work.Pending = work.Pending || page.Pending
@@ -159,6 +159,27 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 		work.Services = allServices(snap, host)
 	}
 	return work
+}
+
+// assignmentOf returns the assignment of a workload for a host. The agent of a Kubernetes
+// cluster gets the manifest as it was sent, others never do.
+func assignmentOf(snap *state.Snapshot, w structs.Workload, hostID string) structs.Assignment {
+	a := structs.AssignmentOf(w, hostID)
+	if host := snap.Host(hostID); host == nil || host.Fingerprint.Backend != structs.BackendKubernetes ||
+		a.Desired == structs.DesiredAbsent {
+		return a
+	}
+	switch {
+	case a.Pod != nil:
+		if m := snap.Manifest(w.Ref().BesideID()); m != nil { // a pod that the cluster has made has none
+			a.Pod.Manifest = m.Text
+		}
+	case a.Object != nil:
+		if m := snap.Manifest(w.Base().ID); m != nil {
+			a.Object.Manifest = m.Text
+		}
+	}
+	return a
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {

@@ -84,11 +84,16 @@ func bayRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
 
 // bayBody returns the detail of a bay.
 func bayBody(v web.View, b *structs.Bay) structs.BayBody {
-	addresses := []string{}
+	addresses, api := []string{}, ""
 	// A project that only uses a shared bay doesn't see the addresses of its hosts.
 	if b.ProjectID == v.Caller.ProjectID || v.Caller.Is(structs.RoleAdmin) {
 		for h := range v.Snap.HostsInBay(b.ID) {
-			if len(h.Fingerprint.Addresses) > 0 {
+			if cluster := h.Fingerprint.Cluster; cluster != nil {
+				api = cluster.APIAddress
+				for _, n := range cluster.Nodes {
+					addresses = append(addresses, n.Addresses[:min(len(n.Addresses), 1)]...)
+				}
+			} else if len(h.Fingerprint.Addresses) > 0 {
 				addresses = append(addresses, h.Fingerprint.Addresses[0])
 			}
 		}
@@ -96,7 +101,7 @@ func bayBody(v web.View, b *structs.Bay) structs.BayBody {
 	return structs.BayBody{
 		UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
 		Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.Links("bays", b.ID),
-		NodeAddresses: addresses, DiscoveryURL: wire.OrNull(b.DiscoveryURL),
+		APIAddress: wire.OrNull(api), NodeAddresses: addresses, DiscoveryURL: wire.OrNull(b.DiscoveryURL),
 		CreatedAt: structs.Time{Time: b.CreatedAt}, UpdatedAt: structs.Time{Time: b.UpdatedAt},
 		COE: b.COE, Labels: wire.Object(b.Labels), Placement: b.Placement, Shared: b.Shared, StatusReason: wire.OrNull(b.StatusReason),
 	}

@@ -35,7 +35,7 @@ type serviceBrief struct {
 }
 
 var bayServices = &web.Resource{
-	Noun: "services", Kind: structs.KindService, Table: structs.TableServices, Beside: []structs.Table{structs.TableEndpoints},
+	Noun: "services", Kind: structs.KindService, Table: structs.TableServices, Beside: []structs.Table{structs.TableEndpoints, structs.TableObjects},
 	Sorts: map[string]func(a, b structs.Row) int{
 		"name":     web.By(func(s *structs.Service) string { return s.Name }),
 		"bay_uuid": web.By(func(s *structs.Service) string { return s.BayID }),
@@ -92,7 +92,11 @@ func serviceBody(v web.View, s *structs.Service) structs.ServiceBody {
 			body.Ready++
 		}
 	}
-	body.StatusReason = wire.OrNull(serviceReason(s, endpoints, body.Ready))
+	reason := objectReason(v, s.BesideID())
+	if reason == "" {
+		reason = serviceReason(s, endpoints, body.Ready)
+	}
+	body.StatusReason = wire.OrNull(reason)
 	return body
 }
 
@@ -120,7 +124,9 @@ func endpointBodies(v web.View, endpoints *structs.Endpoints) []structs.Endpoint
 	for i := range endpoints.Pods {
 		e := &endpoints.Pods[i]
 		all[i] = structs.EndpointBody{Pod: e.Name, PodUUID: e.PodID, Address: e.Address, Ports: wire.List(e.Ports), Ready: e.Ready}
-		if h := v.Snap.Host(e.HostID); h != nil {
+		if p := v.Snap.Pod(e.PodID); p != nil && p.Spec.Cluster {
+			all[i].Host = wire.OrNull(p.Observed.Node)
+		} else if h := v.Snap.Host(e.HostID); h != nil {
 			all[i].Host = wire.OrNull(h.Name)
 		}
 	}
@@ -151,6 +157,8 @@ func hostProblems(v web.View, s *structs.Service) []structs.HostProblemBody {
 func serviceReason(s *structs.Service, endpoints *structs.Endpoints, ready int) string {
 	total := len(endpoints.Pods)
 	switch {
+	case len(s.Spec.Selector) == 0:
+		return "" // only in a cluster: what it leads to is somebody's own matter
 	case endpoints.Matched == 0:
 		return "no pod of the project in the bay has the labels of the selector, " + selectorText(s.Spec.Selector)
 	case total == 0:
@@ -193,10 +201,11 @@ func bayServiceRoutes() []*web.Route {
 		identity.ServiceGet, web.FilterArgName, web.FilterArgLabel, web.FilterArgBay)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/services", Action: identity.ServiceCreate, Handle: createService,
-			Summary: "Create a service from a manifest", Takes: structs.ServiceRequest{}, Gives: web.CreatedNow(structs.ServiceBody{})},
+			Args: []wire.Arg{web.Waits}, Summary: "Create a service from a manifest", Takes: structs.ServiceRequest{},
+			Gives: web.Created(structs.ServiceBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/services/:id", Action: identity.ServiceUpdate, Handle: patchService,
-			Summary: "Replace a service's manifest; it keeps its address, and the node ports that the manifest leaves open",
-			Takes:   []structs.PatchOp{}, Gives: web.OK(structs.ServiceBody{})},
+			Args: []wire.Arg{web.Waits}, Summary: "Replace a service's manifest; it keeps its address, and the node ports that the manifest leaves open",
+			Takes: []structs.PatchOp{}, Gives: web.Changed(structs.ServiceBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/services/:id", Action: identity.ServiceDelete, Handle: deleteService,
 			Args:    []wire.Arg{{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."}},
 			Summary: "Delete a service; its pods stay", Gives: web.DeletedNow()},
@@ -212,8 +221,27 @@ var createService = web.Write(func(q *web.Request) (*structs.Service, error) {
 	return q.Service.BayServices().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, s *structs.Service) error {
 	bayServices.Locate(q, s)
-	return bayServices.Written(q, http.StatusCreated, s)
+	return awaitService(q, s, http.StatusCreated)
 })
+
+// awaitService answers a create or PATCH of a service. With ?wait= it first waits until the
+// cluster of a Kubernetes bay has carried it out.
+func awaitService(q *web.Request, s *structs.Service, status int) error {
+	atMost, said := q.Patience()
+	if !said {
+		return bayServices.Written(q, status, s)
+	}
+	now, done, err := q.Service.BayServices().AwaitDone(q.Context(), &q.Call, s, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now == nil:
+		return service.ErrServiceDeleted(s)
+	case !done:
+		status = http.StatusAccepted
+	}
+	return bayServices.Written(q, status, now)
+}
 
 var patchService = web.Write(func(q *web.Request) (*structs.Service, error) {
 	p, err := q.DecodePatch(servicePatch)
@@ -229,7 +257,7 @@ var patchService = web.Write(func(q *web.Request) (*structs.Service, error) {
 	}
 	return q.Service.BayServices().Patch(q.Context(), &q.Call,
 		service.PatchService{Ident: q.Ident(), Manifest: body.Manifest, URL: body.ManifestURL})
-}, func(q *web.Request, s *structs.Service) error { return bayServices.Written(q, http.StatusOK, s) })
+}, func(q *web.Request, s *structs.Service) error { return awaitService(q, s, http.StatusOK) })
 
 var deleteService = web.Write(func(q *web.Request) (service.Removed[*structs.Service], error) {
 	return q.Service.BayServices().Delete(q.Context(), &q.Call, service.DeleteService{

@@ -81,6 +81,7 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 		Fingerprint: h.Fingerprint,
 	}
 	body.Labels, body.Addresses = wire.Object(h.AllLabels()), wire.List(body.Addresses)
+	body.Cluster = listed(body.Cluster)
 	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
 	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced

@@ -72,15 +72,12 @@ var pods = &web.Resource{
 func podBody(v web.View, p *structs.Pod) structs.PodBody {
 	body := structs.PodBody{
 		UUID: p.ID, Name: p.Name, BayUUID: p.BayID, Images: p.Images(), Labels: wire.Object(p.Labels), Status: p.Status(),
-		Links: v.Links("pods", p.ID), StatusReason: wire.OrNull(structs.StatusReasonOf(p)), ManifestURL: wire.OrNull(p.ManifestURL),
+		Links: v.Links("pods", p.ID), StatusReason: wire.OrNull(workloadReason(v, p)), ManifestURL: wire.OrNull(p.ManifestURL),
 		CreatedAt: structs.Time{Time: p.CreatedAt}, UpdatedAt: structs.Time{Time: p.UpdatedAt}, Address: wire.OrNull(p.Observed.Address),
 		Ready: p.Ready(), Conditions: podConditions(p), InitContainers: podContainers(p, p.Spec.InitContainers),
 		Containers: podContainers(p, p.Spec.Containers), Annotations: wire.Object(p.Annotations), RestartPolicy: p.Spec.RestartPolicy,
 		StartedAt: structs.Time{Time: p.Observed.StartedAt}, Epoch: p.Epoch, Exclusive: p.Spec.Exclusive,
-		InfraImage: wire.OrNull(p.Spec.InfraImage), RCUUID: wire.OrNull(p.Owner),
-	}
-	if h := v.Snap.Host(p.HostID); h != nil {
-		body.Host = wire.OrNull(h.Name)
+		InfraImage: wire.OrNull(p.Spec.InfraImage), RCUUID: wire.OrNull(p.Owner), Host: wire.OrNull(nodeOf(v, p)),
 	}
 	return body
 }
@@ -112,8 +109,17 @@ func partState(s *structs.PartState) structs.PartStateBody {
 		StartedAt: structs.Time{Time: s.StartedAt}, FinishedAt: structs.Time{Time: s.FinishedAt}}
 }
 
-// podConditions returns the conditions of a pod, in the words of Kubernetes.
+// podConditions returns the conditions of a pod, in the words of Kubernetes. Those of a pod in
+// a cluster are the cluster's.
 func podConditions(p *structs.Pod) []structs.PodCondition {
+	if p.Spec.Cluster && len(p.Observed.Conditions) > 0 {
+		var all []structs.PodCondition
+		for _, c := range p.Observed.Conditions {
+			all = append(all, structs.PodCondition{Type: c.Type, Status: c.Status, Reason: wire.OrNull(c.Reason),
+				Message: wire.OrNull(c.Message)})
+		}
+		return all
+	}
 	condition := func(kind string, met bool, reason, message string) structs.PodCondition {
 		c := structs.PodCondition{Type: kind, Status: "True"}
 		if !met {

@@ -30,7 +30,7 @@ type rcBrief struct {
 }
 
 var rcs = &web.Resource{
-	Noun: "rcs", Kind: structs.KindRC, Table: structs.TableRCs,
+	Noun: "rcs", Kind: structs.KindRC, Table: structs.TableRCs, Beside: []structs.Table{structs.TableObjects},
 	Sorts: map[string]func(a, b structs.Row) int{
 		"name":     web.By(func(r *structs.RC) string { return r.Name }),
 		"replicas": web.By(func(r *structs.RC) int { return r.Replicas }),
@@ -63,10 +63,14 @@ var rcs = &web.Resource{
 // rcBody returns the detail of a replication controller without its manifest.
 func rcBody(v web.View, r *structs.RC) structs.RCBody {
 	seen := &r.Observed
+	reason := seen.Reason
+	if of := objectReason(v, r.BesideID()); of != "" && !r.Deleting {
+		reason = of
+	}
 	return structs.RCBody{
 		UUID: r.ID, Name: r.Name, Images: wire.List(r.Images), BayUUID: r.BayID, Labels: wire.Object(r.Labels), Replicas: r.Replicas,
 		Links: v.Links("rcs", r.ID), Current: seen.Current, Ready: seen.Ready, Updated: seen.Updated,
-		StatusReason: wire.OrNull(seen.Reason), Deleting: r.Deleting, Selector: wire.Object(r.Selector),
+		StatusReason: wire.OrNull(reason), Deleting: r.Deleting, Selector: wire.Object(r.Selector),
 		ManifestURL: wire.OrNull(r.ManifestURL), CreatedAt: structs.Time{Time: r.CreatedAt},
 		UpdatedAt: structs.Time{Time: r.UpdatedAt}, Generation: r.Generation, ObservedGeneration: seen.Generation,
 		Exclusive: r.Exclusive, InfraImage: wire.OrNull(r.InfraImage),
@@ -132,8 +136,10 @@ func awaitRC(q *web.Request, r *structs.RC, status int) error {
 	if !said {
 		return rcs.Written(q, status, r)
 	}
-	now, done := q.Service.RCs().AwaitDone(q.Context(), &q.Call, r, atMost)
+	now, done, err := q.Service.RCs().AwaitDone(q.Context(), &q.Call, r, atMost)
 	switch {
+	case err != nil:
+		return err
 	case now == nil:
 		return service.ErrRCDeleted(r)
 	case !done:
@@ -151,7 +157,11 @@ var deleteRC = web.Write(func(q *web.Request) (service.Removed[*structs.RC], err
 		return q.NoContent()
 	}
 	atMost, said := q.Patience()
-	if now, _ := q.Service.RCs().AwaitDone(q.Context(), &q.Call, r.Row, atMost); now != nil && said {
+	now, _, err := q.Service.RCs().AwaitDone(q.Context(), &q.Call, r.Row, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now != nil && said:
 		return rcs.Written(q, http.StatusAccepted, now)
 	}
 	return q.NoContent()

@@ -282,7 +282,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/containers", `{"image":"a","bay_uuid":"nope"}`, 400, "Bay nope could not be found."},
 		{"POST", "/v1/containers", `{"image":"a","bay_uuid":"` + unknownID + `"}`, 400, "Bay " + unknownID + " could not be found."},
 		{"POST", "/v1/containers", `{"image":"a","bay":"kube"}`, 400,
-			"bay kube is of coe kubernetes: containers and pods run on docker bays"},
+			"bay kube is of coe kubernetes, which runs pods and no containers by themselves: use a pod (pod-create), or a docker bay"},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","name":"` + long + `"}`, 400, tooLong},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","name":""}`, 400, empty},
 		{"POST", "/v1/containers", `{"image":"a","bay":"b1","uuid":"` + stopped + `"}`, 409, "A container with UUID " + stopped +

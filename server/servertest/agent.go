@@ -29,6 +29,7 @@ type Agent struct {
 	register     structs.HostRegister
 	behave       func(structs.Assignment) *structs.Observed
 	parts        func(structs.Assignment, *structs.Observed) []structs.PartReport
+	more         func(structs.Assignment, *structs.ContainerReport)
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
 
 	stop func() // ends run and waits for it
@@ -119,7 +120,7 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 	t.Helper()
 	a := &Agent{
 		HostID: structs.NewID(), Secret: structs.NewSecret(), url: url,
-		behave: Obey, parts: ObeyParts, work: make(map[string]structs.Assignment),
+		behave: Obey, parts: ObeyParts, more: func(structs.Assignment, *structs.ContainerReport) {}, work: make(map[string]structs.Assignment),
 	}
 	a.register = structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
@@ -185,6 +186,7 @@ func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
 			if seen := a.behave(assignment); seen != nil {
 				report := structs.ReportOf(assignment.Ref())
 				report.Observed, report.Parts = *seen, a.parts(assignment, seen)
+				a.more(assignment, &report)
 				_ = a.Send(ctx, report) // the test notices a lost report
 			}
 		}

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/stackforge/magnum/manifest"
 	"github.com/stackforge/magnum/server/conductor"
@@ -25,42 +26,28 @@ func (n BayServices) Create(ctx context.Context, c *Call, body *structs.ServiceR
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	request := conductor.CreateService{Caller: c.Caller, Once: once, UUID: body.UUID, Bay: cmp.Or(body.BayUUID, body.Bay),
-		Pools: n.s.config.Pools}
-	minted := request.UUID == ""
+	bay := cmp.Or(body.BayUUID, body.Bay)
+	id := body.UUID
+	minted := id == ""
 	if minted {
-		request.UUID = n.s.newID(c)
+		id = n.s.newID(c)
 	}
-	read := func(text, url string) (err error) {
-		request.Service, request.Prefix, err = readService(text, url)
-		request.Manifest = text
-		return err
-	}
-	if body.ManifestURL == "" {
-		if err := read(body.Manifest, ""); err != nil {
-			return nil, err
+	parse := remembered(parseService)
+	read := func(backend structs.Backend, text string) (conductor.Request[*structs.Service], error) {
+		r := conductor.CreateService{Caller: c.Caller, Once: once, UUID: id, Bay: bay, Backend: backend, Manifest: text,
+			Pools: n.s.config.Pools}
+		is, err := parse(backend, text)
+		if is != nil {
+			r.Service, r.Prefix = serviceOf(is, body.ManifestURL), is.GenerateName
 		}
-		return create(ctx, n.s, c, request.UUID, minted, request)
+		return r, err
 	}
-	c.Preparation = fetchTime
-	return createLater(ctx, n.s, c, once, request.UUID, minted, func() (conductor.Request[*structs.Service], error) {
-		text, err := n.s.config.Fetch(ctx, body.ManifestURL)
-		if err == nil {
-			err = read(text, body.ManifestURL)
-		}
-		return request, err
-	})
+	return createRead(ctx, n.s, c, once, id, minted, source{body.Manifest, body.ManifestURL}, bay, read)
 }
 
-// readService reads a service's manifest. prefix is what a generated name begins with.
-// Errors are CodeInvalid.
-func readService(text, url string) (s structs.Service, prefix string, err error) {
-	is, err := manifest.ParseService(text)
-	if err != nil {
-		return s, "", err
-	}
-	return structs.Service{Name: is.Name, Labels: is.Labels, Annotations: is.Annotations, Spec: is.Spec, ManifestURL: url},
-		is.GenerateName, nil
+// serviceOf returns the row of what a manifest says of a service.
+func serviceOf(is *manifest.Service, url string) structs.Service {
+	return structs.Service{Name: is.Name, Labels: is.Labels, Annotations: is.Annotations, Spec: is.Spec, ManifestURL: url}
 }
 
 // PatchService is a change of a service's manifest. Exactly one of Manifest and URL is set.
@@ -77,26 +64,46 @@ func (n BayServices) Patch(ctx context.Context, c *Call, r PatchService) (*struc
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	if r.URL != "" {
-		c.Preparation = fetchTime
-	} else if _, _, err := readService(r.Manifest, ""); err != nil { // refused here, before it is forwarded
-		return nil, err
-	}
-	return onLeader(ctx, n.s, c, false, func(bool) (*structs.Service, error) {
-		text := r.Manifest
-		if r.URL != "" {
-			var err error
-			if text, err = n.s.config.Fetch(ctx, r.URL); err != nil {
+	parse := remembered(parseService)
+	return patchRead(ctx, n.s, c, structs.KindService, r.Ident, source{r.Manifest, r.URL},
+		func(backend structs.Backend, text string) (conductor.Request[*structs.Service], error) {
+			is, err := parse(backend, text)
+			if err != nil {
 				return nil, err
 			}
-		}
-		is, _, err := readService(text, r.URL)
-		if err != nil {
-			return nil, err
-		}
-		return conductor.Do(ctx, n.s.config.Conductor, conductor.PatchService{Caller: c.Caller, Ident: r.Ident, Service: is, Manifest: text,
-			Pools: n.s.config.Pools})
-	})
+			change := conductor.PatchService{Caller: c.Caller, Ident: r.Ident, Manifest: text, Pools: n.s.config.Pools, Backend: backend}
+			if is != nil {
+				change.Service = serviceOf(is, r.URL)
+			}
+			return change, nil
+		})
+}
+
+// AwaitDone waits until the cluster of the service's bay has carried out the service's last
+// change, or has refused it. A Docker bay has done so already. It returns the service as it is
+// then, nil if it was deleted. done is false if atMost has passed before. The error is that of
+// a cluster that has refused it.
+func (n BayServices) AwaitDone(
+	ctx context.Context, c *Call, wanted *structs.Service, atMost time.Duration,
+) (now *structs.Service, done bool, err error) {
+	o := objectOf(n.s.Snapshot(), wanted.BesideID())
+	if o == nil {
+		return wanted, true, nil
+	}
+	carriedOut := func(row structs.Row) bool {
+		now, ok := row.(*structs.Object)
+		return !ok || now.Observed.Generation >= o.Generation && now.Observed.Status != ""
+	}
+	row := n.s.AwaitRow(ctx, c, o, atMost, carriedOut)
+	after, _ := row.(*structs.Object)
+	now, _ = n.s.Snapshot().Get(structs.TableServices, wanted.ID).(*structs.Service)
+	return now, now == nil || carriedOut(row), refused(after, o.Generation)
+}
+
+// ErrServiceDeleted returns the error of a wait for a service that was deleted meanwhile.
+// CodeConflict.
+func ErrServiceDeleted(s *structs.Service) error {
+	return structs.Errorf(structs.CodeConflict, "Service %s was deleted meanwhile.", s.Name).About(structs.KindService)
 }
 
 // DeleteService is the request to delete a service.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -132,17 +131,15 @@ func decide[T any](ctx context.Context, s *Service, c *Call, r conductor.Request
 // the key: there a minted UUID shows whether the earlier try made the object, because
 // nobody else can have used that UUID.
 func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, minted bool, r conductor.Request[P]) (P, error) {
-	return createLater(ctx, s, c, conductor.Once{}, id, minted, func() (conductor.Request[P], error) { return r, nil })
+	return createWith(ctx, s, c, conductor.Once{}, id, minted, func() (P, error) { return conductor.Do(ctx, s.config.Conductor, r) })
 }
 
-// createLater is create for a request that takes time to make, and may come out otherwise
-// the next time. Only the server that decides it makes it, once, and unless an earlier try
-// with the same key has made the object.
-func createLater[P structs.Row](
-	ctx context.Context, s *Service, c *Call, once conductor.Once, id string, minted bool,
-	makeRequest func() (conductor.Request[P], error),
+// createWith is create for a request that decide makes and has decided. With a key in once,
+// it doesn't call decide if an earlier try with the same key has made the object: the request
+// may come out otherwise the next time.
+func createWith[P structs.Row](
+	ctx context.Context, s *Service, c *Call, once conductor.Once, id string, minted bool, decide func() (P, error),
 ) (P, error) {
-	makeRequest = sync.OnceValues(makeRequest)
 	return onLeader(ctx, s, c, true, func(retryAfterUnknown bool) (P, error) {
 		var none P
 		if once.Key != "" {
@@ -151,11 +148,7 @@ func createLater[P structs.Row](
 				return made, err
 			}
 		}
-		r, err := makeRequest()
-		if err != nil {
-			return none, err
-		}
-		made, err := conductor.Do(ctx, s.config.Conductor, r)
+		made, err := decide()
 		if retryAfterUnknown && minted && structs.CodeOf(err) == structs.CodeConflict {
 			if row, ok := s.Snapshot().Get(P.Table(made), id).(P); ok && row.Base().ProjectID == c.Caller.ProjectID {
 				return row, nil

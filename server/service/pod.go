@@ -17,9 +17,6 @@ type Pods struct{ s *Service }
 // Pods returns the operations on pods.
 func (s *Service) Pods() Pods { return Pods{s} }
 
-// fetchTime bounds the time in which Config.Fetch fetches a manifest.
-const fetchTime = 10 * time.Second
-
 // Create creates a pod from a manifest. It does not wait for the host. Errors are
 // CodeInvalid, CodeConflict, and those of onLeader.
 func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, once conductor.Once) (*structs.Pod, error) {
@@ -29,43 +26,35 @@ func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, onc
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	request := conductor.CreatePod{Caller: c.Caller, Once: once, UUID: body.UUID, Bay: cmp.Or(body.BayUUID, body.Bay)}
-	minted := request.UUID == ""
+	bay := cmp.Or(body.BayUUID, body.Bay)
+	id := body.UUID
+	minted := id == ""
 	if minted {
-		request.UUID = n.s.newID(c)
+		id = n.s.newID(c)
 	}
-	read := func(text, url string) (err error) {
-		if request.Pod, request.Prefix, err = readPod(text); err != nil {
-			return err
-		}
-		request.Pod.Spec.Exclusive, request.Pod.Spec.InfraImage = body.Exclusive, body.InfraImage
-		request.Pod.Secrets, request.Pod.ManifestURL, request.Manifest = body.Secrets, url, text
-		return request.Pod.Spec.CheckCredentials(body.Registry)
-	}
-	if body.ManifestURL == "" {
-		if err := read(body.Manifest, ""); err != nil {
+	parse := remembered(parsePod)
+	read := func(backend structs.Backend, text string) (conductor.Request[*structs.Pod], error) {
+		r := conductor.CreatePod{Caller: c.Caller, Once: once, UUID: id, Bay: bay, Backend: backend, Manifest: text}
+		is, err := parse(backend, text)
+		if err != nil {
 			return nil, err
 		}
-		return create(ctx, n.s, c, request.UUID, minted, request)
-	}
-	c.Preparation = fetchTime
-	return createLater(ctx, n.s, c, once, request.UUID, minted, func() (conductor.Request[*structs.Pod], error) {
-		text, err := n.s.config.Fetch(ctx, body.ManifestURL)
-		if err == nil {
-			err = read(text, body.ManifestURL)
+		if is != nil {
+			r.Pod, r.Prefix = podOf(is), is.GenerateName
 		}
-		return request, err
-	})
+		r.Pod.Spec.Exclusive, r.Pod.Spec.InfraImage = body.Exclusive, body.InfraImage
+		r.Pod.Secrets, r.Pod.ManifestURL = body.Secrets, body.ManifestURL
+		if backend == structs.BackendDocker {
+			err = r.Pod.Spec.CheckCredentials(body.Registry)
+		}
+		return r, err
+	}
+	return createRead(ctx, n.s, c, once, id, minted, source{body.Manifest, body.ManifestURL}, bay, read)
 }
 
-// readPod reads a pod's manifest. prefix is what a generated name begins with. Errors are
-// CodeInvalid.
-func readPod(text string) (p structs.Pod, prefix string, err error) {
-	read, err := manifest.ParsePod(text)
-	if err != nil {
-		return p, "", err
-	}
-	return structs.Pod{Name: read.Name, Labels: read.Labels, Annotations: read.Annotations, Spec: read.Spec}, read.GenerateName, nil
+// podOf returns the row of what a manifest says of a pod.
+func podOf(is *manifest.Pod) structs.Pod {
+	return structs.Pod{Name: is.Name, Labels: is.Labels, Annotations: is.Annotations, Spec: is.Spec}
 }
 
 // PatchPod is a change of a pod's manifest. Exactly one of Manifest and URL is set.
@@ -82,26 +71,20 @@ func (n Pods) Patch(ctx context.Context, c *Call, r PatchPod) (*structs.Pod, err
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	if r.URL != "" {
-		c.Preparation = fetchTime
-	} else if _, _, err := readPod(r.Manifest); err != nil { // refused here, before it is forwarded
-		return nil, err
-	}
-	return onLeader(ctx, n.s, c, false, func(bool) (*structs.Pod, error) {
-		text := r.Manifest
-		if r.URL != "" {
-			var err error
-			if text, err = n.s.config.Fetch(ctx, r.URL); err != nil {
+	parse := remembered(parsePod)
+	return patchRead(ctx, n.s, c, structs.KindPod, r.Ident, source{r.Manifest, r.URL},
+		func(backend structs.Backend, text string) (conductor.Request[*structs.Pod], error) {
+			is, err := parse(backend, text)
+			if err != nil {
 				return nil, err
 			}
-		}
-		read, _, err := readPod(text)
-		if err != nil {
-			return nil, err
-		}
-		return conductor.Do(ctx, n.s.config.Conductor, conductor.PatchPod{Caller: c.Caller, Ident: r.Ident, Manifest: text,
-			Apply: func(p *structs.Pod) error { return changePod(p, &read, r.URL) }})
-	})
+			change := conductor.PatchPod{Caller: c.Caller, Ident: r.Ident, Manifest: text, Backend: backend}
+			change.Apply = func(p *structs.Pod) error {
+				read := podOf(is)
+				return changePod(p, &read, r.URL)
+			}
+			return change, nil
+		})
 }
 
 // changePod sets in a pod what another manifest says. Errors are CodeInvalid.
@@ -110,6 +93,10 @@ func changePod(p, read *structs.Pod, url string) error {
 		return structs.Errorf(structs.CodeInvalid,
 			"metadata.name: %q is not the pod's name, %q, which can't be changed: create another pod", structs.Shorten(read.Name),
 			p.Name).About(structs.KindPod)
+	}
+	if p.Spec.Cluster { // what can change is the cluster's decision
+		p.Labels, p.Annotations, p.Spec, p.ManifestURL = read.Labels, read.Annotations, read.Spec, url
+		return nil
 	}
 	spec := read.Spec // the request's other fields stay
 	spec.Exclusive, spec.InfraImage, spec.Hostname = p.Spec.Exclusive, p.Spec.InfraImage, cmp.Or(spec.Hostname, p.Name)
@@ -168,6 +155,9 @@ func (n Pods) AwaitDone(
 	done = carriedOut(row)
 	// A failure of a later generation belongs to somebody else's request.
 	failed := now.Observed.Failed || started && now.Observed.Status == structs.ContainerError
+	if done && now.Spec.Cluster && now.Observed.Failed && now.Observed.Generation == wanted.Generation {
+		return now, true, refusal(now.Observed.Code, structs.KindPod, "Pod "+now.Name, now.Observed.Reason)
+	}
 	if done && failed && now.Observed.Generation == wanted.Generation {
 		return now, true, structs.Errorf(structs.CodeInternal, "Pod %s: %s", now.Name,
 			cmp.Or(structs.StatusReasonOf(now), "its host gave no reason")).About(structs.KindPod)

@@ -5,9 +5,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/stackforge/magnum/manifest"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -26,35 +26,30 @@ func (n RCs) Create(ctx context.Context, c *Call, body *structs.RCRequest, once 
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	request := conductor.CreateRC{Caller: c.Caller, Once: once, UUID: body.UUID, Bay: cmp.Or(body.BayUUID, body.Bay)}
-	minted := request.UUID == ""
+	bay := cmp.Or(body.BayUUID, body.Bay)
+	id := body.UUID
+	minted := id == ""
 	if minted {
-		request.UUID = n.s.newID(c)
+		id = n.s.newID(c)
 	}
-	read := func(text, url string) error {
-		is, err := manifest.ParseRC(text)
+	parse := remembered(parseRC)
+	read := func(backend structs.Backend, text string) (conductor.Request[*structs.RC], error) {
+		r := conductor.CreateRC{Caller: c.Caller, Once: once, UUID: id, Bay: bay, Backend: backend, Manifest: text}
+		is, err := parse(backend, text)
 		if err != nil {
-			return err
-		}
-		request.RC = structs.RC{Name: is.Name, Labels: is.Labels, Secrets: body.Secrets, ManifestURL: url}
-		request.Prefix, request.Spec, request.Manifest = is.GenerateName, is.Spec, text
-		request.Spec.Template.Exclusive, request.Spec.Template.InfraImage = body.Exclusive, body.InfraImage
-		return is.Spec.Template.CheckCredentials(body.Registry)
-	}
-	if body.ManifestURL == "" {
-		if err := read(body.Manifest, ""); err != nil {
 			return nil, err
 		}
-		return create(ctx, n.s, c, request.UUID, minted, request)
-	}
-	c.Preparation = fetchTime
-	return createLater(ctx, n.s, c, once, request.UUID, minted, func() (conductor.Request[*structs.RC], error) {
-		text, err := n.s.config.Fetch(ctx, body.ManifestURL)
-		if err == nil {
-			err = read(text, body.ManifestURL)
+		if is != nil {
+			r.RC, r.Prefix, r.Spec = structs.RC{Name: is.Name, Labels: is.Labels}, is.GenerateName, is.Spec
 		}
-		return request, err
-	})
+		r.RC.Secrets, r.RC.ManifestURL = body.Secrets, body.ManifestURL
+		r.Spec.Template.Exclusive, r.Spec.Template.InfraImage = body.Exclusive, body.InfraImage
+		if backend == structs.BackendDocker {
+			err = r.Spec.Template.CheckCredentials(body.Registry)
+		}
+		return r, err
+	}
+	return createRead(ctx, n.s, c, once, id, minted, source{body.Manifest, body.ManifestURL}, bay, read)
 }
 
 // PatchRC is a change of a replication controller's manifest. Exactly one of Manifest and URL
@@ -72,26 +67,19 @@ func (n RCs) Patch(ctx context.Context, c *Call, r PatchRC) (*structs.RC, error)
 	if err := body.Check(); err != nil {
 		return nil, err
 	}
-	if r.URL != "" {
-		c.Preparation = fetchTime
-	} else if _, err := manifest.ParseRC(r.Manifest); err != nil { // refused here, before it is forwarded
-		return nil, err
-	}
-	return onLeader(ctx, n.s, c, false, func(bool) (*structs.RC, error) {
-		text := r.Manifest
-		if r.URL != "" {
-			var err error
-			if text, err = n.s.config.Fetch(ctx, r.URL); err != nil {
+	parse := remembered(parseRC)
+	return patchRead(ctx, n.s, c, structs.KindRC, r.Ident, source{r.Manifest, r.URL},
+		func(backend structs.Backend, text string) (conductor.Request[*structs.RC], error) {
+			is, err := parse(backend, text)
+			if err != nil {
 				return nil, err
 			}
-		}
-		is, err := manifest.ParseRC(text)
-		if err != nil {
-			return nil, err
-		}
-		return conductor.Do(ctx, n.s.config.Conductor, conductor.PatchRC{Caller: c.Caller, Ident: r.Ident, Spec: is.Spec, Manifest: text,
-			RC: structs.RC{Name: is.Name, Labels: is.Labels, ManifestURL: r.URL}})
-	})
+			change := conductor.PatchRC{Caller: c.Caller, Ident: r.Ident, Manifest: text, Backend: backend}
+			if is != nil {
+				change.Spec, change.RC = is.Spec, structs.RC{Name: is.Name, Labels: is.Labels, ManifestURL: r.URL}
+			}
+			return change, nil
+		})
 }
 
 // DeleteRC is the request to delete a replication controller and its pods.
@@ -114,14 +102,18 @@ func (n RCs) Delete(ctx context.Context, c *Call, r DeleteRC) (Removed[*structs.
 
 // AwaitDone waits until as many pods as wanted are ready, and all are of the present template.
 // It returns the replication controller as it is then, nil if it was deleted. done is false if
-// atMost has passed before, or if somebody deletes it.
-func (n RCs) AwaitDone(ctx context.Context, c *Call, wanted *structs.RC, atMost time.Duration) (now *structs.RC, done bool) {
+// atMost has passed before, or if somebody deletes it. The error is that of a cluster that has
+// refused it.
+func (n RCs) AwaitDone(ctx context.Context, c *Call, wanted *structs.RC, atMost time.Duration) (now *structs.RC, done bool, err error) {
 	row := n.s.AwaitRow(ctx, c, wanted, atMost, func(row structs.Row) bool {
 		now, ok := row.(*structs.RC)
+		if err = refused(objectOf(n.s.Snapshot(), wanted.BesideID()), wanted.Generation); err != nil {
+			return true
+		}
 		return !ok || now.Settled() || now.Deleting != wanted.Deleting
-	})
+	}, state.TopicRow(structs.TableObjects, wanted.BesideID()))
 	now, _ = row.(*structs.RC)
-	return now, now == nil || now.Settled()
+	return now, now == nil || now.Settled(), err
 }
 
 // ErrRCDeleted returns the error of a wait for a replication controller that was deleted

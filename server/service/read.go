@@ -176,7 +176,7 @@ func (s *Service) ChangedRow(
 ) *state.Snapshot {
 	topics := []state.Topic{state.TopicRow(table, id)}
 	for _, other := range beside {
-		topics = append(topics, state.TopicRow(other, id))
+		topics = append(topics, state.TopicRow(other, besideID(table, other, id)))
 	}
 	return s.changed(ctx, c, wanted, func(snap *state.Snapshot) uint64 {
 		row := snap.Get(table, id)
@@ -185,12 +185,20 @@ func (s *Service) ChangedRow(
 		}
 		index := row.Base().ModifyIndex
 		for _, other := range beside {
-			if row := snap.Get(other, id); row != nil {
+			if row := snap.Get(other, besideID(table, other, id)); row != nil {
 				index = max(index, row.Base().ModifyIndex)
 			}
 		}
 		return index
 	}, topics...)
+}
+
+// besideID returns the ID of the row beside an object in another table.
+func besideID(table, other structs.Table, id string) string {
+	if other == structs.TableObjects {
+		return state.KindOf(table) + "/" + id
+	}
+	return id
 }
 
 // Watch names rows whose changes a blocking read of a list waits for.

@@ -9,10 +9,13 @@ import (
 )
 
 // AwaitRow waits until done is true for the row, or atMost has passed. It returns the
-// row as it is then, nil if it was deleted. done is called with nil for a deleted row.
-func (s *Service) AwaitRow(ctx context.Context, c *Call, row structs.Row, atMost time.Duration, done func(structs.Row) bool) structs.Row {
+// row as it is then, nil if it was deleted. done is called with nil for a deleted row, and
+// when one of the other topics fires.
+func (s *Service) AwaitRow(
+	ctx context.Context, c *Call, row structs.Row, atMost time.Duration, done func(structs.Row) bool, other ...state.Topic,
+) structs.Row {
 	table, id := row.Table(), row.Base().ID
-	sub := s.config.Store.Subscribe(state.TopicRow(table, id)) // before the first look, so that no change is missed
+	sub := s.config.Store.Subscribe(append(other, state.TopicRow(table, id))...) // before the first look, so that no change is missed
 	defer sub.Close()
 	c.Transport.MarkWaiting()
 	over := time.NewTimer(atMost)

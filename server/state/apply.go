@@ -2,6 +2,7 @@ package state
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -222,6 +223,8 @@ func (st *step) topics() (touched leaderTopics) {
 	case structs.TableServices:
 		touched.endpoints, touched.room = true, st.freesNodePorts()
 		return touched
+	case structs.TableObjects:
+		touched.replicas = st.old != nil && st.row == nil // its replication controller may go
 	case structs.TablePods:
 		touched.replicas = st.old == nil || st.row == nil || st.fresh || replicaDiffers(st.old.row.(*structs.Pod), st.row.(*structs.Pod))
 		touched.endpoints = touched.replicas || endpointDiffers(st.old.row.(*structs.Pod), st.row.(*structs.Pod))
@@ -259,7 +262,7 @@ func hostUseDiffers(a, b *structs.Host) bool {
 	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) ||
 		a.State != b.State ||
 		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull ||
-		(a.Quarantined > 0) != (b.Quarantined > 0)
+		(a.Quarantined > 0) != (b.Quarantined > 0) || !reflect.DeepEqual(a.Fingerprint.Cluster, b.Fingerprint.Cluster)
 }
 
 // replicaDiffers reports whether the rows of a pod differ in what a replication controller

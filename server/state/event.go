@@ -167,8 +167,8 @@ func (r *EventReader) Read(buf []Event) (n int, more <-chan struct{}, err error)
 
 // isEvent reports whether the step is an event.
 func (st *step) isEvent() bool {
-	if st.table != structs.TableBays && st.table != structs.TableHosts && !isPlaced(st.table) {
-		return false
+	if st.table != structs.TableBays && st.table != structs.TableHosts && !isPlaced(st.table) || st.table == structs.TableObjects {
+		return false // an Object is a part of its service or replication controller
 	}
 	if st.old == nil || st.row == nil || st.fresh {
 		return st.old != nil || st.row != nil

@@ -24,7 +24,7 @@ var writeFixture = flag.String("write-fixture", "", "write the fixture of this n
 
 // fixtureNames are the fixtures that this build has to read and to write byte for byte, the
 // newest last.
-var fixtureNames = []string{"schema2", "schema3"}
+var fixtureNames = []string{"schema2", "schema3", "schema4"}
 
 // TestFixtureIsReadAndWrittenUnchanged reads two entries and a snapshot of an earlier
 // build. The rows must have the same values as then, and must encode to the same bytes:
@@ -240,7 +240,11 @@ func fixtureContainers() []*structs.Container {
 func writeFixtureFiles(t *testing.T, name string) {
 	t.Helper()
 	var made, changed []structs.Change
-	add := func(row structs.Row) { made = append(made, put(row, 0)) }
+	add := func(row structs.Row) {
+		ch := put(row, 0)
+		_, ch.Assign = row.(structs.Workload)
+		made = append(made, ch)
+	}
 	for i, table := range Tables() {
 		switch table {
 		case statetest.TablePairs, structs.TableContainers, structs.TableSpecs, structs.TablePods:

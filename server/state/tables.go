@@ -59,6 +59,7 @@ var tables = registered(
 		Bay: func(row structs.Row) string { return row.(*structs.Service).BayID }},
 	&Table{Name: structs.TableEndpoints, Code: 17, Schema: structs.SchemaPods, New: newRow[structs.Endpoints],
 		Bay: func(row structs.Row) string { return row.(*structs.Endpoints).BayID }},
+	&Table{Name: structs.TableObjects, Code: 18, Schema: structs.SchemaKubernetes, New: newRow[structs.Object]},
 )
 
 // unsettledHost reports whether the host is one of UnsettledHosts.

@@ -93,6 +93,9 @@ func Immovable(t *scratch.Tx, w structs.Workload, h *structs.Host) string {
 
 // ShapeOf returns a key of all that decides where a workload fits.
 func ShapeOf(w structs.Workload) string {
+	if o, ok := w.(*structs.Object); ok {
+		return o.ID // an object also waits for an earlier one of its name
+	}
 	d := w.Demand()
-	return fmt.Sprint(d.Memory, d.MilliCPU, d.Ports, d.Constraints, w.Base().ProjectID)
+	return fmt.Sprint(d.Kind, d.Memory, d.MilliCPU, d.Ports, d.Constraints, w.Base().ProjectID)
 }

@@ -45,6 +45,8 @@ func Refuse(t *scratch.Tx, was structs.Workload) bool {
 	switch {
 	case bay == nil || bay.Status == structs.BayDeleting, p.Desired == structs.DesiredAbsent, made(was):
 		return false
+	case was.Policy().Fixed:
+		return false
 	case was.Policy().Volume != "" && p.Epoch > 1:
 		return false // the volume's content may be on that host
 	case len(p.Priors) >= maxPriors:

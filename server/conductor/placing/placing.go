@@ -35,9 +35,11 @@ func Place(t *scratch.Tx, w structs.Workload, bay *structs.Bay) {
 	}
 	rooms := t.Reserved.Order()
 	switch all, _ := rooms.Count(bay.ID); {
+	case leaving(t, w):
+		p.PlaceReason = "waits for the earlier one of its name to be gone from the cluster"
 	case all == 0:
 		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, cmp.Or(bay.StatusReason, "it has none"))
-	case rooms.Ready(bay.ID) > bay.NodeCount || copiesOf(t, w) != nil:
+	case rooms.Ready(bay.ID) > bay.Hosts() || copiesOf(t, w) != nil:
 		placeOn(t, w, bay, candidates(t, bay))
 	default:
 		id, reason := schedule.Choose(rooms, bay, w.Demand(), factsOf(t, w))
@@ -109,10 +111,10 @@ func candidates(t *scratch.Tx, bay *structs.Bay) []schedule.Host {
 			}
 		}
 	}
-	if len(hosts) > bay.NodeCount {
+	if len(hosts) > bay.Hosts() {
 		hosts = slices.Clone(hosts)
 		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Workloads - a.Used.Workloads })
-		hosts = hosts[:bay.NodeCount]
+		hosts = hosts[:bay.Hosts()]
 	}
 	return append(hosts, lost...)
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/server/conductor/endpoints"
+	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -94,6 +95,9 @@ func Create(t *scratch.Tx, pools Pools, s *structs.Service, prefix string, bay *
 		return nil, structs.Errorf(structs.CodeConflict, "Bay %s has a service %s already, with UUID %s: delete it first, or use "+
 			"another name.", bay.Name, s.Name, other.ID).About(structs.KindService)
 	}
+	if bay.Backend() == structs.BackendKubernetes {
+		return createInCluster(t, s, bay, text)
+	}
 	if err := complete(t, pools.withDefaults(), s, nil); err != nil {
 		return nil, err
 	}
@@ -108,6 +112,9 @@ func Change(t *scratch.Tx, pools Pools, was *structs.Service, to structs.Service
 	if to.Name != "" && to.Name != was.Name {
 		return nil, structs.Errorf(structs.CodeInvalid, "metadata.name: %q is not the service's name, %q, which can't be changed: create "+
 			"another one", structs.Shorten(to.Name), was.Name).About(structs.KindService)
+	}
+	if objects.On(t, was.BayID) {
+		return changeInCluster(t, was, to, text), nil
 	}
 	if to.Spec.Headless != was.Spec.Headless {
 		is, not := "has no address", "get one"
@@ -131,8 +138,7 @@ func Change(t *scratch.Tx, pools Pools, was *structs.Service, to structs.Service
 }
 
 func put(t *scratch.Tx, s *structs.Service, text string) {
-	t.Put(s)
-	t.Put(&structs.Manifest{Meta: structs.Meta{ID: s.BesideID(), Seq: s.Seq, ProjectID: s.ProjectID}, Text: text})
+	putText(t, s, text)
 	was, now := scratch.Row[structs.Endpoints](t, s.ID), endpoints.Of(t, s)
 	if was == nil || !endpoints.Same(was, now) {
 		t.Put(now)
