@@ -229,12 +229,28 @@ func (c *clusterWork) engineID(ctx context.Context, ref structs.Ref, _ bool) str
 // nextPod returns the ID of the container of the pod that has replaced another one; "" if
 // there is none. The container's own restarts are followed by the consoles.
 func (c *clusterWork) nextPod(ctx context.Context, ref structs.Ref, engineID string) string {
-	next := c.await(ctx, firstLook, ref)
-	if next == engineID {
-		return "" // it is still there, and has ended
+	tick := time.NewTicker(againPause)
+	defer tick.Stop()
+	// The pod may be gone without having been seen to go, and another one not there yet.
+	for began := time.Now(); time.Since(began) < nextLimit; {
+		if next := c.cluster.Locate(ref); next != engineID && next != "" {
+			return next
+		} else if next == engineID && time.Since(began) > goneLimit {
+			return "" // it has ended, and stays
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
 	}
-	return next
+	return ""
 }
+
+const (
+	goneLimit = time.Second     // until the agent has seen that a pod is gone
+	nextLimit = 3 * time.Second // until another one is there
+)
 
 // await returns the ID of a container once the cluster has it; "" if it hasn't within a time.
 func (c *clusterWork) await(ctx context.Context, most time.Duration, ref structs.Ref) string {

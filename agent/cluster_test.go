@@ -12,7 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -23,6 +26,8 @@ type kube struct {
 	hostID, secret string
 	status         structs.KubernetesCluster
 	note           string                             // that the agents remember
+	uid            string                             // of pods, beside a prefix
+	replacePod     bool                               // they are made again during the next look at a log
 	noteErr        error                              // of Recall and Remember; nil for none
 	has            map[structs.Ref]structs.Assignment // by keyOf
 	made           int                                // objects made or removed so far
@@ -198,10 +203,15 @@ func (c *kubeClient) Locate(ref structs.Ref) string {
 	if part == "" {
 		part = "first"
 	}
-	return "ns/" + ref.ID + "/uid/" + part
+	return "ns/" + ref.ID + "/uid" + c.uid + "/" + part
 }
 
 func (c *kubeClient) Logs(_ context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+	c.kube.mu.Lock()
+	if c.replacePod { // while its log is followed
+		c.replacePod, c.uid = false, c.uid+"2"
+	}
+	c.kube.mu.Unlock()
 	if req.Previous {
 		return &backend.Failure{Reason: backend.ErrNotFound, Msg: "no previous one"}
 	}
@@ -503,6 +513,43 @@ func TestClusterRemovesWhatIsNotNamed(t *testing.T) {
 	})
 }
 
+// TestTheActiveAgentGossips, and no other: they would be one member with two addresses.
+func TestTheActiveAgentGossips(t *testing.T) {
+	g, err := gossip.New(gossip.Config{Node: gossip.Node{ID: structs.NewID(), Name: "s", Role: gossip.RoleServer}, Bind: "127.0.0.1",
+		Port: -1, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	s, k := newFakeServer(t), newKube()
+	agents := func() (members []gossip.Member) {
+		for _, m := range g.Members() {
+			if m.Role == gossip.RoleAgent && m.State == gossip.StateAlive {
+				members = append(members, m)
+			}
+		}
+		return members
+	}
+	gossips := func(c *Config) { c.Gossip = &gossip.Config{Bind: "127.0.0.1", Port: -1, Join: []string{g.Addr()}} }
+	first, a := runClusterAgent(t, t.TempDir(), k, gossips, s)
+	s.eventually("the active agent gossips", func() bool { return len(agents()) == 1 })
+	before := agents()[0]
+	if before.ID != k.hostID || before.Name == "" {
+		t.Errorf("it gossips as %+v", before)
+	}
+	second, b := runClusterAgent(t, t.TempDir(), k, gossips, s)
+	a.lose(b)
+	s.eventually("the next one gossips", func() bool {
+		now := agents()
+		return b.isActive() && len(now) == 1 && now[0].Addr != before.Addr
+	})
+	first.stop()
+	second.stop()
+}
+
 func TestSessionsOfACluster(t *testing.T) {
 	s, k := newFakeServer(t), newKube()
 	pod := wantPod("p")
@@ -524,6 +571,12 @@ func TestSessionsOfACluster(t *testing.T) {
 	if got := listen(t, s.offer(about("side", log))); got.stdout != "ns/"+pod.ID+"/uid/side\n" {
 		t.Errorf("logs of a named container: %+v", got)
 	}
+	k.mu.Lock()
+	k.replacePod = true
+	k.mu.Unlock()
+	if got := listen(t, s.offer(about("", log))); got.stdout != "ns/"+pod.ID+"/uid/first\nns/"+pod.ID+"/uid2/first\n" {
+		t.Errorf("a follow of a pod that is made again: %+v", got)
+	}
 	log.Logs = &structs.LogsRequest{Stdout: true, Tail: -1, Previous: true}
 	if got := listen(t, s.offer(about("side", log))); got.last.Code != structs.CodeNotFound || got.last.Error != "no previous one" {
 		t.Errorf("previous logs: %+v", got)
@@ -531,7 +584,7 @@ func TestSessionsOfACluster(t *testing.T) {
 	conn := s.offer(about(structs.PodInfra, structs.SessionOffer{Kind: structs.SessionForward, Port: 80}))
 	say(t, conn, structs.ChannelStdin, "hello")
 	say(t, conn, structs.ChannelControl, `{"eof":true}`)
-	if got := listen(t, conn); got.stdout != "ns/"+pod.ID+"/uid/first HELLO" || !got.last.Done {
+	if got := listen(t, conn); got.stdout != "ns/"+pod.ID+"/uid2/first HELLO" || !got.last.Done {
 		t.Errorf("forward: %+v", got)
 	}
 	conn = s.offer(about(structs.PodInfra, structs.SessionOffer{Kind: structs.SessionForward, Port: 81}))

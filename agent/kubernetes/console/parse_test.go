@@ -115,7 +115,7 @@ func TestOver(t *testing.T) {
 		"init that failed":    {policy: corev1.RestartPolicyAlways, code: 1, edit: func(c *container) { c.init = true }},
 		"sidecar":             {policy: corev1.RestartPolicyNever, edit: sidecar},
 		"pod failed":          {policy: corev1.RestartPolicyAlways, edit: failed, want: true},
-		"being deleted":       {policy: corev1.RestartPolicyAlways, edit: deleted, want: true},
+		"being deleted":       {policy: corev1.RestartPolicyAlways, edit: deleted},
 		"running":             {policy: corev1.RestartPolicyNever, edit: func(c *container) { c.status.State.Terminated = nil }},
 		"unknown":             {policy: corev1.RestartPolicyNever, edit: func(c *container) { c.status = nil }},
 	} {
