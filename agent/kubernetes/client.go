@@ -1,6 +1,7 @@
 // Package kubernetes is the backend for a Kubernetes cluster. It puts together its
-// sub-packages: cluster calls the API, mirror decides what to call and what to report.
-// Package agent is the only caller.
+// sub-packages: cluster calls the API, mirror decides what to call and what to report,
+// election says which agent is the active one, identity keeps who the host is, and console has
+// what users see and do inside pods. Package agent is the only caller.
 package kubernetes
 
 import (
