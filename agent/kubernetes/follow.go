@@ -25,8 +25,8 @@ const maxCalls = 16
 func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Observer) error {
 	f := &follower{
 		cluster: c.conf.Cluster, log: c.log, to: to, kick: make(chan struct{}, 1), slots: make(chan struct{}, maxCalls),
-		mirror: mirror.New(mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.Cluster.Address(),
-			PodSecurity: c.conf.PodSecurity, Manifests: manifests}),
+		mirror: mirror.New(mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.address(),
+			PodSecurity: c.conf.PodSecurity, PodRanges: c.conf.PodRanges, Manifests: manifests}),
 	}
 	c.mu.Lock()
 	if c.follower != nil {
