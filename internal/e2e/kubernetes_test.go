@@ -374,3 +374,75 @@ func TestKubernetesInCluster(t *testing.T) {
 		t.Errorf("pod one was restarted: %+v", p.Containers[0])
 	}
 }
+
+// TestKubernetesProjectsApart: a pod is reached by pods of its own project and through its node
+// port, and by no pod of another project: neither by its address nor by its service's.
+func TestKubernetesProjectsApart(t *testing.T) {
+	b := newClaimedKubeBay(t)
+	const server = `
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  containers:
+  - name: main
+    image: ` + image + `
+    imagePullPolicy: IfNotPresent
+    command: ["sh", "-c", 'trap "exit 0" TERM; while :; do echo from web | nc -l -p 80 & wait $!; done']
+`
+	b.make("pod", server)
+	b.make("service", `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80}]
+`)
+	b.make("pod", sleeper("inside"))
+	outside := *b
+	outside.token = map[string]string{"p": b.token["q"]}
+	outside.make("pod", sleeper("outside"))
+	web := b.awaitPod("web", "runs", func(p *structs.PodBody) bool { return p.Ready })
+	b.awaitPod("inside", "runs", func(p *structs.PodBody) bool { return p.Ready })
+	b.eventually("the pod of project q runs", 2*time.Minute, func() error {
+		if out := outside.cli("pod-show", "outside", "-format", "{{.ready}}"); strings.TrimSpace(out) != "true" {
+			return fmt.Errorf("ready: %s", out)
+		}
+		return nil
+	})
+	s := b.service("web", 1)
+	for _, to := range []string{deref(web.Address), deref(s.Address)} {
+		// nc of the server serves one connection after the other.
+		ask := "nc -w 2 " + to + " 80 </dev/null"
+		b.eventually("the pod of its own project reaches "+to, time.Minute, func() error {
+			if r := b.as(b.token["p"], "pod-execute", "inside", "sh", "-c", ask); r.stdout != "from web\n" {
+				return fmt.Errorf("%q %s", r.stdout, r.stderr)
+			}
+			return nil
+		})
+		b.eventually("the pod of another project does not reach "+to, time.Minute, func() error {
+			if r := b.as(b.token["q"], "pod-execute", "outside", "sh", "-c", ask); r.stdout != "" || r.code == 0 {
+				return fmt.Errorf("%q, exit code %d", r.stdout, r.code)
+			}
+			return nil
+		})
+	}
+	for node := range kubetest.Nodes {
+		b.eventually("the node port answers", time.Minute, func() error {
+			conn, err := net.DialTimeout("tcp", b.at(node, b.nodePort(s, 0)), 5*time.Second)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			line := make([]byte, 16)
+			n, err := conn.Read(line)
+			if string(line[:n]) != "from web\n" {
+				return fmt.Errorf("%q %v", line[:n], err)
+			}
+			return nil
+		})
+	}
+}
