@@ -357,6 +357,8 @@ func TestInfraContainerEnds(t *testing.T) {
 	for name, meddle := range map[string]func(*host, structs.Ref){
 		"kill":   func(h *host, ref structs.Ref) { h.fake.Outside.Kill(ref) },
 		"remove": func(h *host, ref structs.Ref) { h.fake.Outside.Remove(ref) },
+		// It runs on, but nothing reaches the pod any more.
+		"disconnect": func(h *host, ref structs.Ref) { h.fake.Outside.Disconnect(ref) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inHost(t, func(h *host) {

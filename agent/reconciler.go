@@ -193,8 +193,12 @@ func (r *reconciler) takeList(entries []backend.Entry) {
 func (r *reconciler) event(e backend.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.Kind == backend.EventImage {
+	switch e.Kind {
+	case backend.EventImage:
 		r.imageCameLocked(e.Image)
+		return
+	case backend.EventNetwork:
+		r.connectedLocked(e.EngineID)
 		return
 	}
 	u := r.units.ensure(e.Ref)
@@ -208,6 +212,19 @@ func (r *reconciler) event(e backend.Event) {
 		r.claimLocked(e.Entry)
 	}
 	r.kickLocked(u)
+}
+
+// connectedLocked kicks the unit of a container that was connected to a network, or
+// disconnected.
+func (r *reconciler) connectedLocked(engineID string) {
+	for _, u := range r.units.all {
+		for _, id := range u.have {
+			if id == engineID {
+				r.kickLocked(u)
+				return
+			}
+		}
+	}
 }
 
 // imageCameLocked kicks the units that have failed because the image was missing; ""

@@ -99,6 +99,7 @@ type process struct {
 	copied      bool              // made by Copy
 	manual      bool              // stopped by hand: its restart policy does nothing
 	ignoresStop bool              // set by IgnoreStop
+	parted      bool              // disconnected from its network, which a start doesn't undo
 	stdout      []byte
 	stderr      []byte
 	reads       bool              // copies its standard input to its output
@@ -199,12 +200,27 @@ func (f *engine) changedLocked(p *process, kind backend.EventKind) {
 	p.changed = make(chan struct{})
 	for _, w := range f.watchers {
 		if w.owner == p.owner {
-			select {
-			case w.queue <- backend.Event{Entry: p.Entry, Kind: kind}:
-			default:
-				panic("backendtest: a watcher that doesn't read")
-			}
+			w.tell(backend.Event{Entry: p.Entry, Kind: kind})
 		}
+	}
+}
+
+// connectedLocked records that a container was connected to its network, or disconnected. All
+// owners are told, and not whose it is.
+func (f *engine) connectedLocked(p *process) {
+	if p.Infra != "" {
+		return // it has no network of its own
+	}
+	for _, w := range f.watchers {
+		w.tell(backend.Event{Entry: backend.Entry{EngineID: p.EngineID}, Kind: backend.EventNetwork})
+	}
+}
+
+func (w *watcher) tell(e backend.Event) {
+	select {
+	case w.queue <- e:
+	default:
+		panic("backendtest: a watcher that doesn't read")
 	}
 }
 
@@ -289,7 +305,7 @@ func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Cont
 	err = f.onContainer(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
-			snapshot.Addresses, snapshot.Ports, snapshot.Health = nil, nil, ""
+			snapshot.Addresses, snapshot.Ports, snapshot.Health, snapshot.Detached = nil, nil, "", false
 		}
 		c = &snapshot
 		return nil

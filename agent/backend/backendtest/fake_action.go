@@ -51,6 +51,12 @@ func (f *engine) startLocked(p *process) {
 			p.Ports[i].HostPort = 32768 + f.nextID
 		}
 	}
+	p.Detached = p.parted
+	if p.parted {
+		p.Addresses, p.Ports = nil, nil
+	} else {
+		f.connectedLocked(p)
+	}
 	f.changedLocked(p, backend.EventChanged)
 	if code, ok := scripted(f, p); ok {
 		f.exitLocked(p, code)
@@ -96,6 +102,7 @@ func (f *engine) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
 	p.last = code
 	f.changedLocked(p, backend.EventChanged)
+	f.connectedLocked(p)
 	endPod(f, p)
 	if p.pod != nil {
 		return // the agent restarts it
@@ -107,6 +114,17 @@ func (f *engine) exitLocked(p *process, code int) {
 		p.RestartCount++
 		f.startLocked(p)
 	}
+}
+
+// Reconnect connects a running container again.
+func (f *runtime) Reconnect(ctx context.Context, engineID string) error {
+	return f.onContainer(ctx, "reconnect", engineID, func(p *process) error {
+		if p.Live() && p.Detached {
+			p.Detached, p.parted, p.Addresses, p.Ports = false, false, []string{f.address}, slices.Clone(p.spec.Ports)
+			f.connectedLocked(p)
+		}
+		return nil
+	})
 }
 
 // Stop ends the process, after the timeout if it ignores stops.

@@ -50,6 +50,17 @@ func (f *Outside) Pause(ref structs.Ref, paused bool) {
 	})
 }
 
+// Disconnect acts as docker network disconnect with the container's network.
+func (f *Outside) Disconnect(ref structs.Ref) {
+	f.e.with(ref, func(p *process) {
+		p.parted = true
+		if p.Live() {
+			p.Detached, p.Addresses, p.Ports = true, nil, nil
+		}
+		f.e.connectedLocked(p)
+	})
+}
+
 // Down stops the engine and its containers.
 func (f *Outside) Down() {
 	f.e.mu.Lock()
