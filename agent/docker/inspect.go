@@ -64,7 +64,8 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec], ImageID: raw.Image, Infra: infraOf(raw.HostConfig),
 		State: engine.StateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
 		StartedAt: engine.TimeOf(raw.State.StartedAt), FinishedAt: engine.TimeOf(raw.State.FinishedAt),
-		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
+		RestartCount: raw.RestartCount,
+		Error:        engine.HidePaths(raw.State.Error), Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
 	}
 	if raw.NetworkSettings == nil {
 		return c

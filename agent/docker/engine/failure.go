@@ -23,7 +23,10 @@ func Failure(err error) error {
 		return err
 	}
 	f = &backend.Failure{Msg: ErrorText(err)}
-	text := strings.ToLower(f.Msg)
+	if f.Msg != textOf(err) {
+		f.Err = err // with the paths, for the log
+	}
+	text := strings.ToLower(textOf(err))
 	switch {
 	case IsAway(err, text):
 		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
@@ -66,7 +69,11 @@ func IsAway(err error, text string) bool {
 		strings.Contains(text, "ttrpc: closed")
 }
 
-// ErrorText returns the engine's message without the client's prefix.
-func ErrorText(err error) string {
+// ErrorText returns the engine's message for users: without the client's prefix, and without
+// paths of the host.
+func ErrorText(err error) string { return HidePaths(textOf(err)) }
+
+// textOf returns the engine's message without the client's prefix.
+func textOf(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }
