@@ -120,6 +120,8 @@ func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, 
 	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), errors.Is(err, backend.ErrNoInfra), ctx.Err() != nil:
 		return 0, err
+	case p.pod != nil && errors.Is(err, backend.ErrStart) && !p.u.isInfra():
+		return 0, p.pod.notStarted(err)
 	case errors.Is(err, backend.ErrNoImage):
 		p.word = structs.ReasonImagePull
 		return p.failMissingImage(p.task.want.Spec.Image, err, kept)

@@ -220,6 +220,86 @@ func TestInitContainerFails(t *testing.T) {
 }
 
 // TestPodBackOff: the pauses between the attempts, and their reset.
+// TestProcessCantBeStarted: a container whose process can't be started has ended, as in
+// Kubernetes, and its restart policy decides what follows.
+func TestProcessCantBeStarted(t *testing.T) {
+	faults := map[string]func(*structs.PodContainer){
+		"no program":          func(c *structs.PodContainer) { c.Command = []string{backendtest.NoProgram} },
+		"workdir is no place": func(c *structs.PodContainer) { c.Workdir = backendtest.FileInImage },
+	}
+	for name, fault := range faults {
+		web := func(s *structs.PodSpec) { fault(&s.Containers[0]) }
+		t.Run(name, func(t *testing.T) {
+			isStartError := func(s structs.PartState) {
+				t.Helper()
+				if s.State != structs.PartTerminated || s.Reason != structs.ReasonStartError || s.ExitCode == nil || *s.ExitCode != 128 ||
+					!s.StartedAt.IsZero() || s.FinishedAt.IsZero() || !strings.Contains(s.Message, "can't be started: ") {
+					t.Errorf("it is %+v", s)
+				}
+			}
+			t.Run("Never", func(t *testing.T) {
+				inHost(t, func(h *host) {
+					ends := func(s *structs.PodSpec) { s.Containers[1] = script("side", "exit 0") }
+					a := wantPod("a", noInit, web, policy(structs.PodRestartNever), ends)
+					h.assign(a)
+					r := h.completed(a, structs.ContainerStopped)
+					isStartError(h.part(a, "web").State)
+					if p := podOf(a, r); p.Phase() != structs.PodFailed {
+						t.Errorf("the pod is %s", p.Phase())
+					}
+					h.restart()
+					h.full(true, a)
+					h.after(time.Hour)
+					isStartError(h.part(a, "web").State)
+					h.tally(a, structs.PodInfra, 1, 1, 1)
+				})
+			})
+			for _, restart := range []string{structs.PodRestartAlways, structs.PodRestartOnFailure} {
+				t.Run(restart, func(t *testing.T) {
+					inHost(t, func(h *host) {
+						a := wantPod("a", noInit, web, policy(restart))
+						h.assign(a)
+						r := h.completed(a, structs.ContainerRunning)
+						p := h.is(a, "web", structs.PartWaiting, structs.ReasonCrashLoop)
+						isStartError(p.Last)
+						if !strings.Contains(p.State.Message, "can't be started: ") || !strings.Contains(p.State.Message, "10s after") ||
+							p.RestartCount != 1 {
+							t.Errorf("web is %+v", p)
+						}
+						if p := podOf(a, r); p.Phase() != structs.PodRunning || p.Ready() {
+							t.Errorf("the pod is %s", p.Phase())
+						}
+						h.after(10 * time.Second)
+						if p := h.is(a, "web", structs.PartWaiting, structs.ReasonCrashLoop); p.RestartCount != 2 ||
+							!strings.Contains(p.State.Message, "20s after") {
+							t.Errorf("later, web is %+v", p)
+						}
+						h.attempt(a, "side", 1)
+					})
+				})
+			}
+			t.Run("init", func(t *testing.T) {
+				inHost(t, func(h *host) {
+					a := wantPod("a", policy(structs.PodRestartNever), func(s *structs.PodSpec) { fault(&s.InitContainers[0]) })
+					h.assign(a)
+					r := h.completed(a, structs.ContainerStopped)
+					isStartError(h.part(a, "prepare").State)
+					if p := podOf(a, r); p.Phase() != structs.PodFailed {
+						t.Errorf("the pod is %s", p.Phase())
+					}
+				})
+			})
+		})
+	}
+}
+
+// podOf returns the row of a pod after a report.
+func podOf(a structs.Assignment, r structs.ContainerReport) *structs.Pod {
+	p := &structs.Pod{Spec: *a.Pod.Spec}
+	p.Observe(r.Observed, r.Parts)
+	return p
+}
+
 func TestPodBackOff(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantPod("a", noInit)

@@ -205,6 +205,9 @@ func (t *task) planned() podplan.Part {
 	}
 	if e := rec.Ended; e != nil {
 		x.ExitCode, x.StartedAt, x.FinishedAt = *cmp.Or(e.ExitCode, new(int)), e.StartedAt, e.FinishedAt
+		if e.Reason == structs.ReasonStartError {
+			x.StartedAt = x.FinishedAt // it has not run at all
+		}
 	}
 	return x
 }

@@ -113,6 +113,7 @@ const (
 	ReasonCreateError      = "CreateContainerError"
 	ReasonConfigError      = "CreateContainerConfigError"
 	ReasonRunError         = "RunContainerError"
+	ReasonStartError       = "StartError" // its process could not be started, such as for want of the program
 	ReasonOOMKilled        = "OOMKilled"
 	ReasonCompleted        = "Completed"
 	ReasonError            = "Error"

@@ -181,7 +181,8 @@ type Runtime interface {
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
 	// Start starts the process. It does nothing if the process runs. ErrNotFound,
-	// ErrPortTaken. ErrNoInfra: a container that joins an infra container starts only
+	// ErrPortTaken. ErrStart: the fault is not the host's; Create may find that out, too.
+	// ErrNoInfra: a container that joins an infra container starts only
 	// while that one runs. Later it lives on without it, but without a network, unless it
 	// shares its processes.
 	Start(ctx context.Context, engineID string) error

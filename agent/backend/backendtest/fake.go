@@ -119,6 +119,9 @@ var _ backend.Backend = (*Fake)(nil)
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"
 
+// FileInImage is a file of that image, and no directory.
+const FileInImage = "/etc/passwd"
+
 // NewFake returns an engine with one image, Image.
 func NewFake() *Fake {
 	e := &engine{
@@ -405,6 +408,9 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	if err := errors.Join(checkUser(f, req), checkPart(f, req.Pod)); err != nil {
 		return nil, err
+	}
+	if req.Spec.Workdir == FileInImage {
+		return nil, &backend.Failure{Reason: backend.ErrStart, Msg: "Cannot mkdir: " + FileInImage + " is not a directory"}
 	}
 	if err := f.joinLocked(req.ProjectID); err != nil {
 		return nil, err

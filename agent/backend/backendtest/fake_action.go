@@ -13,6 +13,9 @@ import (
 
 // This file has the changes of a Fake's containers.
 
+// NoProgram is a program that no image has.
+const NoProgram = "/no/program"
+
 // Start starts the process.
 func (f *runtime) Start(ctx context.Context, engineID string) error {
 	return f.onContainer(ctx, "start", engineID, func(p *process) error {
@@ -27,6 +30,9 @@ func (f *runtime) Start(ctx context.Context, engineID string) error {
 		}
 		if err := checkInfra(f.engine, p); err != nil {
 			return err
+		}
+		if argv := slices.Concat([]string(p.spec.Entrypoint), p.spec.Command); len(argv) > 0 && argv[0] == NoProgram {
+			return &backend.Failure{Reason: backend.ErrStart, Msg: fmt.Sprintf("exec: %q: no such file or directory", argv[0])}
 		}
 		p.RestartCount, p.manual = 0, false
 		f.startLocked(p)

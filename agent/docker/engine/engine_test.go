@@ -39,11 +39,29 @@ func TestFailure(t *testing.T) {
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
+		{errors.New("Error response from daemon: Cannot mkdir: /etc/passwd is not a directory"), backend.ErrStart},
+		{errors.New("Error response from daemon: lstat /var/lib/docker/overlay2/b/merged/etc/x/x: not a directory"), backend.ErrStart},
+		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: failed to create shim task: OCI runtime create failed: runc " +
+			`create failed: unable to start container process: exec: "x": executable file not found in $PATH: unknown`), backend.ErrStart},
+		{errors.New("OCI runtime create failed: write x: no space left on device"), backend.ErrNoSpace},
 		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: Minimum memory limit allowed is 6MB"), backend.ErrInvalid},
 	} {
 		got := Failure(c.err)
 		if !errors.Is(got, c.want) {
 			t.Errorf("Failure(%q) is %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+// TestHostsTroubleIsNoStartError: a pod that is never restarted must not fail for it.
+func TestHostsTroubleIsNoStartError(t *testing.T) {
+	for _, text := range []string{
+		"OCI runtime create failed: fork/exec x: cannot allocate memory",
+		"OCI runtime create failed: read init-p: connection reset by peer",
+		"failed to create task for container: context deadline exceeded",
+	} {
+		if got := Failure(errors.New("Error response from daemon: " + text)); errors.Is(got, backend.ErrStart) {
+			t.Errorf("Failure(%q) is %v", text, got)
 		}
 	}
 }

@@ -43,10 +43,30 @@ func Failure(err error) error {
 		f.Reason = backend.ErrNotRunning
 	case strings.Contains(text, "no space left on device"):
 		f.Reason = backend.ErrNoSpace
+	case cantStart(text):
+		f.Reason = backend.ErrStart
 	case errdefs.IsInvalidArgument(err):
 		f.Reason = backend.ErrInvalid
 	}
 	return f
+}
+
+// cantStart reports whether the runtime could not start a process for a reason that is not
+// the host's. The engine itself finds out that a working directory is, or is below, a file.
+func cantStart(text string) bool {
+	if strings.HasPrefix(text, "cannot mkdir: ") || strings.HasPrefix(text, "lstat ") && strings.HasSuffix(text, ": not a directory") {
+		return true
+	}
+	if !strings.Contains(text, "oci runtime create failed") {
+		return false
+	}
+	for _, host := range []string{"cannot allocate memory", "resource temporarily unavailable", "too many open files", "resource busy",
+		"connection reset", "deadline exceeded", "signal: killed", "dbus"} {
+		if strings.Contains(text, host) {
+			return false
+		}
+	}
+	return true
 }
 
 // keptTask matches the error of each start of a container whose ended task containerd
