@@ -883,6 +883,25 @@ func TestImageOfAPodIsMissing(t *testing.T) {
 
 // TestEarlierAttemptRunsAtAStart: docker restart starts a container again whose next attempt
 // the agent is creating already.
+func TestImageOfAPodIsNeverPulled(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := wantPod("a", noInit, func(s *structs.PodSpec) {
+			s.Containers[0].Image, s.Containers[0].PullPolicy = "none:1", structs.PullNever
+		})
+		h.assign(a)
+		r := h.expect(a, structs.ContainerError, true)
+		if !strings.Contains(r.Reason, "web: ErrImageNeverPull: image none:1 is not on the host, and imagePullPolicy is Never") ||
+			strings.Contains(r.Reason, "image_pull_policy") {
+			t.Errorf("the pod is %q", r.Reason)
+		}
+		h.after(31 * time.Second)
+		h.is(a, "web", structs.PartWaiting, structs.ReasonNeverPull)
+		h.fake.Outside.ImportImage("none:1")
+		synctest.Wait()
+		h.completed(a, structs.ContainerRunning)
+	})
+}
+
 func TestEarlierAttemptRunsAtAStart(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := h.upPod(wantPod("a", noInit))

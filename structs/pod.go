@@ -110,6 +110,7 @@ const (
 	ReasonCrashLoop        = "CrashLoopBackOff"
 	ReasonImagePull        = "ErrImagePull"
 	ReasonImagePullBackOff = "ImagePullBackOff"
+	ReasonNeverPull        = "ErrImageNeverPull" // the host doesn't have it, and imagePullPolicy is Never
 	ReasonCreateError      = "CreateContainerError"
 	ReasonConfigError      = "CreateContainerConfigError"
 	ReasonRunError         = "RunContainerError"
