@@ -181,7 +181,7 @@ func (p *podPass) unready() string {
 func (p *podPass) sick() string {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	return cmp.Or(p.u.checks.failure(p.task.cur), cutOff(p.task.cur))
+	return cmp.Or(p.u.checks.failure(p.task.cur), p.task.cutOff())
 }
 
 // target is a process as hooks and probes see it.

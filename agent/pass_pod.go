@@ -101,7 +101,7 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 	defer p.r.mu.Unlock()
 	now := published{p.task.want.Epoch, p.task.planned(), p.task.rec.Expired}
 	now.part.Left = p.u.epochs()[p.task.want.Epoch] // a claim may have become a copy
-	now.part.Sick = cmp.Or(p.u.checks.failure(p.task.cur), cutOff(p.task.cur))
+	now.part.Sick = cmp.Or(p.u.checks.failure(p.task.cur), p.task.cutOff())
 	if !now.part.Live {
 		p.endChecksLocked()
 	}
@@ -111,17 +111,6 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 		p.kickPartsLocked(was, now)
 	}
 	return p.podLocked()
-}
-
-// cutOff says that an infra container must be ended, because it has lost the network of the
-// pod; "" if it hasn't. The address would be another one, which the pod's containers were
-// told, and so would be what listens on it: so the pod gets a new infra container.
-func cutOff(c *backend.Container) string {
-	if c == nil || !c.Detached {
-		return ""
-	}
-	return "it was ended because somebody has disconnected it from the project's network on its host; the pod's containers are started " +
-		"again in another one"
 }
 
 // kickPartsLocked kicks the parts for which a change of this one matters.

@@ -398,6 +398,46 @@ func TestOutsideInterference(t *testing.T) {
 	}
 }
 
+// TestContainerOfAPodIsRestartedByOthers: that is a restart, too, although the attempt stays.
+func TestContainerOfAPodIsRestartedByOthers(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a"))
+		restarts := func(attempt uint64, count int) structs.PartReport {
+			h.Helper()
+			p := h.is(a, "web", structs.PartRunning, "")
+			c := h.fake.Seen.Containers()[of(a, "web")]
+			if c.Attempt != attempt || p.RestartCount != count || !p.State.StartedAt.Equal(c.StartedAt) {
+				h.Fatalf("of attempt %d, begun at %s, %+v is reported; want attempt %d, %d restarts", c.Attempt, c.StartedAt, p, attempt, count)
+			}
+			return p
+		}
+		began := h.part(a, "web").State.StartedAt
+		for i := range 2 {
+			h.after(time.Minute)
+			h.fake.Outside.Restart(of(a, "web"))
+			synctest.Wait()
+			p := restarts(1, i+1)
+			if l := p.Last; l.State != structs.PartTerminated || l.Reason != structs.ReasonGone || !l.StartedAt.Equal(began) ||
+				!strings.Contains(l.Message, "not by magnum") {
+				t.Errorf("before, it was %+v", l)
+			}
+			began = p.State.StartedAt
+		}
+		h.restart()
+		h.full(true, a)
+		restarts(1, 2)
+		h.stop()
+		h.fake.Outside.Restart(of(a, "web"))
+		h.start()
+		h.full(true, a)
+		restarts(1, 3)
+		h.fake.Outside.Kill(of(a, "web"))
+		synctest.Wait()
+		restarts(2, 4)
+		h.attempt(a, "side", 1)
+	})
+}
+
 func TestPausedContainerOfAPod(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := h.upPod(wantPod("a"))
@@ -439,6 +479,7 @@ func TestInfraContainerEnds(t *testing.T) {
 		"remove": func(h *host, ref structs.Ref) { h.fake.Outside.Remove(ref) },
 		// It runs on, but nothing reaches the pod any more.
 		"disconnect": func(h *host, ref structs.Ref) { h.fake.Outside.Disconnect(ref) },
+		"restart":    func(h *host, ref structs.Ref) { h.fake.Outside.Restart(ref) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inHost(t, func(h *host) {
@@ -709,6 +750,21 @@ func TestActiveDeadline(t *testing.T) {
 			h.after(61 * time.Second)
 			ended(h, a, "web", "side")
 			h.tally(a, "web", 0, 0, 0)
+		})
+	})
+	t.Run("waiting for an image after a run", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := h.upPod(wantPod("a", limit, noInit, func(s *structs.PodSpec) { s.Containers[0].PullPolicy = structs.PullAlways }))
+			began := h.part(a, "web").State.StartedAt
+			release := h.fake.Outside.HoldPulls()
+			defer release()
+			h.after(30 * time.Second)
+			h.fake.Outside.Exit(of(a, "web"), 3)
+			h.after(31 * time.Second)
+			ended(h, a, "web", "side")
+			if p := h.part(a, "web").State; *p.ExitCode != 3 || !p.StartedAt.Equal(began) || p.FinishedAt.IsZero() {
+				t.Errorf("web is %+v", p)
+			}
 		})
 	})
 	t.Run("raised in time", func(t *testing.T) {

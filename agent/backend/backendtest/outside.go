@@ -39,6 +39,14 @@ func (f *Outside) Remove(ref structs.Ref) { f.e.with(ref, f.e.removeLocked) }
 // Start acts as docker start.
 func (f *Outside) Start(ref structs.Ref) { f.e.with(ref, f.e.startLocked) }
 
+// Restart acts as docker restart, so quickly that nobody sees the process end.
+func (f *Outside) Restart(ref structs.Ref) {
+	f.e.with(ref, func(p *process) {
+		f.e.exitLocked(p, 137)
+		f.e.startLocked(p)
+	})
+}
+
 // Pause acts as docker pause, or unpause.
 func (f *Outside) Pause(ref structs.Ref, paused bool) {
 	f.e.with(ref, func(p *process) {
