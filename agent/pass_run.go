@@ -38,7 +38,7 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 		}
 		return 0, p.complete()
 	case p.task.cur.Detached:
-		return p.reconnect(ctx)
+		return reconnect(ctx, p)
 	case p.task.cur.Live():
 		// This includes a container that somebody else has paused: it stays paused.
 		return 0, p.complete()
@@ -62,7 +62,7 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 
 // reconnect connects a container to its project's network, from which somebody else has
 // disconnected it.
-func (p *pass) reconnect(ctx context.Context) (time.Duration, error) {
+func reconnect(ctx context.Context, p *pass) (time.Duration, error) {
 	if left := p.r.backoffLeft(p.u); left > 0 {
 		p.reportStatus()
 		return left, nil

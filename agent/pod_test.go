@@ -407,7 +407,8 @@ func TestContainerOfAPodIsRestartedByOthers(t *testing.T) {
 			p := h.is(a, "web", structs.PartRunning, "")
 			c := h.fake.Seen.Containers()[of(a, "web")]
 			if c.Attempt != attempt || p.RestartCount != count || !p.State.StartedAt.Equal(c.StartedAt) {
-				h.Fatalf("of attempt %d, begun at %s, %+v is reported; want attempt %d, %d restarts", c.Attempt, c.StartedAt, p, attempt, count)
+				h.Fatalf("of attempt %d, begun at %s, %+v is reported; want attempt %d, %d restarts", c.Attempt, c.StartedAt, p,
+					attempt, count)
 			}
 			return p
 		}

@@ -198,7 +198,9 @@ func (r *reconciler) event(e backend.Event) {
 		r.imageCameLocked(e.Image)
 		return
 	case backend.EventNetwork:
-		r.connectedLocked(e.EngineID)
+		if u := r.units.byEngine(e.EngineID); u != nil {
+			r.kickLocked(u)
+		}
 		return
 	}
 	u := r.units.ensure(e.Ref)
@@ -212,19 +214,6 @@ func (r *reconciler) event(e backend.Event) {
 		r.claimLocked(e.Entry)
 	}
 	r.kickLocked(u)
-}
-
-// connectedLocked kicks the unit of a container that was connected to a network, or
-// disconnected.
-func (r *reconciler) connectedLocked(engineID string) {
-	for _, u := range r.units.all {
-		for _, id := range u.have {
-			if id == engineID {
-				r.kickLocked(u)
-				return
-			}
-		}
-	}
 }
 
 // imageCameLocked kicks the units that have failed because the image was missing; ""

@@ -73,7 +73,8 @@ func TestRulesOfDatagramsToNoPod(t *testing.T) {
 		"no pod":               {nil, false},
 		"a pod that isn't":     {[]structs.Endpoint{{PodID: "a", Ports: []int{80, 53, 54}}}, false},
 		"a pod without a port": {[]structs.Endpoint{{PodID: "a", Ready: true, Ports: []int{80, 0, 54}}}, false},
-		"one of two":           {[]structs.Endpoint{{PodID: "a", Ports: []int{0, 53, 0}}, {PodID: "b", Ready: true, Ports: []int{0, 53, 0}}}, true},
+		"one of two": {[]structs.Endpoint{{PodID: "a", Ports: []int{0, 53, 0}},
+			{PodID: "b", Ready: true, Ports: []int{0, 53, 0}}}, true},
 	} {
 		conf, status := conf()
 		conf.Services[0].Endpoints = c.endpoints

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Fake is a backend on an engine in memory. Its containers run the shell commands that
-// script.go knows. It behaves as Docker does where package agent can tell. Each
+// userland.Run knows. It behaves as Docker does where package agent can tell. Each
 // interface of package backend has a type of its own, which shares only the engine with
 // the others.
 type Fake struct {
@@ -47,21 +48,21 @@ type engine struct {
 	touched    []string // calls on copies
 	down       bool
 	nextID     int
-	containers map[string]*process             // by the engine's ID
-	stored     map[string]*structs.Image       // images on the engine, by the first name
-	pushed     map[string]bool                 // in a registry, but not on the engine
-	kept       map[volume]time.Time            // volumes, and when each was made
-	podFiles   map[podVolume]map[string]string // volumes of pods, and their files by path
-	claimed    map[volume]map[string]string    // likewise, of named volumes that pods have written to
-	scripts    map[structs.Ref][]int           // see Outside.Script
-	answers    map[structs.Ref]outcome         // see Outside.AnswerExec
-	users      map[string]string               // of images
-	address    string                          // of containers that start
-	disk       backend.Disk                    // excluding the images
-	pulling    chan struct{}                   // if not nil, pulls wait until it is closed
-	joined     map[string]bool                 // projects with a network, which stays after the last container until it is tidied up
-	room       int                             // the most networks; 0 means any number
-	unpacking  chan struct{}                   // if not nil, copies into containers wait until it is closed
+	containers map[string]*process              // by the engine's ID
+	stored     map[string]*structs.Image        // images on the engine, by the first name
+	pushed     map[string]bool                  // in a registry, but not on the engine
+	kept       map[volume]time.Time             // volumes, and when each was made
+	podFiles   map[podVolume]map[string]string  // volumes of pods, and their files by path
+	claimed    map[volume]map[string]string     // likewise, of named volumes that pods have written to
+	scripts    map[structs.Ref][]int            // see Outside.Script
+	answers    map[structs.Ref]userland.Outcome // see Outside.AnswerExec
+	users      map[string]string                // of images
+	address    string                           // of containers that start
+	disk       backend.Disk                     // excluding the images
+	pulling    chan struct{}                    // if not nil, pulls wait until it is closed
+	joined     map[string]bool                  // projects with a network, which stays after the last container until it is tidied up
+	room       int                              // the most networks; 0 means any number
+	unpacking  chan struct{}                    // if not nil, copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
@@ -102,10 +103,10 @@ type process struct {
 	parted      bool              // disconnected from its network, which a start doesn't undo
 	stdout      []byte
 	stderr      []byte
-	reads       bool              // copies its standard input to its output
-	last        int               // exit code of the last ended run
-	files       map[string][]byte // by path
-	changed     chan struct{}     // closed at the next change
+	reads       bool // copies its standard input to its output
+	last        int  // exit code of the last ended run
+	files       userland.Files
+	changed     chan struct{} // closed at the next change
 }
 
 type watcher struct {
@@ -132,7 +133,7 @@ func NewFake() *Fake {
 		starts: make(map[structs.Ref]int), stops: make(map[structs.Ref]int), creates: make(map[structs.Ref]int),
 		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string),
 		podFiles: make(map[podVolume]map[string]string), scripts: make(map[structs.Ref][]int),
-		claimed: make(map[volume]map[string]string), answers: make(map[structs.Ref]outcome),
+		claimed: make(map[volume]map[string]string), answers: make(map[structs.Ref]userland.Outcome),
 		users: make(map[string]string), address: "172.18.0.2",
 	}
 	run := &runtime{e}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -69,10 +70,10 @@ func (f *engine) startLocked(p *process) {
 		return
 	}
 	run := f.runLocked(p, slices.Concat([]string(p.spec.Entrypoint), p.spec.Command), nil)
-	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
-	p.reads = run.cat && p.spec.Stdin
-	if !run.lasts && !p.reads {
-		f.exitLocked(p, run.exitCode)
+	p.stdout, p.stderr = append(p.stdout, run.Stdout...), append(p.stderr, run.Stderr...)
+	p.reads = run.Cat && p.spec.Stdin
+	if !run.Lasts && !p.reads {
+		f.exitLocked(p, run.ExitCode)
 	}
 }
 
@@ -89,7 +90,7 @@ func (f *engine) checkLocked(p *process) {
 		script = []string{"sh", "-c", h.Test.Text}
 	}
 	after, result := time.Duration(cmp.Or(h.Interval, 30))*time.Second, "healthy"
-	if runScript(script, nil, nil).exitCode != 0 {
+	if userland.Run(script, nil, nil).ExitCode != 0 {
 		after, result = after*time.Duration(cmp.Or(h.Retries, 3)), "unhealthy"
 	}
 	run := p.StartedAt
