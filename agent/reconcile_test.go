@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -246,8 +247,10 @@ func TestDisconnectedOutside(t *testing.T) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
 			refuse := &backend.Failure{Reason: backend.ErrPortTaken, Msg: "port is already allocated"}
+			var refuses atomic.Bool
+			refuses.Store(true)
 			h.fake.Fault = func(op string, of structs.Ref) error {
-				if op == "reconnect" {
+				if op == "reconnect" && refuses.Load() {
 					return refuse
 				}
 				return h.seam(op, of)
@@ -257,7 +260,7 @@ func TestDisconnectedOutside(t *testing.T) {
 			if r := h.completed(a, structs.ContainerRunning); len(r.Addresses) != 0 || !strings.Contains(r.Reason, refuse.Msg) {
 				t.Errorf("reported %+v", r)
 			}
-			h.fake.Fault = h.seam
+			refuses.Store(false)
 			h.after(10 * time.Minute)
 			if r := h.completed(a, structs.ContainerRunning); r.Reason != "" || len(r.Addresses) != 1 {
 				t.Errorf("reported %+v", r)
