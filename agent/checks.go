@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,7 +181,7 @@ func (p *podPass) unready() string {
 func (p *podPass) sick() string {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	return p.u.checks.failure(p.task.cur)
+	return cmp.Or(p.u.checks.failure(p.task.cur), p.task.cutOff())
 }
 
 // target is a process as hooks and probes see it.

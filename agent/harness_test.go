@@ -127,6 +127,13 @@ func (h *host) observe(of report, taken func()) {
 	if old, ok := h.reported[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
 		h.Errorf("generation went back from %d to %d", old.Generation, r.Generation)
 	}
+	for _, p := range r.Parts {
+		for _, s := range []structs.PartState{p.State, p.Last} {
+			if s.State == structs.PartTerminated && s.ExitCode == nil {
+				h.Errorf("%s has ended without an exit code: %+v", p.Part, s)
+			}
+		}
+	}
 	h.reported[r.Ref().ID] = r
 	h.history = append(h.history, r)
 	h.mu.Unlock()

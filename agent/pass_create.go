@@ -120,6 +120,12 @@ func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, 
 	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), errors.Is(err, backend.ErrNoInfra), ctx.Err() != nil:
 		return 0, err
+	case p.pod != nil && errors.Is(err, backend.ErrStart) && !p.u.isInfra():
+		return 0, p.pod.notStarted(err)
+	case errors.Is(err, backend.ErrNoImage) && p.pod != nil && p.task.want.Spec.PullPolicy == structs.PullNever:
+		p.word = structs.ReasonNeverPull
+		return p.failMissingImage(p.task.want.Spec.Image, fmt.Errorf("image %s is not on the host, and imagePullPolicy is Never: load it "+
+			"there with image-load, or use IfNotPresent", p.task.want.Spec.Image), kept)
 	case errors.Is(err, backend.ErrNoImage):
 		p.word = structs.ReasonImagePull
 		return p.failMissingImage(p.task.want.Spec.Image, err, kept)

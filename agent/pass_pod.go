@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func (p *podPass) publish() (pod podplan.Pod, i int) {
 	defer p.r.mu.Unlock()
 	now := published{p.task.want.Epoch, p.task.planned(), p.task.rec.Expired}
 	now.part.Left = p.u.epochs()[p.task.want.Epoch] // a claim may have become a copy
-	now.part.Sick = p.u.checks.failure(p.task.cur)
+	now.part.Sick = cmp.Or(p.u.checks.failure(p.task.cur), p.task.cutOff())
 	if !now.part.Live {
 		p.endChecksLocked()
 	}
@@ -228,7 +229,7 @@ func (p *podPass) start(ctx context.Context, infra *podplan.Part) (more bool, ag
 	switch p.step.Step {
 	case podplan.Create:
 		again, err = p.create(ctx, joined, infra.Address)
-		return p.task.cur != nil, again, err
+		return p.task.cur != nil || p.task.rec.Ended != nil, again, err
 	case podplan.Start:
 		return p.startAttempt(ctx)
 	}
@@ -300,12 +301,29 @@ func (p *podPass) startAttempt(ctx context.Context) (more bool, again time.Durat
 		if errors.Is(err, backend.ErrNoInfra) {
 			return false, 0, err // the infra container's pass finds out
 		}
+		if errors.Is(err, backend.ErrStart) && !p.u.isInfra() {
+			return true, 0, p.notStarted(err)
+		}
 		p.pass.word = structs.ReasonRunError
 		again, err = p.pass.actionFailed(err, "starting it failed: ")
 		return false, again, err
 	}
 	return true, 0, p.pass.look(ctx)
 }
+
+// notStarted records that the attempt has ended, because its process can't be started. As in
+// Kubernetes the restart policy decides what follows.
+func (p *podPass) notStarted(err error) error {
+	p.r.resetBackoff(p.u)
+	code := startErrorCode
+	p.task.rec.Began, p.task.rec.Lapsed = true, nil
+	p.task.rec.Ended = &structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonStartError, ExitCode: &code,
+		FinishedAt: time.Now().UTC(), Message: "its process can't be started: " + err.Error()}
+	return p.task.save()
+}
+
+// startErrorCode is the exit code of a process that could not be started, as in Kubernetes.
+const startErrorCode = 128
 
 // renew begins the next attempt. Of the containers of earlier attempts only the newest is
 // kept, for its log; those of an infra container and those that were never started have

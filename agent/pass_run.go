@@ -37,6 +37,8 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		return 0, p.complete()
+	case p.task.cur.Detached:
+		return reconnect(ctx, p)
 	case p.task.cur.Live():
 		// This includes a container that somebody else has paused: it stays paused.
 		return 0, p.complete()
@@ -56,6 +58,30 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 		return p.restart(ctx)
 	}
 	return 0, p.complete()
+}
+
+// reconnect connects a container to its project's network, from which somebody else has
+// disconnected it.
+func reconnect(ctx context.Context, p *pass) (time.Duration, error) {
+	if left := p.r.backoffLeft(p.u); left > 0 {
+		p.reportStatus()
+		return left, nil
+	}
+	const lost = "somebody has disconnected it from the project's network on its host"
+	p.report(p.status(lost), nil)
+	err := p.r.backend.Reconnect(ctx, p.task.cur.EngineID)
+	switch {
+	case err == nil:
+		if err := p.look(ctx); err != nil {
+			return 0, err
+		}
+		return 0, p.complete()
+	case errors.Is(err, backend.ErrAway), errors.Is(err, backend.ErrNotFound), ctx.Err() != nil:
+		return p.actionFailed(err, "")
+	}
+	again := p.delayRetry(failRetry, failLimit, lost+", and connecting it again failed: "+err.Error())
+	p.reportStatus()
+	return again, nil
 }
 
 // start starts the process for the generation in progress.

@@ -220,6 +220,86 @@ func TestInitContainerFails(t *testing.T) {
 }
 
 // TestPodBackOff: the pauses between the attempts, and their reset.
+// TestProcessCantBeStarted: a container whose process can't be started has ended, as in
+// Kubernetes, and its restart policy decides what follows.
+func TestProcessCantBeStarted(t *testing.T) {
+	faults := map[string]func(*structs.PodContainer){
+		"no program":          func(c *structs.PodContainer) { c.Command = []string{backendtest.NoProgram} },
+		"workdir is no place": func(c *structs.PodContainer) { c.Workdir = backendtest.FileInImage },
+	}
+	for name, fault := range faults {
+		web := func(s *structs.PodSpec) { fault(&s.Containers[0]) }
+		t.Run(name, func(t *testing.T) {
+			isStartError := func(s structs.PartState) {
+				t.Helper()
+				if s.State != structs.PartTerminated || s.Reason != structs.ReasonStartError || s.ExitCode == nil || *s.ExitCode != 128 ||
+					!s.StartedAt.IsZero() || s.FinishedAt.IsZero() || !strings.Contains(s.Message, "can't be started: ") {
+					t.Errorf("it is %+v", s)
+				}
+			}
+			t.Run("Never", func(t *testing.T) {
+				inHost(t, func(h *host) {
+					ends := func(s *structs.PodSpec) { s.Containers[1] = script("side", "exit 0") }
+					a := wantPod("a", noInit, web, policy(structs.PodRestartNever), ends)
+					h.assign(a)
+					r := h.completed(a, structs.ContainerStopped)
+					isStartError(h.part(a, "web").State)
+					if p := podOf(a, r); p.Phase() != structs.PodFailed {
+						t.Errorf("the pod is %s", p.Phase())
+					}
+					h.restart()
+					h.full(true, a)
+					h.after(time.Hour)
+					isStartError(h.part(a, "web").State)
+					h.tally(a, structs.PodInfra, 1, 1, 1)
+				})
+			})
+			for _, restart := range []string{structs.PodRestartAlways, structs.PodRestartOnFailure} {
+				t.Run(restart, func(t *testing.T) {
+					inHost(t, func(h *host) {
+						a := wantPod("a", noInit, web, policy(restart))
+						h.assign(a)
+						r := h.completed(a, structs.ContainerRunning)
+						p := h.is(a, "web", structs.PartWaiting, structs.ReasonCrashLoop)
+						isStartError(p.Last)
+						if !strings.Contains(p.State.Message, "can't be started: ") || !strings.Contains(p.State.Message, "10s after") ||
+							p.RestartCount != 1 {
+							t.Errorf("web is %+v", p)
+						}
+						if p := podOf(a, r); p.Phase() != structs.PodRunning || p.Ready() {
+							t.Errorf("the pod is %s", p.Phase())
+						}
+						h.after(10 * time.Second)
+						if p := h.is(a, "web", structs.PartWaiting, structs.ReasonCrashLoop); p.RestartCount != 2 ||
+							!strings.Contains(p.State.Message, "20s after") {
+							t.Errorf("later, web is %+v", p)
+						}
+						h.attempt(a, "side", 1)
+					})
+				})
+			}
+			t.Run("init", func(t *testing.T) {
+				inHost(t, func(h *host) {
+					a := wantPod("a", policy(structs.PodRestartNever), func(s *structs.PodSpec) { fault(&s.InitContainers[0]) })
+					h.assign(a)
+					r := h.completed(a, structs.ContainerStopped)
+					isStartError(h.part(a, "prepare").State)
+					if p := podOf(a, r); p.Phase() != structs.PodFailed {
+						t.Errorf("the pod is %s", p.Phase())
+					}
+				})
+			})
+		})
+	}
+}
+
+// podOf returns the row of a pod after a report.
+func podOf(a structs.Assignment, r structs.ContainerReport) *structs.Pod {
+	p := &structs.Pod{Spec: *a.Pod.Spec}
+	p.Observe(r.Observed, r.Parts)
+	return p
+}
+
 func TestPodBackOff(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := wantPod("a", noInit)
@@ -318,6 +398,47 @@ func TestOutsideInterference(t *testing.T) {
 	}
 }
 
+// TestContainerOfAPodIsRestartedByOthers: that is a restart, too, although the attempt stays.
+func TestContainerOfAPodIsRestartedByOthers(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := h.upPod(wantPod("a"))
+		restarts := func(attempt uint64, count int) structs.PartReport {
+			h.Helper()
+			p := h.is(a, "web", structs.PartRunning, "")
+			c := h.fake.Seen.Containers()[of(a, "web")]
+			if c.Attempt != attempt || p.RestartCount != count || !p.State.StartedAt.Equal(c.StartedAt) {
+				h.Fatalf("of attempt %d, begun at %s, %+v is reported; want attempt %d, %d restarts", c.Attempt, c.StartedAt, p,
+					attempt, count)
+			}
+			return p
+		}
+		began := h.part(a, "web").State.StartedAt
+		for i := range 2 {
+			h.after(time.Minute)
+			h.fake.Outside.Restart(of(a, "web"))
+			synctest.Wait()
+			p := restarts(1, i+1)
+			if l := p.Last; l.State != structs.PartTerminated || l.Reason != structs.ReasonGone || !l.StartedAt.Equal(began) ||
+				!strings.Contains(l.Message, "not by magnum") {
+				t.Errorf("before, it was %+v", l)
+			}
+			began = p.State.StartedAt
+		}
+		h.restart()
+		h.full(true, a)
+		restarts(1, 2)
+		h.stop()
+		h.fake.Outside.Restart(of(a, "web"))
+		h.start()
+		h.full(true, a)
+		restarts(1, 3)
+		h.fake.Outside.Kill(of(a, "web"))
+		synctest.Wait()
+		restarts(2, 4)
+		h.attempt(a, "side", 1)
+	})
+}
+
 func TestPausedContainerOfAPod(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := h.upPod(wantPod("a"))
@@ -357,6 +478,9 @@ func TestInfraContainerEnds(t *testing.T) {
 	for name, meddle := range map[string]func(*host, structs.Ref){
 		"kill":   func(h *host, ref structs.Ref) { h.fake.Outside.Kill(ref) },
 		"remove": func(h *host, ref structs.Ref) { h.fake.Outside.Remove(ref) },
+		// It runs on, but nothing reaches the pod any more.
+		"disconnect": func(h *host, ref structs.Ref) { h.fake.Outside.Disconnect(ref) },
+		"restart":    func(h *host, ref structs.Ref) { h.fake.Outside.Restart(ref) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inHost(t, func(h *host) {
@@ -629,6 +753,21 @@ func TestActiveDeadline(t *testing.T) {
 			h.tally(a, "web", 0, 0, 0)
 		})
 	})
+	t.Run("waiting for an image after a run", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := h.upPod(wantPod("a", limit, noInit, func(s *structs.PodSpec) { s.Containers[0].PullPolicy = structs.PullAlways }))
+			began := h.part(a, "web").State.StartedAt
+			release := h.fake.Outside.HoldPulls()
+			defer release()
+			h.after(30 * time.Second)
+			h.fake.Outside.Exit(of(a, "web"), 3)
+			h.after(31 * time.Second)
+			ended(h, a, "web", "side")
+			if p := h.part(a, "web").State; *p.ExitCode != 3 || !p.StartedAt.Equal(began) || p.FinishedAt.IsZero() {
+				t.Errorf("web is %+v", p)
+			}
+		})
+	})
 	t.Run("raised in time", func(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := h.upPod(wantPod("a", limit))
@@ -801,6 +940,25 @@ func TestImageOfAPodIsMissing(t *testing.T) {
 
 // TestEarlierAttemptRunsAtAStart: docker restart starts a container again whose next attempt
 // the agent is creating already.
+func TestImageOfAPodIsNeverPulled(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := wantPod("a", noInit, func(s *structs.PodSpec) {
+			s.Containers[0].Image, s.Containers[0].PullPolicy = "none:1", structs.PullNever
+		})
+		h.assign(a)
+		r := h.expect(a, structs.ContainerError, true)
+		if !strings.Contains(r.Reason, "web: ErrImageNeverPull: image none:1 is not on the host, and imagePullPolicy is Never") ||
+			strings.Contains(r.Reason, "image_pull_policy") {
+			t.Errorf("the pod is %q", r.Reason)
+		}
+		h.after(31 * time.Second)
+		h.is(a, "web", structs.PartWaiting, structs.ReasonNeverPull)
+		h.fake.Outside.ImportImage("none:1")
+		synctest.Wait()
+		h.completed(a, structs.ContainerRunning)
+	})
+}
+
 func TestEarlierAttemptRunsAtAStart(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := h.upPod(wantPod("a", noInit))

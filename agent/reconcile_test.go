@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +201,71 @@ func TestKilledOutside(t *testing.T) {
 			if r := h.completed(a, structs.ContainerRunning); r.RestartCount != 7 {
 				h.Fatalf("restart count is %d, want 7", r.RestartCount)
 			}
+		})
+	})
+}
+
+// TestDisconnectedOutside: a container that somebody has disconnected from its network gets
+// it back at once, and isn't restarted.
+func TestDisconnectedOutside(t *testing.T) {
+	t.Run("while it runs", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := want("a", 1, structs.DesiredRunning)
+			h.assign(a)
+			h.fake.Outside.SetAddress("172.18.0.9")
+			h.fake.Outside.Disconnect(ref(a))
+			synctest.Wait()
+			if r := h.completed(a, structs.ContainerRunning); r.Reason != "" || !slices.Equal(r.Addresses, []string{"172.18.0.9"}) {
+				t.Errorf("reported %+v", r)
+			}
+			if !h.said(func(r structs.ContainerReport) bool {
+				return len(r.Addresses) == 0 && strings.Contains(r.Reason, "disconnected")
+			}) {
+				t.Error("nothing was said of that")
+			}
+			h.counts(a, 1, 0)
+		})
+	})
+	t.Run("while it is stopped", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := want("a", 1, structs.DesiredRunning)
+			h.assign(a)
+			a = next(a, structs.DesiredStopped)
+			h.assign(a)
+			h.completed(a, structs.ContainerStopped)
+			h.fake.Outside.Disconnect(ref(a))
+			a = next(a, structs.DesiredRunning)
+			h.assign(a)
+			if r := h.completed(a, structs.ContainerRunning); len(r.Addresses) != 1 {
+				t.Errorf("reported %+v", r)
+			}
+			h.counts(a, 2, 1)
+		})
+	})
+	t.Run("and the engine refuses", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := want("a", 1, structs.DesiredRunning)
+			h.assign(a)
+			refuse := &backend.Failure{Reason: backend.ErrPortTaken, Msg: "port is already allocated"}
+			var refuses atomic.Bool
+			refuses.Store(true)
+			h.fake.Fault = func(op string, of structs.Ref) error {
+				if op == "reconnect" && refuses.Load() {
+					return refuse
+				}
+				return h.seam(op, of)
+			}
+			h.fake.Outside.Disconnect(ref(a))
+			h.after(time.Minute)
+			if r := h.completed(a, structs.ContainerRunning); len(r.Addresses) != 0 || !strings.Contains(r.Reason, refuse.Msg) {
+				t.Errorf("reported %+v", r)
+			}
+			refuses.Store(false)
+			h.after(10 * time.Minute)
+			if r := h.completed(a, structs.ContainerRunning); r.Reason != "" || len(r.Addresses) != 1 {
+				t.Errorf("reported %+v", r)
+			}
+			h.counts(a, 1, 0)
 		})
 	})
 }

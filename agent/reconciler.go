@@ -193,8 +193,14 @@ func (r *reconciler) takeList(entries []backend.Entry) {
 func (r *reconciler) event(e backend.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.Kind == backend.EventImage {
+	switch e.Kind {
+	case backend.EventImage:
 		r.imageCameLocked(e.Image)
+		return
+	case backend.EventNetwork:
+		if u := r.units.byEngine(e.EngineID); u != nil {
+			r.kickLocked(u)
+		}
 		return
 	}
 	u := r.units.ensure(e.Ref)

@@ -44,6 +44,9 @@ type attemptRecord struct {
 	Deaths   int                `json:"deaths,omitempty"`   // see podplan.Part
 	Last     *structs.PartState `json:"last,omitempty"`     // how the attempt before has ended; nil if there was none
 	Previous string             `json:"previous,omitempty"` // the engine's ID of the attempt before; "" if the engine doesn't have it
+	Run      time.Time          `json:"run,omitzero"`       // the start of its process that was seen last
+	Again    int                `json:"again,omitempty"`    // how often others have started its process again
+	Before   int                `json:"before,omitempty"`   // likewise, of earlier attempts together
 	// Of an infra container, about the pod:
 	Since   time.Time `json:"since,omitzero"`    // when the pod was begun; it may run for activeDeadlineSeconds from then on
 	Expired bool      `json:"expired,omitempty"` // it has run for as long as it may

@@ -42,7 +42,7 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 		}
 	}
 	begun := t.rec.Began || t.rec.Attempt > 1
-	o.RestartCount, o.ExitCode = max(int(t.rec.Attempt), 1)-1, nil
+	o.RestartCount, o.ExitCode = max(int(t.rec.Attempt), 1)-1+t.rec.Before+t.rec.Again, nil
 	if o.StartedAt.IsZero() && end != nil {
 		o.StartedAt = end.StartedAt
 	}
@@ -53,10 +53,10 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 	case o.Status == structs.ContainerGone && end != nil:
 		s.state = *end
 	case o.Status == structs.ContainerGone:
-		s.state = structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, Message: "it was removed with its pod"}
+		s.state = neverSeen(structs.ReasonGone, "it was removed with its pod")
 	case t.cur == nil && t.want.Desired == structs.DesiredAbsent: // what it leaves is still to be removed
 		o.Status = structs.ContainerStopped
-		s.state = structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, Message: said}
+		s.state = neverSeen(structs.ReasonGone, said)
 	case t.cur != nil && t.cur.Live():
 		o.Status = structs.ContainerRunning
 		s.state = structs.PartState{State: structs.PartRunning, StartedAt: t.cur.StartedAt, Message: said}
@@ -99,13 +99,24 @@ func (p *podPass) describe(o structs.Observed) (structs.Observed, podShown) {
 	return o, s
 }
 
+// neverSeen is the state of a part that is over, and of which no process has been seen to end.
+// As in Kubernetes, it has an exit code nevertheless.
+func neverSeen(reason, message string) structs.PartState {
+	code := unknownCode
+	return structs.PartState{State: structs.PartTerminated, Reason: reason, Message: message, ExitCode: &code}
+}
+
 // rest returns the state of a part that has ended for good, or will never run.
 func (p *podPass) rest(end *structs.PartState) structs.PartState {
 	switch {
 	case end != nil:
 		return *end
 	case p.expired:
-		return structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonDeadline, Message: p.expiry()}
+		s := neverSeen(structs.ReasonDeadline, p.expiry())
+		if last := p.task.rec.Last; last != nil { // the attempt that it waited for was never started
+			s.ExitCode, s.StartedAt, s.FinishedAt = last.ExitCode, last.StartedAt, last.FinishedAt
+		}
+		return s
 	case p.task.want.Desired != structs.DesiredRunning || p.u.isInfra():
 		return structs.PartState{State: structs.PartWaiting, Reason: structs.ReasonCreating}
 	case p.step.Reason == structs.ReasonInitializing:

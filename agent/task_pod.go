@@ -79,7 +79,8 @@ const unknownCode = killedExit
 func (t *task) adoptContainer(rec *record) {
 	c := t.cur
 	if c.Attempt > rec.Attempt {
-		rec.attemptRecord = attemptRecord{Attempt: c.Attempt, Image: t.image(), Since: rec.Since, Expired: rec.Expired}
+		rec.attemptRecord = attemptRecord{Attempt: c.Attempt, Image: t.image(), Since: rec.Since, Expired: rec.Expired,
+			Before: rec.Before + rec.Again}
 		if t.prev != nil {
 			rec.Previous, rec.Last = t.prev.EngineID, endOf(t.prev)
 		}
@@ -97,12 +98,32 @@ func (t *task) adoptContainer(rec *record) {
 	if rec.Began = true; rec.Since.IsZero() && t.role() == podplan.Infra {
 		rec.Since = c.StartedAt
 	}
+	if !rec.Run.IsZero() && !c.StartedAt.Equal(rec.Run) {
+		startedAgain(rec, c)
+	}
+	rec.Run = c.StartedAt
 	switch {
 	case c.Live():
 		rec.Ended = nil // somebody may have started it again
 	case rec.Ended == nil || !rec.Ended.FinishedAt.Equal(c.FinishedAt):
 		rec.Ended = endOf(c)
 	}
+}
+
+// startedAgain takes note of a process that somebody else has started again, as docker restart
+// does: it is a restart, although the attempt is the same.
+func startedAgain(rec *record, c *backend.Container) {
+	last := rec.Ended
+	if last == nil { // nobody has seen that
+		code := unknownCode
+		last = &structs.PartState{State: structs.PartTerminated, Reason: structs.ReasonGone, ExitCode: &code, StartedAt: rec.Run,
+			Message: "its process was restarted on its host, not by magnum"}
+		if c.FinishedAt.After(rec.Run) && !c.FinishedAt.After(c.StartedAt) {
+			last.FinishedAt = c.FinishedAt
+		}
+	}
+	rec.Last, rec.Again = last, rec.Again+1
+	rec.Hooked, rec.Up, rec.Ready = false, false, false
 }
 
 // endOf returns how the process of a container has ended; nil if it hasn't.
@@ -156,7 +177,7 @@ func (t *task) ending() *structs.PartState {
 func (t *task) begin(infra string, deaths int, renew bool, now time.Time) error {
 	rec := t.rec
 	next := attemptRecord{Attempt: max(rec.Attempt, 1), Image: t.image(), Infra: infra, Deaths: deaths,
-		Last: rec.Last, Previous: rec.Previous, Since: rec.Since, Expired: rec.Expired}
+		Last: rec.Last, Previous: rec.Previous, Since: rec.Since, Expired: rec.Expired, Before: rec.Before + rec.Again}
 	if renew {
 		next.Attempt++
 		if end := t.ending(); end != nil {
@@ -188,6 +209,21 @@ func (t *task) halt(why, message string) error {
 	return t.save()
 }
 
+// cutOff says that an infra container that runs must be ended, because it has lost the network
+// of the pod; "" if it hasn't. It would get another address than the pod's containers know, or
+// has a network that they haven't joined.
+func (t *task) cutOff() string {
+	const next = "; the pod's containers are started again in another one"
+	switch {
+	case t.role() != podplan.Infra || t.cur == nil:
+	case t.cur.Detached:
+		return "it was ended because somebody has disconnected it from the project's network on its host" + next
+	case t.rec.Again > 0:
+		return "it was ended because somebody has restarted it on its host, and so has taken its network from the pod" + next
+	}
+	return ""
+}
+
 // planned returns what the plan needs to know of the part.
 func (t *task) planned() podplan.Part {
 	rec := &t.rec
@@ -205,6 +241,9 @@ func (t *task) planned() podplan.Part {
 	}
 	if e := rec.Ended; e != nil {
 		x.ExitCode, x.StartedAt, x.FinishedAt = *cmp.Or(e.ExitCode, new(int)), e.StartedAt, e.FinishedAt
+		if e.Reason == structs.ReasonStartError {
+			x.StartedAt = x.FinishedAt // it has not run at all
+		}
 	}
 	return x
 }

@@ -100,6 +100,19 @@ func newUnits() *units {
 // of returns the unit of a placement, nil if there is none.
 func (us *units) of(ref structs.Ref) *unit { return us.all[keyOf(ref)] }
 
+// byEngine returns the unit of one of the engine's containers by its ID there, nil if it is
+// nobody's.
+func (us *units) byEngine(engineID string) *unit {
+	for _, u := range us.all {
+		for _, id := range u.have {
+			if id == engineID {
+				return u
+			}
+		}
+	}
+	return nil
+}
+
 // ensure returns the unit of a placement. It makes one if there is none.
 func (us *units) ensure(ref structs.Ref) *unit {
 	key := keyOf(ref)

@@ -60,7 +60,7 @@ func bayCreateCommand() *command {
 			f.toggle("shared", "let all projects use the bay (operators)", func(b bool) { req.Shared = b })
 			f.text(&req.DiscoveryURL, "discovery-url", "URL", "stored and shown, not used")
 			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
-			wait.flags(f, "wait", "detach")
+			wait.flags(f, "wait", "detach d")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -135,7 +135,7 @@ func bayUpdateCommand() *command {
 			var conn connection
 			var out output
 			var wait waitFlags
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -199,7 +199,7 @@ func bayDeleteCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var wait waitFlags
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				client, err := conn.client(e)

@@ -186,6 +186,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if c.synopsis == "" || strings.HasSuffix(c.synopsis, ".") {
 			t.Errorf("%s has the synopsis %q", c.name, c.synopsis)
 		}
+		if strings.Contains(r.stdout, "  -detach ") {
+			t.Errorf("%s has -detach, and not -d as the others have", c.name)
+		}
 		all.WriteString(r.stdout + "\n")
 	}
 	golden(t, "help", all.String())

@@ -246,7 +246,7 @@ func containerDeleteCommand() *command {
 			o := api.DeleteOptions{}
 			f.switchOn(&o.Force, "force f", "kill running containers")
 			f.switchOn(&o.Stop, "stop", "stop running containers first")
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				client, err := conn.client(e)

@@ -29,7 +29,7 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 				f.number("stop-timeout t time", "SECONDS", "time between SIGTERM and SIGKILL (default the container's own)", 0,
 					func(n int) { o.StopTimeout = &n })
 			}
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				client, err := conn.client(e)

@@ -20,7 +20,7 @@ func containerKillCommand() *command {
 			var o api.ActionOptions
 			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaultText("SIGKILL").
 				suggest("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				client, err := conn.client(e)
@@ -74,7 +74,7 @@ func containerRebuildCommand() *command {
 			var wait waitFlags
 			image := ""
 			f.text(&image, "image i", "IMAGE", "new image").defaultText("the image that it has")
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if f.given["image"] && strings.TrimSpace(image) == "" {

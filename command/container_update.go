@@ -48,7 +48,7 @@ func containerUpdateCommand() *command {
 				set("name", s, false)
 				return nil
 			})
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {

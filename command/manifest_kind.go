@@ -250,7 +250,7 @@ func (k manifestKind) updateSetup(
 		var out output
 		var wait waitFlags
 		if k.await != nil {
-			wait.flags(f, "wait timeout", "detach")
+			wait.flags(f, "wait timeout", "detach d")
 		}
 		out.flags(f)
 		conn.flags(f)
@@ -289,7 +289,7 @@ func (k manifestKind) deleteSetup(
 		var wait waitFlags
 		o := api.DeleteOptions{}
 		f.switchOn(&o.Force, "force f", "kill the containers at once")
-		wait.flags(f, "wait timeout", "detach")
+		wait.flags(f, "wait timeout", "detach d")
 		conn.flags(f)
 		return func(ctx context.Context, args []string) error {
 			client, err := conn.client(e)

@@ -22,6 +22,9 @@ func (b *builder) container(c *v1.Container, at string, init bool) (structs.PodC
 	if n := len(strings.Join(c.Command, " ")) + len(strings.Join(c.Args, " ")); n > structs.MaxCommand {
 		return out, refuse(at+".command", "%d bytes with args are more than %d", n, structs.MaxCommand)
 	}
+	if err := checkProgram(c.Command, at+".command"); err != nil {
+		return out, err
+	}
 	if w := c.WorkingDir; w != "" {
 		if err := structs.CheckLine(at+".workingDir", w, structs.MaxText); err != nil {
 			return out, err
@@ -61,6 +64,14 @@ func (b *builder) container(c *v1.Container, at string, init bool) (structs.PodC
 		return out, nil
 	}
 	return out, b.checks(c, &out, at)
+}
+
+// checkProgram refuses an empty text as the name of a program. Arguments may be empty.
+func checkProgram(command []string, at string) error {
+	if len(command) > 0 && command[0] == "" {
+		return refuse(index(at, 0), "is empty: name a program, or leave the command out for the image's own")
+	}
+	return nil
 }
 
 // checkImage checks an image reference.

@@ -135,6 +135,9 @@ func handler(exec *v1.ExecAction, get *v1.HTTPGetAction, tcp *v1.TCPSocketAction
 		if len(strings.Join(exec.Command, " ")) > structs.MaxCommand {
 			return out, refuse(at+".exec.command", "more than %d bytes", structs.MaxCommand)
 		}
+		if err := checkProgram(exec.Command, at+".exec.command"); err != nil {
+			return out, err
+		}
 		out.Exec = exec.Command
 	case "httpGet":
 		out.HTTP, err = httpGet(get, ports, at+".httpGet")

@@ -186,11 +186,12 @@ var rules = sync.OnceValue(func() map[string]rule {
 		"VolumeMount.name":              does(""),
 		"VolumeMount.readOnly":          does(""),
 		"VolumeMount.recursiveReadOnly": only("", "Disabled"),
-		"VolumeMount.mountPath":         does("an absolute path below /"),
-		"VolumeMount.subPath":           refused("use a volume for each path"),
-		"VolumeMount.mountPropagation":  only("", "None"),
-		"VolumeMount.subPathExpr":       refused("use a volume for each path"),
-		"VolumeMount.bindMountOptions":  refused("leave it out"),
+		"VolumeMount.mountPath": does("an absolute path below /, but none of /proc, /sys, /dev and the devices in it, " +
+			"/etc/hosts, /etc/hostname and /etc/resolv.conf"),
+		"VolumeMount.subPath":          refused("use a volume for each path"),
+		"VolumeMount.mountPropagation": only("", "None"),
+		"VolumeMount.subPathExpr":      refused("use a volume for each path"),
+		"VolumeMount.bindMountOptions": refused("leave it out"),
 
 		"EnvVar.name":                         does(""),
 		"EnvVar.value":                        does("with `$(NAME)`"),

@@ -5,7 +5,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/stackforge/magnum/manifest/v1"
 	"github.com/stackforge/magnum/structs"
@@ -181,8 +180,8 @@ func (b *builder) mounts(mounts []v1.VolumeMount, at string) ([]structs.PodMount
 		if volume == nil {
 			return nil, refuse(at+".name", "%.64q is not the name of a volume: add it to %s.volumes", m.Name, b.path)
 		}
-		if !isTarget(m.MountPath) {
-			return nil, refuse(at+".mountPath", "%.64q is not an absolute path below /", m.MountPath)
+		if why := structs.CheckTarget(m.MountPath); why != "" {
+			return nil, refuse(at+".mountPath", "%.64q %s", m.MountPath, why)
 		}
 		target := path.Clean(m.MountPath)
 		if targets[target] {
@@ -192,10 +191,4 @@ func (b *builder) mounts(mounts []v1.VolumeMount, at string) ([]structs.PodMount
 		out = append(out, structs.PodMount{Volume: m.Name, Path: target, ReadOnly: m.ReadOnly || volume.ReadOnly})
 	}
 	return out, nil
-}
-
-// isTarget reports whether something can be mounted at a path.
-func isTarget(p string) bool {
-	return path.IsAbs(p) && path.Clean(p) != "/" && len(p) <= structs.MaxText && !strings.Contains(p, ":") &&
-		utf8.ValidString(p) && !strings.ContainsFunc(p, structs.IsControl)
 }

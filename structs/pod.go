@@ -117,9 +117,11 @@ const (
 	ReasonCrashLoop        = "CrashLoopBackOff"
 	ReasonImagePull        = "ErrImagePull"
 	ReasonImagePullBackOff = "ImagePullBackOff"
+	ReasonNeverPull        = "ErrImageNeverPull" // the host doesn't have it, and imagePullPolicy is Never
 	ReasonCreateError      = "CreateContainerError"
 	ReasonConfigError      = "CreateContainerConfigError"
 	ReasonRunError         = "RunContainerError"
+	ReasonStartError       = "StartError" // its process could not be started, such as for want of the program
 	ReasonOOMKilled        = "OOMKilled"
 	ReasonCompleted        = "Completed"
 	ReasonError            = "Error"

@@ -410,9 +410,8 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 		default:
 			return nil, Errorf(CodeInvalid, "volumes[%d].type %q is neither volume nor tmpfs", i, m.Type)
 		}
-		if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" || len(m.Target) > MaxText || strings.Contains(m.Target, ":") ||
-			!utf8.ValidString(m.Target) || strings.ContainsFunc(m.Target, IsControl) {
-			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is not an absolute path below /", i, m.Target)
+		if why := CheckTarget(m.Target); why != "" {
+			return nil, Errorf(CodeInvalid, "volumes[%d].target %.64q %s", i, m.Target, why)
 		}
 		if targets[path.Clean(m.Target)] {
 			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is mounted twice", i, m.Target)
@@ -422,6 +421,38 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 	}
 	return out, nil
 }
+
+// CheckTarget says why nothing can be mounted at a path in a container; "" if something can.
+// Refused is what a runtime needs for itself or mounts too: a container with such a mount
+// would never start.
+func CheckTarget(target string) (why string) {
+	p := path.Clean(target)
+	switch {
+	case !path.IsAbs(target) || p == "/" || len(target) > MaxText || strings.Contains(target, ":") || !utf8.ValidString(target) ||
+		strings.ContainsFunc(target, IsControl):
+		return "is not an absolute path below /"
+	case below(p, "/proc"), below(p, "/sys"):
+		return "can't be mounted: the container has the kernel's files there; choose another path"
+	case p == "/dev":
+		return "can't be mounted: the container has its devices there; choose another path, such as /dev/shm"
+	case below(p, "/etc/hosts"), below(p, "/etc/hostname"), below(p, "/etc/resolv.conf"):
+		return "can't be mounted: the container has a file there that its host keeps; choose another path"
+	}
+	for _, device := range devices {
+		if below(p, "/dev/"+device) {
+			return "can't be mounted: the container has a device there; choose another path"
+		}
+	}
+	return ""
+}
+
+// below reports whether a clean path is that of a file, or is below it.
+func below(p, file string) bool { return p == file || strings.HasPrefix(p, file+"/") }
+
+// devices are what each container has in /dev, beside /dev/shm and /dev/mqueue, which may be
+// replaced.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "fd", "stdin", "stdout", "stderr",
+	"core"}
 
 func checkEnvironment(env map[string]string) error {
 	size := 0

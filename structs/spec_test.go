@@ -88,6 +88,8 @@ func TestSpecRefusals(t *testing.T) {
 		`{"image":"a","volumes":[{"name":"v","target":"x"}]}`:                                                   "volumes[0].target",
 		`{"image":"a","volumes":[{"name":"v","target":"/"}]}`:                                                   "volumes[0].target",
 		`{"image":"a","volumes":[{"name":"v","target":"/a/.."}]}`:                                               "volumes[0].target",
+		`{"image":"a","volumes":[{"name":"v","target":"/sys/fs/cgroup"}]}`:                                      "volumes[0].target",
+		`{"image":"a","volumes":[{"target":"/etc/hosts","type":"tmpfs"}]}`:                                      "volumes[0].target",
 		`{"image":"a","volumes":[{"name":"v","target":"/a:/b"}]}`:                                               "volumes[0].target",
 		`{"image":"a","volumes":[{"name":"v","target":"/x","size":5}]}`:                                         "volumes[0].size",
 		`{"image":"a","volumes":[{"name":"v","target":"/x","type":"bind"}]}`:                                    "volumes[0].type",
@@ -125,6 +127,26 @@ func TestCheckName(t *testing.T) {
 	} {
 		if err := CheckName(name); (err == nil) != ok {
 			t.Errorf("%.20q: %v", name, err)
+		}
+	}
+}
+
+func TestCheckTarget(t *testing.T) {
+	for _, p := range []string{"/proc", "/proc/", "/proc/x", "//proc", "/a/../proc/self", "/sys", "/sys/kernel", "/dev", "/dev/null",
+		"/dev/pts/0", "/dev/./stdin", "/etc/hosts", "/etc/hosts/x", "/etc/hostname", "/etc/resolv.conf"} {
+		if why := CheckTarget(p); !strings.Contains(why, "choose another path") {
+			t.Errorf("of %s it says %q", p, why)
+		}
+	}
+	for _, p := range []string{"", "/", "/.", "/a/..", "a", "./a", "/a:b", "/a\x00", "/" + strings.Repeat("a", MaxText)} {
+		if why := CheckTarget(p); !strings.Contains(why, "is not an absolute path below /") {
+			t.Errorf("of %.20q it says %q", p, why)
+		}
+	}
+	for _, p := range []string{"/a", "/process", "/system", "/dev/shm", "/dev/shm/a", "/dev/hugepages", "/dev/mqueue", "/devices", "/etc",
+		"/etc/hosts.d", "/etc/hosts2", "/a/proc", "/var/run"} {
+		if why := CheckTarget(p); why != "" {
+			t.Errorf("of %s it says %q", p, why)
 		}
 	}
 }

@@ -62,7 +62,8 @@ type Container struct {
 	// a moment before StartedAt.
 	FinishedAt   time.Time
 	RestartCount int      // restarts by the engine's policy since the last Start
-	Addresses    []string // in the project's network
+	Addresses    []string // the first one is in the project's network
+	Detached     bool     // its process runs without the project's network: somebody has disconnected it
 	Ports        []structs.Port
 	Error        string // the engine's message about a start that failed
 	Limits
@@ -114,12 +115,13 @@ const (
 	EventRemoved EventKind = "removed"
 	EventChanged EventKind = "changed" // started, died, paused, renamed, ...
 	EventImage   EventKind = "image"   // an image was pulled, loaded or tagged
+	EventNetwork EventKind = "network" // connected to a network, or disconnected from one
 )
 
 // Event says that something has happened to a container, or to an image. It says where to
 // look, not what is the case now.
 type Event struct {
-	Entry // zero for an image
+	Entry // zero for an image; of EventNetwork, only EngineID is set, and the container may be anybody's
 	Kind  EventKind
 	Image string // the image's name as somebody has written it; "" if unknown
 }
@@ -155,7 +157,7 @@ type Runtime interface {
 	List(ctx context.Context, owner Owner) ([]Entry, error)
 
 	// Events calls ready once events are being recorded, and then event, from one
-	// goroutine, for each event of the owner's containers and of any image. No event
+	// goroutine, for each event of the owner's containers, of any image, and of any network. No event
 	// after ready is lost; an event may come twice. Events blocks until the stream ends
 	// and returns the reason, which is never nil.
 	Events(ctx context.Context, owner Owner, ready func(), event func(Event)) error
@@ -179,7 +181,8 @@ type Runtime interface {
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
 	// Start starts the process. It does nothing if the process runs. ErrNotFound,
-	// ErrPortTaken. ErrNoInfra: a container that joins an infra container starts only
+	// ErrPortTaken. ErrStart: the fault is not the host's; Create may find that out, too.
+	// ErrNoInfra: a container that joins an infra container starts only
 	// while that one runs. Later it lives on without it, but without a network, unless it
 	// shares its processes.
 	Start(ctx context.Context, engineID string) error
@@ -192,6 +195,12 @@ type Runtime interface {
 	// Kill ends the process at once. It does nothing if no process runs. The engine
 	// won't restart the process. ErrNotFound.
 	Kill(ctx context.Context, engineID string) error
+
+	// Reconnect connects a container that is Detached to its project's network, with another
+	// address and with its published ports. It does nothing if the container isn't Detached,
+	// and must not be called for one that joins an infra container. ErrNotFound,
+	// ErrPortTaken.
+	Reconnect(ctx context.Context, engineID string) error
 
 	// Signal sends the process a signal, such as SIGHUP, and waits for the end after a
 	// SIGKILL. After any signal, the engine won't restart the process at its next end.

@@ -8,22 +8,23 @@ import (
 
 // The reasons of failures on which the agent acts. Test with errors.Is.
 var (
-	ErrAway       = errors.New("engine away")           // the engine does not answer
-	ErrNotFound   = errors.New("no such container")     // removed, or never created
-	ErrNotRunning = errors.New("container not running") // or paused
-	ErrNoImage    = errors.New("no such image")         // the registry has none or is away, or the pull policy forbids a pull
-	ErrNoPath     = errors.New("no such path")          // in the container
-	ErrNotDir     = errors.New("no directory")          // a path in the container that is not a directory
-	ErrNoVolume   = errors.New("no such volume")        // of the project
-	ErrInUse      = errors.New("in use")                // an image or a volume, by a container
-	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
-	ErrNameTaken  = errors.New("name taken")            // by another container
-	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
-	ErrNoNetwork  = errors.New("no network left")       // for another project's network
-	ErrNoInfra    = errors.New("infra container away")  // of the pod: it doesn't run, or no longer exists
-	ErrConfig     = errors.New("configuration refused") // it doesn't fit the image, such as runAsNonRoot of one that runs as root
-	ErrTooSlow    = errors.New("read too slowly")       // the log was rotated before it was read
-	ErrInvalid    = errors.New("refused by the engine") // a repeated call would be refused, too
+	ErrAway       = errors.New("engine away")              // the engine does not answer
+	ErrNotFound   = errors.New("no such container")        // removed, or never created
+	ErrNotRunning = errors.New("container not running")    // or paused
+	ErrNoImage    = errors.New("no such image")            // the registry has none or is away, or the pull policy forbids a pull
+	ErrNoPath     = errors.New("no such path")             // in the container
+	ErrNotDir     = errors.New("no directory")             // a path in the container that is not a directory
+	ErrNoVolume   = errors.New("no such volume")           // of the project
+	ErrInUse      = errors.New("in use")                   // an image or a volume, by a container
+	ErrNoSpace    = errors.New("no space left")            // on the engine's file system
+	ErrNameTaken  = errors.New("name taken")               // by another container
+	ErrPortTaken  = errors.New("port taken")               // a host port is used by something else
+	ErrNoNetwork  = errors.New("no network left")          // for another project's network
+	ErrNoInfra    = errors.New("infra container away")     // of the pod: it doesn't run, or no longer exists
+	ErrConfig     = errors.New("configuration refused")    // it doesn't fit the image, such as runAsNonRoot of one that runs as root
+	ErrStart      = errors.New("process can't be started") // the image or spec doesn't fit, such as a program that isn't there
+	ErrTooSlow    = errors.New("read too slowly")          // the log was rotated before it was read
+	ErrInvalid    = errors.New("refused by the engine")    // a repeated call would be refused, too
 )
 
 // Failure is an error of a Backend.
@@ -63,7 +64,7 @@ func codeOf(reason error) structs.Code {
 		return structs.CodeConflict
 	case ErrNoSpace, ErrNoNetwork:
 		return structs.CodeNoSpace
-	case ErrInvalid, ErrNotDir, ErrConfig:
+	case ErrInvalid, ErrNotDir, ErrConfig, ErrStart:
 		return structs.CodeInvalid
 	}
 	return structs.CodeInternal

@@ -51,6 +51,33 @@ func (rt *runtime) start(ctx context.Context, engineID string) error {
 	})
 }
 
+// Reconnect connects a container to its network. It gets any address: the engine would keep
+// a given one for later starts, which fail once another container has it.
+func (rt *runtime) Reconnect(ctx context.Context, engineID string) error {
+	raw, err := rt.engine.Inspect(ctx, engineID)
+	if err != nil || !detached(raw) {
+		return err
+	}
+	name := string(raw.HostConfig.NetworkMode)
+	pinned := rt.networks.Pin(networks.Key{Cluster: raw.Config.Labels[backend.LabelCluster],
+		Project: raw.Config.Labels[backend.LabelProject]})
+	defer pinned.Unpin()
+	connect := func() error {
+		return rt.engine.Change(ctx, func(ctx context.Context) error {
+			return rt.engine.Client.NetworkConnect(ctx, name, engineID, nil)
+		})
+	}
+	if err = connect(); networks.IsMissing(err) { // nobody was left in it, so somebody could remove it
+		if err = pinned.Repair(ctx, name); err == nil {
+			err = connect()
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "already exists in network") {
+		return nil // somebody else was faster
+	}
+	return err
+}
+
 // Stop asks the process to end and waits for it.
 func (rt *runtime) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
 	seconds := int((timeout + time.Second - 1) / time.Second)

@@ -463,3 +463,36 @@ func TestOneOfDuplicateNetworksIsLeft(t *testing.T) {
 		t.Errorf("%d networks after all were tidied up, want 0", n)
 	}
 }
+
+// TestMountsThatCantBe: what structs.CheckTarget allows below /dev and /etc runs, and the error
+// of another mount that fails names no path of the host.
+func TestMountsThatCantBe(t *testing.T) {
+	d := onEngine(t)
+	owner, project := testOwner(), "p-"+structs.NewID()
+	spec := backendtest.Sleeper()
+	for _, target := range []string{"/dev/shm", "/dev/shm/x", "/dev/mqueue", "/dev/hugepages", "/etc"} {
+		if why := structs.CheckTarget(target); why != "" {
+			t.Errorf("%s %s", target, why)
+		}
+		spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: target}}
+		c, _ := madeBy(t, d, owner, project, spec)
+		if err := d.Start(t.Context(), c.EngineID); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+	spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: "/etc/passwd"}}
+	c, _ := madeBy(t, d, owner, project, spec)
+	err := d.Start(t.Context(), c.EngineID)
+	if err == nil {
+		t.Fatal("a directory was mounted over a file")
+	}
+	raw, inspectErr := d.engine.Inspect(t.Context(), c.EngineID)
+	if inspectErr != nil {
+		t.Fatal(inspectErr)
+	}
+	for _, text := range []string{err.Error(), containerOf(raw).Error} {
+		if strings.Contains(text, "/var/lib") || strings.Contains(text, "/proc/") || !strings.Contains(text, "/etc/passwd") {
+			t.Errorf("the error is %q", text)
+		}
+	}
+}

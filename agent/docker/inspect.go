@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -63,19 +64,53 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec], ImageID: raw.Image, Infra: infraOf(raw.HostConfig),
 		State: engine.StateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
 		StartedAt: engine.TimeOf(raw.State.StartedAt), FinishedAt: engine.TimeOf(raw.State.FinishedAt),
-		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
+		RestartCount: raw.RestartCount,
+		Error:        engine.HidePaths(raw.State.Error), Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
 	}
 	if raw.NetworkSettings == nil {
 		return c
 	}
+	own := ownEndpoint(raw)
 	for _, n := range raw.NetworkSettings.Networks {
-		if n.IPAddress != "" {
+		if n.IPAddress != "" && n != own {
 			c.Addresses = append(c.Addresses, n.IPAddress)
 		}
 	}
 	slices.Sort(c.Addresses)
+	if own != nil && own.IPAddress != "" {
+		c.Addresses = slices.Insert(c.Addresses, 0, own.IPAddress)
+	}
+	c.Detached = detached(raw)
 	c.Ports = portsOf(raw.NetworkSettings.Ports)
 	return c
+}
+
+// ownEndpoint returns the connection of a container to the network that it was created
+// with; nil if there is none.
+func ownEndpoint(raw container.InspectResponse) *network.EndpointSettings {
+	if raw.HostConfig == nil || raw.NetworkSettings == nil {
+		return nil
+	}
+	mode := string(raw.HostConfig.NetworkMode)
+	for name, end := range raw.NetworkSettings.Networks {
+		if end != nil && (name == mode || end.NetworkID == mode) {
+			return end
+		}
+	}
+	return nil
+}
+
+// detached reports whether a container runs without the network that it was created with.
+// While a process is restarted by the engine, it has no network anyway.
+func detached(raw container.InspectResponse) bool {
+	if state := engine.StateOf(raw.State); state != backend.StateRunning && state != backend.StatePaused {
+		return false
+	}
+	if raw.HostConfig == nil || !raw.HostConfig.NetworkMode.IsUserDefined() {
+		return false
+	}
+	own := ownEndpoint(raw)
+	return own == nil || own.EndpointID == ""
 }
 
 // portsOf lists the published ports, each once. The engine binds IPv4 and IPv6 separately

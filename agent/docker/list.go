@@ -86,8 +86,12 @@ var eventKinds = map[events.Action]backend.EventKind{
 // build tag their image.
 var imageKinds = []events.Action{events.ActionPull, events.ActionTag, events.ActionLoad}
 
-// Events follows the engine's event streams of the owner's containers and of images, which
-// have no owner.
+// networkKinds are the engine's events after which a container may have another address, or
+// none. Their attributes have no label, so those of all containers are followed.
+var networkKinds = []events.Action{events.ActionConnect, events.ActionDisconnect}
+
+// Events follows the engine's event streams of the owner's containers, and of images and
+// networks, which have no owner.
 func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
 	if err := rt.engine.Ping(ctx); err != nil {
 		return err
@@ -103,7 +107,7 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 		cancel()
 		<-silent
 	}()
-	ofContainers, ofImages := owned(owner), filters.NewArgs()
+	ofContainers, ofImages, ofNetworks := owned(owner), filters.NewArgs(), filters.NewArgs()
 	ofContainers.Add("type", string(events.ContainerEventType))
 	for action := range eventKinds {
 		ofContainers.Add("event", string(action))
@@ -112,14 +116,21 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	for _, action := range imageKinds {
 		ofImages.Add("event", string(action))
 	}
+	ofNetworks.Add("type", string(events.NetworkEventType))
+	for _, action := range networkKinds {
+		ofNetworks.Add("event", string(action))
+	}
 	since := time.Now().Add(-engine.EventOverlap)
 	open := func(args filters.Args) (<-chan events.Message, <-chan error) {
 		return rt.engine.Client.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 			Filters: args})
 	}
 	images, imageErrs := open(ofImages)
+	connections, connectionErrs := open(ofNetworks)
 	containers, containerErrs := open(ofContainers)
 	select {
+	case err := <-connectionErrs:
+		return rt.streamEnd(ctx, err)
 	case err := <-imageErrs:
 		return rt.streamEnd(ctx, err)
 	case err := <-containerErrs:
@@ -137,6 +148,10 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 			}
 		case m := <-images:
 			event(imageEvent(m))
+		case m := <-connections:
+			event(backend.Event{Kind: backend.EventNetwork, Entry: backend.Entry{EngineID: m.Actor.Attributes["container"]}})
+		case err := <-connectionErrs:
+			return rt.streamEnd(ctx, err)
 		case err := <-silent:
 			return err
 		case err := <-imageErrs:

@@ -102,6 +102,98 @@ func TestContainerIsToldOfServices(t *testing.T) {
 	}
 }
 
+// TestDisconnectedContainer: the event names the container, and Reconnect gives the container
+// its network, name and published port back, whether it runs or has been started since.
+func TestDisconnectedContainer(t *testing.T) {
+	d := onEngine(t)
+	owner, project := testOwner(), "p-"+structs.NewID()
+	spec := backendtest.Sleeper()
+	spec.Ports = []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}
+	c, _ := madeBy(t, d, owner, project, spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	events, ready, ended := make(chan backend.Event, 1000), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- d.Events(ctx, owner, func() { close(ready) }, func(e backend.Event) {
+			if e.Kind == backend.EventNetwork && e.EngineID == c.EngineID {
+				events <- e
+			}
+		})
+	}()
+	defer func() { cancel(); <-ended }()
+	<-ready
+	name := networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project})
+	look := func() *backend.Container {
+		t.Helper()
+		now, err := d.Inspect(t.Context(), c.EngineID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	told := func(of string) {
+		t.Helper()
+		select {
+		case <-events:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("no event for %s", of)
+		}
+	}
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	told("the connect of a start")
+	if now := look(); now.Detached || len(now.Addresses) != 1 || len(now.Ports) != 1 {
+		t.Fatalf("at first it is %+v", now)
+	}
+	if err := d.engine.Client.NetworkDisconnect(t.Context(), name, c.EngineID, false); err != nil {
+		t.Fatal(err)
+	}
+	told("a disconnect")
+	back := func(when string) {
+		t.Helper()
+		if now := look(); !now.Detached || len(now.Addresses) != 0 || len(now.Ports) != 0 || now.State != backend.StateRunning {
+			t.Fatalf("%s it is %+v", when, now)
+		}
+		for range 2 {
+			if err := d.Reconnect(t.Context(), c.EngineID); err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+		}
+		if now := look(); now.Detached || len(now.Addresses) != 1 || len(now.Ports) != 1 {
+			t.Fatalf("%s, and connected again, it is %+v", when, now)
+		}
+	}
+	back("disconnected")
+	if err := d.Stop(t.Context(), c.EngineID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if now := look(); now.Detached {
+		t.Errorf("stopped it is %+v", now)
+	}
+	if err := errors.Join(d.engine.Client.NetworkDisconnect(t.Context(), name, c.EngineID, false),
+		d.engine.Client.NetworkRemove(t.Context(), name), d.Start(t.Context(), c.EngineID)); err != nil {
+		t.Fatal(err)
+	}
+	back("disconnected before its start, from a network that is gone")
+	// An address of another network isn't the container's first.
+	other, err := d.engine.Client.NetworkCreate(t.Context(), "mg-test-"+structs.NewID(), network.CreateOptions{
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.98.77.0/28"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.engine.Client.NetworkRemove(context.Background(), other.ID)
+	own := look().Addresses
+	if err := d.engine.Client.NetworkConnect(t.Context(), other.ID, c.EngineID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if now := look(); len(now.Addresses) != 2 || now.Addresses[0] != own[0] {
+		t.Errorf("in two networks it has %v, and had %v", now.Addresses, own)
+	}
+	if err := d.Remove(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestNetworkPool: networks are taken from the pool in order, except what is occupied.
 // If the pool is used up, unused networks of any cluster make room.
 func TestNetworkPool(t *testing.T) {

@@ -151,6 +151,8 @@ func (p *Pod) infra(x *Part, now time.Time) Decision {
 	switch {
 	case p.Over():
 		return p.end(x, EndOver)
+	case x.Live && x.Sick != "":
+		return Decision{Step: End, Reason: EndSick}
 	case x.Live:
 		return Decision{Step: Keep}
 	case !x.Started && x.Exists:

@@ -191,9 +191,9 @@ type batch struct {
 	// ports has the port of the gateway by interface, address, protocol and port.
 	ports *nftables.Set
 	// bridges are the interfaces that are guarded, own the gateways by interface, gateways
-	// their addresses, services the addresses of services.
-	bridges, own, gateways, services *nftables.Set
-	err                              error
+	// their addresses, services the addresses of services, refused UDP ports of the host.
+	bridges, own, gateways, services, refused *nftables.Set
+	err                                       error
 }
 
 func newBatch(c *nftables.Conn, name string) *batch {
@@ -209,6 +209,7 @@ func newBatch(c *nftables.Conn, name string) *batch {
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)}
 	b.gateways = &nftables.Set{Table: b.filter, Name: "gateways", KeyType: nftables.TypeIPAddr}
 	b.services = &nftables.Set{Table: b.filter, Name: "services", KeyType: nftables.TypeIPAddr}
+	b.refused = &nftables.Set{Table: b.filter, Name: "refused", KeyType: nftables.TypeInetService}
 	return b
 }
 
@@ -225,7 +226,7 @@ func (b *batch) replace(r *Rules) {
 	b.clear()
 	b.conn.AddTable(b.nat)
 	b.conn.AddTable(b.filter)
-	for _, s := range []*nftables.Set{b.ports, b.bridges, b.own, b.gateways, b.services} {
+	for _, s := range []*nftables.Set{b.ports, b.bridges, b.own, b.gateways, b.services, b.refused} {
 		b.note(b.conn.AddSet(s, nil))
 	}
 	b.change(&Rules{}, r)
@@ -252,6 +253,7 @@ func (b *batch) change(was, now *Rules) {
 	changeSet(b, b.own, was.Gateways, now.Gateways, func(g Gateway) []byte { return append(interfaceKey(g.Bridge), addrKey(g.Addr)...) })
 	changeSet(b, b.gateways, addrsOf(was), addrsOf(now), addrKey)
 	changeSet(b, b.services, was.Addresses, now.Addresses, addrKey)
+	changeSet(b, b.refused, was.Refused, now.Refused, func(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, port) })
 }
 
 // bridgesOf returns the names of the bridges.
@@ -319,7 +321,8 @@ func addrKey(a netip.Addr) []byte { return a.AsSlice() }
 
 // Equal reports whether two rule sets are the same.
 func (r *Rules) Equal(o *Rules) bool {
-	return maps.Equal(r.Ports, o.Ports) && maps.Equal(r.Gateways, o.Gateways) && maps.Equal(r.Addresses, o.Addresses)
+	return maps.Equal(r.Ports, o.Ports) && maps.Equal(r.Gateways, o.Gateways) && maps.Equal(r.Addresses, o.Addresses) &&
+		maps.Equal(r.Refused, o.Refused)
 }
 
 // The registers, of 4 bytes each, in which a rule gathers what it looks up.
@@ -357,6 +360,7 @@ func (b *batch) addRedirect() {
 
 // addInput adds what a bridge's containers reach of the host, with an address of that bridge:
 // what they have been asked by it, redirected ports, and names and echoes at their own gateway.
+// From elsewhere only datagrams to a node port that leads to no pod are refused.
 func (b *batch) addInput() {
 	c := b.chain(b.filter, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, priorityFilter)
 	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
@@ -368,13 +372,15 @@ func (b *batch) addInput() {
 	outside := []expr.Any{name, b.in(b.bridges, regName, true), notEqual(interfaceKey("lo")...)}
 	guarded(slices.Concat(ipv4, outside, []expr.Any{&expr.Fib{Register: regName, ResultOIFNAME: true, FlagSADDR: true},
 		b.in(b.bridges, regName, false), drop})...)
+	protocol := &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}
+	guarded(name, b.in(b.bridges, regName, true), protocol, equals(unix.IPPROTO_UDP), destinationPort(regPort),
+		b.in(b.refused, regPort, false), unreachable())
 	guarded(name, b.in(b.bridges, regName, true), accept)
 	guarded(slices.Concat(ipv4, foreignSource(), []expr.Any{drop})...)
 	guarded(&expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
 		anyBit(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), notZero(), accept)
 	guarded(&expr.Ct{Key: expr.CtKeySTATUS, Register: unix.NFT_REG_1}, anyBit(statusDNAT), notZero(), accept)
 	own := slices.Concat(ipv4, []expr.Any{name, destination(regAddr), b.in(b.own, regName, false)})
-	protocol := &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}
 	guarded(append(own, protocol, equals(unix.IPPROTO_ICMP),
 		&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Len: 1}, equals(echoRequest), accept)...)
 	names := func(before []expr.Any, verdict expr.Any) {
@@ -399,7 +405,7 @@ func foreignSource() []expr.Any {
 }
 
 // addForward refuses what was sent to the address of a service and isn't redirected: ports
-// that it doesn't have, and services of other projects. Without it such packets would leave
+// that it doesn't have, ports for datagrams that lead to no pod, and services of other projects. Without it such packets would leave
 // the host. Nor does anything leave a bridge with a forged address: it may be that of a pod of
 // another host.
 func (b *batch) addForward() {
@@ -410,7 +416,12 @@ func (b *batch) addForward() {
 	b.rule(c, slices.Concat(fromBridge, []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: regName},
 		b.in(b.bridges, regName, true)}, foreignSource(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})...)
 	b.rule(c, slices.Concat(fromBridge, []expr.Any{destination(regAddr), b.in(b.services, regAddr, false),
-		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})...)
+		unreachable()})...)
+}
+
+// unreachable refuses a packet with the answer that its port is unreachable.
+func unreachable() expr.Any {
+	return &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}
 }
 
 const (

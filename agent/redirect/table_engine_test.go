@@ -307,6 +307,33 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// TestDatagramsToNoPod: who sends to a node port without a pod is told so, at each address of
+// the host, and whoever else listens on the host isn't disturbed.
+func TestDatagramsToNoPod(t *testing.T) {
+	host := newKernel(t)
+	p, outside := host.pod(1), host.pod(2)
+	node, other := host.echo("0.0.0.0:0", "node"), host.echo("0.0.0.0:0", "other")
+	rules := func(refused ...int) Rules {
+		r := Rules{Gateways: map[Gateway]struct{}{{"br-1", netip.MustParseAddr("172.30.1.1")}: {}}, Refused: make(map[uint16]struct{})}
+		for _, port := range refused {
+			r.Refused[uint16(port)] = struct{}{}
+		}
+		return r
+	}
+	at := func(ip string) string { return fmt.Sprint(ip, ":", node) }
+	for range 2 {
+		host.set(rules())
+		outside.answers("udp4", at("172.30.2.1"), "node")
+		host.answers("udp4", at("127.0.0.1"), "node")
+		host.set(rules(node))
+		outside.refused("udp4", at("172.30.2.1"))
+		outside.refused("udp4", at("172.30.1.1"))
+		host.refused("udp4", at("127.0.0.1"))
+		p.dropped("udp4", at("172.30.1.1")) // a pod learns nothing of the host
+		outside.answers("udp4", fmt.Sprint("172.30.2.1:", other), "other")
+	}
+}
+
 // TestForgedSource: who sends with the address of another project's pod reaches nothing of the
 // host. The answer would go to that pod, whose own answer would then lead back.
 func TestForgedSource(t *testing.T) {

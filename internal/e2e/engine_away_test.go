@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,14 +41,25 @@ func newOwnEngine(t testing.TB) *ownEngine {
 func newOwnEngines(t testing.TB, on ...*netHost) []*ownEngine {
 	t.Helper()
 	var all []*ownEngine
-	failed := make(chan error)
 	for _, h := range on {
 		dir := t.TempDir()
-		e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock"), h}
-		t.Cleanup(func() { e.script("peers/docker-down", dir) })
-		all = append(all, e)
+		all = append(all, &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock"), h})
+	}
+	t.Cleanup(func() { // all at once, because a stop takes seconds
+		var ends sync.WaitGroup
+		for _, e := range all {
+			ends.Go(func() {
+				if err := e.try("peers/docker-down", e.dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		ends.Wait()
+	})
+	failed := make(chan error)
+	for _, e := range all {
 		go func() {
-			err := e.try("peers/docker-up", dir)
+			err := e.try("peers/docker-up", e.dir)
 			if err == nil {
 				err = e.try("busybox-image", image)
 			}

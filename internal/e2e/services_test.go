@@ -242,8 +242,7 @@ const (
 // answer at each host.
 func (b *serviceBay) makeWeb() (*structs.RCBody, *structs.ServiceBody) {
 	b.Helper()
-	b.loadProgram("echo", echoImage)
-	b.loadProgram("web", webImage)
+	b.loadPrograms(map[string]string{echoImage: "echo", webImage: "web"})
 	b.make("service", webService)
 	b.make("rc", webRC("1"))
 	rc, _, err := b.client.RCs().Get(b.ctx(), "web", api.QueryOptions{})
@@ -259,22 +258,34 @@ func (b *serviceBay) makeWeb() (*structs.RCBody, *structs.ServiceBody) {
 	return rc, s
 }
 
-// loadProgram makes an image of a program of testdata on the engines of all hosts.
-func (b *serviceBay) loadProgram(name, of string) {
+// loadPrograms makes images of programs of testdata, by the images' names, on the engines of
+// all hosts.
+func (b *serviceBay) loadPrograms(programs map[string]string) {
 	b.Helper()
 	dir := b.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "./testdata/"+name)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
+	var all sync.WaitGroup
+	for of, name := range programs {
+		all.Go(func() {
+			build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "./testdata/"+name)
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := build.CombinedOutput(); err != nil {
+				b.Errorf("go build: %v\n%s", err, out)
+				return
+			}
+			for _, a := range b.hosts {
+				all.Go(func() {
+					load := exec.Command("sh", "-ec", "id=$(docker create "+image+"); docker cp "+name+" $id:/; docker commit $id "+of+
+						"; docker rm $id")
+					load.Dir, load.Env = dir, append(os.Environ(), "DOCKER_HOST="+a.own.host)
+					if out, err := load.CombinedOutput(); err != nil {
+						b.Errorf("an image with %s: %v\n%s", name, err, out)
+					}
+				})
+			}
+		})
 	}
-	for _, a := range b.hosts {
-		load := exec.Command("sh", "-ec", "id=$(docker create "+image+"); docker cp "+name+" $id:/; docker commit $id "+of+
-			"; docker rm $id")
-		load.Dir, load.Env = dir, append(os.Environ(), "DOCKER_HOST="+a.own.host)
-		if out, err := load.CombinedOutput(); err != nil {
-			b.Fatalf("an image with %s: %v\n%s", name, err, out)
-		}
+	if all.Wait(); b.Failed() {
+		b.FailNow()
 	}
 }
 
@@ -289,6 +300,69 @@ spec:
   - {name: http, port: 80, targetPort: 8080}
   - {name: ping, port: 5353, protocol: UDP}
 `
+
+// reachesFromContainers runs a container client-1 or -2 on each host, of the project and of
+// another one. Those of the project reach the service by its variables and find its names; the
+// others reach nothing of it. What can't be reached doesn't answer, so all ask at once.
+func (b *serviceBay) reachesFromContainers(s *structs.ServiceBody, nodePort string) {
+	b.Helper()
+	const page = `printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 3 `
+	const gateway = `$(ip route | sed -n 's/default via \([^ ]*\).*/\1/p')`
+	var all sync.WaitGroup
+	for i := range b.hosts {
+		name := fmt.Sprint("client-", i+1)
+		run := func(project string) bool {
+			r := b.as(b.token[project], "container-run", "-d", "-name", name, "-constraint", fmt.Sprint("on=host-", i+1), image, "sh",
+				"-c", sleepScript)
+			if r.code != 0 {
+				b.Errorf("%s of %s: exit code %d: %s", name, project, r.code, r.stderr)
+			}
+			return r.code == 0
+		}
+		all.Go(func() {
+			if !run("p") {
+				return
+			}
+			all.Go(func() {
+				out, err := b.exec("p", name, page+"$WEB_SERVICE_HOST $WEB_SERVICE_PORT")
+				if err != nil || !strings.Contains(out, "200 OK") {
+					b.Errorf("%s, by the variables: %q, %v", name, out, err)
+				}
+			})
+			for _, of := range []string{"web", "web.p.svc.cluster.local"} {
+				all.Go(func() {
+					if out, err := b.exec("p", name, "nslookup "+of); err != nil || !strings.Contains(out, *s.Address) {
+						b.Errorf("%s finds %s: %q, %v", name, of, out, err)
+					}
+				})
+			}
+		})
+		all.Go(func() {
+			if !run("q") {
+				return
+			}
+			all.Go(func() {
+				if out, err := b.exec("q", name, "ping -c 1 -W 5 "+gateway); err != nil {
+					b.Errorf("%s of another project doesn't reach its gateway: %s, %v", name, out, err)
+				}
+			})
+			for _, script := range []string{
+				page + *s.Address + " 80", page + b.hosts[i].on.ip + " " + nodePort, page + gateway + " " + nodePort,
+				"nslookup web | grep " + *s.Address, "nslookup web.p.svc.cluster.local | grep " + *s.Address,
+			} {
+				all.Go(func() {
+					if out, err := b.exec("q", name, script); err == nil && out != "" {
+						b.Errorf("%s of another project: %s gives %q", name, script, out)
+					}
+				})
+			}
+		})
+	}
+	all.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+}
 
 // TestServices: a service with a pod on each of two hosts, from its first connection to its
 // deletion. In between, its pods are replaced under load.
@@ -323,37 +397,7 @@ func TestServices(t *testing.T) {
 		})
 	}
 
-	// From containers of the project, on each host, and of another one.
-	for _, project := range []string{"p", "q"} {
-		for i := range b.hosts {
-			b.as(b.token[project], "container-run", "-d", "-name", fmt.Sprint("client-", i+1), "-constraint",
-				fmt.Sprint("on=host-", i+1), image, "sh", "-c", sleepScript).must(t)
-		}
-	}
-	const page = `printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 3 `
-	for i := range b.hosts {
-		name := fmt.Sprint("client-", i+1)
-		if out, err := b.exec("p", name, page+"$WEB_SERVICE_HOST $WEB_SERVICE_PORT"); err != nil || !strings.Contains(out, "200 OK") {
-			t.Errorf("%s, by the variables: %q, %v", name, out, err)
-		}
-		for _, of := range []string{"web", "web.p.svc.cluster.local"} {
-			if out, err := b.exec("p", name, "nslookup "+of); err != nil || !strings.Contains(out, *s.Address) {
-				t.Errorf("%s finds %s: %q, %v", name, of, out, err)
-			}
-		}
-		if out, err := b.exec("q", name, "ping -c 1 -W 5 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')"); err != nil {
-			t.Errorf("%s of another project doesn't reach its gateway: %s, %v", name, out, err)
-		}
-		for _, script := range []string{
-			page + *s.Address + " 80", page + b.hosts[i].on.ip + " " + port,
-			page + "$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') " + port,
-			"nslookup web | grep " + *s.Address, "nslookup web.p.svc.cluster.local | grep " + *s.Address,
-		} {
-			if out, err := b.exec("q", name, script); err == nil && out != "" {
-				t.Errorf("%s of another project: %s gives %q", name, script, out)
-			}
-		}
-	}
+	b.reachesFromContainers(s, port)
 
 	// A pod that isn't ready gets nothing.
 	away, stays := byHost["host-1"], byHost["host-2"]

@@ -172,6 +172,52 @@ func TestEndpointOfAMoveThatEnds(t *testing.T) {
 	}
 }
 
+// TestEarlierPlacementIsUnready: a pod that moves has its endpoint on the earlier host, which
+// gets no connections while the pod isn't ready there.
+func TestEarlierPlacementIsUnready(t *testing.T) {
+	s := newSteps(twoHosts(t))
+	a := s.labelled("a")
+	id, other := s.service(s.bayNamed("bay").ID, web), s.service(s.bayNamed("bay").ID, map[string]string{"app": "other"})
+	s.reportPod(a.ID, structs.PartRunning, true, 0)
+	was := s.podNow(a.ID)
+	must(s.harness, DrainHost{Caller: root, Ident: was.HostID, Draining: true})
+	s.follow()
+	earlier := func(ready bool, addr string) {
+		t.Helper()
+		host, r := s.store.Snapshot().Host(was.HostID), structs.ReportOf(was.Ref())
+		r.Observed = structs.Observed{Status: structs.ContainerRunning, Generation: was.Generation, Addresses: []string{addr}}
+		for i := range was.Spec.Containers {
+			r.Parts = append(r.Parts, structs.PartReport{Part: was.Spec.Containers[i].Name, Observed: r.Observed, Ready: ready,
+				State: structs.PartState{State: structs.PartRunning}})
+		}
+		must(s.harness, ReportStatus{HostID: host.ID, StatusReport: structs.StatusReport{Registration: host.Registration,
+			Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r}}})
+		s.follow()
+	}
+	index := s.store.Snapshot().Endpoints(id).ModifyIndex
+	earlier(true, "10.0.0.9")
+	if now := s.store.Snapshot().Endpoints(id).ModifyIndex; now != index {
+		t.Error("a report without news has written the endpoints")
+	}
+	earlier(false, "10.0.0.9")
+	s.leadsTo(id, "a")
+	s.reportPod(a.ID, structs.PartRunning, false, 0)
+	s.leadsTo(id, "a")
+	earlier(true, "10.0.0.10")
+	s.leadsTo(id, "a+")
+	if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID != was.HostID || e.Address != "10.0.0.10" {
+		t.Errorf("the endpoint is %+v", e)
+	}
+	s.reportPod(a.ID, structs.PartRunning, true, 0)
+	s.leadsTo(id, "a+")
+	earlier(false, "10.0.0.10") // a late one
+	s.leadsTo(id, "a+")
+	if e := s.store.Snapshot().Endpoints(id).Pods[0]; e.HostID == was.HostID {
+		t.Errorf("the endpoint is %+v", e)
+	}
+	s.leadsTo(other)
+}
+
 // nothingOf checks that no row of the service is left.
 func (s *steps) nothingOf(id string) {
 	s.Helper()

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
@@ -395,8 +396,14 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 	if p := was.Place(); p.HostID != host.ID || p.Epoch != ref.Epoch {
 		// Of an earlier placement, or of an unknown one.
 		prior := p.PriorOn(host.ID)
-		if prior != nil && prior.Epoch == ref.Epoch && word == structs.ContainerGone {
+		switch pod, isPod := was.(*structs.Pod); {
+		case prior == nil || prior.Epoch != ref.Epoch:
+		case word == structs.ContainerGone:
 			placing.LeaveHost(t, was, host.ID)
+		case isPod && prior.Keep:
+			for e := range endpoints.Earlier(t, scratch.ServicesInBay(t, pod.BayID), pod, host.ID, report) {
+				t.Put(e)
+			}
 		}
 		return
 	}

@@ -134,6 +134,16 @@ func endpointBodies(v web.View, endpoints *structs.Endpoints) []structs.Endpoint
 	return all
 }
 
+// problemReason returns the reason of a problem, in which a peer has its name instead of its
+// UUID, which is all that its host has said of it. peer is that name; "" if there is none.
+func problemReason(v web.View, p *structs.ServiceProblem) (reason, peer string) {
+	h := v.Snap.Host(p.HostID)
+	if h == nil {
+		return p.Reason, ""
+	}
+	return strings.ReplaceAll(p.Reason, h.ID, h.Name), h.Name
+}
+
 // hostProblems returns what hosts of the bay don't serve of a service.
 func hostProblems(v web.View, s *structs.Service) []structs.HostProblemBody {
 	all := []structs.HostProblemBody{}
@@ -142,11 +152,8 @@ func hostProblems(v web.View, s *structs.Service) []structs.HostProblemBody {
 			if p.ServiceID != "" && p.ServiceID != s.ID {
 				continue
 			}
-			body := structs.HostProblemBody{Host: h.Name, Reason: p.Reason}
-			if peer := v.Snap.Host(p.HostID); peer != nil {
-				body.Peer, body.Reason = &peer.Name, strings.ReplaceAll(p.Reason, peer.ID, peer.Name)
-			}
-			all = append(all, body)
+			reason, peer := problemReason(v, &p)
+			all = append(all, structs.HostProblemBody{Host: h.Name, Peer: wire.OrNull(peer), Reason: reason})
 		}
 	}
 	return all

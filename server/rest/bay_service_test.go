@@ -366,7 +366,8 @@ func TestServiceShowsProblemsOfHosts(t *testing.T) {
 		map[string]any{"host": "host-1", "peer": nil, "reason": "node port 30000 is taken"}, apart}})
 	r = f.do("GET", "/v1/services/other", "").is(200)
 	r.holds(r.object(), map[string]any{"problems": []any{apart}})
-	if list, _ := f.do("GET", "/v1/hosts/host-1", "").is(200).object()["service_problems"].([]any); len(list) != 2 {
-		t.Errorf("the host has the problems %v", list)
-	}
+	r = f.do("GET", "/v1/hosts/host-1", "").is(200)
+	r.holds(r.object(), map[string]any{"service_problems": []any{
+		map[string]any{"service_uuid": id, "host_uuid": "", "reason": "node port 30000 is taken"},
+		map[string]any{"service_uuid": "", "host_uuid": f.agent.HostID, "reason": "host host-1 can't be reached"}}})
 }

@@ -86,7 +86,11 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
-	body.Problems = wire.List(h.Problems)
+	body.Problems = make([]structs.ServiceProblem, len(h.Problems))
+	for i, p := range h.Problems {
+		p.Reason, _ = problemReason(v, &p)
+		body.Problems[i] = p
+	}
 	body.Quarantine = quarantined(v, h.ID)
 	return body
 }

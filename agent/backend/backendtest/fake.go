@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Fake is a backend on an engine in memory. Its containers run the shell commands that
-// script.go knows. It behaves as Docker does where package agent can tell. Each
+// userland.Run knows. It behaves as Docker does where package agent can tell. Each
 // interface of package backend has a type of its own, which shares only the engine with
 // the others.
 type Fake struct {
@@ -47,21 +48,21 @@ type engine struct {
 	touched    []string // calls on copies
 	down       bool
 	nextID     int
-	containers map[string]*process             // by the engine's ID
-	stored     map[string]*structs.Image       // images on the engine, by the first name
-	pushed     map[string]bool                 // in a registry, but not on the engine
-	kept       map[volume]time.Time            // volumes, and when each was made
-	podFiles   map[podVolume]map[string]string // volumes of pods, and their files by path
-	claimed    map[volume]map[string]string    // likewise, of named volumes that pods have written to
-	scripts    map[structs.Ref][]int           // see Outside.Script
-	answers    map[structs.Ref]outcome         // see Outside.AnswerExec
-	users      map[string]string               // of images
-	address    string                          // of containers that start
-	disk       backend.Disk                    // excluding the images
-	pulling    chan struct{}                   // if not nil, pulls wait until it is closed
-	joined     map[string]bool                 // projects with a network, which stays after the last container until it is tidied up
-	room       int                             // the most networks; 0 means any number
-	unpacking  chan struct{}                   // if not nil, copies into containers wait until it is closed
+	containers map[string]*process              // by the engine's ID
+	stored     map[string]*structs.Image        // images on the engine, by the first name
+	pushed     map[string]bool                  // in a registry, but not on the engine
+	kept       map[volume]time.Time             // volumes, and when each was made
+	podFiles   map[podVolume]map[string]string  // volumes of pods, and their files by path
+	claimed    map[volume]map[string]string     // likewise, of named volumes that pods have written to
+	scripts    map[structs.Ref][]int            // see Outside.Script
+	answers    map[structs.Ref]userland.Outcome // see Outside.AnswerExec
+	users      map[string]string                // of images
+	address    string                           // of containers that start
+	disk       backend.Disk                     // excluding the images
+	pulling    chan struct{}                    // if not nil, pulls wait until it is closed
+	joined     map[string]bool                  // projects with a network, which stays after the last container until it is tidied up
+	room       int                              // the most networks; 0 means any number
+	unpacking  chan struct{}                    // if not nil, copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
@@ -99,12 +100,13 @@ type process struct {
 	copied      bool              // made by Copy
 	manual      bool              // stopped by hand: its restart policy does nothing
 	ignoresStop bool              // set by IgnoreStop
+	parted      bool              // disconnected from its network, which a start doesn't undo
 	stdout      []byte
 	stderr      []byte
-	reads       bool              // copies its standard input to its output
-	last        int               // exit code of the last ended run
-	files       map[string][]byte // by path
-	changed     chan struct{}     // closed at the next change
+	reads       bool // copies its standard input to its output
+	last        int  // exit code of the last ended run
+	files       userland.Files
+	changed     chan struct{} // closed at the next change
 }
 
 type watcher struct {
@@ -118,6 +120,9 @@ var _ backend.Backend = (*Fake)(nil)
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"
 
+// FileInImage is a file of that image, and no directory.
+const FileInImage = "/etc/passwd"
+
 // NewFake returns an engine with one image, Image.
 func NewFake() *Fake {
 	e := &engine{
@@ -128,7 +133,7 @@ func NewFake() *Fake {
 		starts: make(map[structs.Ref]int), stops: make(map[structs.Ref]int), creates: make(map[structs.Ref]int),
 		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string),
 		podFiles: make(map[podVolume]map[string]string), scripts: make(map[structs.Ref][]int),
-		claimed: make(map[volume]map[string]string), answers: make(map[structs.Ref]outcome),
+		claimed: make(map[volume]map[string]string), answers: make(map[structs.Ref]userland.Outcome),
 		users: make(map[string]string), address: "172.18.0.2",
 	}
 	run := &runtime{e}
@@ -199,12 +204,27 @@ func (f *engine) changedLocked(p *process, kind backend.EventKind) {
 	p.changed = make(chan struct{})
 	for _, w := range f.watchers {
 		if w.owner == p.owner {
-			select {
-			case w.queue <- backend.Event{Entry: p.Entry, Kind: kind}:
-			default:
-				panic("backendtest: a watcher that doesn't read")
-			}
+			w.tell(backend.Event{Entry: p.Entry, Kind: kind})
 		}
+	}
+}
+
+// connectedLocked records that a container was connected to its network, or disconnected. All
+// owners are told, and not whose it is.
+func (f *engine) connectedLocked(p *process) {
+	if p.Infra != "" {
+		return // it has no network of its own
+	}
+	for _, w := range f.watchers {
+		w.tell(backend.Event{Entry: backend.Entry{EngineID: p.EngineID}, Kind: backend.EventNetwork})
+	}
+}
+
+func (w *watcher) tell(e backend.Event) {
+	select {
+	case w.queue <- e:
+	default:
+		panic("backendtest: a watcher that doesn't read")
 	}
 }
 
@@ -289,7 +309,7 @@ func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Cont
 	err = f.onContainer(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
-			snapshot.Addresses, snapshot.Ports, snapshot.Health = nil, nil, ""
+			snapshot.Addresses, snapshot.Ports, snapshot.Health, snapshot.Detached = nil, nil, "", false
 		}
 		c = &snapshot
 		return nil
@@ -389,6 +409,9 @@ func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	if err := errors.Join(checkUser(f, req), checkPart(f, req.Pod)); err != nil {
 		return nil, err
+	}
+	if req.Spec.Workdir == FileInImage {
+		return nil, &backend.Failure{Reason: backend.ErrStart, Msg: "Cannot mkdir: " + FileInImage + " is not a directory"}
 	}
 	if err := f.joinLocked(req.ProjectID); err != nil {
 		return nil, err

@@ -8,10 +8,14 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
 // This file has the changes of a Fake's containers.
+
+// NoProgram is a program that no image has.
+const NoProgram = "/no/program"
 
 // Start starts the process.
 func (f *runtime) Start(ctx context.Context, engineID string) error {
@@ -27,6 +31,9 @@ func (f *runtime) Start(ctx context.Context, engineID string) error {
 		}
 		if err := checkInfra(f.engine, p); err != nil {
 			return err
+		}
+		if argv := slices.Concat([]string(p.spec.Entrypoint), p.spec.Command); len(argv) > 0 && argv[0] == NoProgram {
+			return &backend.Failure{Reason: backend.ErrStart, Msg: fmt.Sprintf("exec: %q: no such file or directory", argv[0])}
 		}
 		p.RestartCount, p.manual = 0, false
 		f.startLocked(p)
@@ -51,16 +58,22 @@ func (f *engine) startLocked(p *process) {
 			p.Ports[i].HostPort = 32768 + f.nextID
 		}
 	}
+	p.Detached = p.parted
+	if p.parted {
+		p.Addresses, p.Ports = nil, nil
+	} else {
+		f.connectedLocked(p)
+	}
 	f.changedLocked(p, backend.EventChanged)
 	if code, ok := scripted(f, p); ok {
 		f.exitLocked(p, code)
 		return
 	}
 	run := f.runLocked(p, slices.Concat([]string(p.spec.Entrypoint), p.spec.Command), nil)
-	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
-	p.reads = run.cat && p.spec.Stdin
-	if !run.lasts && !p.reads {
-		f.exitLocked(p, run.exitCode)
+	p.stdout, p.stderr = append(p.stdout, run.Stdout...), append(p.stderr, run.Stderr...)
+	p.reads = run.Cat && p.spec.Stdin
+	if !run.Lasts && !p.reads {
+		f.exitLocked(p, run.ExitCode)
 	}
 }
 
@@ -77,7 +90,7 @@ func (f *engine) checkLocked(p *process) {
 		script = []string{"sh", "-c", h.Test.Text}
 	}
 	after, result := time.Duration(cmp.Or(h.Interval, 30))*time.Second, "healthy"
-	if runScript(script, nil, nil).exitCode != 0 {
+	if userland.Run(script, nil, nil).ExitCode != 0 {
 		after, result = after*time.Duration(cmp.Or(h.Retries, 3)), "unhealthy"
 	}
 	run := p.StartedAt
@@ -96,6 +109,7 @@ func (f *engine) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
 	p.last = code
 	f.changedLocked(p, backend.EventChanged)
+	f.connectedLocked(p)
 	endPod(f, p)
 	if p.pod != nil {
 		return // the agent restarts it
@@ -107,6 +121,17 @@ func (f *engine) exitLocked(p *process, code int) {
 		p.RestartCount++
 		f.startLocked(p)
 	}
+}
+
+// Reconnect connects a running container again.
+func (f *runtime) Reconnect(ctx context.Context, engineID string) error {
+	return f.onContainer(ctx, "reconnect", engineID, func(p *process) error {
+		if p.Live() && p.Detached {
+			p.Detached, p.parted, p.Addresses, p.Ports = false, false, []string{f.address}, slices.Clone(p.spec.Ports)
+			f.connectedLocked(p)
+		}
+		return nil
+	})
 }
 
 // Stop ends the process, after the timeout if it ignores stops.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -128,10 +129,10 @@ func (f *images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) 
 		return nil, err
 	}
 	var manifest []struct{ RepoTags []string }
-	from := &reader{r: r}
+	from := &userland.Reader{R: r}
 	refuse := func(err error) error {
-		if from.err != nil {
-			return from.err
+		if from.Err != nil {
+			return from.Err
 		}
 		return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the archive can't be loaded: %v", err)}
 	}

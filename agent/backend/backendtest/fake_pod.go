@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -186,7 +187,7 @@ func (f *Outside) ChildOutOfMemory(ref structs.Ref) {
 func (f *Outside) AnswerExec(ref structs.Ref, code int, output string) {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
-	f.e.answers[ref] = outcome{stdout: []byte(output), exitCode: code}
+	f.e.answers[ref] = userland.Outcome{Stdout: []byte(output), ExitCode: code}
 }
 
 // SetAddress sets the address of all containers that start from now on.

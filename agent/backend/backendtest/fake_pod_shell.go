@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 )
 
 // podShell runs the commands by which the suite sees what the containers of a pod share.
@@ -15,11 +17,12 @@ type podShell struct {
 }
 
 // runLocked runs a command in a container.
-func (f *engine) runLocked(p *process, command, env []string) outcome {
+func (f *engine) runLocked(p *process, command, env []string) userland.Outcome {
 	if p.pod == nil {
-		return runScript(command, env, nil)
+		return userland.Run(command, env, nil)
 	}
-	return runScript(command, env, &podShell{f, p})
+	in := &podShell{f, p}
+	return userland.Run(command, env, in.run)
 }
 
 // run runs one of these commands; false if it is another one:
@@ -31,13 +34,13 @@ func (f *engine) runLocked(p *process, command, env []string) outcome {
 //	id -u
 //	nc -ll -p PORT -e echo WORD...    serves until the container ends
 //	nc 127.0.0.1 PORT
-func (s *podShell) run(words []string, o *outcome) bool {
-	if s == nil || len(words) == 0 {
+func (s *podShell) run(words []string, o *userland.Outcome) bool {
+	if len(words) == 0 {
 		return false
 	}
 	n := len(words)
-	fail := func(text string) { o.stderr, o.exitCode = append(o.stderr, text+"\n"...), 1 }
-	o.exitCode = 0
+	fail := func(text string) { o.Stderr, o.ExitCode = append(o.Stderr, text+"\n"...), 1 }
+	o.ExitCode = 0
 	switch {
 	case words[0] == "echo" && n > 2 && words[n-2] == ">":
 		files, name, readOnly := s.files(words[n-1])
@@ -52,25 +55,25 @@ func (s *podShell) run(words []string, o *outcome) bool {
 		if !ok {
 			fail("cat: can't open '" + words[1] + "': No such file or directory")
 		}
-		o.stdout = append(o.stdout, text...)
+		o.Stdout = append(o.Stdout, text...)
 	case words[0] == "ps":
 		for _, q := range s.f.containers {
 			if q.Live() && (q == s.p || s.sharesPID(q)) {
-				o.stdout = fmt.Appendln(o.stdout, "1 root", strings.Join(q.spec.Command, " "))
+				o.Stdout = fmt.Appendln(o.Stdout, "1 root", strings.Join(q.spec.Command, " "))
 			}
 		}
 	case words[0] == "hostname":
-		o.stdout = fmt.Appendln(o.stdout, s.host().spec.Hostname)
+		o.Stdout = fmt.Appendln(o.Stdout, s.host().spec.Hostname)
 	case words[0] == "id" && slices.Equal(words[1:], []string{"-u"}):
 		user := int64(0)
 		if u := s.p.pod.Security.RunAsUser; u != nil {
 			user = *u
 		}
-		o.stdout = fmt.Appendln(o.stdout, user)
+		o.Stdout = fmt.Appendln(o.Stdout, user)
 	case words[0] == "nc" && n == 3:
 		for _, q := range s.f.containers {
 			if q.Live() && s.sharesNetwork(q) && q.serves[words[2]] != "" {
-				o.stdout = append(o.stdout, q.serves[words[2]]...)
+				o.Stdout = append(o.Stdout, q.serves[words[2]]...)
 				return true
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest/userland"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -63,7 +64,7 @@ func lastLines(b []byte, n int) []byte {
 
 // Exec runs a command.
 func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
-	var run outcome
+	var run userland.Outcome
 	err := f.onContainer(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
@@ -78,22 +79,22 @@ func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRe
 	if err != nil {
 		return 0, err
 	}
-	if run.cat && s.Stdin != nil {
+	if run.Cat && s.Stdin != nil {
 		if _, err := io.Copy(s.Stdout, s.Stdin); err != nil {
 			return 0, err
 		}
 	}
-	_, _ = s.Stdout.Write(run.stdout)
+	_, _ = s.Stdout.Write(run.Stdout)
 	if req.TTY {
-		_, _ = s.Stdout.Write(run.stderr)
+		_, _ = s.Stdout.Write(run.Stderr)
 	} else {
-		_, _ = s.Stderr.Write(run.stderr)
+		_, _ = s.Stderr.Write(run.Stderr)
 	}
-	if run.lasts {
+	if run.Lasts {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}
-	return run.exitCode, nil
+	return run.ExitCode, nil
 }
 
 // Attach attaches to the process's streams.

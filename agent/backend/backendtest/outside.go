@@ -39,6 +39,14 @@ func (f *Outside) Remove(ref structs.Ref) { f.e.with(ref, f.e.removeLocked) }
 // Start acts as docker start.
 func (f *Outside) Start(ref structs.Ref) { f.e.with(ref, f.e.startLocked) }
 
+// Restart acts as docker restart, so quickly that nobody sees the process end.
+func (f *Outside) Restart(ref structs.Ref) {
+	f.e.with(ref, func(p *process) {
+		f.e.exitLocked(p, 137)
+		f.e.startLocked(p)
+	})
+}
+
 // Pause acts as docker pause, or unpause.
 func (f *Outside) Pause(ref structs.Ref, paused bool) {
 	f.e.with(ref, func(p *process) {
@@ -47,6 +55,17 @@ func (f *Outside) Pause(ref structs.Ref, paused bool) {
 			p.State = backend.StatePaused
 		}
 		f.e.changedLocked(p, backend.EventChanged)
+	})
+}
+
+// Disconnect acts as docker network disconnect with the container's network.
+func (f *Outside) Disconnect(ref structs.Ref) {
+	f.e.with(ref, func(p *process) {
+		p.parted = true
+		if p.Live() {
+			p.Detached, p.Addresses, p.Ports = true, nil, nil
+		}
+		f.e.connectedLocked(p)
 	})
 }
 

@@ -53,6 +53,7 @@ func Runtime(t *testing.T, b backend.Backend) {
 		"RestartPolicy":  testRestartPolicy,
 		"Events":         testEvents,
 		"Ports":          testPorts,
+		"CantStart":      testCantStart,
 		"Fingerprint":    testFingerprint,
 		"Signal":         testSignal,
 		"SignalPaused":   testSignalPaused,
@@ -501,8 +502,8 @@ func testEvents(x *env) {
 		for {
 			select {
 			case e := <-events:
-				if e.Kind == backend.EventImage {
-					continue // images have no owner: others may pull meanwhile
+				if e.Kind == backend.EventImage || e.Kind == backend.EventNetwork {
+					continue // images and networks have no owner: others may use them meanwhile
 				}
 				if e.Entry != c.Entry {
 					x.Fatalf("event %+v of another container", e)
@@ -665,6 +666,31 @@ func testPorts(x *env) {
 			return w.ContainerPort == p.ContainerPort && w.Protocol == p.Protocol
 		}) {
 			x.Fatalf("port %+v was not asked for", p)
+		}
+	}
+}
+
+// testCantStart: of a process that can't be started the container or its image is at fault,
+// and the text says what.
+func testCantStart(x *env) {
+	for name, spec := range map[string]structs.ContainerSpec{
+		NoProgram:   {Image: Image, Command: []string{NoProgram}},
+		FileInImage: {Image: Image, Command: []string{"sleep", "600"}, Workdir: FileInImage},
+	} {
+		spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartNo}
+		req := x.request(&spec)
+		c, err := x.engine.Create(x.ctx, req, func(string) {})
+		if err == nil {
+			x.Cleanup(func() { x.must(x.engine.Remove(context.Background(), c.EngineID), "remove") })
+			if err = x.engine.Start(x.ctx, c.EngineID); err != nil {
+				if now := x.look(c); now.Live() || !now.StartedAt.IsZero() {
+					x.Fatalf("%s: it is %+v", name, now)
+				}
+			}
+		}
+		x.wantReason(err, backend.ErrStart)
+		if !strings.Contains(err.Error(), name) {
+			x.Fatalf("%q doesn't say what is at fault", err)
 		}
 	}
 }

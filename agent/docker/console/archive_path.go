@@ -309,7 +309,11 @@ func spool(r io.Reader) (*os.File, error) {
 }
 
 func noRoom(err error) error {
-	return &backend.Failure{Reason: backend.ErrNoSpace, Msg: "the host can't keep the archive on its way: " + err.Error(), Err: err}
+	cause := err
+	if at := new(fs.PathError); errors.As(err, &at) {
+		cause = at.Err // users aren't told where the host keeps it
+	}
+	return &backend.Failure{Reason: backend.ErrNoSpace, Msg: "the host can't keep the archive on its way: " + cause.Error(), Err: err}
 }
 
 // plain returns the tar stream of an archive, which may be compressed.

@@ -23,7 +23,10 @@ func Failure(err error) error {
 		return err
 	}
 	f = &backend.Failure{Msg: ErrorText(err)}
-	text := strings.ToLower(f.Msg)
+	if f.Msg != textOf(err) {
+		f.Err = err // with the paths, for the log
+	}
+	text := strings.ToLower(textOf(err))
 	switch {
 	case IsAway(err, text):
 		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
@@ -40,10 +43,30 @@ func Failure(err error) error {
 		f.Reason = backend.ErrNotRunning
 	case strings.Contains(text, "no space left on device"):
 		f.Reason = backend.ErrNoSpace
+	case cantStart(text):
+		f.Reason = backend.ErrStart
 	case errdefs.IsInvalidArgument(err):
 		f.Reason = backend.ErrInvalid
 	}
 	return f
+}
+
+// cantStart reports whether the runtime could not start a process for a reason that is not
+// the host's. The engine itself finds out that a working directory is, or is below, a file.
+func cantStart(text string) bool {
+	if strings.HasPrefix(text, "cannot mkdir: ") || strings.HasPrefix(text, "lstat ") && strings.HasSuffix(text, ": not a directory") {
+		return true
+	}
+	if !strings.Contains(text, "oci runtime create failed") {
+		return false
+	}
+	for _, host := range []string{"cannot allocate memory", "resource temporarily unavailable", "too many open files", "resource busy",
+		"connection reset", "deadline exceeded", "signal: killed", "dbus"} {
+		if strings.Contains(text, host) {
+			return false
+		}
+	}
+	return true
 }
 
 // keptTask matches the error of each start of a container whose ended task containerd
@@ -66,7 +89,11 @@ func IsAway(err error, text string) bool {
 		strings.Contains(text, "ttrpc: closed")
 }
 
-// ErrorText returns the engine's message without the client's prefix.
-func ErrorText(err error) string {
+// ErrorText returns the engine's message for users: without the client's prefix, and without
+// paths of the host.
+func ErrorText(err error) string { return HidePaths(textOf(err)) }
+
+// textOf returns the engine's message without the client's prefix.
+func textOf(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }

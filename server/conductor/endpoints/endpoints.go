@@ -66,7 +66,7 @@ func endpointOf(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoin
 
 // earlier returns the endpoint of a pod's earlier placement, which runs on a draining host
 // until the newest one is ready; nil if there is none. A pod's row has nothing observed of an
-// earlier placement, so its endpoint stays as it was.
+// earlier placement, so its endpoint stays as it was: only Earlier changes it.
 func earlier(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoints) *structs.Endpoint {
 	if was == nil {
 		return nil
@@ -83,6 +83,36 @@ func earlier(v View, s *structs.Service, p *structs.Pod, was *structs.Endpoints)
 		}
 	}
 	return nil
+}
+
+// Earlier yields the rows in which the endpoint of a pod's earlier placement changes, because
+// its host has reported that. The services are those of the bay.
+func Earlier(v View, services iter.Seq[*structs.Service], p *structs.Pod, hostID string,
+	r *structs.ContainerReport) iter.Seq[*structs.Endpoints] {
+	seen := *p
+	seen.Observed, seen.Gone = structs.PodObserved{}, false
+	seen.Observe(r.Observed, r.Parts)
+	return func(yield func(*structs.Endpoints) bool) {
+		for s := range services {
+			was, _ := v.Get(structs.TableEndpoints, s.ID).(*structs.Endpoints)
+			if s.ProjectID != p.ProjectID || was == nil || !s.Matches(p) {
+				continue
+			}
+			i := slices.IndexFunc(was.Pods, func(e structs.Endpoint) bool { return e.PodID == p.ID && e.HostID == hostID })
+			if i < 0 {
+				continue // the newest placement has taken its place
+			}
+			now := *was
+			now.Pods = slices.Clone(was.Pods)
+			now.Pods[i].Ready = seen.Ready()
+			if a := seen.Observed.Address; a != "" {
+				now.Pods[i].Address = a // it was made again there
+			}
+			if !Same(was, &now) && !yield(&now) {
+				return
+			}
+		}
+	}
 }
 
 // lost reports whether the host is lost. Its pods get no connections from then on, even if
