@@ -19,8 +19,6 @@ import (
 	"github.com/stackforge/magnum/agent/kubernetes/console"
 	"github.com/stackforge/magnum/agent/kubernetes/election"
 	"github.com/stackforge/magnum/agent/kubernetes/identity"
-	"github.com/stackforge/magnum/agent/kubernetes/mirror"
-	manifests "github.com/stackforge/magnum/manifest/kubernetes"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -89,7 +87,6 @@ func open(o Options, conf *rest.Config) (*Client, error) {
 	}
 	return New(Config{
 		Cluster: guarded, PodSecurity: o.PodSecurity, Address: o.Address, AgentVersion: o.Version, Logger: o.Logger,
-		Manifests:  mirror.Manifests{Pod: manifests.Pod, Service: manifests.Service, RC: manifests.RC},
 		Identifier: identifier{own}, Leader: leader, Consoles: consoles, Forwards: consoles,
 	})
 }

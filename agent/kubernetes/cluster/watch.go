@@ -19,6 +19,7 @@ const (
 	AwayPause  = 500 * time.Millisecond // while it is away
 	watchPause = 5 * time.Second        // while it answers: a connection that hangs reports nothing
 	listPause  = time.Second            // after a list or watch that the API has refused
+	shortPause = 200 * time.Millisecond // after one that has ended soon
 )
 
 // Sink takes what watches see. Its methods are called by several goroutines, and don't
@@ -116,10 +117,14 @@ func (c *Client) follow(ctx context.Context, kind Object, selector string, to Si
 	}}
 	r := cache.NewReflectorWithOptions(lw, kind, &store{kind: kind, to: to}, cache.ReflectorOptions{Name: "magnum"})
 	for ctx.Err() == nil {
-		if err := r.ListAndWatchWithContext(ctx); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		err := r.ListAndWatchWithContext(ctx)
+		if err != nil && !tooOld(err) && ctx.Err() == nil {
 			res, _ := resourceOf(kind)
 			to.Trouble(kind, fmt.Errorf("the cluster refuses to list %s: %w", res.name, err))
 			pause(ctx, listPause)
+		} else if time.Since(begun) < listPause {
+			pause(ctx, shortPause) // a watch that ends at once would be begun without end
 		}
 	}
 }

@@ -66,6 +66,7 @@ type Mirror struct {
 	sure      bool                       // bay is of a full, confirmed answer
 	takes     uint64                     // answers taken
 	needFull  bool
+	fullDue   time.Time // when a full answer is asked for again, if there is anything that none has named
 	serial    uint64
 	out       Outcome
 	now       time.Time // of the present Next
@@ -323,6 +324,13 @@ func (m *Mirror) Next(now time.Time) Outcome {
 			delete(m.dead, uid)
 		}
 	}
+	if !m.fullDue.IsZero() && !now.Before(m.fullDue) {
+		m.fullDue = time.Time{}
+		for _, w := range m.work {
+			m.needFull = m.needFull || !w.assigned && !w.found && !w.orphan
+		}
+	}
+	m.wake(m.fullDue)
 	m.out.NeedFull, m.needFull = m.needFull, false
 	for _, w := range m.work {
 		m.wake(w.due)
