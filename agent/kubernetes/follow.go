@@ -25,7 +25,7 @@ const maxCalls = 16
 func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Observer) error {
 	f := &follower{
 		cluster: c.conf.Cluster, log: c.log, to: to, kick: make(chan struct{}, 1), slots: make(chan struct{}, maxCalls),
-		mirror: mirror.New(mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.Cluster.Address(),
+		mirror: mirror.New(mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.address(),
 			PodSecurity: c.conf.PodSecurity, Manifests: manifests}),
 	}
 	c.mu.Lock()
