@@ -4,8 +4,12 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -251,7 +255,7 @@ func (r *rig) wasGone(id string) {
 	r.until(id+" is gone", func() bool {
 		_, there := r.reports[id]
 		h := r.history[id]
-		return !there && h[len(h)-1].Status == structs.ContainerGone
+		return !there && len(h) > 0 && h[len(h)-1].Status == structs.ContainerGone
 	})
 }
 
@@ -419,4 +423,259 @@ func TestRC(t *testing.T) {
 // indent moves a text by four columns.
 func indent(text string) string {
 	return "    " + strings.TrimSuffix(strings.ReplaceAll(text, "\n", "\n    "), "    ")
+}
+
+// TestPodEnds: exit codes, restarts and the reason of an end are those of the cluster.
+func TestPodEnds(t *testing.T) {
+	r := newRig(t)
+	done := r.pod("done", podSpec("Never", "exit 0"))
+	failed := r.pod("failed", podSpec("Never", "exit 3"))
+	crash := r.pod("crash", podSpec("Always", "exit 4"))
+	killed := r.pod("killed", podSpec("Never", "head -c 64m /dev/zero | tail")+"    resources: {limits: {memory: 16Mi}}\n")
+	ended := func(o *structs.ContainerReport) bool {
+		return o.Status == structs.ContainerStopped && len(o.Parts) == 1
+	}
+	for id, want := range map[string]struct {
+		phase  structs.PodPhase
+		code   int
+		reason string
+	}{
+		done:   {structs.PodSucceeded, 0, structs.ReasonCompleted},
+		failed: {structs.PodFailed, 3, structs.ReasonError},
+		killed: {structs.PodFailed, 137, structs.ReasonOOMKilled},
+	} {
+		seen := r.reported(id, "the pod has ended", ended)
+		s := seen.Parts[0].State
+		if seen.Pod.Phase != want.phase || s.ExitCode == nil || *s.ExitCode != want.code || s.Reason != want.reason ||
+			seen.FinishedAt.IsZero() {
+			t.Errorf("%s: phase %s, state %+v; want %+v", r.work[id].Name, seen.Pod.Phase, s, want)
+		}
+	}
+	seen := r.reported(crash, "the pod is started again", func(o *structs.ContainerReport) bool {
+		return o.RestartCount > 0 && o.Parts[0].State.Reason == structs.ReasonCrashLoop
+	})
+	if last := seen.Parts[0].Last; seen.Status != structs.ContainerRunning || last.ExitCode == nil || *last.ExitCode != 4 {
+		t.Errorf("the report is %+v", seen)
+	}
+	for id := range r.work {
+		r.deleted(id)
+	}
+}
+
+// TestBarePodIsMadeAgain: kubectl deletes a pod; it is made again if its restart policy says so.
+func TestBarePodIsMadeAgain(t *testing.T) {
+	r := newRig(t)
+	always, never := r.pod("always", podSpec("Always", sleeps)), r.pod("never", podSpec("Never", sleeps))
+	first := r.reported(always, "it runs", running)
+	r.reported(never, "it runs", running)
+	r.remove("pods", "always")
+	r.remove("pods", "never")
+	r.reported(always, "it runs again", func(o *structs.ContainerReport) bool { return running(o) && o.EngineID != first.EngineID })
+	r.until("the other one is gone", func() bool {
+		o := r.history[never][len(r.history[never])-1]
+		return o.Status == structs.ContainerGone && strings.Contains(o.Reason, "restartPolicy is Never")
+	})
+	r.until("the first one was shown", func() bool {
+		return slices.ContainsFunc(r.history[always], func(o structs.ContainerReport) bool {
+			return strings.Contains(o.Reason, "deleted in the cluster")
+		})
+	})
+	r.deleted(always)
+}
+
+// TestRefusals: what the cluster doesn't want is told in its words, and nothing of others is
+// touched.
+func TestRefusals(t *testing.T) {
+	r := newRig(t)
+	first := r.pod("first", podSpec("Always", sleeps)) // makes the namespace
+	r.reported(first, "it runs", running)
+	foreign := map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "taken"},
+		"spec": map[string]any{"ports": []any{map[string]any{"port": 80}}}}
+	quota := map[string]any{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": map[string]any{"name": "small"},
+		"spec": map[string]any{"hard": map[string]any{"services": "1"}}}
+	var made corev1.Service
+	if err := r.kube.Do(t.Context(), http.MethodPost, r.path("services", ""), foreign, &made); err != nil {
+		t.Fatal(err)
+	}
+	taken := r.object(structs.KindService, "taken", "  ports: [{port: 80}]\n")
+	seen := r.reported(taken, "the name is taken", func(o *structs.ContainerReport) bool { return o.Failed })
+	if seen.Status != structs.ContainerError || seen.Generation != 1 || seen.Object.Code != structs.CodeConflict ||
+		!strings.Contains(seen.Reason, "is not magnum's") {
+		t.Errorf("the report is %+v", seen)
+	}
+	if err := r.kube.Do(t.Context(), http.MethodPost, r.path("resourcequotas", ""), quota, nil); err != nil {
+		t.Fatal(err)
+	}
+	type resourceQuota = corev1.ResourceQuota
+	kubetest.Await(t, r.kube, r.path("resourcequotas", ""), "small", "counts", func(q *resourceQuota) bool {
+		if q == nil {
+			return false
+		}
+		used := q.Status.Used[corev1.ResourceServices]
+		return !used.IsZero()
+	})
+	more := r.object(structs.KindService, "more", "  ports: [{port: 80}]\n")
+	seen = r.reported(more, "the quota is full", func(o *structs.ContainerReport) bool { return o.Failed })
+	const want = `services "more" is forbidden: exceeded quota: small, requested: services=1, used: services=1, limited: services=1`
+	if seen.Reason != want || seen.Object.Code != structs.CodeForbidden {
+		t.Errorf("the reason is %q, want %q", seen.Reason, want)
+	}
+	privileged := r.pod("privileged", podSpec("Always", sleeps)+"    securityContext: {privileged: true}\n")
+	seen = r.reported(privileged, "it is refused", func(o *structs.ContainerReport) bool { return o.Failed })
+	if !strings.Contains(seen.Reason, `violates PodSecurity "baseline:latest": privileged`) || seen.Pod.Code != structs.CodeForbidden {
+		t.Errorf("the report is %+v", seen)
+	}
+	r.deleted(taken)
+	var now corev1.Service
+	if err := r.kube.Do(t.Context(), http.MethodGet, r.path("services", "taken"), nil, &now); err != nil || now.UID != made.UID ||
+		len(now.Labels) > 0 {
+		t.Errorf("the foreign service is %+v, %v", now.ObjectMeta, err)
+	}
+	r.remove("services", "taken") // makes room, which nobody tells
+	r.reported(more, "it is made", func(o *structs.ContainerReport) bool { return o.Status == structs.ContainerRunning && !o.Failed })
+}
+
+// relay leads connections to the API server, and can be cut.
+type relay struct {
+	net.Listener
+	to    string
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l, to: to, conns: map[net.Conn]bool{}}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { r.serve(in) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); r.set(true); all.Wait() })
+	return r
+}
+
+// serve leads one connection.
+func (r *relay) serve(in net.Conn) {
+	defer in.Close()
+	out, err := net.Dial("tcp", r.to)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	r.mu.Lock()
+	if r.cut {
+		r.mu.Unlock()
+		return
+	}
+	r.conns[in], r.conns[out] = true, true
+	r.mu.Unlock()
+	var both sync.WaitGroup
+	for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+		both.Go(func() {
+			_, _ = io.Copy(pair[0], pair[1]) // until either side ends
+			pair[0].Close()
+			pair[1].Close()
+		})
+	}
+	both.Wait()
+	r.mu.Lock()
+	delete(r.conns, in)
+	delete(r.conns, out)
+	r.mu.Unlock()
+}
+
+// set cuts all connections and refuses new ones, or takes them again.
+func (r *relay) set(cut bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = cut
+	for c := range r.conns {
+		c.Close()
+	}
+}
+
+// TestAPIAway: while the API server is away, the last known state is shown with its age, and
+// what waits says why. All of it is true soon after the API server is back.
+func TestAPIAway(t *testing.T) {
+	var way *relay
+	r := newRig(t, func(conf *rest.Config) {
+		u, err := url.Parse(conf.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		way = newRelay(t, u.Host)
+		conf.TLSClientConfig.ServerName = u.Hostname()
+		conf.Host = "https://" + way.Addr().String()
+	})
+	id := r.pod("web", podSpec("Never", sleeps))
+	r.reported(id, "it runs", running)
+	way.set(true)
+	r.until("it is away", func() bool { return !r.cluster.AwaySince.IsZero() && r.cluster.Away != "" && r.cluster.Ready > 0 })
+	r.mu.Lock()
+	said := len(r.history[id])
+	r.mu.Unlock()
+	late := r.pod("late", podSpec("Always", sleeps))
+	r.reported(late, "it waits", func(o *structs.ContainerReport) bool {
+		return o.Status == structs.ContainerCreating && strings.Contains(o.Reason, "API, which does not answer")
+	})
+	r.remove("pods", "web") // beside the relay
+	kubetest.Await(t, r.kube, r.path("pods", ""), "web", "is gone", func(p *corev1.Pod) bool { return p == nil })
+	r.mu.Lock()
+	if len(r.history[id]) != said {
+		t.Errorf("reported while the API is away: %+v", r.history[id][said:])
+	}
+	r.mu.Unlock()
+	way.set(false)
+	r.until("it is back", func() bool { return r.cluster.AwaySince.IsZero() })
+	r.until("the pod is gone", func() bool {
+		h := r.history[id]
+		return h[len(h)-1].Status == structs.ContainerGone
+	})
+	r.reported(late, "it runs", running)
+}
+
+// TestLeaseIsOver: an agent that may not write writes nothing, and does what it has to once
+// it may again.
+func TestLeaseIsOver(t *testing.T) {
+	r := newRig(t)
+	r.mu.Lock()
+	r.refuse = errors.New("another agent is active")
+	r.mu.Unlock()
+	id := r.pod("web", podSpec("Always", sleeps))
+	r.reported(id, "it is not made", func(o *structs.ContainerReport) bool { return o.Status == structs.ContainerCreating && !o.Failed })
+	if err := r.kube.Do(t.Context(), http.MethodGet, "/api/v1/namespaces/"+r.namespace, nil, nil); err == nil {
+		t.Error("the namespace was made")
+	}
+	r.mu.Lock()
+	r.refuse = nil
+	r.mu.Unlock()
+	r.reported(id, "it runs", running)
+}
+
+// TestFingerprint: the host is the cluster.
+func TestFingerprint(t *testing.T) {
+	r := newRig(t)
+	var system corev1.Namespace
+	if err := r.kube.Do(t.Context(), http.MethodGet, "/api/v1/namespaces/kube-system", nil, &system); err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.client.Fingerprint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Backend != structs.BackendKubernetes || f.Engine.ID != string(system.UID) || f.Cores < 2 || f.Memory == 0 || f.Cluster == nil ||
+		len(f.Cluster.Nodes) != 2 || f.Cluster.Ready != 2 || f.Cluster.APIAddress != r.kube.URL || len(f.Cluster.Nodes[0].Addresses) == 0 ||
+		!strings.HasPrefix(f.EngineVersion, "v1.") {
+		t.Errorf("the fingerprint is %+v, cluster %+v", f, f.Cluster)
+	}
 }

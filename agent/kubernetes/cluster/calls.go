@@ -79,9 +79,11 @@ func (c *Client) Delete(ctx context.Context, o Object, p Preconditions) (Object,
 }
 
 // request begins a call. A named one is on the object itself, the others on its collection.
+// It isn't repeated, as client-go does by itself: that the API doesn't answer has to be known
+// at once, and the callers try again.
 func (c *Client) request(verb string, o Object, named bool) *rest.Request {
 	res, _ := resourceOf(o)
-	r := c.clients[res.group].Verb(verb).Resource(res.name).NamespaceIfScoped(o.GetNamespace(), !res.global)
+	r := c.clients[res.group].Verb(verb).MaxRetries(0).Resource(res.name).NamespaceIfScoped(o.GetNamespace(), !res.global)
 	if named {
 		r = r.Name(o.GetName())
 	}
@@ -106,7 +108,7 @@ func (c *Client) do(ctx context.Context, verb string, o, body Object) (Object, e
 func (c *Client) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	body, err := c.clients[""].Get().AbsPath("/readyz").Do(ctx).Raw()
+	body, err := c.clients[""].Get().MaxRetries(0).AbsPath("/readyz").Do(ctx).Raw()
 	if err == nil {
 		return nil
 	}
@@ -125,7 +127,7 @@ func (c *Client) Version(ctx context.Context) (version.Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var v version.Info
-	body, err := c.clients[""].Get().AbsPath("/version").SetHeader("Accept", "application/json").Do(ctx).Raw()
+	body, err := c.clients[""].Get().MaxRetries(0).AbsPath("/version").SetHeader("Accept", "application/json").Do(ctx).Raw()
 	if err != nil {
 		return v, err
 	}
@@ -158,5 +160,5 @@ func (c *Client) List(ctx context.Context, o Object, options metav1.ListOptions)
 // collection begins a call on all objects of the type of o.
 func (c *Client) collection(o Object) *rest.Request {
 	res, _ := resourceOf(o)
-	return c.clients[res.group].Get().Resource(res.name)
+	return c.clients[res.group].Get().MaxRetries(0).Resource(res.name)
 }

@@ -1,8 +1,13 @@
 package cluster
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +19,24 @@ func Unanswered(err error) bool {
 	var status apierrors.APIStatus
 	var refused *RefusedWrite
 	return err != nil && !errors.As(err, &status) && !errors.As(err, &refused)
+}
+
+// brief returns why the API doesn't answer, without what differs with each try.
+func brief(err error) string {
+	var op *net.OpError
+	var call *url.Error
+	var sys *os.SyscallError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("it has not answered within %s", probeTimeout)
+	case errors.As(err, &sys):
+		return sys.Err.Error()
+	case errors.As(err, &op):
+		return op.Err.Error()
+	case errors.As(err, &call):
+		return call.Err.Error()
+	}
+	return err.Error()
 }
 
 // tooOld reports whether a watch has to begin with a new list.

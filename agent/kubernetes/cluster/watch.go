@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -21,6 +23,7 @@ const (
 	watchPause = 5 * time.Second        // while it answers: a connection that hangs reports nothing
 	listPause  = time.Second            // after a list or watch that the API has refused
 	shortPause = 200 * time.Millisecond // after one that has ended soon
+	toldPause  = 10 * time.Second       // at least between two reasons why the API is away: each is reported
 )
 
 // Sink takes what watches see. Its methods are called by several goroutines, and don't
@@ -30,7 +33,7 @@ type Sink interface {
 	Replace(kind Object, objects []Object, version string)
 	See(o Object)   // an object has appeared or changed
 	Unsee(o Object) // an object is gone
-	// Away says that the API doesn't answer, and why. It is repeated if the reason changes.
+	// Away says that the API doesn't answer, and why. It may be repeated if the reason changes.
 	Away(err error)
 	// Back says that the API answers: at first, and after Away.
 	Back()
@@ -50,7 +53,7 @@ func (c *Client) Follow(ctx context.Context, selector string, to Sink) {
 
 // wait waits until the API is ready. It returns false if ctx has ended.
 func (c *Client) wait(ctx context.Context, to Sink) bool {
-	told := ""
+	told, toldAt := "", time.Time{}
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := c.Ready(ctx)
@@ -60,9 +63,9 @@ func (c *Client) wait(ctx context.Context, to Sink) bool {
 		if err == nil {
 			return true
 		}
-		if text := err.Error(); text != told {
-			told = text
-			to.Away(err)
+		if text := brief(err); told == "" || text != told && begun.Sub(toldAt) > toldPause {
+			told, toldAt = text, begun
+			to.Away(errors.New(text))
 		}
 		c.http.CloseIdleConnections() // a connection that hangs would be used again
 		pause(ctx, AwayPause-time.Since(begun))
@@ -121,11 +124,15 @@ func (c *Client) follow(ctx context.Context, kind Object, selector string, to Si
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := r.ListAndWatchWithContext(ctx)
-		if err != nil && !tooOld(err) && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case apierrors.IsTooManyRequests(err):
+			pause(ctx, listPause)
+		case err != nil && !tooOld(err):
 			res, _ := resourceOf(kind)
 			to.Trouble(kind, fmt.Errorf("the cluster refuses to list %s: %w", res.name, err))
 			pause(ctx, listPause)
-		} else if time.Since(begun) < listPause {
+		case time.Since(begun) < listPause:
 			pause(ctx, shortPause) // a watch that ends at once would be begun without end
 		}
 	}

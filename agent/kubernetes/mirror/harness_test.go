@@ -60,7 +60,8 @@ func newScript(t *testing.T) *script {
 // unlistedScript returns a script whose cluster was not listed yet.
 func unlistedScript(t *testing.T) *script {
 	return &script{
-		T: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), objects: map[Key]Object{}, work: map[string]structs.Assignment{}, bay: bayID,
+		T: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), objects: map[Key]Object{},
+		work: map[string]structs.Assignment{}, bay: bayID,
 		reports: map[string]structs.ContainerReport{}, serials: map[string]uint64{}, said: map[string][]structs.ContainerReport{},
 		m: New(Config{ClusterID: clusterID, HostID: hostID, Address: "https://api", Manifests: Manifests{
 			Pod: kubernetes.Pod, Service: kubernetes.Service, RC: kubernetes.RC}}),
@@ -328,8 +329,9 @@ func (s *script) runs(name string, ready bool) {
 			status = corev1.ConditionTrue
 		}
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(s.now)}}
-		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", Ready: ready, Started: new(ready), ContainerID: "containerd://c",
-			ImageID: "sha256:i", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(s.now)}}}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", Ready: ready, Started: new(ready),
+			ContainerID: "containerd://c",
+			ImageID:     "sha256:i", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(s.now)}}}}
 	})
 }
 
@@ -349,7 +351,8 @@ func (s *script) is(id string, status structs.ContainerStatus, generation uint64
 	if !ok {
 		s.Fatalf("%s was not reported", id)
 	}
-	if r.Status != status || r.Generation != generation || r.Failed != failed || reason == "" && r.Reason != "" || !strings.Contains(r.Reason, reason) {
+	if r.Status != status || r.Generation != generation || r.Failed != failed || reason == "" && r.Reason != "" ||
+		!strings.Contains(r.Reason, reason) {
 		s.Fatalf("%s is %s of generation %d, failed %v, reason %q; want %s, %d, %v, %q", id, r.Status, r.Generation, r.Failed, r.Reason,
 			status, generation, failed, reason)
 	}

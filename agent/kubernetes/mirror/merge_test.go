@@ -17,7 +17,8 @@ func TestMerge(t *testing.T) {
 			`{"containers":[{"name":"new"},{"name":"x","image":"2"}]}`,
 			`{"containers":[{"name":"x","image":"1","server":9},{"name":"old"},{"name":"injected"}]}`,
 			`{"containers":[{"name":"new"},{"name":"x","image":"2","server":9},{"name":"injected"}]}`},
-		{"a mount that was injected stays", `{"volumeMounts":[{"mountPath":"/a","name":"a"}]}`, `{"volumeMounts":[{"mountPath":"/b","name":"b"}]}`,
+		{"a mount that was injected stays", `{"volumeMounts":[{"mountPath":"/a","name":"a"}]}`,
+			`{"volumeMounts":[{"mountPath":"/b","name":"b"}]}`,
 			`{"volumeMounts":[{"mountPath":"/a","name":"a"},{"mountPath":"/token","name":"t"}]}`,
 			`{"volumeMounts":[{"mountPath":"/b","name":"b"},{"mountPath":"/token","name":"t"}]}`},
 		{"ports by number and protocol", `{"ports":[{"port":53}]}`, `{"ports":[{"port":53},{"port":53,"protocol":"UDP"}]}`,
@@ -29,7 +30,8 @@ func TestMerge(t *testing.T) {
 		{"a toleration that was added stays", `{"tolerations":[{"key":"a","operator":"Exists"}]}`,
 			`{"tolerations":[{"key":"a","operator":"Exists"},{"key":"b","value":"v"}]}`,
 			`{"tolerations":[{"key":"a","operator":"Exists"},{"key":"server","operator":"Exists","effect":"NoExecute"}]}`,
-			`{"tolerations":[{"key":"a","operator":"Exists"},{"key":"b","value":"v"},{"key":"server","operator":"Exists","effect":"NoExecute"}]}`},
+			`{"tolerations":[{"key":"a","operator":"Exists"},{"key":"b","value":"v"},` +
+				`{"key":"server","operator":"Exists","effect":"NoExecute"}]}`},
 		{"another type", `{"a":1}`, `{"a":{"b":1}}`, `{"a":1}`, `{"a":{"b":1}}`},
 	} {
 		var original, modified, current, want any

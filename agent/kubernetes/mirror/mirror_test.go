@@ -395,7 +395,8 @@ func TestEvictedPodIsMadeAgain(t *testing.T) {
 	}
 	alter(s, podKey("web"), evict)
 	c := s.call("delete pod web")
-	if r := s.is(podID, structs.ContainerStopped, 1, false, "Evicted: The node was low on resource: memory."); r.Pod.Phase != structs.PodFailed {
+	r := s.is(podID, structs.ContainerStopped, 1, false, "Evicted: The node was low on resource: memory.")
+	if r.Pod.Phase != structs.PodFailed {
 		t.Errorf("the phase is %s", r.Pod.Phase)
 	}
 	if c.Version == "" || c.Version != s.objects[podKey("web")].GetResourceVersion() {
@@ -419,7 +420,8 @@ func TestLostNode(t *testing.T) {
 	s.node("node1", corev1.ConditionUnknown)
 	alter(s, podKey("web"), func(pod *corev1.Pod) {
 		pod.DeletionTimestamp = new(metav1.NewTime(s.now))
-		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint"})
 	})
 	s.none()

@@ -22,7 +22,8 @@ func TestUpdate(t *testing.T) {
 	id := s.object(structs.KindService, "web", "  type: NodePort\n  selector: {app: web}\n  externalIPs: [192.0.2.9]\n"+
 		"  ports: [{name: http, port: 80}]\n")
 	a := s.work[id]
-	a.Object.Manifest = strings.Replace(a.Object.Manifest, "{name: web}", "{name: web, labels: {old: x, app: web}, annotations: {note: x}}", 1)
+	a.Object.Manifest = strings.Replace(a.Object.Manifest, "{name: web}",
+		"{name: web, labels: {old: x, app: web}, annotations: {note: x}}", 1)
 	s.work[id] = a
 	s.take(true)
 	s.settle()
@@ -136,8 +137,10 @@ func TestServiceReport(t *testing.T) {
 	uid := s.objects[podKey("web")].GetUID()
 	slice := func(name string, family discoveryv1.AddressType, address string, ready bool) {
 		s.put(&discoveryv1.EndpointSlice{
-			ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{LabelCluster: clusterID, labelService: "web"}},
-			AddressType: family, Ports: []discoveryv1.EndpointPort{{Name: new("b"), Port: new(int32(8081)), Protocol: new(corev1.ProtocolTCP)},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name,
+				Labels: map[string]string{LabelCluster: clusterID, labelService: "web"}},
+			AddressType: family,
+			Ports: []discoveryv1.EndpointPort{{Name: new("b"), Port: new(int32(8081)), Protocol: new(corev1.ProtocolTCP)},
 				{Name: new("a"), Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP)}}, // another protocol
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
 				TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "web", UID: uid}}},
@@ -193,7 +196,8 @@ func (s *script) controller() {
 	for len(live) < replicas(rc) {
 		pod := &corev1.Pod{ObjectMeta: *rc.Spec.Template.ObjectMeta.DeepCopy(), Spec: *rc.Spec.Template.Spec.DeepCopy()}
 		pod.Namespace, pod.Name, pod.CreationTimestamp = namespace, fmt.Sprintf("web-%03d", s.version), metav1.NewTime(s.now)
-		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(rc, corev1.SchemeGroupVersion.WithKind("ReplicationController"))}
+		kind := corev1.SchemeGroupVersion.WithKind("ReplicationController")
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(rc, kind)}
 		pod.Spec.RestartPolicy, pod.Status.Phase = corev1.RestartPolicyAlways, corev1.PodPending
 		live = append(live, s.put(pod).(*corev1.Pod))
 	}
@@ -253,7 +257,8 @@ func TestRCIsMade(t *testing.T) {
 		t.Errorf("the selector is %v, want %v", rc.Spec.Selector, want)
 	}
 	tmpl := rc.Spec.Template
-	if tmpl.Labels[LabelOwner] != ownerID || tmpl.Labels[LabelCluster] != clusterID || tmpl.Labels[LabelID] != "" || tmpl.Labels["app"] != "web" ||
+	if tmpl.Labels[LabelOwner] != ownerID || tmpl.Labels[LabelCluster] != clusterID || tmpl.Labels[LabelID] != "" ||
+		tmpl.Labels["app"] != "web" ||
 		tmpl.Annotations[annotationTemplate] == "" || rc.Labels[LabelID] != ownerID {
 		t.Errorf("the template is %+v", tmpl.ObjectMeta)
 	}
@@ -277,7 +282,8 @@ func TestRCReason(t *testing.T) {
 		}
 	}
 	s.none()
-	if got := s.reports[id].Object.RC.Reason; !strings.HasSuffix(got, `is not ready: main: ImagePullBackOff: Back-off pulling image "nix"`) {
+	got := s.reports[id].Object.RC.Reason
+	if !strings.HasSuffix(got, `is not ready: main: ImagePullBackOff: Back-off pulling image "nix"`) {
 		t.Errorf("the reason is %q", got)
 	}
 	const quota = `pods "web-x" is forbidden: exceeded quota: small`
@@ -348,7 +354,8 @@ func TestRCRollsWithOtherReplicas(t *testing.T) {
 	for _, want := range []int{0, 1, 5} {
 		s, id := startRC(t, 3)
 		s.change(id, func(a *structs.Assignment) {
-			a.Object.Manifest = strings.NewReplacer("busybox", "busybox:2", "replicas: 3", fmt.Sprintf("replicas: %d", want)).Replace(a.Object.Manifest)
+			a.Object.Manifest = strings.NewReplacer("busybox", "busybox:2", "replicas: 3", fmt.Sprintf("replicas: %d", want)).
+				Replace(a.Object.Manifest)
 		})
 		s.call("update rc web")
 		s.do()
@@ -404,8 +411,9 @@ func TestFoundPods(t *testing.T) {
 	s, rc := startRC(t, 1)
 	key, id := s.rcPod()
 	found := s.is(id, structs.ContainerRunning, 1, false, "").Pod.Found
-	want := &structs.FoundPod{RCID: ownerID, Name: key.Name, Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"note": "x"},
-		Updated: true, Spec: &structs.PodSpec{Cluster: true, RestartPolicy: "Always",
+	want := &structs.FoundPod{RCID: ownerID, Name: key.Name, Labels: map[string]string{"app": "web"},
+		Annotations: map[string]string{"note": "x"},
+		Updated:     true, Spec: &structs.PodSpec{Cluster: true, RestartPolicy: "Always",
 			Containers: []structs.PodContainer{{Name: "main", Image: "busybox"}}}}
 	if !reflect.DeepEqual(found, want) {
 		t.Errorf("found %+v, want %+v", found, want)
@@ -554,7 +562,11 @@ func TestEvents(t *testing.T) {
 func TestParts(t *testing.T) {
 	at := metav1.NewTime(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
 	ended := func(code int32, reason string) corev1.ContainerState {
-		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, StartedAt: at, FinishedAt: at}}
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason,
+			StartedAt: at, FinishedAt: at}}
+	}
+	waits := func(reason, message string) corev1.ContainerState {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
 	}
 	for _, c := range []struct {
 		name   string
@@ -563,10 +575,9 @@ func TestParts(t *testing.T) {
 		state  structs.PartState
 		reason string // of the pod
 	}{
-		{"it waits", corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}},
+		{"it waits", corev1.ContainerStatus{State: waits("ContainerCreating", "")},
 			structs.ContainerCreating, structs.PartState{State: "waiting", Reason: "ContainerCreating"}, ""},
-		{"it crashes", corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff",
-			Message: "back-off 10s"}}, LastTerminationState: ended(1, "Error"), RestartCount: 1},
+		{"it crashes", corev1.ContainerStatus{State: waits("CrashLoopBackOff", "back-off 10s"), LastTerminationState: ended(1, "Error"), RestartCount: 1},
 			structs.ContainerRunning, structs.PartState{State: "waiting", Reason: "CrashLoopBackOff", Message: "back-off 10s"},
 			"main: CrashLoopBackOff: back-off 10s"},
 		{"it runs", corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at}}},
@@ -575,7 +586,8 @@ func TestParts(t *testing.T) {
 			structs.PartState{State: "terminated", Reason: "Completed", ExitCode: new(0), StartedAt: at.Time, FinishedAt: at.Time}, ""},
 		{"it has failed", corev1.ContainerStatus{State: ended(3, "Error")}, structs.ContainerStopped,
 			structs.PartState{State: "terminated", Reason: "Error", Message: "its process has ended with exit code 3; its logs may say why",
-				ExitCode: new(3), StartedAt: at.Time, FinishedAt: at.Time}, "main: Error: its process has ended with exit code 3; its logs may say why"},
+				ExitCode: new(3), StartedAt: at.Time, FinishedAt: at.Time},
+			"main: Error: its process has ended with exit code 3; its logs may say why"},
 		{"it was killed", corev1.ContainerStatus{State: ended(137, "OOMKilled")}, structs.ContainerStopped,
 			structs.PartState{State: "terminated", Reason: "OOMKilled", ExitCode: new(137), StartedAt: at.Time, FinishedAt: at.Time,
 				Message: "its process was killed because it needed more than its memory limit; raise resources.limits.memory"},
