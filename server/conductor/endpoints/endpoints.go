@@ -91,7 +91,7 @@ func Earlier(v View, services iter.Seq[*structs.Service], p *structs.Pod, hostID
 	r *structs.ContainerReport) iter.Seq[*structs.Endpoints] {
 	seen := *p
 	seen.Observed, seen.Gone = structs.PodObserved{}, false
-	seen.Observe(r.Observed, r.Parts)
+	seen.Observe(r)
 	return func(yield func(*structs.Endpoints) bool) {
 		for s := range services {
 			was, _ := v.Get(structs.TableEndpoints, s.ID).(*structs.Endpoints)
