@@ -1,5 +1,6 @@
-// Package msgpack writes values as go-msgpack does with sorted keys, but faster. Package
-// state encodes rows with it. It knows nothing of rows.
+// Package msgpack writes values as go-msgpack does with sorted keys, and reads what it has
+// written, but faster. Package state encodes and decodes rows with it. It knows nothing of
+// rows.
 package msgpack
 
 import (
@@ -14,19 +15,24 @@ import (
 	"unsafe"
 )
 
-// plan is a compiled msgpack encoder for one type. It caches the field list that go-msgpack
-// would look up by reflection for every value, and writes the same bytes as go-msgpack with
-// the handle of package state, faster and without garbage: a create encodes its row for the
-// size, for the entry, and again for the check of the entry. Plans are built by reflection,
-// so a new field is included automatically. Rows are decoded by go-msgpack.
+// plan is a compiled msgpack encoder and decoder for one type. It caches the field list that
+// go-msgpack would look up by reflection for every value, and writes the same bytes as
+// go-msgpack with the handle of package state, faster and without garbage: a create encodes
+// its row for the size, for the entry, and again for the check of the entry. Plans are built
+// by reflection, so a new field is included automatically.
 //
-// A plan reads values through pointers: a row has dozens of fields, most of them empty, and
+// A plan reaches values through pointers: a row has dozens of fields, most of them empty, and
 // reflection takes longer to reach a field than to encode it. Each pointer is to a value of
 // the plan's type, because the plans of a type's parts are built from its fields.
 type plan struct {
 	append func(b []byte, v unsafe.Pointer) []byte
 	empty  func(v unsafe.Pointer) bool // whether a struct with omitempty leaves the value out
+	read   readFunc
 }
+
+// readFunc reads a value from the start of b into v, which is zero. It returns what follows,
+// and false if go-msgpack has to read the value: see Decoder.Decode.
+type readFunc func(k *known, b []byte, v unsafe.Pointer) (rest []byte, ok bool)
 
 // field is a field of a struct.
 type field struct {
@@ -87,21 +93,21 @@ func planOf(t reflect.Type) *plan {
 func newPlan(t reflect.Type) *plan {
 	switch t {
 	case reflect.TypeFor[time.Time]():
-		return &plan{appendTime, func(v unsafe.Pointer) bool { return (*time.Time)(v).IsZero() }}
+		return &plan{appendTime, func(v unsafe.Pointer) bool { return (*time.Time)(v).IsZero() }, readTime}
 	case reflect.TypeFor[map[string]string]():
-		return &plan{appendStringMap, func(v unsafe.Pointer) bool { return len(*(*map[string]string)(v)) == 0 }}
+		return &plan{appendStringMap, func(v unsafe.Pointer) bool { return len(*(*map[string]string)(v)) == 0 }, readStringMap}
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendString(b, *(*string)(v)) }, isZero[string]}
+		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendString(b, *(*string)(v)) }, isZero[string], readString}
 	case reflect.Bool:
-		return &plan{appendBool, isZero[bool]}
+		return &plan{appendBool, isZero[bool], readBool}
 	case reflect.Int:
-		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendInt(b, int64(*(*int)(v))) }, isZero[int]}
+		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendInt(b, int64(*(*int)(v))) }, isZero[int], readInt}
 	case reflect.Int64:
-		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendInt(b, *(*int64)(v)) }, isZero[int64]}
+		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendInt(b, *(*int64)(v)) }, isZero[int64], readInt64}
 	case reflect.Uint64:
-		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendUint(b, *(*uint64)(v)) }, isZero[uint64]}
+		return &plan{func(b []byte, v unsafe.Pointer) []byte { return appendUint(b, *(*uint64)(v)) }, isZero[uint64], readUint64}
 	case reflect.Pointer:
 		elem := newPlan(t.Elem())
 		return &plan{func(b []byte, v unsafe.Pointer) []byte {
@@ -110,10 +116,10 @@ func newPlan(t reflect.Type) *plan {
 				return append(b, 0xc0)
 			}
 			return elem.append(b, p)
-		}, isZero[unsafe.Pointer]}
+		}, isZero[unsafe.Pointer], pointerReader(t.Elem(), elem)}
 	case reflect.Slice:
 		if t.Elem().Kind() != reflect.Uint8 {
-			return slicePlan(newPlan(t.Elem()), t.Elem().Size())
+			return slicePlan(t, newPlan(t.Elem()))
 		}
 	case reflect.Struct:
 		if _, ok := t.MethodByName("IsZero"); !ok {
@@ -136,8 +142,8 @@ func appendBool(b []byte, v unsafe.Pointer) []byte {
 	return append(b, 0xc2)
 }
 
-// slicePlan returns the plan of a slice whose elements have the size.
-func slicePlan(elem *plan, size uintptr) *plan {
+func slicePlan(t reflect.Type, elem *plan) *plan {
+	size := t.Elem().Size()
 	// Length and first element of a slice are the same for all types of elements.
 	return &plan{func(b []byte, v unsafe.Pointer) []byte {
 		s := *(*[]struct{})(v)
@@ -150,7 +156,7 @@ func slicePlan(elem *plan, size uintptr) *plan {
 			b = elem.append(b, unsafe.Add(first, uintptr(i)*size))
 		}
 		return b
-	}, func(v unsafe.Pointer) bool { return len(*(*[]struct{})(v)) == 0 }}
+	}, func(v unsafe.Pointer) bool { return len(*(*[]struct{})(v)) == 0 }, sliceReader(t, elem)}
 }
 
 // maxFields bounds the fields of a struct, so that the set of fields to write fits in one
@@ -159,7 +165,7 @@ const maxFields = 64
 
 func structPlan(t reflect.Type) *plan {
 	fields := fieldsOf(t)
-	p := &plan{empty: func(unsafe.Pointer) bool { return false }}
+	p := &plan{empty: func(unsafe.Pointer) bool { return false }, read: structReader(fields)}
 	if t.Comparable() { // go-msgpack treats only comparable structs as empty
 		p.empty = func(v unsafe.Pointer) bool { return reflect.NewAt(t, v).Elem().IsZero() }
 	}
@@ -293,20 +299,22 @@ func appendUint(b []byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, 0xcf), n)
 }
 
+// timeTag is the type of the extension for times.
+const timeTag = 0xff
+
 // appendTime writes msgpack's extension for times, in the shortest of its three forms.
 func appendTime(b []byte, v unsafe.Pointer) []byte {
 	t := (*time.Time)(v)
 	if t.IsZero() {
 		return append(b, 0xc0)
 	}
-	const tag = 0xff
 	sec, nsec := t.Unix(), uint64(t.Nanosecond())
 	switch {
 	case sec < 0 || sec >= 1<<34:
-		b = binary.BigEndian.AppendUint32(append(b, 0xc7, 12, tag), uint32(nsec))
+		b = binary.BigEndian.AppendUint32(append(b, 0xc7, 12, timeTag), uint32(nsec))
 		return binary.BigEndian.AppendUint64(b, uint64(sec))
 	case nsec != 0 || sec >= 1<<32:
-		return binary.BigEndian.AppendUint64(append(b, 0xd7, tag), nsec<<34|uint64(sec))
+		return binary.BigEndian.AppendUint64(append(b, 0xd7, timeTag), nsec<<34|uint64(sec))
 	}
-	return binary.BigEndian.AppendUint32(append(b, 0xd6, tag), uint32(sec))
+	return binary.BigEndian.AppendUint32(append(b, 0xd6, timeTag), uint32(sec))
 }
