@@ -132,7 +132,7 @@ func decide[T any](ctx context.Context, s *Service, c *Call, r conductor.Request
 // the key: there a minted UUID shows whether the earlier try made the object, because
 // nobody else can have used that UUID.
 func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, minted bool, r conductor.Request[P]) (P, error) {
-	return createLater(ctx, s, c, conductor.Once{}, id, minted, func() (conductor.Request[P], error) { return r, nil })
+	return createMade(ctx, s, c, conductor.Once{}, id, minted, func() (conductor.Request[P], error) { return r, nil })
 }
 
 // createLater is create for a request that takes time to make, and may come out otherwise
@@ -142,7 +142,14 @@ func createLater[P structs.Row](
 	ctx context.Context, s *Service, c *Call, once conductor.Once, id string, minted bool,
 	makeRequest func() (conductor.Request[P], error),
 ) (P, error) {
-	makeRequest = sync.OnceValues(makeRequest)
+	return createMade(ctx, s, c, once, id, minted, sync.OnceValues(makeRequest))
+}
+
+// createMade is createLater for a makeRequest that may be called again.
+func createMade[P structs.Row](
+	ctx context.Context, s *Service, c *Call, once conductor.Once, id string, minted bool,
+	makeRequest func() (conductor.Request[P], error),
+) (P, error) {
 	return onLeader(ctx, s, c, true, func(retryAfterUnknown bool) (P, error) {
 		var none P
 		if once.Key != "" {

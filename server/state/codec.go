@@ -27,12 +27,16 @@ var handle = func() *codec.MsgpackHandle {
 	return h
 }()
 
-// rowCodec is two decoders and a buffer, all of which are expensive to create.
+// rowCodec is two decoders and buffers, all of which are expensive to create.
 type rowCodec struct {
-	buf  []byte
-	fast msgpack.Decoder
-	dec  *codec.Decoder // for what fast doesn't read
+	buf   []byte
+	entry []byte // buffer of encodeEntry
+	fast  msgpack.Decoder
+	dec   *codec.Decoder // for what fast doesn't read
 }
+
+// maxKeptEntry is the size in bytes of the largest buffer of an entry that is used again.
+const maxKeptEntry = 256 << 10
 
 var rowCodecs = sync.Pool{New: func() any {
 	return &rowCodec{dec: codec.NewDecoderBytes(nil, handle)}
