@@ -34,6 +34,9 @@ type keys struct {
 // headOf returns the first four bytes of the key, big endian. Keys are in the order of their
 // heads, and those with equal heads in the order of their texts.
 func headOf[K string | []byte](key K) uint32 {
+	if len(key) >= 4 {
+		return uint32(key[0])<<24 | uint32(key[1])<<16 | uint32(key[2])<<8 | uint32(key[3]) // one load, of a string too
+	}
 	var b [4]byte
 	copy(b[:], key)
 	return binary.BigEndian.Uint32(b[:])

@@ -32,7 +32,7 @@ type knownMap struct {
 
 // The longest encodings that are shared, in bytes. They bound what a Decoder keeps.
 const (
-	sharedString = 64
+	sharedString = 128
 	sharedMap    = 512
 )
 
