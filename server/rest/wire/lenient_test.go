@@ -77,7 +77,8 @@ func TestDecodeLenientForms(t *testing.T) {
 // used, as in encoding/json.
 func TestReadCommandIsItsUnmarshaler(t *testing.T) {
 	for _, raw := range []string{
-		`[]`, `["a"]`, `[ "a" , "b\u0063\n" , "" , "ü" ]`, `["a",null]`, `["a",1]`, `["\ud800"]`, `[["a"]]`, `"a 'b c'"`, `"a 'b"`, `5`, `true`, `{}`,
+		`[]`, `["a"]`, `[ "a" , "b\u0063\n" , "" , "ü" ]`, `["a",null]`, `["a",1]`, `["\ud800"]`, `[["a"]]`,
+		`"a 'b c'"`, `"a 'b"`, `5`, `true`, `{}`,
 	} {
 		var got, want structs.Command
 		err := readCommand(json.RawMessage(raw), reflect.ValueOf(&got).Elem())
