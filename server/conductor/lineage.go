@@ -12,6 +12,7 @@ import (
 // leadership names its lineage.
 func (c *Conductor) newTx(now time.Time) *scratch.Tx {
 	t := scratch.New(c.store.Snapshot(), now)
+	t.Expect(c.lastRows)
 	beginLineage(t, c.lineage)
 	return t
 }

@@ -146,6 +146,7 @@ func DecodeEntry(b []byte) (*structs.Entry, error) {
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
+	e.Changes = make([]structs.Change, 0, min(n, structs.MaxBatch))
 	for i := range n {
 		ch, err := r.change(c, e.Schema)
 		if err != nil {

@@ -84,6 +84,15 @@ func New(base *state.Snapshot, now time.Time) *Tx {
 	return t
 }
 
+// Expect makes room for about that many written rows. Call it before the first Get.
+func (t *Tx) Expect(rows int) {
+	t.rows, t.baseRows = make(map[rowKey]pending, rows), make(map[rowKey]structs.Row, rows)
+	t.order = make([]rowKey, 0, rows)
+}
+
+// Rows returns the number of rows that the batch has written.
+func (t *Tx) Rows() int { return len(t.order) }
+
 // Get returns a row as the batch sees it, nil if there is none. The row must not be
 // changed: change a copy and put the copy.
 func (t *Tx) Get(table structs.Table, id string) structs.Row {
@@ -253,7 +262,7 @@ func (t *Tx) Writes() int { return len(t.undo) }
 // and two for a row that was deleted and created again. The second is needed so that the
 // new object gets its own CreateIndex, by which a retried delete recognizes it.
 func (t *Tx) Changes() []structs.Change {
-	var out []structs.Change
+	out := make([]structs.Change, 0, len(t.order))
 	for _, key := range t.order {
 		p := t.rows[key]
 		c, needed := t.change(key, p)
