@@ -73,25 +73,19 @@ type undo struct {
 }
 
 // New returns an empty scratch view over the snapshot. now is the time of its writes.
-func New(base *state.Snapshot, now time.Time) *Tx {
+func New(base *state.Snapshot, now time.Time) *Tx { return NewFor(0, base, now) }
+
+// NewFor is New with room for a number of rows. More may be written.
+func NewFor(rows int, base *state.Snapshot, now time.Time) *Tx {
 	t := &Tx{
 		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, pods: base.Cluster().SchemaInUse() >= structs.SchemaPods,
-		rows: make(map[rowKey]pending), baseRows: make(map[rowKey]structs.Row),
+		rows: make(map[rowKey]pending, rows), baseRows: make(map[rowKey]structs.Row, rows), order: make([]rowKey, 0, rows),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 	t.Reserved = newReservations(t)
 	return t
 }
-
-// Expect makes room for about that many written rows. Call it before the first Get.
-func (t *Tx) Expect(rows int) {
-	t.rows, t.baseRows = make(map[rowKey]pending, rows), make(map[rowKey]structs.Row, rows)
-	t.order = make([]rowKey, 0, rows)
-}
-
-// Rows returns the number of rows that the batch has written.
-func (t *Tx) Rows() int { return len(t.order) }
 
 // Get returns a row as the batch sees it, nil if there is none. The row must not be
 // changed: change a copy and put the copy.
