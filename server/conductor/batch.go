@@ -24,6 +24,7 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	began := time.Now()
 	t := c.newTx(clock())
 	batch, next := c.gather(t, first)
+	c.lastBatch = len(batch)
 	c.observer.Decided(len(batch), time.Since(began))
 	if n, first := t.Skipped(); n > 0 {
 		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", n, "first", first,

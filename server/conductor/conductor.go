@@ -71,7 +71,8 @@ type Conductor struct {
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
 
-	lineage string // of the current leadership; used by Lead only
+	lineage   string // of the current leadership; used by Lead only
+	lastBatch int    // number of requests in the last batch; used by Lead only
 
 	mu      sync.RWMutex // guards leading
 	leading bool         // Lead runs and accepts calls

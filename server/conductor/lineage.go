@@ -11,7 +11,7 @@ import (
 // leadership's lineage before anything else: any state that contains a write of this
 // leadership names its lineage.
 func (c *Conductor) newTx(now time.Time) *scratch.Tx {
-	t := scratch.New(c.store.Snapshot(), now)
+	t := scratch.NewFor(c.lastBatch, c.store.Snapshot(), now)
 	beginLineage(t, c.lineage)
 	return t
 }

@@ -34,6 +34,7 @@ type rowKey struct {
 // entry's index when it decides.
 func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 	steps := make([]*step, 0, len(changes))
+	rows := make([]step, 0, len(changes)) // what steps points to, in one piece
 	seen := make(map[rowKey]*step, len(changes))
 	specs := false
 	for i := range changes {
@@ -43,7 +44,8 @@ func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 		}
 		st := seen[rowKey{c.Table, c.ID}]
 		if st == nil {
-			st = &step{table: c.Table, id: c.ID, old: s.record(c.Table, c.ID)}
+			rows = append(rows, step{table: c.Table, id: c.ID, old: s.record(c.Table, c.ID)})
+			st = &rows[len(rows)-1]
 			if st.old != nil {
 				st.row = st.old.row
 			}

@@ -27,11 +27,16 @@ var handle = func() *codec.MsgpackHandle {
 	return h
 }()
 
-// rowCodec is a decoder and a buffer, both of which are expensive to create.
+// rowCodec is two decoders and buffers, all of which are expensive to create.
 type rowCodec struct {
-	buf []byte
-	dec *codec.Decoder
+	buf   []byte
+	entry []byte // buffer of encodeEntry
+	fast  msgpack.Decoder
+	dec   *codec.Decoder // for what fast doesn't read
 }
+
+// maxKeptEntry is the size in bytes of the largest buffer of an entry that is used again.
+const maxKeptEntry = 256 << 10
 
 var rowCodecs = sync.Pool{New: func() any {
 	return &rowCodec{dec: codec.NewDecoderBytes(nil, handle)}
@@ -79,6 +84,11 @@ func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
 	if row == nil {
 		return nil, fmt.Errorf("unknown table %q", table)
 	}
+	if c.fast.Decode(b, reflect.ValueOf(row).Elem()) {
+		intern(row)
+		return row, nil
+	}
+	row = NewRow(table)
 	c.dec.ResetBytes(b)
 	if err := c.dec.Decode(row); err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
@@ -90,8 +100,8 @@ func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
 	return row, nil
 }
 
-// intern shares equal strings between rows: most strings of 100,000 containers are the same
-// few.
+// intern shares equal strings between all rows: most strings of 100,000 containers are the
+// same few.
 func intern(row structs.Row) {
 	m := row.Base()
 	internString(&m.ProjectID)

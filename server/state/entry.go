@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -41,7 +42,7 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	b := make([]byte, entryHead, EntryHead+512*len(e.Changes))
+	b := append(c.entry[:0], make([]byte, entryHead)...)
 	binary.BigEndian.PutUint16(b, uint16(e.Schema))
 	b = binary.AppendUvarint(b, e.Term)
 	b = binary.AppendUvarint(b, e.Prev)
@@ -68,7 +69,10 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 		}
 	}
 	binary.BigEndian.PutUint32(b[2:], entrySum(b))
-	return b, nil
+	if cap(b) <= maxKeptEntry {
+		c.entry = b
+	}
+	return bytes.Clone(b), nil // in memory of its own size, because the cache of the log keeps it
 }
 
 // EntryHead is the largest number of bytes of an entry besides its changes.
@@ -142,6 +146,7 @@ func DecodeEntry(b []byte) (*structs.Entry, error) {
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
+	e.Changes = make([]structs.Change, 0, min(n, structs.MaxBatch))
 	for i := range n {
 		ch, err := r.change(c, e.Schema)
 		if err != nil {

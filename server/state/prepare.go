@@ -7,11 +7,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// prepared is an entry that the leader is about to propose: its bytes, and the entry
-// decoded from them.
+// prepared is an entry that the leader is about to propose: its bytes, the entry decoded
+// from them, and its steps on the base.
 type prepared struct {
 	data  []byte
 	entry *structs.Entry
+	base  *Snapshot
+	steps []*step
 }
 
 // Prepare returns the bytes of the entry. It decodes them as a follower will, and checks
@@ -20,8 +22,9 @@ type prepared struct {
 // check. It writes nothing. An entry with an error must not be proposed, because it would
 // stop every server.
 //
-// The next call of Entry with the same slice returns the entry decoded here, so that the
-// leader decodes each entry once. The caller must not modify the slice.
+// The next call of Entry with the same slice returns the entry decoded here, and Apply of
+// that entry on the base has no need to check it again: the leader decodes and checks each
+// entry once. The caller must not modify the slice.
 func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	data, err := encodeEntry(entry, s.BreakEncoder)
 	if err != nil {
@@ -34,10 +37,11 @@ func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	if err := checkRewritten(decoded); err != nil {
 		return nil, err
 	}
-	if _, err := foldChanges(base, decoded.Changes); err != nil {
+	steps, err := foldChanges(base, decoded.Changes)
+	if err != nil {
 		return nil, err
 	}
-	s.prepared.Store(&prepared{data, decoded})
+	s.prepared.Store(&prepared{data, decoded, base, steps})
 	return data, nil
 }
 
@@ -65,5 +69,16 @@ func (s *Store) Entry(data []byte) (*structs.Entry, error) {
 	if p == nil || len(data) == 0 || len(p.data) != len(data) || &p.data[0] != &data[0] {
 		return DecodeEntry(data)
 	}
+	s.checked.Store(p)
 	return p.entry, nil
+}
+
+// stepsOf returns the steps of the changes on the base: those of Prepare, if it has checked
+// these very changes on this very base. Errors are those of foldChanges.
+func (s *Store) stepsOf(base *Snapshot, changes []structs.Change) ([]*step, error) {
+	p := s.checked.Swap(nil)
+	if p == nil || p.base != base || len(changes) == 0 || len(p.entry.Changes) != len(changes) || &p.entry.Changes[0] != &changes[0] {
+		return foldChanges(base, changes)
+	}
+	return p.steps, nil
 }

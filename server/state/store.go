@@ -18,6 +18,7 @@ type Store struct {
 	waiters waiters
 
 	prepared atomic.Pointer[prepared] // the entry that Entry may return
+	checked  atomic.Pointer[prepared] // the entry that Entry has returned, for Apply
 
 	// BreakEncoder is a fault for tests: Prepare calls it with each row and the row's bytes
 	// in the entry, which it may change. nil for none; set it before use.
@@ -59,7 +60,7 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	if index <= before.index {
 		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d, which is already applied", index, before.index)
 	}
-	steps, err := foldChanges(before, changes)
+	steps, err := s.stepsOf(before, changes)
 	if err != nil {
 		return err
 	}

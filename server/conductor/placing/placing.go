@@ -38,7 +38,7 @@ func Place(t *scratch.Tx, w structs.Workload, bay *structs.Bay) {
 	case leaving(t, w):
 		p.PlaceReason = "waits for the earlier one of its name to be gone from the cluster"
 	case all == 0:
-		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, cmp.Or(bay.StatusReason, "it has none"))
+		p.PlaceReason = "waits for bay " + bay.Name + " to get a host: " + cmp.Or(bay.StatusReason, "it has none")
 	case rooms.Ready(bay.ID) > bay.Hosts() || copiesOf(t, w) != nil:
 		placeOn(t, w, bay, candidates(t, bay))
 	default:

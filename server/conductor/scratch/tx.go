@@ -73,11 +73,14 @@ type undo struct {
 }
 
 // New returns an empty scratch view over the snapshot. now is the time of its writes.
-func New(base *state.Snapshot, now time.Time) *Tx {
+func New(base *state.Snapshot, now time.Time) *Tx { return NewFor(0, base, now) }
+
+// NewFor is New with room for a number of rows. More may be written.
+func NewFor(rows int, base *state.Snapshot, now time.Time) *Tx {
 	t := &Tx{
 		Base: base, Now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, pods: base.Cluster().SchemaInUse() >= structs.SchemaPods,
-		rows: make(map[rowKey]pending), baseRows: make(map[rowKey]structs.Row),
+		rows: make(map[rowKey]pending, rows), baseRows: make(map[rowKey]structs.Row, rows), order: make([]rowKey, 0, rows),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 	t.Reserved = newReservations(t)
@@ -253,7 +256,7 @@ func (t *Tx) Writes() int { return len(t.undo) }
 // and two for a row that was deleted and created again. The second is needed so that the
 // new object gets its own CreateIndex, by which a retried delete recognizes it.
 func (t *Tx) Changes() []structs.Change {
-	var out []structs.Change
+	out := make([]structs.Change, 0, len(t.order))
 	for _, key := range t.order {
 		p := t.rows[key]
 		c, needed := t.change(key, p)

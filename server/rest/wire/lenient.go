@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,24 @@ var readers = map[reflect.Type]func(raw json.RawMessage, v reflect.Value) error{
 	reflect.TypeFor[structs.MilliCPU]():      readCPU,
 	reflect.TypeFor[structs.Text]():          readText,
 	reflect.TypeFor[structs.Words]():         readWords,
+	reflect.TypeFor[structs.Command]():       readCommand,
 	reflect.TypeFor[structs.RestartPolicy](): readRestartPolicy,
+}
+
+// readCommand is Command.UnmarshalJSON, which parses a list of strings once more.
+func readCommand(raw json.RawMessage, v reflect.Value) error {
+	c := v.Addr().Interface().(*structs.Command)
+	if raw[0] == '[' {
+		args := items(raw)
+		if !slices.ContainsFunc(args, func(item json.RawMessage) bool { return item[0] != '"' }) {
+			*c = structs.Command{Args: make([]string, len(args))}
+			for i, item := range args {
+				c.Args[i] = Unquote(item)
+			}
+			return nil
+		}
+	}
+	return c.UnmarshalJSON(raw)
 }
 
 // readInt accepts 2 and "2".

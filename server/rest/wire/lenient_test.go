@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -73,6 +75,35 @@ func TestDecodeLenientForms(t *testing.T) {
 
 // TestShapeOfEmbeddedStructs checks that of two fields with one name the outer one is
 // used, as in encoding/json.
+func TestReadCommandIsItsUnmarshaler(t *testing.T) {
+	for _, raw := range []string{
+		`[]`, `["a"]`, `[ "a" , "b\u0063\n" , "" , "ü" ]`, `["a",null]`, `["a",1]`, `["\ud800"]`, `[["a"]]`,
+		`"a 'b c'"`, `"a 'b"`, `5`, `true`, `{}`,
+	} {
+		var got, want structs.Command
+		err := readCommand(json.RawMessage(raw), reflect.ValueOf(&got).Elem())
+		wantErr := want.UnmarshalJSON([]byte(raw))
+		if !reflect.DeepEqual(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%s is read as %+v (%v), not %+v (%v)", raw, got, err, want, wantErr)
+		}
+	}
+}
+
+// BenchmarkDecode reads the body of a typical create.
+func BenchmarkDecode(b *testing.B) {
+	body := []byte(`{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g","daemon off;"],` +
+		`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
+		`"memory":268435456,"cpu":0.5,"restart_policy":"always"}`)
+	shape := NewShape("container", structs.ContainerRequest{}, structs.ContainerBody{})
+	b.ReportAllocs()
+	for b.Loop() {
+		var r structs.ContainerRequest
+		if err := shape.Decode(body, &r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestShapeOfEmbeddedStructs(t *testing.T) {
 	type deep struct {
 		A string `json:"a"`

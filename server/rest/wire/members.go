@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/stackforge/magnum/structs"
@@ -14,7 +15,7 @@ import (
 // eachMember calls visit for each member of a JSON object. It refuses a repeated
 // member with CodeInvalid.
 func eachMember(prefix string, raw []byte, visit func(name string, value json.RawMessage) error) error {
-	seen := make(map[string]bool)
+	var seen names
 	for rest := skipSpace(raw[1:]); rest[0] != '}'; {
 		var quoted, value []byte
 		quoted, rest = cutValue(rest)
@@ -23,15 +24,38 @@ func eachMember(prefix string, raw []byte, visit func(name string, value json.Ra
 			rest = skipSpace(rest[1:])
 		}
 		name := Unquote(quoted)
-		if seen[name] {
+		if !seen.add(name) {
 			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", structs.Shorten(prefix+name))
 		}
-		seen[name] = true
 		if err := visit(name, value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// names is a set of names. The first ones, all of most objects, need no map.
+type names struct {
+	first [16]string
+	n     int // of first
+	more  map[string]bool
+}
+
+// add adds the name. It returns false if it is there.
+func (s *names) add(name string) bool {
+	if slices.Contains(s.first[:s.n], name) || s.more[name] {
+		return false
+	}
+	if s.n < len(s.first) {
+		s.first[s.n] = name
+		s.n++
+		return true
+	}
+	if s.more == nil {
+		s.more = make(map[string]bool)
+	}
+	s.more[name] = true
+	return true
 }
 
 // items returns the items of a JSON array.
@@ -91,7 +115,15 @@ func stringLen(b []byte) int {
 	}
 }
 
-func skipSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+// skipSpace returns b without white space at its start. Most bodies have none.
+func skipSpace(b []byte) []byte {
+	for i, c := range b {
+		if c > ' ' || c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return b[i:]
+		}
+	}
+	return nil
+}
 
 // Unquote returns the text of a JSON string, and any other value unchanged.
 func Unquote(raw json.RawMessage) string {

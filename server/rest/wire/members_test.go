@@ -3,10 +3,35 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/stackforge/magnum/structs"
 )
+
+// A repeated member is refused, however many there are.
+func TestMembersAreGivenOnce(t *testing.T) {
+	for _, n := range []int{1, 15, 16, 17, 18, 40} {
+		var members []string
+		for i := range n {
+			members = append(members, fmt.Sprintf("\"m%d\": %d", i, i))
+		}
+		visit := func(raw string) (visited int, err error) {
+			err = eachMember("", []byte(raw), func(string, json.RawMessage) error { visited++; return nil })
+			return visited, err
+		}
+		if got, err := visit("{" + strings.Join(members, ",") + "}"); err != nil || got != n {
+			t.Errorf("%d of %d members were visited: %v", got, n, err)
+		}
+		for i := range n {
+			if _, err := visit("{" + strings.Join(append(members, members[i]), " , ") + " }"); structs.CodeOf(err) != structs.CodeInvalid {
+				t.Errorf("of %d members, the %d. was taken twice: %v", n, i, err)
+			}
+		}
+	}
+}
 
 // FuzzMembers compares the functions of members.go with encoding/json.
 func FuzzMembers(f *testing.F) {

@@ -2,7 +2,10 @@
 // meaning of keys and values. Package state uses it.
 package btree
 
-import "sync/atomic"
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
 
 // Tree is an ordered map from byte keys to values: a B+ tree with copy-on-write nodes, so
 // that a copy of the tree (two words) is a snapshot. The zero value is empty. A node copied
@@ -10,7 +13,7 @@ import "sync/atomic"
 // it. (The idea is that of Rodeh, "B-trees, Shadowing, and Clones", 2008; deletion here
 // joins small neighbours instead of keeping every node half full.)
 //
-// A row is in about five trees, so the trees determine the cost of an entry: 24 bytes and
+// A row is in about five trees, so the trees determine the cost of an entry: 28 bytes and
 // the key in a leaf. Nodes are small, because each written row copies the nodes above it.
 type Tree[V any] struct {
 	root child[V]
@@ -20,11 +23,55 @@ type Tree[V any] struct {
 // fanout is the largest number of keys of a node.
 const fanout = 15
 
+// keys are the keys of a node in ascending order. The key's text is elsewhere in memory, and
+// most keys of a node differ in their first bytes: the heads, which are in the node itself,
+// spare a search most of the ways there.
+type keys struct {
+	heads [fanout]uint32 // headOf the text
+	text  [fanout]string
+}
+
+// headOf returns the first four bytes of the key, big endian. Keys are in the order of their
+// heads, and those with equal heads in the order of their texts.
+func headOf[K string | []byte](key K) uint32 {
+	if len(key) >= 4 {
+		return uint32(key[0])<<24 | uint32(key[1])<<16 | uint32(key[2])<<8 | uint32(key[3]) // one load, of a string too
+	}
+	var b [4]byte
+	copy(b[:], key)
+	return binary.BigEndian.Uint32(b[:])
+}
+
+// below reports whether the i-th key is below the key, which has the head.
+func (k *keys) below(i int, head uint32, key []byte) bool {
+	if h := k.heads[i]; h != head {
+		return h < head
+	}
+	return k.text[i] < string(key)
+}
+
+// upTo reports whether the i-th key is not above the key, which has the head.
+func (k *keys) upTo(i int, head uint32, key []byte) bool {
+	if h := k.heads[i]; h != head {
+		return h < head
+	}
+	return k.text[i] <= string(key)
+}
+
+func (k *keys) set(i int, key string) { k.heads[i], k.text[i] = headOf(key), key }
+
+// copy copies the keys lo to hi of from, which may be k, to the place at. It returns their
+// number.
+func (k *keys) copy(at int, from *keys, lo, hi int) int {
+	copy(k.heads[at:], from.heads[lo:hi])
+	return copy(k.text[at:], from.text[lo:hi])
+}
+
 // leaf contains values in the order of their keys.
 type leaf[V any] struct {
 	epoch  uint64
 	n      int
-	keys   [fanout]string
+	keys   keys
 	values [fanout]*V
 }
 
@@ -33,7 +80,7 @@ type leaf[V any] struct {
 type inner[V any] struct {
 	epoch    uint64
 	n        int
-	keys     [fanout]string
+	keys     keys
 	children [fanout]child[V]
 }
 
@@ -50,9 +97,9 @@ func NewEpoch() uint64 { return epochs.Add(1) }
 
 // at returns the child that contains the key if the tree does.
 func (in *inner[V]) at(key []byte) int {
-	lo, hi := 1, in.n
+	lo, hi, head := 1, in.n, headOf(key)
 	for lo < hi {
-		if mid := (lo + hi) / 2; in.keys[mid] <= string(key) {
+		if mid := (lo + hi) / 2; in.keys.upTo(mid, head, key) {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -63,15 +110,15 @@ func (in *inner[V]) at(key []byte) int {
 
 // at returns the place of the least key that is not below key, and whether it equals key.
 func (l *leaf[V]) at(key []byte) (i int, found bool) {
-	lo, hi := 0, l.n
+	lo, hi, head := 0, l.n, headOf(key)
 	for lo < hi {
-		if mid := (lo + hi) / 2; l.keys[mid] < string(key) {
+		if mid := (lo + hi) / 2; l.keys.below(mid, head, key) {
 			lo = mid + 1
 		} else {
 			hi = mid
 		}
 	}
-	return lo, lo < l.n && l.keys[lo] == string(key)
+	return lo, lo < l.n && l.keys.heads[lo] == head && l.keys.text[lo] == string(key)
 }
 
 // Len returns the number of keys.
@@ -102,7 +149,8 @@ func (t *Tree[V]) Set(epoch uint64, key []byte, value *V) {
 	}
 	if right != (child[V]{}) {
 		root := &inner[V]{epoch: epoch, n: 2}
-		root.children[0], root.children[1], root.keys[1] = t.root, right, bound
+		root.children[0], root.children[1] = t.root, right
+		root.keys.set(1, bound)
 		t.root = child[V]{inner: root}
 	}
 }
@@ -123,21 +171,23 @@ func (c *child[V]) set(epoch uint64, key []byte, value *V, last bool) (added boo
 	if in.n == fanout {
 		r := &inner[V]{epoch: epoch}
 		at := half(i+1, last)
-		r.n = copy(r.keys[:], in.keys[at:in.n])
+		r.n = r.keys.copy(0, &in.keys, at, in.n)
 		copy(r.children[:], in.children[at:in.n])
 		in.cut(at)
-		right, bound = child[V]{inner: r}, r.keys[0]
+		right, bound = child[V]{inner: r}, r.keys.text[0]
 		switch {
 		case r.n == 0: // the new child begins the next node
-			r.n, r.keys[0], r.children[0] = 1, low, below
+			r.n, r.children[0] = 1, below
+			r.keys.set(0, low)
 			return added, right, low
 		case i+1 > at:
 			in, i = r, i-at
 		}
 	}
-	copy(in.keys[i+2:in.n+1], in.keys[i+1:in.n])
+	in.keys.copy(i+2, &in.keys, i+1, in.n)
 	copy(in.children[i+2:in.n+1], in.children[i+1:in.n])
-	in.keys[i+1], in.children[i+1] = low, below
+	in.children[i+1] = below
+	in.keys.set(i+1, low)
 	in.n++
 	return added, right, bound
 }
@@ -151,7 +201,7 @@ func (l *leaf[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool
 	if l.n == fanout {
 		r := &leaf[V]{epoch: epoch}
 		at := half(i, last)
-		r.n = copy(r.keys[:], l.keys[at:l.n])
+		r.n = r.keys.copy(0, &l.keys, at, l.n)
 		copy(r.values[:], l.values[at:l.n])
 		l.cut(at)
 		right.leaf = r
@@ -159,12 +209,13 @@ func (l *leaf[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool
 			l, i = r, i-at
 		}
 	}
-	copy(l.keys[i+1:l.n+1], l.keys[i:l.n])
+	l.keys.copy(i+1, &l.keys, i, l.n)
 	copy(l.values[i+1:l.n+1], l.values[i:l.n])
-	l.keys[i], l.values[i] = string(key), value
+	l.values[i] = value
+	l.keys.set(i, string(key))
 	l.n++
 	if right.leaf != nil {
-		bound = right.leaf.keys[0]
+		bound = right.leaf.keys.text[0]
 	}
 	return true, right, bound
 }
@@ -180,13 +231,13 @@ func half(i int, last bool) int {
 
 // cut removes everything from n on.
 func (l *leaf[V]) cut(n int) {
-	clear(l.keys[n:l.n])
+	clear(l.keys.text[n:l.n])
 	clear(l.values[n:l.n])
 	l.n = n
 }
 
 func (in *inner[V]) cut(n int) {
-	clear(in.keys[n:in.n])
+	clear(in.keys.text[n:in.n])
 	clear(in.children[n:in.n])
 	in.n = n
 }
@@ -226,7 +277,7 @@ func (c *child[V]) remove(epoch uint64, key []byte) {
 	c.own(epoch)
 	if l := c.leaf; l != nil {
 		i, _ := l.at(key)
-		copy(l.keys[i:], l.keys[i+1:l.n])
+		l.keys.copy(i, &l.keys, i+1, l.n)
 		copy(l.values[i:], l.values[i+1:l.n])
 		l.cut(l.n - 1)
 		return
@@ -254,7 +305,7 @@ func (c *child[V]) len() int {
 
 // drop removes the i-th child.
 func (in *inner[V]) drop(i int) {
-	copy(in.keys[i:], in.keys[i+1:in.n])
+	in.keys.copy(i, &in.keys, i+1, in.n)
 	copy(in.children[i:], in.children[i+1:in.n])
 	in.cut(in.n - 1)
 }
@@ -265,14 +316,14 @@ func (in *inner[V]) join(epoch uint64, i int) {
 	switch from := in.children[i+1]; {
 	case from.leaf != nil:
 		to := in.children[i].leaf
-		copy(to.keys[to.n:], from.leaf.keys[:from.leaf.n])
+		to.keys.copy(to.n, &from.leaf.keys, 0, from.leaf.n)
 		copy(to.values[to.n:], from.leaf.values[:from.leaf.n])
 		to.n += from.leaf.n
 	default:
 		to := in.children[i].inner
-		copy(to.keys[to.n:], from.inner.keys[:from.inner.n])
+		to.keys.copy(to.n, &from.inner.keys, 0, from.inner.n)
 		copy(to.children[to.n:], from.inner.children[:from.inner.n])
-		to.keys[to.n] = in.keys[i+1] // a first key is never read, so it may have been too high
+		to.keys.copy(to.n, &in.keys, i+1, i+2) // a first key is never read, so it may have been too high
 		to.n += from.inner.n
 	}
 	in.drop(i + 1)

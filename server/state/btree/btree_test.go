@@ -23,12 +23,18 @@ func (t *Tree[V]) check(tb testing.TB) {
 			depth = level
 			l := c.leaf
 			n += l.n
-			if l.n == 0 || l.n > fanout || !slices.IsSorted(l.keys[:l.n]) || l.keys[0] < low || high != "" && l.keys[l.n-1] >= high {
-				tb.Fatalf("leaf %q is not within %q and %q", l.keys[:l.n], low, high)
+			if l.n == 0 || l.n > fanout || !slices.IsSorted(l.keys.text[:l.n]) || l.keys.text[0] < low ||
+				high != "" && l.keys.text[l.n-1] >= high {
+				tb.Fatalf("leaf %q is not within %q and %q", l.keys.text[:l.n], low, high)
+			}
+			for i := range l.n {
+				if l.keys.heads[i] != headOf(l.keys.text[i]) {
+					tb.Fatalf("key %q has the head %x", l.keys.text[i], l.keys.heads[i])
+				}
 			}
 			for i := l.n; i < fanout; i++ {
-				if l.keys[i] != "" || l.values[i] != nil {
-					tb.Fatalf("a leaf of %d holds %q at %d", l.n, l.keys[i], i)
+				if l.keys.text[i] != "" || l.values[i] != nil {
+					tb.Fatalf("a leaf of %d holds %q at %d", l.n, l.keys.text[i], i)
 				}
 			}
 		case c.inner != nil:
@@ -39,10 +45,12 @@ func (t *Tree[V]) check(tb testing.TB) {
 			for i := range in.n {
 				from, to := low, high
 				if i > 0 {
-					from = in.keys[i]
+					if from = in.keys.text[i]; in.keys.heads[i] != headOf(from) {
+						tb.Fatalf("key %q has the head %x", from, in.keys.heads[i])
+					}
 				}
 				if i+1 < in.n {
-					to = in.keys[i+1]
+					to = in.keys.text[i+1]
 				}
 				walk(in.children[i], level+1, from, to)
 			}
@@ -210,6 +218,51 @@ func FuzzTree(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Keys are in the order of their bytes, whatever their first four are.
+func TestKeysWithEqualHeads(t *testing.T) {
+	var tree Tree[string]
+	var want []string
+	for _, head := range []string{"", "a", "a\x00", "ab\x00\xff", "abcd", "abce", "\xff\xff\xff\xff"} {
+		for _, rest := range []string{"", "\x00", "\x00\x00", "a", "\xff"} {
+			want = append(want, head+rest)
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(len(want)) {
+		tree.Set(1, []byte(want[i]), &want[i])
+	}
+	tree.check(t)
+	var got []string
+	for _, v := range tree.all("") {
+		got = append(got, *v)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the keys are in the order %q, not %q", got, want)
+	}
+	for i := range want {
+		if tree.Get([]byte(want[i])) != &want[i] {
+			t.Errorf("key %q isn't found", want[i])
+		}
+	}
+}
+
+func BenchmarkTreeGet(b *testing.B) {
+	var t Tree[int]
+	key := make([]byte, 17)
+	key[0] = 'u' // as packed UUIDs
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range 100_000 {
+		binary.BigEndian.PutUint64(key[1:], rnd.Uint64())
+		t.Set(1, key, &i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		binary.BigEndian.PutUint64(key[1:], rnd.Uint64())
+		t.Get(key)
+	}
 }
 
 func BenchmarkTreeSet(b *testing.B) {
