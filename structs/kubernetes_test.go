@@ -29,7 +29,8 @@ func TestAwayText(t *testing.T) {
 	if got := AwayText(&KubernetesCluster{AwaySince: since}); got != "has not answered since 2026-01-02T02:04:05Z" {
 		t.Errorf("%q", got)
 	}
-	if got := AwayText(&KubernetesCluster{AwaySince: since, Away: "refused"}); got != "has not answered since 2026-01-02T02:04:05Z: refused" {
+	if got := AwayText(&KubernetesCluster{AwaySince: since, Away: "refused"}); got !=
+		"has not answered since 2026-01-02T02:04:05Z: refused" {
 		t.Errorf("%q", got)
 	}
 }
