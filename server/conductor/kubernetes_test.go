@@ -429,8 +429,10 @@ func TestServiceInACluster(t *testing.T) {
 	again := c.makeService("web")
 	again.UUID = s.ID
 	refuse(c.harness, structs.CodeConflict, again)
+	must(c.harness, DrainHost{Caller: root, Ident: c.hostID, Draining: true}) // so that both wait
 	second := must(c.harness, c.makeService("web"))
 	third := must(c.harness, c.makeService("third"))
+	must(c.harness, DrainHost{Caller: root, Ident: c.hostID})
 	c.follow()
 	if o := c.object(second.BesideID()); o.HostID != "" || !strings.Contains(o.PlaceReason, "earlier one of its name") {
 		t.Errorf("the second one of the name is on %q: %s", o.HostID, o.PlaceReason)
@@ -790,6 +792,24 @@ func TestForcedDeleteForgetsWhatALostClusterHas(t *testing.T) {
 	}
 }
 
+// TestForcedDeleteBeforeTheClusterIsLost: a delete with force forgets also if the cluster is lost
+// after it.
+func TestForcedDeleteBeforeTheClusterIsLost(t *testing.T) {
+	c := newCluster(t)
+	rc := must(c.harness, c.makeRC("web", 1))
+	id := structs.NewID()
+	c.send(structs.StatusReport{Containers: []structs.ContainerReport{found(rc, id, "web-1")}})
+	must(c.harness, DeleteRC{Caller: alice, Ident: rc.ID, Force: true})
+	c.follow()
+	if c.rcNow(rc.ID) == nil || c.object(rc.BesideID()) == nil {
+		t.Fatal("it is forgotten while the cluster is there")
+	}
+	c.lose()
+	if c.rcNow(rc.ID) != nil || c.podNow(id) != nil || c.object(rc.BesideID()) != nil {
+		t.Error("something of the lost cluster is left")
+	}
+}
+
 // TestClusterIsBounded: a report can't make the host's row large.
 func TestClusterIsBounded(t *testing.T) {
 	c := newCluster(t)
@@ -805,5 +825,23 @@ func TestClusterIsBounded(t *testing.T) {
 	}
 	if reason := c.bayNow(c.bay.ID).StatusReason; len(reason) > maxReason {
 		t.Errorf("the bay's reason has %d bytes", len(reason))
+	}
+}
+
+// TestDockerHostsReportNothingOfClusters: what only a cluster's agent reports is dropped if a
+// Docker host sends it.
+func TestDockerHostsReportNothingOfClusters(t *testing.T) {
+	h := newHarness(t)
+	id := h.host("docker", nil)
+	must(h, CreateBay{Caller: alice, Name: "bay", NodeCount: 1})
+	p := h.pod("web", podSpec(1, 1))
+	c := &cluster{steps: newSteps(h), hostID: id}
+	c.says(p, structs.ContainerRunning, func(r *structs.ContainerReport) {
+		r.Pod = &structs.PodReport{Phase: structs.PodSucceeded, Node: "n", Conditions: []structs.Condition{{Type: "Ready"}}}
+		r.Object = &structs.ObjectReport{}
+	})
+	if now := h.podNow(p.ID); now.Observed.Status != structs.ContainerRunning || now.Observed.Phase != "" || now.Observed.Node != "" ||
+		now.Observed.Conditions != nil {
+		t.Errorf("observed: %+v", now.Observed)
 	}
 }

@@ -45,6 +45,18 @@ func (r *reply) has(texts ...string) {
 	}
 }
 
+// answered returns the answer of a blocking read, which has to come long before its wait is over.
+func answered(t testing.TB, done <-chan *reply) *reply {
+	t.Helper()
+	select {
+	case r := <-done:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("the read still waits")
+		return nil
+	}
+}
+
 // TestKubernetesBay: a bay of coe kubernetes shows its cluster, and waits for its nodes.
 func TestKubernetesBay(t *testing.T) {
 	k := newKube(t)
@@ -56,11 +68,11 @@ func TestKubernetesBay(t *testing.T) {
 	k.do("PATCH", "/v1/bays/kube?wait=20ms", `[{"op":"replace","path":"/node_count","value":3}]`).is(202).
 		has("UPDATE_IN_PROGRESS", "2 of 3 nodes are ready: the cluster has no others")
 	done := make(chan *reply, 1)
-	go func() { done <- k.do("GET", "/v1/bays/kube?wait=10s&index="+fmt.Sprint(k.s.Store.Index()), "") }()
+	go func() { done <- k.do("GET", "/v1/bays/kube?wait=60s&index="+fmt.Sprint(k.s.Store.Index()), "") }()
 	if err := k.cluster.SendCluster(context.Background(), servertest.Nodes(3)); err != nil {
 		t.Fatal(err)
 	}
-	(<-done).is(200).has("UPDATE_COMPLETE", "192.0.2.23")
+	answered(t, done).is(200).has("UPDATE_COMPLETE", "192.0.2.23")
 
 	away := servertest.Nodes(3)
 	away.AwaySince, away.Away = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "connection refused"
@@ -149,7 +161,7 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 	}
 	before := k.do("GET", "/v1/services/web", "").is(200)
 	done := make(chan *reply, 1)
-	go func() { done <- k.do("GET", fmt.Sprintf("/v1/services/web?wait=10s&index=%d", before.index()), "") }()
+	go func() { done <- k.do("GET", fmt.Sprintf("/v1/services/web?wait=60s&index=%d", before.index()), "") }()
 	servertest.Eventually(t, "the read waits", func() bool { return k.s.REST.Parked() > 0 })
 	r := structs.ReportOf(a.Ref())
 	r.Status, r.Generation = structs.ContainerRunning, a.Generation
@@ -157,7 +169,7 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 		Ports:     []structs.ServicePort{{Port: 80, NodePort: 31234, Protocol: "tcp"}},
 		Endpoints: []structs.Endpoint{{PodID: pod, Name: "web", Address: "10.244.0.2", Ports: []int{8080}, Ready: true}}}}
 	k.send(r)
-	now := (<-done).is(200).object()
+	now := answered(t, done).is(200).object()
 	endpoint := map[string]any{"pod": "web", "pod_uuid": pod, "host": "node-1", "address": "10.244.0.2", "ports": []any{8080.0},
 		"ready": true}
 	if fmt.Sprint(now["endpoints"]) != fmt.Sprint([]any{endpoint}) || fmt.Sprint(now["node_ports"]) != "[31234]" || now["ready"] != 1.0 ||
@@ -167,11 +179,11 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 
 	// A report that only says why wakes a reader, too.
 	before = k.do("GET", "/v1/services/web", "").is(200)
-	go func() { done <- k.do("GET", fmt.Sprintf("/v1/services/web?wait=10s&index=%d", before.index()), "") }()
+	go func() { done <- k.do("GET", fmt.Sprintf("/v1/services/web?wait=60s&index=%d", before.index()), "") }()
 	servertest.Eventually(t, "the read waits", func() bool { return k.s.REST.Parked() > 0 })
 	r.Reason = "the webhook is slow"
 	k.send(r)
-	(<-done).is(200).has(`"status_reason":"the webhook is slow"`)
+	answered(t, done).is(200).has(`"status_reason":"the webhook is slow"`)
 
 	k.do("PATCH", "/v1/services/web?wait=10s", patchManifest(t, serviceManifest("web", "ports: [{port: 81}]"))).is(200).has(`"port":81`)
 	if a, _ := k.cluster.Assigned(id); a.Generation != 2 || !strings.Contains(a.Object.Manifest, "port: 81") {

@@ -131,7 +131,8 @@ func TestManifestIsRefusedEarly(t *testing.T) {
 	in.leads = true
 	tr := &forwards{}
 	c := &Call{Caller: member, Transport: tr}
-	if _, err := s.Pods().Create(t.Context(), c, &structs.PodRequest{Bay: "web", Manifest: "nothing"}, conductor.Once{}); err == nil || tr.n != 0 {
+	_, err := s.Pods().Create(t.Context(), c, &structs.PodRequest{Bay: "web", Manifest: "nothing"}, conductor.Once{})
+	if err == nil || tr.n != 0 {
 		t.Errorf("on the leader: forwarded %d times, %v", tr.n, err)
 	}
 }
