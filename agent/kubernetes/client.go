@@ -40,9 +40,12 @@ type Config struct {
 	Manifests mirror.Manifests
 	// PodSecurity is the level of the pod security standards that namespaces of projects
 	// enforce: baseline or restricted. "" means baseline.
-	PodSecurity  string
-	AgentVersion string
-	Logger       hclog.Logger // nil means that nothing is logged
+	PodSecurity string
+	// PublicAddress is the URL of the cluster's API as users reach it. "" means that the agent
+	// doesn't know one.
+	PublicAddress string
+	AgentVersion  string
+	Logger        hclog.Logger // nil means that nothing is logged
 
 	Identifier Identifier
 	Leader     Leader
@@ -58,6 +61,7 @@ type Client struct {
 	backend.Forwards
 
 	conf Config
+	ca   string // certificates of the API's CA, as PEM; "" if there are none
 	log  hclog.Logger
 
 	mu       sync.Mutex
@@ -82,9 +86,17 @@ func New(conf Config) (*Client, error) {
 	if conf.Logger == nil {
 		conf.Logger = hclog.NewNullLogger()
 	}
+	ca, err := conf.Cluster.CA()
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeInvalid, "the CA of the cluster's API: %w", err)
+	}
+	if len(ca) > structs.MaxKubernetesCA {
+		return nil, structs.Errorf(structs.CodeInvalid, "the CA of the cluster's API has %d bytes of certificates, more than %d: "+
+			"leave those out of the kubeconfig that the API's certificate doesn't need", len(ca), structs.MaxKubernetesCA)
+	}
 	return &Client{
 		Identifier: conf.Identifier, Leader: conf.Leader, Consoles: conf.Consoles, Forwards: conf.Forwards,
-		conf: conf, log: conf.Logger.Named("kubernetes"),
+		conf: conf, ca: ca, log: conf.Logger.Named("kubernetes"),
 	}, nil
 }
 
@@ -116,12 +128,18 @@ func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	}
 	f.Cores = int(milli / 1000)
 	f.Cluster = new(mirror.Describe(c.conf.Cluster.Address(), nodes))
+	c.publish(f.Cluster)
 	for _, n := range f.Cluster.Nodes {
 		if len(f.Addresses) < maxAddresses {
 			f.Addresses = append(f.Addresses, n.Addresses...)
 		}
 	}
 	return f, nil
+}
+
+// publish adds what users' own clients need.
+func (c *Client) publish(to *structs.KubernetesCluster) {
+	to.PublicAddress, to.CA = c.conf.PublicAddress, c.ca
 }
 
 // maxAddresses bounds the addresses of the host: those of all nodes are in Cluster.
