@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,6 +74,9 @@ func TestApplyRefusals(t *testing.T) {
 		{"apply -f - -registry-username joe -registry-password-stdin", podManifest, 2, "both read standard input"},
 		{"apply -f -", podManifest + "---\n" + otherManifest, 1, "document 2 of standard input (line 7) is a Deployment: " +
 			"this command takes manifests of kind Pod, ReplicationController, Service only; use a ReplicationController"},
+		{"apply -f -", "kind: Secret\nmetadata: {name: x}\n", 1, "; in a bay of Docker hosts, " +
+			"write its values into env of the containers; " +
+			"credentials of a registry go into the field registry beside the manifest; in a Kubernetes bay, create it with kubectl\n"},
 		{"delete -f -", otherManifest, 1, "is a Deployment"},
 		{"apply -f -", "kind: Pod\nmetadata: {generateName: a-}\n", 1, "standard input has no metadata.name"},
 	} {
@@ -84,6 +88,49 @@ func TestApplyRefusals(t *testing.T) {
 	}
 	if asked := f.requests(); len(asked) > 0 {
 		t.Errorf("the server was asked: %q", asked)
+	}
+}
+
+// TestManifestsOfOtherBays checks that servers get manifests as they are, with what a bay of
+// Docker hosts refuses: only servers know what the bay is.
+func TestManifestsOfOtherBays(t *testing.T) {
+	f := newFakeAPI(t)
+	const (
+		pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web.example.com}\nspec:\n  hostNetwork: true\n  containers:\n" +
+			"  - {name: app, image: nginx, securityContext: {privileged: true}, envFrom: [{secretRef: {name: s}}]}\n" +
+			"  volumes: [{name: etc, hostPath: {path: /etc}}]\n"
+		service = "apiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {type: ExternalName, externalName: example.com}\n"
+		rc      = "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: front}\nspec:\n  minReadySeconds: 5\n  template:\n" +
+			"    metadata: {labels: {app: web}}\n    spec: {hostPID: true, containers: [{name: app, image: nginx}]}\n"
+	)
+	names := map[string]string{pod: "web.example.com", service: "db", rc: "front"}
+	for _, k := range []struct{ noun, text string }{{"pod", pod}, {"service", service}, {"rc", rc}} {
+		body := fmt.Sprintf(`{"uuid":"u-%s","name":%q}`, k.noun, names[k.text])
+		f.answer("GET /v1/"+k.noun+"s", 200, `{"`+k.noun+`s":[]}`)
+		f.answer("POST /v1/"+k.noun+"s", 201, body)
+		wait := " -detach"
+		if k.noun == "service" {
+			wait = ""
+		}
+		for _, line := range []string{"apply -detach -f -", k.noun + "-create" + wait + " -f -"} {
+			s := newShell(t, f)
+			s.stdin = strings.NewReader(k.text)
+			r := s.run(strings.Fields(line)...)
+			asked := f.requests()
+			want, _ := json.Marshal(k.text)
+			if last := asked[len(asked)-1]; r.code != 0 || !strings.Contains(last, "POST /v1/"+k.noun+"s") ||
+				!strings.Contains(last, string(want)) {
+				t.Errorf("%s: %+v, asked %s", line, r, last)
+			}
+		}
+		f.answer("GET /v1/"+k.noun+"s", 200, `{"`+k.noun+`s":[`+body+`]}`)
+		f.answer("DELETE /v1/"+k.noun+"s/u-"+k.noun, 204, "")
+		s := newShell(t, f)
+		s.stdin = strings.NewReader(k.text)
+		want := k.noun + "/" + names[k.text] + " deleted\n"
+		if r := s.run("delete", "-detach", "-f", "-"); r.code != 0 || r.stdout != want {
+			t.Errorf("delete: %+v, want %s", r, want)
+		}
 	}
 }
 

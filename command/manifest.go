@@ -149,8 +149,12 @@ func (d document) check(kinds []string) error {
 	}
 	text := fmt.Sprintf("%s is a %s: this command takes manifests of kind %s only", d.from, printable(structs.Shorten(d.Kind)),
 		strings.Join(kinds, ", "))
-	if use := manifest.Instead(d.Kind); use != "" {
-		text += "; " + use
+	switch docker, cluster := manifest.Instead(d.Kind), manifest.InsteadInCluster(d.Kind); {
+	case docker == "":
+	case docker == cluster:
+		text += "; " + docker
+	default:
+		text += "; in a bay of Docker hosts, " + docker + "; in a Kubernetes bay, " + cluster
 	}
 	return errors.New(text)
 }

@@ -109,7 +109,9 @@ func TestPortForward(t *testing.T) {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = io.WriteString(conn, "hello") // the answer shows whether it arrived
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			return "", err // a reset has come already, and the read would not say so again
+		}
 		_ = conn.(*net.TCPConn).CloseWrite()
 		all, err := io.ReadAll(conn)
 		return string(all), err

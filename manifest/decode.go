@@ -51,9 +51,21 @@ var instead = map[string]string{
 	"PodTemplate":             "use a Pod or a ReplicationController",
 }
 
-// Instead says what to use instead of an object of a kind that is not taken, "" if nothing is
-// known.
+// Instead says what to use in a bay of Docker hosts instead of an object of a kind that is
+// not taken, "" if nothing is known.
 func Instead(kind string) string { return instead[kind] }
+
+// InsteadInCluster is Instead for a Kubernetes bay, whose cluster knows more kinds.
+func InsteadInCluster(kind string) string {
+	switch kind {
+	case kindPod, kindService, kindRC, "List", "PodList", "Namespace", "Deployment", "ReplicaSet":
+		return instead[kind]
+	}
+	if instead[kind] == "" {
+		return ""
+	}
+	return "create it with kubectl"
+}
 
 // apiVersions are what a manifest's apiVersion may be. v1beta3 of 2015 has the fields of
 // v1, with few exceptions, which are unknown fields.

@@ -3,7 +3,8 @@
 // ignored: rules says for each field what becomes of it, and is the manual's table too.
 //
 // The REST API's servers call the package before anything is decided, and the command
-// line to split files. It is a function of texts: it reads no files, and knows no rows.
+// line to split files. Package kubernetes, which reads manifests for Kubernetes bays, has
+// its limits from here. It is a function of texts: it reads no files, and knows no rows.
 package manifest
 
 import (
@@ -22,7 +23,7 @@ import (
 // Pod is what a manifest says of a pod. Name or GenerateName is set, but not both; with
 // a GenerateName the spec has no hostname, unless the manifest gives one.
 type Pod struct {
-	Name         string // a DNS label
+	Name         string // a DNS label; a name of DNS for a Kubernetes bay
 	GenerateName string // what the name begins with; 5 characters fit behind it
 	Labels       map[string]string
 	Annotations  map[string]string

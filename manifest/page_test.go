@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func fill(v reflect.Value, depth int) {
 // TestPage checks that the manual's page has the rules.
 func TestPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString(pageHead)
+	b.WriteString(strings.ReplaceAll(pageHead, "KUBERNETES", linkedKubernetes(t)))
 	for _, part := range pageParts {
 		fmt.Fprintf(&b, "\n## %s\n\n%s", part.title, part.text)
 		b.WriteString("| Field | Supported | Values and notes |\n|---|---|---|\n")
@@ -131,6 +132,21 @@ func TestPage(t *testing.T) {
 		})
 	}
 	golden(t, "../website/docs/manifests.md", b.String())
+}
+
+// linkedKubernetes returns the release of Kubernetes whose types are linked, such as 1.37.
+func linkedKubernetes(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(string(b), "k8s.io/api v0.")
+	minor, _, found := strings.Cut(version, ".")
+	if !found {
+		t.Fatal("go.mod names no release of k8s.io/api")
+	}
+	return "1." + minor
 }
 
 // pageParts are the tables of the page.
@@ -179,4 +195,30 @@ value of a variable that is defined before it, as in Kubernetes. ConfigMaps,
 Secrets and Deployments don't exist; the refusal says what to use instead.
 
 This page is generated from the code: go generate ./manifest.
+
+## Kubernetes bays
+
+The tables below are of bays of Docker hosts. A Kubernetes bay is a cluster, and what
+the cluster takes is passed on to it: ` + "`hostNetwork`, `affinity`, `envFrom`" + `,
+Secrets as volumes, ` + "`type: LoadBalancer`" + ` and all the rest. What it refuses comes
+back with its own words, as the error of a create that waits and as
+` + "`status_reason`" + `. A field that Kubernetes KUBERNETES doesn't have, and a value of the
+wrong type, is refused with its path.
+
+- The kinds are the same: Pod, Service and ReplicationController. Create other
+  objects with kubectl.
+- The limits of the text above hold, and those of the tables for labels and
+  annotations, the number of containers, of ports of a service, and of replicas. All
+  lists together have as many items as fit into 8 MiB of memory.
+- Names are those that Kubernetes takes: for a pod or a replication controller a name
+  of DNS of up to 253 characters, for a service a DNS label.
+- ` + "`metadata.finalizers`" + ` is refused, and so are labels and annotations whose key begins
+  with ` + "`magnum/`, or with `magnum.` and has no `/`" + `: those are magnum's own.
+- A replication controller must have a template with labels, which have those of
+  ` + "`spec.selector`" + ` if it is given, with ` + "`restartPolicy: Always`" + ` and without
+  ` + "`activeDeadlineSeconds`" + `.
+- Fields of ` + "`metadata`" + ` that servers set are dropped. In what ` + "`kubectl get`" + ` prints,
+  which has a ` + "`metadata.uid`" + `, finalizers, magnum's own keys, ` + "`spec.nodeName`" + ` of a
+  pod, and the address of a service unless it is ` + "`None`" + `, are dropped too.
+- ` + "`metadata.namespace`" + ` has no effect: the project has a namespace in the cluster.
 `

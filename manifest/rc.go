@@ -12,7 +12,7 @@ import (
 // RC is what a manifest says of a replication controller. Name or GenerateName is set,
 // but not both.
 type RC struct {
-	Name         string // a DNS label
+	Name         string // a DNS label; a name of DNS for a Kubernetes bay
 	GenerateName string // what the name begins with; 5 characters fit behind it
 	Labels       map[string]string
 	Annotations  map[string]string

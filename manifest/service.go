@@ -12,7 +12,7 @@ import (
 // Service is what a manifest says of a service. Name or GenerateName is set, but not
 // both.
 type Service struct {
-	Name         string // a DNS label that begins with a letter
+	Name         string // a DNS label; for a bay of Docker hosts it begins with a letter
 	GenerateName string // what the name begins with; 5 characters fit behind it
 	Labels       map[string]string
 	Annotations  map[string]string

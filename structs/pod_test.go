@@ -75,9 +75,10 @@ func TestPodPhase(t *testing.T) {
 // TestPodObserve: a report changes what it has, and adds nothing that the spec doesn't have.
 func TestPodObserve(t *testing.T) {
 	p := &Pod{Spec: PodSpec{Containers: []PodContainer{{Name: "a"}, {Name: "b"}}}}
-	p.Observe(&ContainerReport{Observed: Observed{Status: ContainerRunning, EngineID: "e", Addresses: []string{"10.0.0.2"}}, Parts: []PartReport{
-		{Part: "a", State: PartState{State: PartRunning}, Ready: true, ImageID: "i"}, {Part: "b", State: PartState{State: PartWaiting}},
-		{Part: PodInfra}, {Part: "other"}}})
+	p.Observe(&ContainerReport{Observed: Observed{Status: ContainerRunning, EngineID: "e", Addresses: []string{"10.0.0.2"}},
+		Parts: []PartReport{
+			{Part: "a", State: PartState{State: PartRunning}, Ready: true, ImageID: "i"}, {Part: "b", State: PartState{State: PartWaiting}},
+			{Part: PodInfra}, {Part: "other"}}})
 	before := p.Observed.Parts
 	r := PartReport{Part: "b", State: PartState{State: PartRunning}, Started: true, Last: PartState{State: PartTerminated}}
 	r.RestartCount, r.EngineID = 3, "eb"

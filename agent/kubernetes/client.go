@@ -18,6 +18,7 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/kubernetes/cluster"
 	"github.com/stackforge/magnum/agent/kubernetes/mirror"
+	"github.com/stackforge/magnum/manifest/kubernetes"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -36,8 +37,7 @@ type Leader interface {
 type Config struct {
 	// Cluster calls the API. Its Config.Allowed should ask the Leader, so that an agent that
 	// is no longer the active one writes nothing.
-	Cluster   *cluster.Client
-	Manifests mirror.Manifests
+	Cluster *cluster.Client
 	// PodSecurity is the level of the pod security standards that namespaces of projects
 	// enforce: baseline or restricted. "" means baseline.
 	PodSecurity string
@@ -52,6 +52,8 @@ type Config struct {
 	Consoles   backend.Consoles
 	Forwards   backend.Forwards
 }
+
+var manifests = mirror.Manifests{Pod: kubernetes.Pod, Service: kubernetes.Service, RC: kubernetes.RC}
 
 // Client is a backend.Cluster.
 type Client struct {

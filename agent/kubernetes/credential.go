@@ -47,8 +47,8 @@ func (f *follower) room(ctx context.Context, projectID string) error {
 		switch {
 		case ok:
 			return nil
-		case refused != "":
-			return structs.Errorf(structs.CodeConflict, "%s", refused)
+		case refused != nil:
+			return refused
 		case time.Now().After(end):
 			return structs.Errorf(structs.CodeUnavailable, "%s; try again later", waits)
 		}

@@ -25,7 +25,7 @@ const maxCalls = 16
 // may be from a time when another agent was active: a full one is asked for.
 func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Observer) error {
 	conf := mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.Cluster.Address(),
-		PodSecurity: c.conf.PodSecurity, Manifests: c.conf.Manifests}
+		PodSecurity: c.conf.PodSecurity, Manifests: manifests}
 	f := &follower{
 		publish: c.publish, conf: conf,
 		cluster: c.conf.Cluster, log: c.log, to: to, kick: make(chan struct{}, 1), slots: make(chan struct{}, maxCalls),

@@ -15,7 +15,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/yaml"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/kubernetes/cluster"
@@ -49,12 +48,6 @@ type rig struct {
 	refuse   error
 }
 
-// yamlOf reads a manifest as package manifest does, without its checks.
-func yamlOf[T any](text, _ string) (*T, error) {
-	o := new(T)
-	return o, yaml.UnmarshalStrict([]byte(text), o)
-}
-
 // newRig starts a Client. The namespace of its project goes with the test.
 func newRig(t *testing.T, change ...func(*rest.Config)) *rig {
 	t.Helper()
@@ -80,8 +73,7 @@ func newRig(t *testing.T, change ...func(*rest.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.client, err = New(Config{Cluster: api, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: t.Output()}),
-		Manifests: mirror.Manifests{Pod: yamlOf[corev1.Pod], Service: yamlOf[corev1.Service], RC: yamlOf[corev1.ReplicationController]}})
+	r.client, err = New(Config{Cluster: api, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: t.Output()})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +322,8 @@ func TestService(t *testing.T) {
 		a.Object.Manifest = strings.ReplaceAll(a.Object.Manifest, "targetPort: 8080", "targetPort: 8081")
 	})
 	seen = r.reported(service, "the change is made", func(o *structs.ContainerReport) bool { return o.Generation == 2 })
-	if now := seen.Object.Service; now.Address != s.Address || now.Ports[0].TargetPort != 8081 || now.Ports[0].NodePort != nodePort || seen.Failed {
+	if now := seen.Object.Service; now.Address != s.Address || now.Ports[0].TargetPort != 8081 || now.Ports[0].NodePort != nodePort ||
+		seen.Failed {
 		t.Errorf("the changed service is %+v, was %+v (node port %d)", seen, s, nodePort)
 	}
 	r.deleted(service)

@@ -46,7 +46,7 @@ type object[S any] struct {
 func types(kind string) metav1.TypeMeta { return metav1.TypeMeta{APIVersion: "v1", Kind: kind} }
 
 var decoder = manifest.Decoder{
-	Instead: instead,
+	Instead: manifest.InsteadInCluster,
 	As: map[reflect.Type]reflect.Type{
 		reflect.TypeFor[resource.Quantity]():  reflect.TypeFor[amount](),
 		reflect.TypeFor[intstr.IntOrString](): reflect.TypeFor[v1.IntOrString](),
@@ -62,19 +62,6 @@ var decoder = manifest.Decoder{
 		}
 		return nil
 	},
-}
-
-// instead says what to use instead of an object of another kind.
-func instead(kind string) string {
-	use := manifest.Instead(kind)
-	switch kind {
-	case kindPod, kindService, kindRC, "List", "PodList", "Namespace", "Deployment", "ReplicaSet":
-		return use
-	}
-	if use == "" {
-		return ""
-	}
-	return "magnum creates pods, services and replication controllers in a Kubernetes bay; create other objects with kubectl"
 }
 
 // amount is a quantity that is read fast. Those with larger exponents are numbers of up to

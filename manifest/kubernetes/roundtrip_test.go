@@ -18,7 +18,7 @@ import (
 // FuzzRoundTrip checks that objects with any fields are read back as they were written, as
 // YAML and as JSON. Kubernetes' own fuzzers fill them by chance.
 func FuzzRoundTrip(f *testing.F) {
-	for seed := range int64(150) {
+	for seed := range int64(60) {
 		f.Add(seed)
 	}
 	codecs := serializer.NewCodecFactory(runtime.NewScheme())

@@ -55,7 +55,7 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	host.Fingerprint.Engine = engine
 	host.Fingerprint.Cluster = nil
 	if inCluster {
-		host.Fingerprint.Cluster = bounded(cmp.Or(r.Fingerprint.Cluster, was.Fingerprint.Cluster))
+		host.Fingerprint.Cluster = objects.Bounded(cmp.Or(r.Fingerprint.Cluster, was.Fingerprint.Cluster))
 	}
 	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
@@ -361,7 +361,7 @@ func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 		host.Problems = *r.Problems
 	}
 	if r.Cluster != nil && was.Fingerprint.Backend == structs.BackendKubernetes {
-		host.Fingerprint.Cluster = bounded(r.Cluster)
+		host.Fingerprint.Cluster = objects.Bounded(r.Cluster)
 	}
 	for i := range r.Containers {
 		if !t.Room() || !t.Item(func() { observe(t, &host, &r.Containers[i]) }) {

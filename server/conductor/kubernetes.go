@@ -3,10 +3,6 @@ package conductor
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
@@ -57,7 +53,7 @@ func claimCluster(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool)
 // freeCluster returns the cluster that the bay may claim, nil if there is none: one that has
 // the nodes, the first of those, else the one with the most ready nodes.
 func freeCluster(t *scratch.Tx, b *structs.Bay) (best *structs.Host) {
-	nodes := func(h *structs.Host) int { return min(clusterOf(h).Ready, b.NodeCount) }
+	nodes := func(h *structs.Host) int { return min(objects.ClusterOf(h).Ready, b.NodeCount) }
 	for h := range t.HostsInBay("") {
 		if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != structs.BackendKubernetes || !hasLabels(h, b.Labels) {
 			continue
@@ -69,17 +65,13 @@ func freeCluster(t *scratch.Tx, b *structs.Bay) (best *structs.Host) {
 	return best
 }
 
-func clusterOf(h *structs.Host) *structs.KubernetesCluster {
-	return cmp.Or(h.Fingerprint.Cluster, &structs.KubernetesCluster{})
-}
-
 // writeClusterProgress is writeProgress for a Kubernetes bay. host is its cluster, nil if it
 // has none. Only a bay that somebody has created or changed becomes complete: nodes that come
 // and go later change the reason alone.
 func writeClusterProgress(t *scratch.Tx, b *structs.Bay, host *structs.Host) *structs.Bay {
 	changed := *b
 	complete := false
-	changed.StatusReason, complete = clusterReason(b, host)
+	changed.StatusReason, complete = objects.BayReason(b, host)
 	switch {
 	case host == nil && (b.Status == structs.BayUpdated || b.Status == structs.BayCreated):
 		changed.Status = structs.BayUpdating
@@ -95,63 +87,6 @@ func writeClusterProgress(t *scratch.Tx, b *structs.Bay, host *structs.Host) *st
 	}
 	t.Put(&changed)
 	return &changed
-}
-
-// clusterReason says what the bay lacks; "" if nothing. complete reports whether its cluster
-// is known to have the nodes.
-func clusterReason(b *structs.Bay, host *structs.Host) (reason string, complete bool) {
-	if host == nil {
-		return fmt.Sprintf("waits for Kubernetes clusters that are free%s; start an agent with -backend kubernetes for one",
-			withLabels(b.Labels)), false
-	}
-	cluster := clusterOf(host)
-	switch {
-	case host.State == structs.HostLost:
-		return fmt.Sprintf("the agent of its cluster, host %s, is lost: %s. What runs there runs on, and is shown as it was last seen; "+
-			"start an agent for the cluster again", host.Name, structs.Shorten(host.StateReason)), false
-	case !cluster.AwaySince.IsZero():
-		return "the API of its cluster " + structs.AwayText(cluster), false
-	case cluster.Ready >= b.NodeCount:
-		return "", true
-	}
-	var down []string
-	for _, n := range cluster.Nodes {
-		if !n.Ready {
-			down = append(down, structs.Shorten(n.Name))
-		}
-	}
-	const most = 5
-	what := "the cluster has no others: add nodes to it, or lower node_count"
-	if len(down) > most {
-		what = fmt.Sprintf("%s and %d more are not", strings.Join(down[:most], ", "), len(down)-most)
-	} else if len(down) > 0 {
-		what = fmt.Sprintf("%s %s not", strings.Join(down, ", "), areOrIs(len(down)))
-	}
-	return fmt.Sprintf("%d of %d nodes are ready: %s", cluster.Ready, b.NodeCount, what), false
-}
-
-// bounded returns the description of a cluster within its limits, nil for nil.
-func bounded(c *structs.KubernetesCluster) *structs.KubernetesCluster {
-	if c == nil {
-		return nil
-	}
-	const addresses = 4 // of a node
-	kept := *c
-	kept.APIAddress, kept.Away = structs.CutLine(c.APIAddress, structs.MaxText), structs.CutLine(c.Away, maxReason/4)
-	kept.PublicAddress = structs.CutLine(c.PublicAddress, structs.MaxText)
-	if len(c.CA) > structs.MaxKubernetesCA {
-		kept.CA = "" // half of it would be wrong
-	}
-	kept.AwaySince = c.AwaySince.UTC().Truncate(time.Second)
-	kept.Nodes = nil
-	for _, n := range c.Nodes[:min(len(c.Nodes), structs.MaxKubernetesNodes)] {
-		n.Name, n.Addresses = structs.CutLine(n.Name, structs.MaxName), slices.Clone(n.Addresses[:min(len(n.Addresses), addresses)])
-		for i := range n.Addresses {
-			n.Addresses[i] = structs.CutLine(n.Addresses[i], structs.MaxName)
-		}
-		kept.Nodes = append(kept.Nodes, n)
-	}
-	return &kept
 }
 
 // endClusterRC deletes the pods of a replication controller that is being deleted, once its

@@ -22,7 +22,8 @@ type cluster struct {
 func nodes(names ...string) *structs.KubernetesCluster {
 	c := &structs.KubernetesCluster{APIAddress: "https://10.0.0.1:6443"}
 	for i, name := range names {
-		node := structs.KubernetesNode{Name: strings.TrimPrefix(name, "!"), Ready: name[0] != '!', Addresses: []string{fmt.Sprint("10.0.1.", i)}}
+		node := structs.KubernetesNode{Name: strings.TrimPrefix(name, "!"), Ready: name[0] != '!',
+			Addresses: []string{fmt.Sprint("10.0.1.", i)}}
 		if c.Nodes = append(c.Nodes, node); node.Ready {
 			c.Ready++
 		}
@@ -44,7 +45,8 @@ func (h *harness) clusterRegister(id, name string, is *structs.KubernetesCluster
 	return RegisterHost{
 		HostRegister: structs.HostRegister{HostID: id, Name: name, Instance: structs.NewID(), Fingerprint: structs.Fingerprint{
 			Backend: structs.BackendKubernetes, Cores: 4, Memory: 4 << 30, Labels: labels, Cluster: is,
-			Kinds: []structs.WorkloadKind{structs.WorkloadObject, structs.WorkloadPod}, Engine: structs.EngineIdentity{ID: "uid of " + name},
+			Kinds:  []structs.WorkloadKind{structs.WorkloadObject, structs.WorkloadPod},
+			Engine: structs.EngineIdentity{ID: "uid of " + name},
 		}},
 		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + name),
 	}
@@ -65,6 +67,13 @@ func newCluster(t *testing.T) *cluster {
 	if c.bay.Status != structs.BayCreated {
 		t.Fatalf("the bay is %s: %s", c.bay.Status, c.bay.StatusReason)
 	}
+	t.Cleanup(func() { // before the conductor ends
+		c.follow()
+		index := c.store.Index()
+		if more := must(s.harness, Settle{}); more || c.store.Index() != index {
+			t.Error("a step has found something to do that did not wake it")
+		}
+	})
 	return c
 }
 
@@ -143,7 +152,8 @@ func TestClusterBayClaimsOneCluster(t *testing.T) {
 	status := func(want structs.BayStatus, reason string) {
 		t.Helper()
 		s.follow()
-		if now := s.bayNow(bay.ID); now.Status != want || !strings.HasPrefix(now.StatusReason, reason) || reason == "" && now.StatusReason != "" {
+		if now := s.bayNow(bay.ID); now.Status != want || !strings.HasPrefix(now.StatusReason, reason) ||
+			reason == "" && now.StatusReason != "" {
 			t.Fatalf("the bay is %s (%s), want %s (%s)", now.Status, now.StatusReason, want, reason)
 		}
 	}
@@ -334,7 +344,9 @@ func TestPodInACluster(t *testing.T) {
 		!strings.HasPrefix(structs.StatusReasonOf(now), "it was deleted in the cluster; delete it") {
 		t.Errorf("a pod that is gone: %s on %q, epoch %d, %s", now.Phase(), now.HostID, now.Epoch, structs.StatusReasonOf(now))
 	}
-	c.says(c.podNow(p.ID), structs.ContainerRunning, func(r *structs.ContainerReport) { r.Pod = &structs.PodReport{Phase: structs.PodRunning} })
+	c.says(c.podNow(p.ID), structs.ContainerRunning, func(r *structs.ContainerReport) {
+		r.Pod = &structs.PodReport{Phase: structs.PodRunning}
+	})
 	if now := c.podNow(p.ID); now.Phase() != structs.PodRunning {
 		t.Errorf("a pod that was made again is %s", now.Phase())
 	}
@@ -368,7 +380,8 @@ func TestServiceInACluster(t *testing.T) {
 	running := func(r *structs.ContainerReport) { r.Object = report }
 	c.says(o, structs.ContainerRunning, running)
 	now, e := c.serviceNow(s.ID), c.store.Snapshot().Endpoints(s.ID)
-	if now.Address != "10.96.0.7" || now.Spec.Ports[0].NodePort != 30123 || now.Spec.Ports[0].TargetPort != 8080 || !now.UpdatedAt.IsZero() {
+	if now.Address != "10.96.0.7" || now.Spec.Ports[0].NodePort != 30123 || now.Spec.Ports[0].TargetPort != 8080 ||
+		!now.UpdatedAt.IsZero() {
 		t.Errorf("the service is %+v", now)
 	}
 	if e.Matched != 2 || len(e.Pods) != 1 || e.Pods[0].HostID != c.hostID || !e.Pods[0].Ready {
@@ -458,7 +471,8 @@ func TestRCInACluster(t *testing.T) {
 		t.Fatalf("the object is %+v", o)
 	}
 	c.says(o, structs.ContainerRunning, func(r *structs.ContainerReport) {
-		r.Object = &structs.ObjectReport{RC: &structs.RCReport{RCObserved: structs.RCObserved{Generation: 1, Current: 2, Ready: 1, Updated: 2}}}
+		r.Object = &structs.ObjectReport{RC: &structs.RCReport{
+			RCObserved: structs.RCObserved{Generation: 1, Current: 2, Ready: 1, Updated: 2}}}
 	})
 	if now := c.rcNow(rc.ID); now.Observed != (structs.RCObserved{Generation: 1, Current: 2, Ready: 1, Updated: 2}) {
 		t.Errorf("observed: %+v", now.Observed)
@@ -467,8 +481,8 @@ func TestRCInACluster(t *testing.T) {
 	one, two := structs.NewID(), structs.NewID()
 	c.send(structs.StatusReport{Containers: []structs.ContainerReport{found(rc, one, "web-aaaaa"), found(rc, two, "web-bbbbb")}})
 	p := c.podNow(one)
-	if p == nil || p.Owner != rc.ID || p.HostID != c.hostID || p.BayID != c.bay.ID || p.ProjectID != "p1" || !p.Found() || !structs.Done(p) ||
-		p.Phase() != structs.PodRunning || p.Observed.Node != "n2" || p.Name != "web-aaaaa" || p.AssignIndex == 0 {
+	if p == nil || p.Owner != rc.ID || p.HostID != c.hostID || p.BayID != c.bay.ID || p.ProjectID != "p1" || !p.Found() ||
+		!structs.Done(p) || p.Phase() != structs.PodRunning || p.Observed.Node != "n2" || p.Name != "web-aaaaa" || p.AssignIndex == 0 {
 		t.Fatalf("the found pod is %+v", p)
 	}
 	if p.Spec.Containers[0].Requests.Memory != 0 {
@@ -624,7 +638,9 @@ func TestLostClusterReturns(t *testing.T) {
 	}
 	report := func() {
 		for _, w := range all() {
-			c.says(w, structs.ContainerRunning, func(r *structs.ContainerReport) { r.Pod = &structs.PodReport{Phase: structs.PodRunning, Node: "n1"} })
+			c.says(w, structs.ContainerRunning, func(r *structs.ContainerReport) {
+				r.Pod = &structs.PodReport{Phase: structs.PodRunning, Node: "n1"}
+			})
 		}
 	}
 	report()

@@ -35,7 +35,8 @@ type serviceBrief struct {
 }
 
 var bayServices = &web.Resource{
-	Noun: "services", Kind: structs.KindService, Table: structs.TableServices, Beside: []structs.Table{structs.TableEndpoints, structs.TableObjects},
+	Noun: "services", Kind: structs.KindService, Table: structs.TableServices,
+	Beside: []structs.Table{structs.TableEndpoints, structs.TableObjects},
 	Sorts: map[string]func(a, b structs.Row) int{
 		"name":     web.By(func(s *structs.Service) string { return s.Name }),
 		"bay_uuid": web.By(func(s *structs.Service) string { return s.BayID }),
@@ -204,8 +205,9 @@ func bayServiceRoutes() []*web.Route {
 			Args: []wire.Arg{web.Waits}, Summary: "Create a service from a manifest", Takes: structs.ServiceRequest{},
 			Gives: web.Created(structs.ServiceBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/services/:id", Action: identity.ServiceUpdate, Handle: patchService,
-			Args: []wire.Arg{web.Waits}, Summary: "Replace a service's manifest; it keeps its address, and the node ports that the manifest leaves open",
-			Takes: []structs.PatchOp{}, Gives: web.Changed(structs.ServiceBody{})},
+			Args:    []wire.Arg{web.Waits},
+			Summary: "Replace a service's manifest; it keeps its address, and the node ports that the manifest leaves open",
+			Takes:   []structs.PatchOp{}, Gives: web.Changed(structs.ServiceBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/services/:id", Action: identity.ServiceDelete, Handle: deleteService,
 			Args:    []wire.Arg{{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."}},
 			Summary: "Delete a service; its pods stay", Gives: web.DeletedNow()},

@@ -68,3 +68,12 @@ func nodeOf(v web.View, p *structs.Pod) string {
 	}
 	return ""
 }
+
+// filterPodHost is web.FilterHost that also takes the name of a cluster's node.
+func filterPodHost(v web.View, value string) (func(structs.Row) bool, error) {
+	onHost, err := web.FilterHost(v, value)
+	return func(r structs.Row) bool {
+		p := r.(*structs.Pod)
+		return onHost(p) || p.Spec.Cluster && p.Observed.Node == value
+	}, err
+}

@@ -53,7 +53,8 @@ func TestKubernetesBay(t *testing.T) {
 		fmt.Sprint(bay["node_addresses"]) != "[192.0.2.21 192.0.2.22]" || bay["status_reason"] != nil {
 		t.Errorf("the bay is %v", bay)
 	}
-	k.do("PATCH", "/v1/bays/kube?wait=20ms", `[{"op":"replace","path":"/node_count","value":3}]`).is(202).has("UPDATE_IN_PROGRESS", "2 of 3 nodes are ready: the cluster has no others")
+	k.do("PATCH", "/v1/bays/kube?wait=20ms", `[{"op":"replace","path":"/node_count","value":3}]`).is(202).
+		has("UPDATE_IN_PROGRESS", "2 of 3 nodes are ready: the cluster has no others")
 	done := make(chan *reply, 1)
 	go func() { done <- k.do("GET", "/v1/bays/kube?wait=10s&index="+fmt.Sprint(k.s.Store.Index()), "") }()
 	if err := k.cluster.SendCluster(context.Background(), servertest.Nodes(3)); err != nil {
@@ -93,6 +94,11 @@ func TestPodOnAKubernetesBay(t *testing.T) {
 	}
 	if got := conditions(pod); !strings.Contains(got, "Ready") || strings.Contains(got, "False") {
 		t.Errorf("conditions %s", got)
+	}
+	for _, host := range []string{"node-1", "cluster-1"} {
+		if got := k.do("GET", "/v1/pods?host="+host, "").is(200).names("pods"); got != "web" {
+			t.Errorf("pods on %s: %s", host, got)
+		}
 	}
 	a, _ := k.cluster.Assigned(pod["uuid"].(string))
 	if a.Pod == nil || a.Pod.Manifest != text || a.Name != "web" || a.Pod.Found || !a.Pod.Spec.Cluster {
@@ -152,7 +158,8 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 		Endpoints: []structs.Endpoint{{PodID: pod, Name: "web", Address: "10.244.0.2", Ports: []int{8080}, Ready: true}}}}
 	k.send(r)
 	now := (<-done).is(200).object()
-	endpoint := map[string]any{"pod": "web", "pod_uuid": pod, "host": "node-1", "address": "10.244.0.2", "ports": []any{8080.0}, "ready": true}
+	endpoint := map[string]any{"pod": "web", "pod_uuid": pod, "host": "node-1", "address": "10.244.0.2", "ports": []any{8080.0},
+		"ready": true}
 	if fmt.Sprint(now["endpoints"]) != fmt.Sprint([]any{endpoint}) || fmt.Sprint(now["node_ports"]) != "[31234]" || now["ready"] != 1.0 ||
 		now["status_reason"] != nil {
 		t.Errorf("the service is %v", now)
@@ -206,7 +213,8 @@ func TestRCOnAKubernetesBay(t *testing.T) {
 	}
 	counts := structs.ReportOf(o.Ref())
 	counts.Status, counts.Generation = structs.ContainerRunning, o.Generation
-	counts.Object = &structs.ObjectReport{RC: &structs.RCReport{RCObserved: structs.RCObserved{Generation: 1, Current: 1, Ready: 1, Updated: 1}}}
+	counts.Object = &structs.ObjectReport{RC: &structs.RCReport{
+		RCObserved: structs.RCObserved{Generation: 1, Current: 1, Ready: 1, Updated: 1}}}
 	k.send(counts)
 	rc := k.do("GET", "/v1/rcs/web", "").is(200).object()
 	if rc["current"] != 1.0 || rc["ready"] != 1.0 || rc["updated"] != 1.0 || rc["status_reason"] != nil || rc["manifest"] != text {
@@ -281,10 +289,10 @@ func TestKubernetesBayRefusals(t *testing.T) {
 	}{
 		{"/v1/pods", podOf(t, pod, `,"bay":"kube","exclusive":true`), "exclusive: bay kube is of coe kubernetes", 400},
 		{"/v1/pods", podOf(t, pod, `,"bay":"kube","infra_image":"pause"`), "infra_image: bay kube is of coe kubernetes", 400},
-		{"/v1/pods", podOf(t, pod, `,"bay":"kube","registry":{"username":"u","password":"p"}`), "registry: bay kube is of coe kubernetes", 400},
+		{"/v1/pods", podOf(t, pod, `,"bay":"kube","registry":{"username":"u","password":"p"}`), "registry: bay kube is of coe", 400},
 		{"/v1/rcs", podOf(t, rc, `,"bay":"kube","exclusive":"lease"`), "exclusive: bay kube is of coe kubernetes", 400},
 		{"/v1/rcs", podOf(t, rc, `,"bay":"kube","infra_image":"pause"`), "infra_image: bay kube is of coe kubernetes", 400},
-		{"/v1/rcs", podOf(t, rc, `,"bay":"kube","registry":{"username":"u","password":"p"}`), "registry: bay kube is of coe kubernetes", 400},
+		{"/v1/rcs", podOf(t, rc, `,"bay":"kube","registry":{"username":"u","password":"p"}`), "registry: bay kube is of coe", 400},
 		{"/v1/containers", `{"image":"x","bay":"kube"}`, "bay kube is of coe kubernetes, which runs pods", 400},
 		{"/v1/pods", podOf(t, "nothing", `,"bay":"kube"`), "manifest", 400},
 		{"/v1/rcs", podOf(t, "nothing", `,"bay":"kube"`), "manifest", 400},
@@ -292,8 +300,10 @@ func TestKubernetesBayRefusals(t *testing.T) {
 		{"/v1/pods", podOf(t, pod, ``), "there are 2 bays to choose from", 400},
 		{"/v1/pods", podOf(t, podManifest("web", "x"), `,"bay":"kube"`), "Bay kube has a pod web already", 409},
 		{"/v1/rcs", podOf(t, rcManifest("web", 1, "x"), `,"bay":"kube"`), "Bay kube has a replication controller web already", 409},
-		{"/v1/services", podOf(t, serviceManifest("web", "ports: [{port: 80}]"), `,"bay":"kube"`), "Bay kube has a service web already", 409},
-		{"/v1/rcs", podOf(t, strings.Replace(rcManifest("web", 1, "x"), `"name":"web"`, `"name":"web2"`, 1), `,"bay":"kube"`), "spec.selector", 400},
+		{"/v1/services", podOf(t, serviceManifest("web", "ports: [{port: 80}]"), `,"bay":"kube"`),
+			"Bay kube has a service web already", 409},
+		{"/v1/rcs", podOf(t, strings.Replace(rcManifest("web", 1, "x"), `"name":"web"`, `"name":"web2"`, 1), `,"bay":"kube"`),
+			"spec.selector", 400},
 	} {
 		unchanged(t, k.s, "POST "+tt.path+" "+cut(tt.body), func() { k.do("POST", tt.path, tt.body).is(tt.status).mentions(tt.mentions) })
 	}

@@ -47,7 +47,7 @@ var pods = &web.Resource{
 			structs.PodPhase(structs.ContainerDeleting)),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Pod).Labels }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Pod).BayID }),
-		"host":  web.FilterHost,
+		"host":  filterPodHost,
 	},
 	Summary: func(v web.View, r structs.Row) any {
 		p := r.(*structs.Pod)
@@ -112,8 +112,8 @@ func partState(s *structs.PartState) structs.PartStateBody {
 // podConditions returns the conditions of a pod, in the words of Kubernetes. Those of a pod in
 // a cluster are the cluster's.
 func podConditions(p *structs.Pod) []structs.PodCondition {
-	if p.Spec.Cluster && len(p.Observed.Conditions) > 0 {
-		var all []structs.PodCondition
+	if p.Spec.Cluster && p.HostID != "" {
+		all := []structs.PodCondition{} // none before the cluster has the pod
 		for _, c := range p.Observed.Conditions {
 			all = append(all, structs.PodCondition{Type: c.Type, Status: c.Status, Reason: wire.OrNull(c.Reason),
 				Message: wire.OrNull(c.Message)})

@@ -120,7 +120,8 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 	t.Helper()
 	a := &Agent{
 		HostID: structs.NewID(), Secret: structs.NewSecret(), url: url,
-		behave: Obey, parts: ObeyParts, more: func(structs.Assignment, *structs.ContainerReport) {}, work: make(map[string]structs.Assignment),
+		behave: Obey, parts: ObeyParts, more: func(structs.Assignment, *structs.ContainerReport) {},
+		work: make(map[string]structs.Assignment),
 	}
 	a.register = structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,

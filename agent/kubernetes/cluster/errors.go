@@ -16,6 +16,9 @@ func Unanswered(err error) bool {
 	return err != nil && !errors.As(err, &status) && !errors.As(err, &refused)
 }
 
+// tooOld reports whether a watch has to begin with a new list.
+func tooOld(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
 // failedChecks returns the lines of a /readyz that name failed checks.
 func failedChecks(body string) string {
 	var failed []string

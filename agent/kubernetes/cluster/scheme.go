@@ -5,6 +5,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,7 +21,7 @@ type Object interface {
 
 // groupVersions are the API groups that magnum needs.
 var groupVersions = []schema.GroupVersion{corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-	rbacv1.SchemeGroupVersion}
+	rbacv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion}
 
 // newScheme returns a scheme of the types that magnum needs.
 func newScheme() (*runtime.Scheme, serializer.CodecFactory) {
@@ -38,6 +39,7 @@ func newScheme() (*runtime.Scheme, serializer.CodecFactory) {
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
 	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
 	s.AddKnownTypes(rbacv1.SchemeGroupVersion, &rbacv1.ClusterRole{}, &rbacv1.RoleBinding{})
+	s.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{})
 	// A subresource of service accounts: its group has no objects of its own.
 	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
 	for _, gv := range groupVersions {
@@ -81,6 +83,8 @@ func resourceOf(o Object) (r resource, empty Object) {
 		return resource{group: rbacv1.GroupName, name: "clusterroles", global: true}, &rbacv1.ClusterRole{}
 	case *rbacv1.RoleBinding:
 		return resource{group: rbacv1.GroupName, name: "rolebindings"}, &rbacv1.RoleBinding{}
+	case *networkingv1.NetworkPolicy:
+		return resource{group: networkingv1.GroupName, name: "networkpolicies"}, &networkingv1.NetworkPolicy{}
 	}
 	panic("cluster: a type that magnum does not know")
 }
@@ -102,6 +106,8 @@ func listOf(o Object) runtime.Object {
 		return &corev1.EventList{}
 	case *discoveryv1.EndpointSlice:
 		return &discoveryv1.EndpointSliceList{}
+	case *networkingv1.NetworkPolicy:
+		return &networkingv1.NetworkPolicyList{}
 	}
 	panic("cluster: a type that magnum does not list")
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -19,6 +20,7 @@ const (
 	AwayPause  = 500 * time.Millisecond // while it is away
 	watchPause = 5 * time.Second        // while it answers: a connection that hangs reports nothing
 	listPause  = time.Second            // after a list or watch that the API has refused
+	shortPause = 200 * time.Millisecond // after one that has ended soon
 )
 
 // Sink takes what watches see. Its methods are called by several goroutines, and don't
@@ -36,8 +38,8 @@ type Sink interface {
 	Trouble(kind Object, err error)
 }
 
-// Follow watches pods, services, replication controllers, namespaces and endpoints that have
-// the labels of the selector, and all nodes, until ctx ends. When the API doesn't answer, it
+// Follow watches pods, services, replication controllers, namespaces, endpoints and network
+// policies that have the labels of the selector, and all nodes, until ctx ends. When the API doesn't answer, it
 // waits until the API is ready, and begins all watches again.
 func (c *Client) Follow(ctx context.Context, selector string, to Sink) {
 	for c.wait(ctx, to) {
@@ -80,6 +82,7 @@ func (c *Client) session(ctx context.Context, selector string, to Sink) {
 		&corev1.Service{}:               selector,
 		&corev1.ReplicationController{}: selector,
 		&discoveryv1.EndpointSlice{}:    selector,
+		&networkingv1.NetworkPolicy{}:   selector,
 		&corev1.Node{}:                  "",
 	} {
 		parts.Go(func() { c.follow(ctx, kind, selector, to, cancel) })
@@ -116,10 +119,14 @@ func (c *Client) follow(ctx context.Context, kind Object, selector string, to Si
 	}}
 	r := cache.NewReflectorWithOptions(lw, kind, &store{kind: kind, to: to}, cache.ReflectorOptions{Name: "magnum"})
 	for ctx.Err() == nil {
-		if err := r.ListAndWatchWithContext(ctx); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		err := r.ListAndWatchWithContext(ctx)
+		if err != nil && !tooOld(err) && ctx.Err() == nil {
 			res, _ := resourceOf(kind)
 			to.Trouble(kind, fmt.Errorf("the cluster refuses to list %s: %w", res.name, err))
 			pause(ctx, listPause)
+		} else if time.Since(begun) < listPause {
+			pause(ctx, shortPause) // a watch that ends at once would be begun without end
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
@@ -9,7 +10,7 @@ import (
 // Room says whether the namespace of a project can be used. One that is missing is made, as
 // for a workload, if Next is called before a time. Otherwise refused says why the namespace
 // can't be used, or waits why it can't yet.
-func (m *Mirror) Room(projectID string, until time.Time) (ok bool, waits, refused string) {
+func (m *Mirror) Room(projectID string, until time.Time) (ok bool, waits string, refused error) {
 	n := NamespaceOf(projectID)
 	s := m.spaces[n]
 	if s == nil {
@@ -19,12 +20,16 @@ func (m *Mirror) Room(projectID string, until time.Time) (ok bool, waits, refuse
 	s.project, s.asked, s.dirty = projectID, until, true
 	switch {
 	case m.away != "":
-		return false, "the cluster's API " + structs.AwayText(&structs.KubernetesCluster{AwaySince: m.awaySince, Away: m.away}), ""
+		return false, "the cluster's API " + structs.AwayText(&structs.KubernetesCluster{AwaySince: m.awaySince, Away: m.away}), nil
 	case !m.Listed():
-		return false, "the agent has not seen yet what the cluster has", ""
+		return false, "the agent has not seen yet what the cluster has", nil
 	}
 	w := &workload{key: Key{Namespace: n}, a: structs.Assignment{ProjectID: projectID}}
-	return w.room(m)
+	ok, waits, no := w.room(m)
+	if no != nil {
+		refused = structs.Errorf(cmp.Or(no.code, structs.CodeConflict), "%s", no.reason)
+	}
+	return ok, waits, refused
 }
 
 // LabelsOf returns the labels of what a project has in its namespace beside workloads.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -17,8 +18,8 @@ func TestRoom(t *testing.T) {
 	m, bay := New(Config{ClusterID: "c1"}), "b1"
 	waits := func(says string) {
 		t.Helper()
-		if ok, waits, refused := m.Room("p1", until); ok || refused != "" || !strings.Contains(waits, says) {
-			t.Fatalf("%v, %q, %q; want to wait since %q", ok, waits, refused, says)
+		if ok, waits, refused := m.Room("p1", until); ok || refused != nil || !strings.Contains(waits, says) {
+			t.Fatalf("%v, %q, %v; want to wait since %q", ok, waits, refused, says)
 		}
 	}
 	waits("has not seen yet")
@@ -44,8 +45,16 @@ func TestRoom(t *testing.T) {
 	made := ns.DeepCopy()
 	made.UID, made.ResourceVersion = "u1", "2"
 	m.Done(out.Calls[0], made, nil, now)
+	waits("is being closed to other projects")
+	out = m.Next(now)
+	if len(out.Calls) != 1 || KindOf(out.Calls[0].Object) != Policies {
+		t.Fatalf("the calls are %+v", out.Calls)
+	}
+	closed := out.Calls[0].Object.DeepCopyObject().(*networkingv1.NetworkPolicy)
+	closed.UID, closed.ResourceVersion = "u2", "3"
+	m.Done(out.Calls[0], closed, nil, now)
 	if ok, waits, refused := m.Room("p1", until); !ok {
-		t.Errorf("%q, %q", waits, refused)
+		t.Errorf("%q, %v", waits, refused)
 	}
 	if out := m.Next(now); len(out.Calls) != 0 {
 		t.Errorf("once it is there: %+v", out.Calls)
@@ -75,7 +84,8 @@ func TestRoomOfAnother(t *testing.T) {
 	theirs := &corev1.Namespace{}
 	theirs.Name, theirs.UID, theirs.ResourceVersion = "magnum-p1", "u9", "2"
 	m.Done(out.Calls[0], theirs, nil, now)
-	if ok, _, refused := m.Room("p1", now.Add(time.Minute)); ok || !strings.Contains(refused, "is not this magnum's") {
-		t.Errorf("%v, %q", ok, refused)
+	if ok, _, refused := m.Room("p1", now.Add(time.Minute)); ok || structs.CodeOf(refused) != structs.CodeConflict ||
+		!strings.Contains(refused.Error(), "is not this magnum's") {
+		t.Errorf("%v, %v", ok, refused)
 	}
 }

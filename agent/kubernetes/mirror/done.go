@@ -5,7 +5,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // Done takes the outcome of a call: the object in the answer, if it has one, or why the call
@@ -39,7 +42,7 @@ func (m *Mirror) Done(c *Call, o Object, err error, now time.Time) {
 		m.later = append(m.later, w.call)
 	case account:
 		if w.tries++; w.tries > accountTries {
-			w.refuse(v.reason, now.Add(quotaPause))
+			w.refuse(v.code, v.reason, now.Add(quotaPause))
 			return
 		}
 		w.due = now.Add(accountPause)
@@ -51,7 +54,7 @@ func (m *Mirror) Done(c *Call, o Object, err error, now time.Time) {
 			if isInvalid(err) {
 				most = invalidMost
 			}
-			w.refuse(v.reason, time.Time{})
+			w.refuse(v.code, v.reason, time.Time{})
 			w.due = now.Add(doubled(quotaPause, w.refused.tries, most))
 			w.trouble, w.tries = "", 0
 			return
@@ -76,7 +79,7 @@ func (m *Mirror) carriedOut(w *workload, c *Call, o Object) {
 		if was := m.objects[key]; was != nil {
 			m.Unsee(was)
 		}
-		w.refuse(fmt.Sprintf("%s %s exists in namespace %s of the cluster and is not magnum's, so it is left alone; "+
+		w.refuse(structs.CodeConflict, fmt.Sprintf("%s %s exists in namespace %s of the cluster and is not magnum's, so it is left alone; "+
 			"delete it there, or choose another name", w.key.Kind, key.Name, key.Namespace), m.now.Add(foreignPause))
 	case o != nil:
 		if c.Verb == Create {
@@ -107,6 +110,8 @@ func reference(key Key) Object {
 		return &corev1.ReplicationController{ObjectMeta: meta}
 	case Namespaces:
 		return &corev1.Namespace{ObjectMeta: meta}
+	case Policies:
+		return &networkingv1.NetworkPolicy{ObjectMeta: meta}
 	}
 	return &corev1.Pod{ObjectMeta: meta}
 }

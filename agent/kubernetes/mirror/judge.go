@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // The pauses before something is tried again.
@@ -24,6 +26,7 @@ const (
 type verdict struct {
 	kind   outcome
 	reason string // word for word
+	code   structs.Code
 }
 
 type outcome int
@@ -44,7 +47,7 @@ func judge(c *Call, err error) verdict {
 	if err == nil {
 		return verdict{}
 	}
-	v := verdict{passing, err.Error()}
+	v := verdict{kind: passing, reason: err.Error()}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return v
@@ -70,6 +73,12 @@ func judge(c *Call, err error) verdict {
 	case s.Code >= 400 && s.Code < 500:
 		v.kind = refusedCall
 	}
+	switch {
+	case isInvalid(err):
+		v.code = structs.CodeInvalid
+	case apierrors.IsForbidden(err):
+		v.code = structs.CodeForbidden // a quota's refusal, too
+	}
 	return v
 }
 
@@ -89,6 +98,7 @@ func doubled(first time.Duration, tries int, most time.Duration) time.Duration {
 type refusal struct {
 	generation uint64
 	reason     string // word for word
+	code       structs.Code
 	tries      int
 }
 

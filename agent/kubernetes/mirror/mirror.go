@@ -7,12 +7,14 @@ package mirror
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,6 +35,8 @@ type Config struct {
 	Address   string // URL of the cluster's API
 	// PodSecurity is the level that namespaces enforce; "" means baseline.
 	PodSecurity string
+	// PodRanges are the ranges of all pods of the cluster; none means those of the nodes.
+	PodRanges []netip.Prefix
 	// Manifests translates what users have sent.
 	Manifests Manifests
 }
@@ -66,6 +70,7 @@ type Mirror struct {
 	sure      bool                       // bay is of a full, confirmed answer
 	takes     uint64                     // answers taken
 	needFull  bool
+	fullDue   time.Time // when a full answer is asked for again, if there is anything that none has named
 	serial    uint64
 	out       Outcome
 	now       time.Time // of the present Next
@@ -98,10 +103,11 @@ const (
 	Namespaces Kind = "namespace"
 	Nodes      Kind = "node"
 	Slices     Kind = "endpoint slice"
+	Policies   Kind = "network policy"
 )
 
 // kinds are all kinds that are watched.
-var kinds = []Kind{Pods, Services, RCs, Namespaces, Nodes, Slices}
+var kinds = []Kind{Pods, Services, RCs, Namespaces, Nodes, Slices, Policies}
 
 // Key names an object in the cluster.
 type Key struct {
@@ -124,6 +130,8 @@ func KindOf(o Object) Kind {
 		return Nodes
 	case *discoveryv1.EndpointSlice:
 		return Slices
+	case *networkingv1.NetworkPolicy:
+		return Policies
 	}
 	return ""
 }
@@ -323,6 +331,13 @@ func (m *Mirror) Next(now time.Time) Outcome {
 			delete(m.dead, uid)
 		}
 	}
+	if !m.fullDue.IsZero() && !now.Before(m.fullDue) {
+		m.fullDue = time.Time{}
+		for _, w := range m.work {
+			m.needFull = m.needFull || !w.assigned && !w.found && !w.orphan
+		}
+	}
+	m.wake(m.fullDue)
 	m.out.NeedFull, m.needFull = m.needFull, false
 	for _, w := range m.work {
 		m.wake(w.due)

@@ -63,7 +63,7 @@ func labelValue(s string) string {
 
 // reserved reports whether a label or annotation is magnum's.
 func reserved(key string) bool {
-	return strings.HasPrefix(key, "magnum.") || strings.HasPrefix(key, "magnum/")
+	return strings.HasPrefix(key, "magnum/") || strings.HasPrefix(key, "magnum.") && !strings.Contains(key, "/")
 }
 
 // users returns the labels or annotations that aren't magnum's.

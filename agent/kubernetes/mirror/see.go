@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -169,6 +170,8 @@ func (m *Mirror) touchAround(o, was Object) {
 			m.spaces[o.Name] = &space{name: o.Name}
 		}
 		m.touchSpace(o.Name)
+	case *networkingv1.NetworkPolicy:
+		m.touchSpace(o.Namespace)
 	case *corev1.Pod:
 		if id := owner(o); id != "" {
 			m.touch(name{structs.WorkloadObject, structs.KindRC + "/" + id})
@@ -199,6 +202,11 @@ func (m *Mirror) seeNode(n *corev1.Node) {
 	m.nodes[n.Name] = n
 	if was == nil || silent(was) != silent(n) {
 		m.touchNode(n.Name)
+	}
+	if was == nil || !slices.Equal(was.Spec.PodCIDRs, n.Spec.PodCIDRs) {
+		for _, s := range m.spaces {
+			s.dirty = true // its policy names the ranges of pods
+		}
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 
 // show reports a workload as it is. o is its object, nil if there is none. says is why it
 // waits, "" if it doesn't.
-func (w *workload) show(m *Mirror, o Object, says string) { w.showBarred(m, o, says, "") }
+func (w *workload) show(m *Mirror, o Object, says string) { w.showBarred(m, o, says, nil) }
 
 // showBarred reports a workload that can't be carried out for a reason that isn't the
 // answer of a call.
-func (w *workload) showBarred(m *Mirror, o Object, says, barred string) {
+func (w *workload) showBarred(m *Mirror, o Object, says string, barred *refusal) {
 	if !w.assigned && !w.found {
 		return
 	}
@@ -40,16 +40,17 @@ func (w *workload) showBarred(m *Mirror, o Object, says, barred string) {
 	switch {
 	case w.a.Desired == structs.DesiredAbsent:
 		says = orText(says, w.trouble)
-	case barred == "" && w.refused != nil:
-		barred = w.refused.reason
+	case barred == nil && w.refused != nil:
+		barred = w.refused
 	case !carriedOut:
 		says = orText(says, w.trouble)
 	}
-	if barred != "" {
-		r.Failed, r.Generation, r.Reason = true, w.a.Generation, barred
+	if barred != nil {
+		r.Failed, r.Generation, r.Reason = true, w.a.Generation, barred.reason
 		if o == nil {
 			r.Status = structs.ContainerError
 		}
+		setCode(&r, barred.code)
 	} else {
 		if m.away != "" && !carriedOut {
 			says = "it waits for the cluster's API, which does not answer: " + m.away
@@ -57,6 +58,21 @@ func (w *workload) showBarred(m *Mirror, o Object, says, barred string) {
 		r.Reason = orText(says, r.Reason)
 	}
 	w.report(m, r)
+}
+
+// setCode says of which kind a refusal is.
+func setCode(r *structs.ContainerReport, code structs.Code) {
+	if r.Kind == structs.WorkloadPod {
+		if r.Pod == nil {
+			r.Pod = &structs.PodReport{}
+		}
+		r.Pod.Code = code
+		return
+	}
+	if r.Object == nil {
+		r.Object = &structs.ObjectReport{}
+	}
+	r.Object.Code = code
 }
 
 // showGone reports that there is nothing of a workload, and that nothing is made again.

@@ -17,6 +17,7 @@ type space struct {
 	dirty   bool
 	call    *Call
 	refused string // why the namespace can't be used; "" if it can
+	code    structs.Code
 	trouble string // why the last call failed, if that may pass by itself
 	tries   int
 	due     time.Time // of the next try
@@ -37,7 +38,7 @@ func (v *seen) seenSpace(name string) *corev1.Namespace {
 
 // room says whether a workload's namespace can be used. Otherwise refused says why it never
 // can, or waits why it can't yet.
-func (w *workload) room(m *Mirror) (ok bool, waits, refused string) {
+func (w *workload) room(m *Mirror) (ok bool, waits string, refused *refusal) {
 	s := m.spaces[w.key.Namespace]
 	if s == nil {
 		s = &space{name: w.key.Namespace}
@@ -50,21 +51,26 @@ func (w *workload) room(m *Mirror) (ok bool, waits, refused string) {
 	ns := m.seenSpace(s.name)
 	switch {
 	case s.refused != "":
-		return false, "", s.refused
+		return false, "", &refusal{reason: s.refused, code: s.code}
 	case ns == nil && s.trouble != "":
-		return false, fmt.Sprintf("namespace %s can't be made: %s; it is tried again", s.name, s.trouble), ""
+		return false, fmt.Sprintf("namespace %s can't be made: %s; it is tried again", s.name, s.trouble), nil
 	case ns == nil && m.bay == nil:
-		return false, "the servers have not said yet which bay the cluster belongs to", ""
+		return false, "the servers have not said yet which bay the cluster belongs to", nil
 	case ns == nil:
-		return false, fmt.Sprintf("namespace %s is being made", s.name), ""
+		return false, fmt.Sprintf("namespace %s is being made", s.name), nil
 	case !m.conf.ours(ns, s.project):
-		return false, "", foreignSpace(s.name)
+		return false, "", &refusal{reason: foreignSpace(s.name), code: structs.CodeConflict}
 	case ns.DeletionTimestamp != nil:
-		return false, fmt.Sprintf("namespace %s is being deleted; it is made again after that", s.name), ""
+		return false, fmt.Sprintf("namespace %s is being deleted; it is made again after that", s.name), nil
 	case m.bay != nil && ns.Labels[LabelBay] != labelValue(*m.bay):
-		return false, fmt.Sprintf("namespace %s is an earlier bay's, and is deleted first", s.name), ""
+		return false, fmt.Sprintf("namespace %s is an earlier bay's, and is deleted first", s.name), nil
+	case !m.closed(ns) && s.trouble != "":
+		return false, fmt.Sprintf("namespace %s can't be closed to other projects by a network policy: %s; it is tried again", s.name,
+			s.trouble), nil
+	case !m.closed(ns):
+		return false, fmt.Sprintf("namespace %s is being closed to other projects", s.name), nil
 	}
-	return true, "", ""
+	return true, "", nil
 }
 
 func foreignSpace(name string) string {
@@ -86,11 +92,7 @@ func (s *space) keep(m *Mirror) {
 	if s.call != nil || !m.Listed() || m.bay == nil || m.now.Before(s.due) {
 		return
 	}
-	if s.due = (time.Time{}); s.refused != "" {
-		s.refused = ""
-		m.touchSpace(s.name)
-		s.dirty = false
-	}
+	s.due = time.Time{}
 	ns := m.seenSpace(s.name)
 	switch {
 	case ns == nil && s.needed(m):
@@ -108,6 +110,8 @@ func (s *space) keep(m *Mirror) {
 		changed := ns.DeepCopy()
 		changed.Labels[labelSecurity] = m.conf.PodSecurity
 		s.make(m, &Call{Verb: Update, Object: changed})
+	default:
+		s.keepPolicy(m, ns)
 	}
 }
 
@@ -143,29 +147,38 @@ func (s *space) done(m *Mirror, c *Call, o Object, err error) {
 	}
 	s.call, s.dirty = nil, true
 	defer m.touchSpace(s.name)
-	if o != nil {
+	if KindOf(c.Object) == Policies {
+		if o != nil {
+			m.See(o)
+		}
+	} else if o != nil {
 		ns := o.(*corev1.Namespace)
 		if m.conf.ours(ns, "") {
 			m.See(ns)
 		} else {
-			s.refused, s.due = foreignSpace(s.name), m.now.Add(foreignPause)
+			s.refused, s.code, s.due = foreignSpace(s.name), structs.CodeConflict, m.now.Add(foreignPause)
 			return
 		}
 	}
 	what := judge(c, err)
 	switch {
 	case what.kind == fine:
-		s.trouble, s.tries = "", 0
+		s.refused, s.trouble, s.tries = "", "", 0
 	case what.kind == missing && c.UID != "":
 		if ns := m.seenSpace(s.name); ns != nil && ns.UID == c.UID {
 			m.Unsee(ns)
 		}
+	case what.kind == missing && KindOf(c.Object) == Policies:
+		if was := m.objects[KeyOf(c.Object)]; was != nil {
+			m.Unsee(was)
+		}
 	case what.kind == missing:
 	case what.kind == taken, what.kind == changed:
-		s.call = &Call{Verb: Get, Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.name}}, space: s.name}
+		s.call = &Call{Verb: Get, Object: reference(KeyOf(c.Object)), space: s.name}
 		m.later = append(m.later, s.call)
-	case what.kind == refusedCall && c.Verb == Create:
-		s.refused, s.due = fmt.Sprintf("namespace %s can't be made: %s", s.name, what.reason), m.now.Add(foreignPause)
+	case what.kind == refusedCall && c.Verb == Create && KindOf(c.Object) == Namespaces:
+		s.refused, s.code = fmt.Sprintf("namespace %s can't be made: %s", s.name, what.reason), what.code
+		s.due = m.now.Add(foreignPause)
 	default:
 		s.trouble = what.reason
 		s.tries++

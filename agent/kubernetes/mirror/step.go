@@ -48,15 +48,20 @@ func (w *workload) step(m *Mirror) {
 
 // stepFound decides about a pod that a replication controller has made.
 func (w *workload) stepFound(m *Mirror, o Object) {
-	if o == nil {
-		if m.Listed() {
-			w.showGone(m, w.why)
-		}
+	absent := w.assigned && w.a.Desired == structs.DesiredAbsent
+	switch {
+	case o == nil && !m.Listed():
+		return
+	case o == nil && absent:
+		w.showGone(m, "")
+		return
+	case o == nil:
+		w.showGone(m, w.why)
 		return
 	}
 	pod := o.(*corev1.Pod)
 	rc := name{structs.WorkloadObject, structs.KindRC + "/" + owner(pod)}
-	if w.assigned && w.a.Desired == structs.DesiredAbsent {
+	if absent {
 		controller, there := m.work[rc], m.objects[m.mine[rc]]
 		goes := controller != nil && controller.assigned && controller.a.Desired == structs.DesiredAbsent
 		if goes && there != nil && there.GetDeletionTimestamp() == nil {
@@ -102,7 +107,7 @@ func (w *workload) remove(m *Mirror, o Object) {
 // keep makes the object of a workload as the assignment says.
 func (w *workload) keep(m *Mirror, o Object) {
 	if w.refused == nil && w.manifest == nil && (o == nil || hashOfObject(o) != w.hash) {
-		w.refuse(fmt.Sprintf("the agent can't read the manifest: %s", w.invalid), time.Time{})
+		w.refuse(structs.CodeInvalid, fmt.Sprintf("the agent can't read the manifest: %s", w.invalid), time.Time{})
 	}
 	if o == nil {
 		w.keepMissing(m)
@@ -119,7 +124,7 @@ func (w *workload) keep(m *Mirror, o Object) {
 		if w.manifest != nil && w.free(m) {
 			updated, err := m.conf.merged(w, o)
 			if err != nil {
-				w.refuse(err.Error(), time.Time{})
+				w.refuse(structs.CodeInvalid, err.Error(), time.Time{})
 				break
 			}
 			m.call(w, &Call{Verb: Update, Object: updated})
@@ -173,7 +178,7 @@ func (w *workload) keepMissing(m *Mirror) {
 	}
 	ok, waits, refused := w.room(m)
 	switch {
-	case refused != "":
+	case refused != nil:
 		w.showBarred(m, nil, "", refused)
 		return
 	case !ok:
@@ -187,7 +192,7 @@ func (w *workload) keepMissing(m *Mirror) {
 		m.call(w, &Call{Verb: Create, Object: m.conf.made(w)})
 	}
 	again := ""
-	if w.done > 0 || w.why != "" {
+	if w.why != "" || w.a.EngineID != "" {
 		again = orText(w.why, wasDeleted) + "; it is made again"
 	}
 	w.show(m, nil, again)
@@ -228,12 +233,12 @@ func (w *workload) forget(m *Mirror) {
 
 // refuse notes that the newest generation can't be carried out. It is tried again at due,
 // if that is set.
-func (w *workload) refuse(reason string, due time.Time) {
+func (w *workload) refuse(code structs.Code, reason string, due time.Time) {
 	tries := 1
 	if w.refused != nil {
 		tries += w.refused.tries
 	}
-	w.refused, w.due = &refusal{generation: w.a.Generation, reason: reason, tries: tries}, due
+	w.refused, w.due = &refusal{generation: w.a.Generation, reason: reason, code: code, tries: tries}, due
 }
 
 func orText(text, otherwise string) string {

@@ -42,7 +42,14 @@ func (m *Mirror) Take(w *structs.Work) {
 	for _, s := range m.spaces {
 		s.dirty = true
 	}
+	if w.Full && !sure {
+		m.fullDue = m.now.Add(fullPause)
+	}
 }
+
+// fullPause is after what time another full answer is asked for, if the one before didn't
+// say for certain what the cluster has too much.
+const fullPause = 30 * time.Second
 
 // assign takes over an assignment.
 func (m *Mirror) assign(n name, a *structs.Assignment) {
@@ -58,7 +65,7 @@ func (m *Mirror) assign(n name, a *structs.Assignment) {
 		return
 	}
 	if again := w.assigned && a.Epoch != w.a.Epoch; again || !w.assigned {
-		w.done, w.gone, w.taken, w.remade, w.last = a.Observed, false, false, 0, nil
+		w.done, w.gone, w.taken, w.remade, w.last, w.why, w.adopted = a.Observed, false, false, 0, nil, "", false
 		w.existed = a.EngineID != "" || m.objects[m.mine[n]] != nil
 	}
 	if w.a.Generation != a.Generation || w.a.Epoch != a.Epoch || w.a.Desired != a.Desired || w.a.Force != a.Force {
@@ -105,7 +112,7 @@ func (w *workload) read(m *Mirror) {
 	if w.hash == hash || a.Desired == structs.DesiredAbsent {
 		return
 	}
-	w.hash, w.manifest, w.invalid = hash, nil, ""
+	w.hash, w.manifest, w.invalid, w.refused = hash, nil, "", nil
 	var err error
 	var o Object
 	switch key.Kind {

@@ -481,7 +481,8 @@ var (
 	FilterArgStatus = wire.Arg{Name: "status", Kind: wire.ArgText, Doc: "Only objects of this status."}
 	FilterArgLabel  = wire.Arg{Name: "label", Kind: wire.ArgText, Many: true, Doc: "Only objects with this label: key=value, or key."}
 	FilterArgBay    = wire.Arg{Name: "bay", Kind: wire.ArgText, Doc: "Only objects of this bay: uuid or name."}
-	FilterArgHost   = wire.Arg{Name: "host", Kind: wire.ArgText, Doc: "Only objects on this host: uuid or name."}
+	FilterArgHost   = wire.Arg{Name: "host", Kind: wire.ArgText,
+		Doc: "Only objects on this host: uuid or name; of pods in a Kubernetes bay also the name of a node."}
 )
 
 // Reading returns the routes that list and show a resource. summary and detailed are
