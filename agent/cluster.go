@@ -61,6 +61,10 @@ func (a *Agent) serveCluster(ctx context.Context, dir *dataDir) (err error) {
 	if damaged > 0 {
 		log.Warn("journal had damaged lines, which are dropped", "lines", damaged)
 	}
+	shared := &sharedPosition{cluster: a.conf.Cluster, hostID: dir.hostID, journal: j, log: log, longest: a.conf.Backoff}
+	if err := shared.recall(ctx); err != nil {
+		return unlessOver(ctx, err)
+	}
 	link, reports := a.newLink(dir, j, a.describeCluster)
 	g, ctx := errgroup.WithContext(ctx)
 	if err := a.gossip(g, ctx, link); err != nil {
@@ -70,7 +74,7 @@ func (a *Agent) serveCluster(ctx context.Context, dir *dataDir) (err error) {
 	if link.renew(ctx, 0) != nil {
 		return g.Wait()
 	}
-	c := &clusterWork{cluster: a.conf.Cluster, link: link, reports: reports, since: time.Now(), log: log}
+	c := &clusterWork{cluster: a.conf.Cluster, link: link, reports: reports, shared: shared, since: time.Now(), log: log}
 	link.pollState = c.pollState
 	sessions := newSessions(features{consoles: c.cluster}, a.api, c.engineID, never, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID, sessions.next, sessions.ports = j.position().ClusterID, c.nextPod, c.cluster
@@ -82,7 +86,7 @@ func (a *Agent) serveCluster(ctx context.Context, dir *dataDir) (err error) {
 	g.Go(func() error {
 		defer sessions.wait()
 		return link.poll(ctx, func(w *structs.Work, server string, diverged bool, _ pollState) (serves bool) {
-			c.take(w, diverged)
+			c.take(ctx, w, diverged)
 			answered(ctx, w, server, reports, sessions)
 			return true
 		})
@@ -144,6 +148,7 @@ type clusterWork struct {
 	cluster   backend.Cluster
 	link      *link
 	reports   *reporter
+	shared    *sharedPosition
 	since     time.Time   // when the agent became the active one
 	confirmed atomic.Bool // a confirmed full answer was taken over
 	warned    bool        // that things are kept which the servers don't name; of the goroutine that polls
@@ -168,22 +173,52 @@ func (c *clusterWork) NeedFull() { c.link.needFull() }
 // has too much.
 func (c *clusterWork) pollState() pollState { return pollState{needsConfirmation: !c.confirmed.Load()} }
 
-// take hands an answer to the cluster. If the agent has followed another history, what the
+// take hands an answer to the cluster. If the agents have followed another history, what the
 // answer doesn't name may be of that history, and stays: the cluster gets the answer as an
-// unconfirmed one. So it goes on until an operator has decided.
-func (c *clusterWork) take(w *structs.Work, diverged bool) {
-	if w.Full && w.Confirmed {
+// unconfirmed one. So it goes on until an operator has decided, by removing what the agents
+// remember.
+func (c *clusterWork) take(ctx context.Context, w *structs.Work, diverged bool) {
+	judges := w.Full && w.Confirmed && c.mayJudge(ctx, w, diverged)
+	if judges {
 		c.confirmed.Store(true)
-	}
-	if w.Confirmed && (diverged || w.Pending) {
-		if !c.warned {
-			c.warned = true
-			c.log.Warn("this host has followed another history of the cluster of servers: nothing that the servers don't name is removed")
-		}
+	} else if w.Confirmed {
 		w = new(*w)
 		w.Confirmed = false
 	}
 	c.cluster.Take(w)
+}
+
+// judgeLimit bounds the calls that come before an answer is taken over.
+const judgeLimit = time.Second
+
+// mayJudge reports whether what an answer doesn't name may be removed.
+func (c *clusterWork) mayJudge(ctx context.Context, w *structs.Work, diverged bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, judgeLimit)
+	defer cancel()
+	if err := c.shared.remember(ctx); err != nil {
+		c.log.Warn("the cluster does not keep what this host has followed: nothing is removed yet that the servers don't name",
+			"error", err)
+		return false
+	}
+	switch {
+	case diverged:
+		c.confirmed.Store(true) // another one would say no more
+		if !c.warned {
+			c.warned = true
+			c.log.Warn("this host has followed another history of the servers' cluster: nothing that the servers don't name is removed")
+		}
+		return false
+	case w.Pending:
+		// The agents remember no other history: an operator has decided, and the servers are
+		// told. The next answer then judges.
+		registration, _ := c.link.current()
+		err := c.link.reportQuarantine(ctx, structs.QuarantineReport{Registration: registration, Judged: true})
+		if err != nil {
+			c.log.Warn("the servers can't be told that nothing is in quarantine; trying again", "error", err)
+		}
+		return false
+	}
+	return true
 }
 
 // engineID returns the ID of a container for its consoles. An agent that has just become the
@@ -195,12 +230,28 @@ func (c *clusterWork) engineID(ctx context.Context, ref structs.Ref, _ bool) str
 // nextPod returns the ID of the container of the pod that has replaced another one; "" if
 // there is none. The container's own restarts are followed by the consoles.
 func (c *clusterWork) nextPod(ctx context.Context, ref structs.Ref, engineID string) string {
-	next := c.await(ctx, firstLook, ref)
-	if next == engineID {
-		return "" // it is still there, and has ended
+	tick := time.NewTicker(againPause)
+	defer tick.Stop()
+	// The pod may be gone without having been seen to go, and another one not there yet.
+	for began := time.Now(); time.Since(began) < nextLimit; {
+		if next := c.cluster.Locate(ref); next != engineID && next != "" {
+			return next
+		} else if next == engineID && time.Since(began) > goneLimit {
+			return "" // it has ended, and stays
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
 	}
-	return next
+	return ""
 }
+
+const (
+	goneLimit = time.Second     // until the agent has seen that a pod is gone
+	nextLimit = 3 * time.Second // until another one is there
+)
 
 // await returns the ID of a container once the cluster has it; "" if it hasn't within a time.
 func (c *clusterWork) await(ctx context.Context, most time.Duration, ref structs.Ref) string {

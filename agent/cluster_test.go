@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -23,6 +26,10 @@ type kube struct {
 	holder, next   *kubeClient // the active agent, and the one that is to be active next; nil for none, and for any
 	hostID, secret string
 	status         structs.KubernetesCluster
+	note           string                             // that the agents remember
+	uid            string                             // of pods, beside a prefix
+	replacePod     bool                               // they are made again during the next look at a log
+	noteErr        error                              // of Recall and Remember; nil for none
 	has            map[structs.Ref]structs.Assignment // by keyOf
 	made           int                                // objects made or removed so far
 	takes          []structs.Work
@@ -66,6 +73,21 @@ func (c *kubeClient) Identity(context.Context) (hostID, secret string, err error
 	c.kube.mu.Lock()
 	defer c.kube.mu.Unlock()
 	return c.hostID, c.secret, nil
+}
+
+func (c *kubeClient) Recall(context.Context) (string, error) {
+	c.kube.mu.Lock()
+	defer c.kube.mu.Unlock()
+	return c.note, c.noteErr
+}
+
+func (c *kubeClient) Remember(_ context.Context, text string) error {
+	c.kube.mu.Lock()
+	defer c.kube.mu.Unlock()
+	if c.noteErr == nil {
+		c.note = text
+	}
+	return c.noteErr
 }
 
 func (c *kubeClient) Lead(ctx context.Context, f func(context.Context) error) error {
@@ -182,10 +204,15 @@ func (c *kubeClient) Locate(ref structs.Ref) string {
 	if part == "" {
 		part = "first"
 	}
-	return "ns/" + ref.ID + "/uid/" + part
+	return "ns/" + ref.ID + "/uid" + c.uid + "/" + part
 }
 
 func (c *kubeClient) Logs(_ context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+	c.kube.mu.Lock()
+	if c.replacePod { // while its log is followed
+		c.replacePod, c.uid = false, c.uid+"2"
+	}
+	c.kube.mu.Unlock()
 	if req.Previous {
 		return &backend.Failure{Reason: backend.ErrNotFound, Msg: "no previous one"}
 	}
@@ -312,7 +339,7 @@ func TestAgentsOfAClusterTakeOver(t *testing.T) {
 	last := s.registers[1]
 	s.mu.Unlock()
 	if last.HostID != k.hostID || last.Registration != 0 {
-		t.Errorf("the second agent registers as %s after registration %d, want another instance of the host", last.HostID, last.Registration)
+		t.Errorf("the second agent registers as %s after registration %d, want another instance", last.HostID, last.Registration)
 	}
 	s.assign(wantObject("db", 1)) // by a poll of the second
 	s.is("service/db", structs.ContainerRunning)
@@ -387,41 +414,94 @@ func TestIdentityOfACluster(t *testing.T) {
 }
 
 // TestClusterKeepsWhatAnotherHistoryDoesNotName: nothing is removed because of an answer of
-// another history.
+// another history, whatever agents with whatever data directories come, until an operator
+// decides.
 func TestClusterKeepsWhatAnotherHistoryDoesNotName(t *testing.T) {
 	s, k := newFakeServer(t), newKube()
-	web, db := wantObject("web", 1), wantObject("db", 1)
-	s.assign(web, db)
-	dir := t.TempDir()
-	r, _ := runClusterAgent(t, dir, k, nil, s)
+	s.diverged = func(f structs.Following) bool { return f.ClusterID != "" && f.Incarnation != s.incarnation }
+	db := wantObject("db", 1)
+	s.assign(wantObject("web", 1), db)
+	run := func(followRestore bool) *running {
+		r, _ := runClusterAgent(t, t.TempDir(), k, func(c *Config) { c.FollowRestore = followRestore }, s)
+		return r
+	}
+	taken := func(w structs.Work) bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return slices.ContainsFunc(k.takes, func(t structs.Work) bool { return t.Full == w.Full && t.Confirmed == w.Confirmed })
+	}
+	r := run(false)
 	s.is(db.ID, structs.ContainerRunning)
+	s.eventually("an answer is judged", func() bool { return taken(structs.Work{Full: true, Confirmed: true}) })
 	r.stop()
 
 	s.change(func() { s.incarnation++; delete(s.want, db.ID) })
-	r, _ = runClusterAgent(t, dir, k, nil, s) // it doesn't follow
-	s.eventually("the agent tries to register", func() bool { return len(s.registers) >= 2 })
+	k.takes = nil
+	s.mu.Lock()
+	tries := len(s.registers)
+	s.mu.Unlock()
+	r = run(false) // it doesn't follow
+	s.eventually("the agent tries again to register", func() bool { return len(s.registers) >= tries+2 })
 	r.stop()
-	taken := func() int {
+	if len(k.takes) > 0 {
+		t.Error("the agent follows a restored cluster without -follow-restore")
+	}
+	for _, followRestore := range []bool{true, false} {
+		k.takes = nil
+		r = run(followRestore)
+		mail := wantObject("mail", 1)
+		s.assign(mail) // what is named is done
+		s.is(mail.ID, structs.ContainerRunning)
+		s.eventually("an answer is followed", func() bool { return taken(structs.Work{Full: true}) })
+		r.stop()
+		if taken(structs.Work{Full: true, Confirmed: true}) {
+			t.Error("an answer of another history was judged")
+		}
+	}
+	s.mu.Lock()
+	k.mu.Lock()
+	if len(k.has) != 3 || !s.pending {
+		t.Errorf("the cluster has %d objects, want all 3; quarantine pending: %t", len(k.has), s.pending)
+	}
+	k.note = "" // the operator's decision
+	k.mu.Unlock()
+	s.mu.Unlock()
+	defer run(false).stop()
+	s.eventually("what the servers don't name is removed", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		return len(k.takes)
-	}
-	before := taken()
-	r, _ = runClusterAgent(t, dir, k, func(c *Config) { c.FollowRestore = true }, s)
-	s.eventually("an answer is followed", func() bool { return taken() > before })
-	s.assign(wantObject("mail", 1)) // what is named is done
-	s.is("service/mail", structs.ContainerRunning)
-	r.stop()
-	r, _ = runClusterAgent(t, dir, k, nil, s) // it goes on after a restart, too
-	before = taken()
-	s.eventually("an answer is followed", func() bool { return taken() > before })
-	r.stop()
+		return len(k.has) == 2 && !s.pending
+	})
+}
 
+// TestNothingIsJudgedThatIsNotRemembered: the next agent would judge by the wrong history.
+func TestNothingIsJudgedThatIsNotRemembered(t *testing.T) {
+	s, k := newFakeServer(t), newKube()
+	db := wantObject("db", 1)
+	k.has[keyOf(db.Ref())] = db
+	away := errors.New("away")
+	r, _ := runClusterAgent(t, t.TempDir(), k, nil, s)
+	defer r.stop()
+	s.eventually("an answer is judged", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return len(k.has) == 0
+	})
+	s.change(func() { s.lineage = structs.NewID() })
+	k.change(func() { k.noteErr, k.has[keyOf(db.Ref())], k.takes = away, db, nil })
+	s.mu.Lock()
+	s.registration++ // the agent registers again, and asks for all
+	s.mu.Unlock()
+	s.eventually("a full answer of the other lineage comes", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return slices.ContainsFunc(k.takes, func(w structs.Work) bool { return w.Full })
+	})
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, there := k.has[keyOf(db.Ref())]; !there || len(k.has) != 3 {
-		t.Errorf("the cluster has %d objects, want all 3", len(k.has))
+	if len(k.has) != 1 {
+		t.Error("an answer was judged whose history is not remembered")
 	}
+	k.mu.Unlock()
 }
 
 // TestClusterRemovesWhatIsNotNamed is the counterpart.
@@ -441,6 +521,43 @@ func TestClusterRemovesWhatIsNotNamed(t *testing.T) {
 		defer k.mu.Unlock()
 		return len(k.has) == 1
 	})
+}
+
+// TestTheActiveAgentGossips, and no other: they would be one member with two addresses.
+func TestTheActiveAgentGossips(t *testing.T) {
+	g, err := gossip.New(gossip.Config{Node: gossip.Node{ID: structs.NewID(), Name: "s", Role: gossip.RoleServer}, Bind: "127.0.0.1",
+		Port: -1, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	s, k := newFakeServer(t), newKube()
+	agents := func() (members []gossip.Member) {
+		for _, m := range g.Members() {
+			if m.Role == gossip.RoleAgent && m.State == gossip.StateAlive {
+				members = append(members, m)
+			}
+		}
+		return members
+	}
+	gossips := func(c *Config) { c.Gossip = &gossip.Config{Bind: "127.0.0.1", Port: -1, Join: []string{g.Addr()}} }
+	first, a := runClusterAgent(t, t.TempDir(), k, gossips, s)
+	s.eventually("the active agent gossips", func() bool { return len(agents()) == 1 })
+	before := agents()[0]
+	if before.ID != k.hostID || before.Name == "" {
+		t.Errorf("it gossips as %+v", before)
+	}
+	second, b := runClusterAgent(t, t.TempDir(), k, gossips, s)
+	a.lose(b)
+	s.eventually("the next one gossips", func() bool {
+		now := agents()
+		return b.isActive() && len(now) == 1 && now[0].Addr != before.Addr
+	})
+	first.stop()
+	second.stop()
 }
 
 func TestSessionsOfACluster(t *testing.T) {
@@ -464,6 +581,12 @@ func TestSessionsOfACluster(t *testing.T) {
 	if got := listen(t, s.offer(about("side", log))); got.stdout != "ns/"+pod.ID+"/uid/side\n" {
 		t.Errorf("logs of a named container: %+v", got)
 	}
+	k.mu.Lock()
+	k.replacePod = true
+	k.mu.Unlock()
+	if got := listen(t, s.offer(about("", log))); got.stdout != "ns/"+pod.ID+"/uid/first\nns/"+pod.ID+"/uid2/first\n" {
+		t.Errorf("a follow of a pod that is made again: %+v", got)
+	}
 	log.Logs = &structs.LogsRequest{Stdout: true, Tail: -1, Previous: true}
 	if got := listen(t, s.offer(about("side", log))); got.last.Code != structs.CodeNotFound || got.last.Error != "no previous one" {
 		t.Errorf("previous logs: %+v", got)
@@ -471,7 +594,7 @@ func TestSessionsOfACluster(t *testing.T) {
 	conn := s.offer(about(structs.PodInfra, structs.SessionOffer{Kind: structs.SessionForward, Port: 80}))
 	say(t, conn, structs.ChannelStdin, "hello")
 	say(t, conn, structs.ChannelControl, `{"eof":true}`)
-	if got := listen(t, conn); got.stdout != "ns/"+pod.ID+"/uid/first HELLO" || !got.last.Done {
+	if got := listen(t, conn); got.stdout != "ns/"+pod.ID+"/uid2/first HELLO" || !got.last.Done {
 		t.Errorf("forward: %+v", got)
 	}
 	conn = s.offer(about(structs.PodInfra, structs.SessionOffer{Kind: structs.SessionForward, Port: 81}))

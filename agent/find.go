@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"os"
 	"slices"
 
 	"github.com/stackforge/magnum/api"
@@ -18,6 +19,9 @@ type finder struct {
 // openFinder opens the gossip port. The errors are those of gossip.New.
 func openFinder(conf Config, hostID, knownFile string, a *api.Agent, quit <-chan struct{}) (*finder, error) {
 	g := *conf.Gossip
+	if conf.Name == "" { // the host is a cluster: members are processes, and hosts have other names
+		conf.Name, _ = os.Hostname() // for people: the ID tells members apart
+	}
 	g.Node = gossip.Node{ID: hostID, Name: conf.Name, Role: gossip.RoleAgent, Version: conf.Version}
 	g.Fallback, g.KnownFile, g.Logger = true, knownFile, conf.Logger
 	opened, err := gossip.New(g)

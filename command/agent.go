@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/agent"
-	"github.com/stackforge/magnum/agent/docker"
 	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/internal/textpages"
 	"github.com/stackforge/magnum/server"
+	"github.com/stackforge/magnum/structs"
 )
 
 // agentSettings is the configuration of the agent command.
@@ -27,8 +27,7 @@ type agentSettings struct {
 	agent        agent.Config
 	server       server.Config // for -dev; its name and data directory are also the agent's
 	dev          bool
-	dockerHost   string
-	pool         []netip.Prefix // network pool of the engine
+	backend      backendSettings
 	gossip       bool
 	join         []string // gossip addresses, host[:port]
 	tokenFile    string
@@ -52,12 +51,15 @@ func gcHigh(set int, dev bool) int {
 func agentCommand() *command {
 	return &command{
 		name: "agent", group: groupDaemons, prepare: allowBareServer,
-		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
+		synopsis: "Run an agent on a Docker host or for a Kubernetes cluster, or with -dev all of magnum",
 		about: "Registers this host with a server and runs the containers assigned to it on the Docker engine. The\n" +
 			"agent opens all connections itself. It listens on the gossip port, by which it finds the servers;\n" +
 			"-gossip=false turns that off. If its bay has services, it also listens on the relay port, for the other\n" +
 			"hosts of the bay, and on the node ports; that needs root. The agent keeps its identity in\n" +
 			"DATA_DIR/agent.\n\n" +
+			"With -backend kubernetes the host is a whole cluster, and the agent keeps the pods, services and\n" +
+			"replication controllers there. Several such agents may run for one cluster: one is active, and another\n" +
+			"one takes over when it ends. They share their identity in the cluster.\n\n" +
 			"With -dev a server runs in the same process, on loopback, with one bay \"default\" that all projects\n" +
 			"share. Without -data-dir its state is in a temporary directory, and a clean stop removes its\n" +
 			"containers.\n\n" + settingsHelp,
@@ -66,6 +68,7 @@ func agentCommand() *command {
 			"magnum agent -server 10.0.0.1 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -label zone=a",
 			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -encrypt KEY -tls-ca ca.pem " +
 				"-join-token-file /etc/magnum/join-token -server",
+			"magnum agent -backend kubernetes -kubeconfig admin.conf -server 10.0.0.1 -join-token-file /etc/magnum/join-token",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var a agentSettings
@@ -96,24 +99,16 @@ func agentCommand() *command {
 				a.agent.Labels[key] = value
 				return nil
 			}).repeat = true
-			s.text(&a.dockerHost, "docker-host", "URL", "Docker engine (default $DOCKER_HOST, else unix:///var/run/docker.sock)")
-			s.add("network-pool", "CIDR[,CIDR]",
-				"address ranges for the networks of projects, a /24 for each (default "+networks.DefaultPool+")",
-				func(v string) (err error) {
-					a.pool, err = networks.ParsePool(v)
-					return err
-				})
-			a.agent.ImageGCHigh = gcUnset
-			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT",
-				"use of the engine's file system at which unused images are removed; 0 never (default 85; with -dev 0)")
-			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "use at which the removal stops (default 5 below -image-gc-high)")
+			a.backend.add(s)
+			a.backend.addDocker(s, &a.agent)
+			a.backend.addKubernetes(s)
 			s.toggle(&a.agent.FollowRestore, "follow-restore",
 				"follow a cluster that was restored from a snapshot; containers that it doesn't know go into quarantine")
 			a.gossip = true
 			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
 			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and the hosts of -server)")
-			relaySettings(s, &a.agent.Relay)
+			a.backend.belong(structs.BackendDocker, relaySettings(s, &a.agent.Relay)...)
 			tlsSettings(s, &a.server, "; only with -dev")
 			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
@@ -124,6 +119,9 @@ func agentCommand() *command {
 				if err := s.load(e); err != nil {
 					return err
 				}
+				if err := a.backend.check(); err != nil {
+					return err
+				}
 				logger, err := log.logger(e)
 				if err != nil {
 					return err
@@ -131,12 +129,14 @@ func agentCommand() *command {
 				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
 				a.server.Version, a.server.Logger = version(), logger
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
-				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
+				if a.dev && a.backend.isKubernetes() {
+					return usagef("flags -dev and -backend kubernetes contradict each other: -dev runs all of magnum on a Docker engine")
+				}
+				opened, err := a.open(e, logger)
 				if err != nil {
 					return s.asUsageError(err)
 				}
-				defer engine.Close()
-				a.agent.Backend = engine
+				defer opened.Close()
 				if a.dev {
 					return a.runDev(ctx, logger)
 				}
@@ -147,9 +147,9 @@ func agentCommand() *command {
 }
 
 // relaySettings adds the settings by which other hosts reach this one.
-func relaySettings(s *settings, r *agent.Relay) {
-	s.text(&r.Addr, "relay-addr", "HOST", "where other hosts of the bay reach this host for services (default its first address)")
-	s.number(&r.Port, "relay-port", "PORT", "port for that (default 9514)")
+func relaySettings(s *settings, r *agent.Relay) []*setting {
+	addr := s.text(&r.Addr, "relay-addr", "HOST", "where other hosts of the bay reach this host for services (default its first address)")
+	port := s.number(&r.Port, "relay-port", "PORT", "port for that (default 9514)")
 	var open bool
 	set := s.toggle(&open, "relay", "let other hosts of the bay reach this host (default true); false opens no port but dials them")
 	parse := set.parse
@@ -158,6 +158,7 @@ func relaySettings(s *settings, r *agent.Relay) {
 		r.Closed = !open
 		return err
 	}
+	return []*setting{addr, port, set}
 }
 
 // allowBareServer adds an empty value to a -server without a value: one at the end of
@@ -233,8 +234,8 @@ func (a *agentSettings) readToken(dir string) error {
 	path := orDefault(a.tokenFile, filepath.Join(dir, "server", "join-token"))
 	b, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && agent.HasSecret(a.agent.DataDir):
-		return nil
+	case errors.Is(err, fs.ErrNotExist) && (agent.HasSecret(a.agent.DataDir) || a.backend.isKubernetes() && a.tokenFile == ""):
+		return nil // the host of a cluster may have registered before, by whichever agent
 	case err != nil && a.tokenFile == "":
 		return usagef("no join token: give that of the cluster with -join-token or -join-token-file " +
 			"(a server keeps it in DATA_DIR/server/join-token)")
@@ -254,7 +255,7 @@ func (a *agentSettings) checkServicePool() error {
 	if err != nil {
 		return nil // the server refuses it
 	}
-	pool := a.pool
+	pool := a.backend.docker.pool
 	if pool == nil {
 		pool = []netip.Prefix{netip.MustParsePrefix(networks.DefaultPool)}
 	}

@@ -33,6 +33,7 @@ type setting struct {
 	repeat    bool     // has several values: the flag is repeated, the others are lists
 	fromFlags []string // values of the flags
 	env       bool     // the value is from the environment
+	given     bool     // it has a value, from wherever
 }
 
 func newSettings(f *flagSet) *settings {
@@ -168,6 +169,7 @@ func (s *setting) isMentionedIn(text string) bool {
 // set parses values; origin is where they come from, for the error.
 func (s *setting) set(values []string, origin string) error {
 	for _, v := range values {
+		s.given = true
 		if err := s.parse(v); err != nil {
 			return usagef("%s: %q %v", origin, v, err)
 		}

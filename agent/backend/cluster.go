@@ -20,6 +20,12 @@ type Cluster interface {
 	// share. The first one makes them.
 	Identity(ctx context.Context) (hostID, secret string, err error)
 
+	// Recall returns the text that Remember has kept last, by whichever agent; "" if there is
+	// none, or an operator has removed it. Remember keeps a short text in the cluster. Only
+	// the active agent calls them.
+	Recall(ctx context.Context) (string, error)
+	Remember(ctx context.Context, text string) error
+
 	// Lead waits until this agent is the active one, and calls f. The context of f ends
 	// before another agent can be active. Lead returns f's error; nil if ctx has ended, or if
 	// the agent is no longer the active one: it may then call Lead again.

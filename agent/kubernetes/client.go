@@ -1,9 +1,11 @@
 // Package kubernetes is the backend for a Kubernetes cluster. It puts together its
-// sub-packages: cluster calls the API, mirror decides what to call and what to report.
-// Package agent is the only caller.
+// sub-packages: cluster calls the API, mirror decides what to call and what to report,
+// election says which agent is the active one, identity keeps who the host is, and console has
+// what users see and do inside pods. Package agent is the only caller.
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,10 +24,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Identifier returns the identity of the host, which all agents of a cluster share. See
+// Identifier keeps the identity of the host and what else all agents of a cluster share. See
 // backend.Cluster.
 type Identifier interface {
 	Identity(ctx context.Context) (hostID, secret string, err error)
+	Recall(ctx context.Context) (string, error)
+	Remember(ctx context.Context, text string) error
 }
 
 // Leader lets one agent of a cluster at a time be active. See backend.Cluster.
@@ -41,8 +45,11 @@ type Config struct {
 	// PodSecurity is the level of the pod security standards that namespaces of projects
 	// enforce: baseline or restricted. "" means baseline.
 	PodSecurity string
-	// PublicAddress is the URL of the cluster's API as users reach it. "" means that the agent
-	// doesn't know one.
+	// Address is the URL of the cluster's API that is shown. "" means the one that the agent
+	// uses.
+	Address string
+	// PublicAddress is the URL of the cluster's API as users reach it with their own clients.
+	// "" means that the agent doesn't know one.
 	PublicAddress string
 	AgentVersion  string
 	Logger        hclog.Logger // nil means that nothing is logged
@@ -129,7 +136,7 @@ func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 		f.Kernel = n.Status.NodeInfo.KernelVersion
 	}
 	f.Cores = int(milli / 1000)
-	f.Cluster = new(mirror.Describe(c.conf.Cluster.Address(), nodes))
+	f.Cluster = new(mirror.Describe(c.conf.address(), nodes))
 	c.publish(f.Cluster)
 	for _, n := range f.Cluster.Nodes {
 		if len(f.Addresses) < maxAddresses {
@@ -143,6 +150,9 @@ func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 func (c *Client) publish(to *structs.KubernetesCluster) {
 	to.PublicAddress, to.CA = c.conf.PublicAddress, c.ca
 }
+
+// address returns the URL of the cluster's API for users.
+func (c *Config) address() string { return cmp.Or(c.Address, c.Cluster.Address()) }
 
 // maxAddresses bounds the addresses of the host: those of all nodes are in Cluster.
 const maxAddresses = 8

@@ -137,15 +137,3 @@ func TestCredential(t *testing.T) {
 		}
 	}
 }
-
-// TestCredentialOfNoAgent: an agent that isn't the active one gives out no token.
-func TestCredentialOfNoAgent(t *testing.T) {
-	r := newRig(t)
-	client, err := New(r.client.conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Credential(t.Context(), r.project); structs.CodeOf(err) != structs.CodeUnavailable {
-		t.Errorf("%v", err)
-	}
-}

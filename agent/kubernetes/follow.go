@@ -24,7 +24,7 @@ const maxCalls = 16
 // Follow implements backend.Cluster. An answer that came before is not taken over, since it
 // may be from a time when another agent was active: a full one is asked for.
 func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Observer) error {
-	conf := mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.Cluster.Address(),
+	conf := mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.address(),
 		PodSecurity: c.conf.PodSecurity, Manifests: manifests}
 	f := &follower{
 		publish: c.publish, conf: conf,

@@ -144,8 +144,8 @@ func tarError(at string, code int, said string, err error) error {
 	switch text := strings.ToLower(said); {
 	case errors.Is(err, errNoProgram):
 		return &backend.Failure{Reason: backend.ErrInvalid,
-			Msg: "the container has no program tar, by which files of a pod in a cluster are copied; copy them with pod-execute, or put tar " +
-				"into the image"}
+			Msg: "the container has no program tar, by which files of a pod in a cluster are copied; copy them with pod-execute, or put " +
+				"tar into the image"}
 	case err != nil:
 		return err
 	case code == 0:

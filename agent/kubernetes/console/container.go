@@ -66,7 +66,8 @@ func (c container) exit(before bool) *corev1.ContainerStateTerminated {
 	return c.status.State.Terminated
 }
 
-// over reports whether its process has ended, and won't be started again.
+// over reports whether its process has ended, and won't be started again as long as there is
+// the pod. One that is being deleted isn't over before it is gone: another one may follow.
 func (c container) over() bool {
 	if c.pod.Status.Phase == corev1.PodSucceeded || c.pod.Status.Phase == corev1.PodFailed {
 		return true
@@ -74,9 +75,6 @@ func (c container) over() bool {
 	ended := c.exit(false)
 	if ended == nil {
 		return false
-	}
-	if c.pod.DeletionTimestamp != nil {
-		return true
 	}
 	policy := c.pod.Spec.RestartPolicy
 	switch {

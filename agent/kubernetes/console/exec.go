@@ -36,9 +36,9 @@ func (cs *Consoles) running(ctx context.Context, t target) (container, error) {
 	return c, err
 }
 
-// Exec runs a command inside the container. When ctx ends, its streams are closed, which ends
-// shells and filters. The API has no call to end other commands: those go on until the
-// container stops.
+// Exec runs a command inside the container. When ctx ends, its streams are closed, and its
+// terminal gets hangUp before, which ends shells and filters. The API has no call to end other
+// commands: those go on until the container stops.
 func (cs *Consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
 	command, err := commandOf(req)
 	if err != nil {
@@ -76,11 +76,14 @@ func (cs *Consoles) exec(ctx context.Context, engineID string, command []string,
 	if _, err := cs.running(ctx, t); err != nil { // the cluster would not look at the UID
 		return nil, err
 	}
-	query := url.Values{"container": {t.container}, "command": command}
+	query, farewell := url.Values{"container": {t.container}, "command": command}, ""
 	if tty {
 		query.Set("tty", "true")
+		if s.Stdin != nil {
+			farewell = hangUp
+		}
 	}
-	return cs.converse(ctx, t, "exec", query, size, s, nil)
+	return cs.converse(ctx, t, "exec", query, size, s, farewell, nil)
 }
 
 // commandOf returns the command for the cluster, which knows neither a directory nor
@@ -184,7 +187,7 @@ func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Re
 		s.Stdin = nil
 	}
 	began := c.restarts()
-	status, err := cs.converse(ctx, t, "attach", query, size, s, s.Attached)
+	status, err := cs.converse(ctx, t, "attach", query, size, s, "", s.Attached)
 	switch {
 	case err != nil && !errors.Is(err, backend.ErrAway):
 		return nil, err

@@ -26,8 +26,8 @@ import (
 
 // real is a namespace of a real cluster.
 type real struct {
-	*kubetest.Cluster
 	*Consoles
+	kube      *kubetest.Cluster
 	namespace string
 }
 
@@ -42,7 +42,7 @@ func openReal(t *testing.T) *real {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &real{Cluster: c, Consoles: cs, namespace: c.Namespace(t)}
+	return &real{kube: c, Consoles: cs, namespace: c.Namespace(t)}
 }
 
 // run creates a pod with one container c, waits until it is as wanted, and returns the ID of
@@ -61,10 +61,10 @@ func (r *real) run(t *testing.T, name, script string, ready func(*corev1.Pod) bo
 		e(pod)
 	}
 	pods := "/api/v1/namespaces/" + r.namespace + "/pods"
-	if err := r.Do(t.Context(), http.MethodPost, pods, pod, nil); err != nil {
+	if err := r.kube.Do(t.Context(), http.MethodPost, pods, pod, nil); err != nil {
 		t.Fatal(err)
 	}
-	pod = kubetest.Await(t, r.Cluster, pods, name, "is ready for the test", func(p *corev1.Pod) bool { return p != nil && ready(p) })
+	pod = kubetest.Await(t, r.kube, pods, name, "is ready for the test", func(p *corev1.Pod) bool { return p != nil && ready(p) })
 	return r.namespace + "/" + name + "/" + string(pod.UID) + "/c"
 }
 
@@ -181,7 +181,8 @@ func (r *real) do(t *testing.T, id, stdin string, command ...string) (out, probl
 }
 
 func testExec(t *testing.T, r *real, id string) {
-	if out, problems, code := r.do(t, id, "", "sh", "-c", "echo hi; echo no >&2; exit 7"); out != "hi\n" || problems != "no\n" || code != 7 {
+	out, problems, code := r.do(t, id, "", "sh", "-c", "echo hi; echo no >&2; exit 7")
+	if out != "hi\n" || problems != "no\n" || code != 7 {
 		t.Errorf("%q, %q, %d", out, problems, code)
 	}
 	long := strings.Repeat("0123456789abcdef", 16<<10)
@@ -194,11 +195,11 @@ func testExec(t *testing.T, r *real, id string) {
 	if _, problems, code := r.do(t, id, "", "/etc"); code != exitNotRun {
 		t.Errorf("a directory: %d, %q", code, problems)
 	}
-	var out bytes.Buffer
+	var all bytes.Buffer
 	code, err := r.Exec(t.Context(), id, structs.ExecRequest{Command: []string{"sh", "-c", "pwd; echo $A; exit 3"}, Workdir: "/tmp",
-		Env: []string{"A=b c"}}, backend.ExecStreams{Stdout: &out, Stderr: &out})
-	if err != nil || code != 3 || out.String() != "/tmp\nb c\n" {
-		t.Errorf("%d, %v, %q", code, err, out.String())
+		Env: []string{"A=b c"}}, backend.ExecStreams{Stdout: &all, Stderr: &all})
+	if err != nil || code != 3 || all.String() != "/tmp\nb c\n" {
+		t.Errorf("%d, %v, %q", code, err, all.String())
 	}
 }
 
@@ -420,7 +421,8 @@ func TestARealProcessThatEnds(t *testing.T) {
 	code, err := r.Attach(t.Context(), id, structs.Resize{}, backend.ExecStreams{Stdin: in, Stdout: out, Stderr: out, Unstarted: true,
 		Attached: func() {
 			go func() {
-				followed <- r.Logs(t.Context(), id, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, backend.LogStreams{Stdout: log})
+				req := structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}
+				followed <- r.Logs(t.Context(), id, req, backend.LogStreams{Stdout: log})
 			}()
 			go func() { _, _ = io.WriteString(typed, "it\n") }()
 		}})

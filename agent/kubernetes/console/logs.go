@@ -53,7 +53,8 @@ func sinceTime(since string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(since); err == nil {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, &backend.Failure{Reason: backend.ErrInvalid, Msg: "since " + strconv.Quote(since) + " is neither a time nor a duration"}
+	return time.Time{}, &backend.Failure{Reason: backend.ErrInvalid,
+		Msg: "since " + strconv.Quote(since) + " is neither a time nor a duration"}
 }
 
 // logReader reads one log.

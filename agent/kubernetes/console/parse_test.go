@@ -98,6 +98,9 @@ func TestSinceTime(t *testing.T) {
 // TestOver tells which containers won't be started again.
 func TestOver(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
+	sidecar := func(c *container) { c.init, c.spec.RestartPolicy = true, &always }
+	failed := func(c *container) { c.pod.Status.Phase = corev1.PodFailed }
+	deleted := func(c *container) { c.pod.DeletionTimestamp = new(metav1.Now()) }
 	for name, test := range map[string]struct {
 		policy corev1.RestartPolicy
 		code   int32
@@ -110,9 +113,9 @@ func TestOver(t *testing.T) {
 		"on failure, failure": {policy: corev1.RestartPolicyOnFailure, code: 1},
 		"init":                {policy: corev1.RestartPolicyAlways, edit: func(c *container) { c.init = true }, want: true},
 		"init that failed":    {policy: corev1.RestartPolicyAlways, code: 1, edit: func(c *container) { c.init = true }},
-		"sidecar":             {policy: corev1.RestartPolicyNever, edit: func(c *container) { c.init, c.spec.RestartPolicy = true, &always }},
-		"pod failed":          {policy: corev1.RestartPolicyAlways, edit: func(c *container) { c.pod.Status.Phase = corev1.PodFailed }, want: true},
-		"being deleted":       {policy: corev1.RestartPolicyAlways, edit: func(c *container) { c.pod.DeletionTimestamp = new(metav1.Now()) }, want: true},
+		"sidecar":             {policy: corev1.RestartPolicyNever, edit: sidecar},
+		"pod failed":          {policy: corev1.RestartPolicyAlways, edit: failed, want: true},
+		"being deleted":       {policy: corev1.RestartPolicyAlways, edit: deleted},
 		"running":             {policy: corev1.RestartPolicyNever, edit: func(c *container) { c.status.State.Terminated = nil }},
 		"unknown":             {policy: corev1.RestartPolicyNever, edit: func(c *container) { c.status = nil }},
 	} {
@@ -129,7 +132,7 @@ func TestOver(t *testing.T) {
 
 func TestFindLooksAmongAllContainers(t *testing.T) {
 	pod := &corev1.Pod{
-		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "i"}}, Containers: []corev1.Container{{Name: "a"}, {Name: "b", TTY: true}}},
+		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "i"}}, Containers: []corev1.Container{{Name: "a"}, {Name: "b"}}},
 		Status: corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{{Name: "i", RestartCount: 1}},
 			ContainerStatuses: []corev1.ContainerStatus{{Name: "b", RestartCount: 2}}},
 	}

@@ -68,10 +68,19 @@ func (cs *Consoles) dial(ctx context.Context, address string, protocols ...strin
 	return conn, nil
 }
 
+// hangUp are the keys that the terminal of a command gets when its user has left: they
+// interrupt what runs in the foreground, and end a shell. The API can't hang up.
+const hangUp = "\x03\x04"
+
+// farewellLimit is how long a process may take to end after the keys that its terminal gets
+// at last: they are lost if the connection is closed at once.
+const farewellLimit = time.Second
+
 // converse joins the streams with a process until it ends, and returns the cluster's word on
-// that. size is that of the terminal.
+// that. size is that of the terminal. If ctx ends first, the connection is closed, after
+// farewell was typed.
 func (cs *Consoles) converse(ctx context.Context, t target, subresource string, query url.Values, size structs.Resize,
-	s backend.ExecStreams, attached func()) (*metav1.Status, error) {
+	s backend.ExecStreams, farewell string, attached func()) (*metav1.Status, error) {
 	for key, wanted := range map[string]bool{"stdin": s.Stdin != nil, "stdout": true, "stderr": query.Get("tty") != "true"} {
 		query.Set(key, strconv.FormatBool(wanted))
 	}
@@ -79,9 +88,19 @@ func (cs *Consoles) converse(ctx context.Context, t target, subresource string, 
 	if err != nil {
 		return nil, err
 	}
-	work, leave := context.WithCancel(ctx)
+	work, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	c := &session{conn: conn, ctx: work}
+	defer context.AfterFunc(ctx, func() {
+		defer leave()
+		if farewell == "" {
+			return
+		}
+		last, cancel := context.WithTimeout(work, farewellLimit)
+		defer cancel()
+		_ = c.conn.Write(last, websocket.MessageBinary, append([]byte{channelStdin}, farewell...)) // the process may have ended
+		<-last.Done()
+	})()
 	var writers sync.WaitGroup
 	defer func() {
 		_ = conn.CloseNow() // the other side may be gone
@@ -100,12 +119,33 @@ func (cs *Consoles) converse(ctx context.Context, t target, subresource string, 
 		// It ends with its source: the creator of Stdin closes it.
 		go c.input(s.Stdin)
 	}
-	status, err := c.output(s.Stdout, s.Stderr)
+	status, err := c.output(unless(ctx, s.Stdout), unless(ctx, s.Stderr))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	return status, err
 }
+
+// unless returns a writer that drops what comes after the end of ctx; nil for nil.
+func unless(ctx context.Context, w io.Writer) io.Writer {
+	if w == nil {
+		return nil
+	}
+	return writerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return len(p), nil
+		}
+		n, err := w.Write(p)
+		if ctx.Err() != nil {
+			err = nil // the user has left meanwhile
+		}
+		return n, err
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // write writes one message.
 func (c *session) write(channel byte, body []byte) error {

@@ -13,8 +13,8 @@ import (
 // Stats is not what the API of a cluster has. ErrInvalid.
 func (cs *Consoles) Stats(context.Context, string, bool, func(structs.StatsBody) error) error {
 	return &backend.Failure{Reason: backend.ErrInvalid,
-		Msg: "a Kubernetes cluster shows no usage of containers here; use `kubectl top pod`, which needs the cluster's metrics server, or " +
-			"run top inside the container with pod-execute"}
+		Msg: "a Kubernetes cluster shows no usage of containers here; use `kubectl top pod`, which needs the cluster's metrics " +
+			"server, or run top inside the container with pod-execute"}
 }
 
 // Top lists the container's processes by the ps inside the container.

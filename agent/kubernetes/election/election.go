@@ -276,7 +276,8 @@ func (e *Election) renew(ctx context.Context, end func()) {
 			end()
 			return
 		}
-		callCtx, cancel := context.WithTimeout(ctx, left)
+		// Half of the time at most: a call that hangs leaves room for another try.
+		callCtx, cancel := context.WithTimeout(ctx, min(left, e.conf.RenewDeadline/2))
 		err := e.renewOnce(callCtx)
 		cancel()
 		wait = e.conf.Retry

@@ -264,6 +264,28 @@ func TestADeadAgentIsFollowed(t *testing.T) {
 	}
 }
 
+// TestACallThatHangsIsTriedAgain: its connection may be broken while others work.
+func TestACallThatHangsIsTriedAgain(t *testing.T) {
+	inParty(t, func(p *party) {
+		a := p.join("a")
+		for range 20 {
+			once := true
+			a.setFault(func(ctx context.Context, _ bool) (before, after error) {
+				if once {
+					once = false
+					return hangs(ctx, true)
+				}
+				return nil, nil
+			})
+			p.after(15 * time.Second)
+			p.is(a)
+		}
+		if a.times != 1 {
+			t.Errorf("a was active %d times, want all the time", a.times)
+		}
+	})
+}
+
 // TestAFrozenAgentMayNotWrite: it thaws in the midst of its work, when its timers have not
 // fired yet.
 func TestAFrozenAgentMayNotWrite(t *testing.T) {

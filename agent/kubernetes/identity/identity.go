@@ -1,6 +1,7 @@
 // Package identity keeps who the host is that a Kubernetes cluster is for magnum's servers:
 // its UUID and secret, in a Secret of the agents' own namespace, which all agents of the
-// cluster share. The Secret is shipped empty, and the first agent fills it.
+// cluster share. The Secret is shipped empty, and the first agent fills it. The agents also
+// keep there what else they have to know of each other.
 //
 // Package kubernetes is the only caller. The package touches nothing but the one Secret.
 package identity
@@ -23,8 +24,9 @@ const Name = "magnum-agent"
 
 // The keys of the Secret's data.
 const (
-	keyHost   = "host_id" // the host's UUID
-	keySecret = "secret"  // the host secret
+	keyHost   = "host_id"  // the host's UUID
+	keySecret = "secret"   // the host secret
+	keyNote   = "followed" // see Remember
 )
 
 // minSecret is the least length of a host secret that servers take.
@@ -79,6 +81,37 @@ func try(ctx context.Context, secrets Secrets) (id Identity, again bool, err err
 		return Identity{}, again, fmt.Errorf("filling the secret %s with the host's identity: %w", Name, err)
 	}
 	return id, false, nil
+}
+
+// Recall returns the text that Remember has kept; "" if there is none.
+func Recall(ctx context.Context, secrets Secrets) (string, error) {
+	secret, err := secrets.Get(ctx)
+	if err != nil {
+		return "", fmt.Errorf("reading the secret %s: %w", Name, err)
+	}
+	return string(secret.Data[keyNote]), nil
+}
+
+// Remember keeps a text beside the identity. Only the active agent calls it.
+func Remember(ctx context.Context, secrets Secrets, text string) error {
+	for {
+		secret, err := secrets.Get(ctx)
+		if err != nil {
+			return fmt.Errorf("reading the secret %s: %w", Name, err)
+		}
+		data := maps.Clone(secret.Data)
+		if data == nil {
+			data = make(map[string][]byte)
+		}
+		data[keyNote] = []byte(text)
+		secret.Data = data
+		if _, err = secrets.Update(ctx, secret); err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || ctx.Err() != nil {
+			return fmt.Errorf("writing the secret %s: %w", Name, err)
+		}
+	}
 }
 
 // read returns the identity in a Secret; zero if the Secret has none.

@@ -101,6 +101,38 @@ func TestTakeFillsOnceAndReads(t *testing.T) {
 	}
 }
 
+func TestWhatIsRememberedIsRecalled(t *testing.T) {
+	s := &store{secret: empty()}
+	id, err := Take(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := Recall(t.Context(), s); err != nil || text != "" {
+		t.Errorf("at first %q is recalled, %v", text, err)
+	}
+	meddled := false
+	s.meet = func() { // somebody else writes between the read and the write
+		if !meddled {
+			meddled = true
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.rev++
+			s.secret.ResourceVersion = strconv.Itoa(s.rev)
+			s.secret.Data["other"] = []byte("changed")
+		}
+	}
+	if err := Remember(t.Context(), s, "a note"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := Recall(t.Context(), s)
+	if err != nil || text != "a note" || string(s.secret.Data["other"]) != "changed" {
+		t.Errorf("%q is recalled, %v, beside %q", text, err, s.secret.Data["other"])
+	}
+	if again, err := Take(t.Context(), s); err != nil || again != id {
+		t.Errorf("the identity is now %+v, %v", again, err)
+	}
+}
+
 // TestAgentsThatStartAtOnceAgree: all have read the Secret before the first one writes it.
 func TestAgentsThatStartAtOnceAgree(t *testing.T) {
 	for name, secret := range map[string]*corev1.Secret{"shipped empty": empty(), "missing": nil} {
