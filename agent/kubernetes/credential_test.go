@@ -3,6 +3,8 @@
 package kubernetes
 
 import (
+	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,18 +19,88 @@ import (
 
 	"github.com/stackforge/magnum/agent/kubernetes/access"
 	"github.com/stackforge/magnum/agent/kubernetes/cluster"
+	"github.com/stackforge/magnum/internal/kubetest"
 	"github.com/stackforge/magnum/structs"
 )
+
+// applyShipped applies what the shipped YAML has for the whole cluster. It stays there.
+func applyShipped(t *testing.T, kube *kubetest.Cluster) {
+	t.Helper()
+	text, err := os.ReadFile("../../scripts/kubernetes/agent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var global []string
+	for _, doc := range strings.Split(string(text), "\n---\n") {
+		if strings.Contains(doc, "kind: ClusterRole") || strings.Contains(doc, "kind: ValidatingAdmissionPolicy") {
+			global = append(global, doc)
+		}
+	}
+	apply := exec.Command(kube.Dir+"/bin/kubectl", "--kubeconfig", kube.Dir+"/admin.conf", "apply", "-f", "-")
+	apply.Stdin = strings.NewReader(strings.Join(global, "\n---\n"))
+	if out, err := apply.CombinedOutput(); err != nil || len(global) < 10 {
+		t.Fatalf("%d objects: %v: %s", len(global), err, out)
+	}
+}
+
+// TestCredentialInsideTheCluster: what the shipped YAML lets the agent do is enough for a
+// token, and for nothing more.
+func TestCredentialInsideTheCluster(t *testing.T) {
+	applyShipped(t, kubetest.Open(t))
+	r := newRig(t, func(c *rest.Config) {
+		c.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:magnum:magnum-agent",
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:magnum", "system:authenticated"}}
+	})
+	// The API learns of roles and policies shortly after they were made.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		made, err := r.client.Credential(t.Context(), r.project)
+		if err == nil && made.Token != "" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	account := func(namespace, name string) *corev1.ServiceAccount {
+		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	}
+	admin := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: "admin"},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: access.Account, Namespace: r.namespace}}}
+	api, ctx := r.client.conf.Cluster, t.Context()
+	create := func(o cluster.Object) error { _, err := api.Create(ctx, o); return err }
+	other := account(metav1.NamespaceDefault, access.Account+"-"+structs.NewID()[:8])
+	for end := time.Now().Add(patience); ; <-tick.C {
+		err := create(other)
+		if apierrors.IsForbidden(err) {
+			break
+		}
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("an account in another namespace: %v", err)
+		}
+		if err := r.kube.Do(ctx, http.MethodDelete, "/api/v1/namespaces/default/serviceaccounts/"+other.Name, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, err := range map[string]error{
+		"another role":               create(admin),
+		"a token of another account": api.CreateSub(ctx, account(r.namespace, "default"), "token", &authenticationv1.TokenRequest{}),
+		"a token in another namespace": api.CreateSub(ctx, account("kube-system", "default"), "token",
+			&authenticationv1.TokenRequest{}),
+	} {
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
 
 // TestCredential: the token of a project works in the project's namespace and nowhere else, and
 // gives out nothing that lasts longer.
 func TestCredential(t *testing.T) {
 	r := newRig(t)
-	shipped := exec.Command(r.kube.Dir+"/bin/kubectl", "--kubeconfig", r.kube.Dir+"/admin.conf", "apply", "-f",
-		"../../scripts/kubernetes/agent.yaml", "-l", "magnum.part=projects")
-	if out, err := shipped.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	applyShipped(t, r.kube)
 	before := time.Now()
 	made, err := r.client.Credential(t.Context(), r.project)
 	if err != nil {
