@@ -207,6 +207,8 @@ var arrows = []arrow{
 		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
 	{from: []string{"agent/kubernetes/mirror"}, only: []string{"agent/kubernetes/mirror", "structs"},
 		why: "what to do follows from what is told; who calls the cluster's API is not its business"},
+	{from: []string{"agent/kubernetes/access"}, only: []string{"agent/kubernetes/access", "agent/kubernetes/cluster", "structs"},
+		why: "who may get a token is the servers' business; what a token needs is known without workloads"},
 	{from: []string{"agent/kubernetes/cluster"}, only: []string{"agent/kubernetes/cluster", "structs"},
 		why: "the connection to a cluster knows nothing of what it is used for"},
 	{from: []string{"agent/backend", "agent/docker", "agent/kubernetes"}, ban: []string{"=" + module + "/agent", module + "/api"},

@@ -78,6 +78,7 @@ func (a *Agent) serveCluster(ctx context.Context, dir *dataDir) (err error) {
 	link.pollState = c.pollState
 	sessions := newSessions(features{consoles: c.cluster}, a.api, c.engineID, never, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID, sessions.next, sessions.ports = j.position().ClusterID, c.nextPod, c.cluster
+	sessions.credentials = c.cluster
 
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	g.Go(func() error { return unlessOver(ctx, c.cluster.Follow(ctx, owner, c)) })

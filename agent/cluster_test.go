@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -225,6 +226,15 @@ func (c *kubeClient) Forward(_ context.Context, engineID string, port int) (back
 		return &upcase{err: &backend.Failure{Msg: "nothing listens on port 81"}}, nil
 	}
 	return &upcase{in: bytes.NewBufferString(engineID + " "), ended: make(chan struct{})}, nil
+}
+
+// Credential returns a token that names the project; project "none" is refused.
+func (c *kubeClient) Credential(_ context.Context, projectID string) (structs.BayCredentialBody, error) {
+	if projectID == "none" {
+		return structs.BayCredentialBody{}, structs.Errorf(structs.CodeConflict, "apply the YAML")
+	}
+	expires := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return structs.BayCredentialBody{Token: "token-of-" + projectID, ExpiresAt: structs.Time{Time: expires}}, nil
 }
 
 func (c *kubeClient) Close() error { return nil }
@@ -590,6 +600,20 @@ func TestSessionsOfACluster(t *testing.T) {
 	conn = s.offer(about(structs.PodInfra, structs.SessionOffer{Kind: structs.SessionForward, Port: 81}))
 	if got := listen(t, conn); got.last.Error != "nothing listens on port 81" {
 		t.Errorf("forward to a closed port: %+v", got)
+	}
+	credential := structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionCredential, ProjectID: "p1"}
+	want := `{"token":"token-of-p1","expires_at":"2026-01-02T03:04:05+00:00"}`
+	if got := listen(t, s.offer(credential)); got.stdout != want || !got.last.Done {
+		t.Errorf("credential: %+v", got)
+	}
+	credential.SID, credential.ProjectID = structs.NewID(), "none"
+	got := listen(t, s.offer(credential))
+	if got.stdout != "" || got.last.Code != structs.CodeConflict || got.last.Error != "apply the YAML" {
+		t.Errorf("refused credential: %+v", got)
+	}
+	credential.SID, credential.ProjectID = structs.NewID(), ""
+	if got := listen(t, s.offer(credential)); got.stdout != "" || got.last.Code != structs.CodeInvalid {
+		t.Errorf("credential of no project: %+v", got)
 	}
 	images := structs.SessionOffer{SID: "images", Kind: structs.SessionImageList}
 	if got := listen(t, s.offer(images)); got.last.Code != structs.CodeInvalid {

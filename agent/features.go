@@ -34,4 +34,6 @@ var (
 		"the backend of this host keeps no images that magnum can list, pull, load or prune; choose a host with another backend")
 	errNoVolumes = structs.Errorf(structs.CodeInvalid,
 		"the backend of this host keeps no volumes that magnum can list or delete; choose a host with another backend")
+	errNoCredentials = structs.Errorf(structs.CodeInvalid,
+		"the backend of this host lets no other clients into its engine; use magnum's own commands, or a bay of coe kubernetes")
 )

@@ -34,6 +34,7 @@ func TestBackendWithoutOptionalInterfaces(t *testing.T) {
 		hostKind(structs.SessionImagePull, func(o *structs.SessionOffer) { o.Image = "x:1" }))
 	refuses(errNoVolumes, hostKind(structs.SessionVolumeList, nil),
 		hostKind(structs.SessionVolumeDelete, func(o *structs.SessionOffer) { o.ProjectID, o.Volume = "p", "v" }))
+	refuses(errNoCredentials, hostKind(structs.SessionCredential, func(o *structs.SessionOffer) { o.ProjectID = "p" }))
 	// A pod is left alone: an agent with another backend may have run it.
 	s.assign(wantPod("b"), next(a, structs.DesiredStopped))
 	s.is("a", structs.ContainerStopped)

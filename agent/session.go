@@ -30,12 +30,14 @@ type sessions struct {
 	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
 	// next waits for the attempt after that of the engine's ID; set before the first session
 	// opens.
-	next     func(ctx context.Context, ref structs.Ref, engineID string) string
-	ports    backend.Forwards // set before the first session opens
-	log      hclog.Logger
-	slots    chan struct{}
-	forwards chan struct{} // those of slots that are connections to pods: logs and execute must stay possible
-	running  sync.WaitGroup
+	next  func(ctx context.Context, ref structs.Ref, engineID string) string
+	ports backend.Forwards // set before the first session opens
+	// credentials are set before the first session opens; nil if the host is no cluster.
+	credentials backend.Credentials
+	log         hclog.Logger
+	slots       chan struct{}
+	forwards    chan struct{} // those of slots that are connections to pods: logs and execute must stay possible
+	running     sync.WaitGroup
 
 	mu   sync.Mutex
 	live map[string]bool // by SID: an offer may come twice

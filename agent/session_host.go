@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -19,6 +20,10 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 	case structs.SessionVolumeList, structs.SessionVolumeDelete:
 		if s.volumes == nil {
 			return structs.Control{}, errNoVolumes
+		}
+	case structs.SessionCredential:
+		if s.credentials == nil {
+			return structs.Control{}, errNoCredentials
 		}
 	}
 	switch {
@@ -45,6 +50,12 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 			s.log.Info("volume deleted", "project_id", offer.ProjectID, "volume", offer.Volume)
 		}
 		return done, err
+	case offer.Kind == structs.SessionCredential && offer.ProjectID != "":
+		made, err := s.credentials.Credential(ctx, offer.ProjectID)
+		if err == nil {
+			s.log.Info("credential made", "project_id", offer.ProjectID, "expires_at", made.ExpiresAt.Format(time.RFC3339))
+		}
+		return done, answer(stdout, made, err)
 	}
 	return structs.Control{}, errKind(offer.Kind)
 }

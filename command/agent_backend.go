@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -88,7 +89,16 @@ func (b *backendSettings) addKubernetes(s *settings) {
 				}
 				return nil
 			}),
-		s.text(&k.Address, "kubernetes-api", "URL", "the cluster's API as users reach it (default as the agent does)"))
+		s.add("kubernetes-api", "URL",
+			"the cluster's API as users' own clients reach it, for bay-config (default that of -kubeconfig; inside the cluster none)",
+			func(v string) error {
+				k.Address = strings.TrimSuffix(v, "/")
+				u, err := url.Parse(v)
+				if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+					return errors.New("is not a URL such as https://kube.example.com:6443")
+				}
+				return nil
+			}))
 }
 
 // belong notes that settings are of one backend alone.

@@ -30,6 +30,8 @@ func TestSettingsOfTheOtherBackendAreRefused(t *testing.T) {
 		"-kubernetes-pod-security baseline":                   "-kubernetes-pod-security",
 		"-config " + file:                                     "-kubernetes-pod-security",
 		"-backend kubernetes -kubernetes-pod-security lax":    "is not baseline or restricted",
+		"-backend kubernetes -kubernetes-api kube:6443":       "is not a URL such as https://kube.example.com:6443",
+		"-backend kubernetes -kubernetes-api https://u:p@x":   "is not a URL",
 		"-backend swarm":                                      "is not docker or kubernetes",
 		"-backend kubernetes":                                 "-kubeconfig: no kubeconfig file is given",
 		"-backend kubernetes -kubeconfig /nowhere/admin.conf": "/nowhere/admin.conf",

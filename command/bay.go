@@ -28,7 +28,8 @@ var bays = noun{
 }
 
 func bayCommands() []*command {
-	return []*command{bayCreateCommand(), bays.listCommand(), bays.showCommand(), bayUpdateCommand(), bayDeleteCommand()}
+	return []*command{bayCreateCommand(), bays.listCommand(), bays.showCommand(), bayUpdateCommand(), bayDeleteCommand(),
+		bayConfigCommand()}
 }
 
 func bayCreateCommand() *command {

@@ -1,6 +1,10 @@
 package structs
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
 
 // This file has what servers and the agent of a Kubernetes cluster tell each other beside
 // what the agents of Docker hosts do. All agents of a cluster are instances of one host. In
@@ -25,7 +29,17 @@ type KubernetesCluster struct {
 	AwaySince time.Time `json:"away_since,omitzero"`
 	//api:doc Why the cluster's API does not answer.
 	Away string `json:"away,omitempty"` // "" while it answers
+	// PublicAddress and CA are for users' own clients, such as kubectl. Both follow from how
+	// the agent was started.
+	//api:doc URL of the cluster's API as users reach it; absent if the agent was not told.
+	PublicAddress string `json:"public_address,omitempty"`
+	//api:doc Certificates of the CA of the cluster's API, as PEM; absent if clients know the CA anyway.
+	CA string `json:"ca,omitempty"` // at most MaxKubernetesCA bytes
 }
+
+// MaxKubernetesCA bounds the CA certificates of a cluster, in bytes of PEM: they are kept in
+// the host's row.
+const MaxKubernetesCA = 16 << 10
 
 // MaxKubernetesNodes bounds the nodes that are listed.
 const MaxKubernetesNodes = 100
@@ -129,3 +143,63 @@ func AwayText(c *KubernetesCluster) string {
 	}
 	return text
 }
+
+// KubernetesNamespace returns the name of a project's namespace in the clusters of bays: at
+// most 63 characters. It is "magnum-PROJECT" if that is a DNS label, else it has a hash.
+func KubernetesNamespace(projectID string) string {
+	const prefix, most = "magnum-", 63
+	if len(prefix)+len(projectID) <= most && isLabelEnd(projectID) {
+		return prefix + projectID
+	}
+	h := sha256.Sum256([]byte(projectID + "\x00"))
+	return prefix + hex.EncodeToString(h[:16])
+}
+
+// isLabelEnd reports whether a text may end a DNS label.
+func isLabelEnd(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case c == '-' && i < len(s)-1:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// BayConfigBody is what a user's own client of a Kubernetes bay needs beside a credential.
+//
+//api:doc How clients of Kubernetes reach the cluster of a bay, and the namespace of the caller's project in it.
+type BayConfigBody struct {
+	//api:doc UUID of the bay.
+	BayUUID string `json:"bay_uuid"`
+	//api:doc Name of the bay.
+	Bay string `json:"bay"`
+	//api:doc URL of the cluster's API as users reach it.
+	APIAddress string `json:"api_address"`
+	//api:doc Certificates of the CA of the cluster's API, as PEM; null if clients know the CA anyway.
+	CA *string `json:"ca"`
+	//api:doc Namespace of the caller's project in the cluster.
+	Namespace string `json:"namespace"`
+}
+
+// BayCredentialBody is a token for a project's namespace in the cluster of a bay. The agent
+// answers with it, too.
+//
+//api:doc A token of the cluster for the namespace of the caller's project. It is shown only once and stored nowhere.
+type BayCredentialBody struct {
+	Token string `json:"token"`
+	//api:doc When the cluster stops to accept the token.
+	ExpiresAt Time `json:"expires_at"`
+}
+
+// String hides the token.
+func (BayCredentialBody) String() string { return "(credential)" }
+
+// GoString hides the token.
+func (BayCredentialBody) GoString() string { return "structs.BayCredentialBody{}" }
+
+// CredentialTTL is how long a credential for a bay's cluster is good: who leaves a project has
+// access no longer than that.
+const CredentialTTL = 10 * time.Minute

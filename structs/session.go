@@ -31,6 +31,7 @@ const (
 	SessionImagePrune   SessionKind = "image_prune"   // an ImageChange
 	SessionVolumeList   SessionKind = "volume_list"   // a []Volume
 	SessionVolumeDelete SessionKind = "volume_delete" // no data
+	SessionCredential   SessionKind = "credential"    // a BayCredentialBody, for a project's namespace in a Kubernetes cluster
 )
 
 // SessionOffer asks an agent to dial back: a WebSocket on
@@ -61,8 +62,8 @@ type SessionOffer struct {
 	Image string `json:"image,omitempty"` // image_pull
 	//api:doc Credentials for pulling the image. They are never shown.
 	Registry *Registry `json:"registry,omitempty"`
-	//api:doc Project of the volumes; empty in a list of all projects' volumes.
-	ProjectID string `json:"project_id,omitempty"` // volumes
+	//api:doc Project of the volumes, empty in a list of all projects' volumes; or project of the credential.
+	ProjectID string `json:"project_id,omitempty"` // volumes, credential
 	Volume    string `json:"volume,omitempty"`     // volume_delete: name of the volume in the project
 }
 

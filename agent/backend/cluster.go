@@ -47,9 +47,18 @@ type Cluster interface {
 	// Consoles work through the cluster's API. Stats and Top may answer ErrInvalid.
 	Consoles
 	Forwards
+	Credentials
 
 	// Close releases resources. No call may be in progress.
 	Close() error
+}
+
+// Credentials lets users' own clients into the cluster.
+type Credentials interface {
+	// Credential returns a new token for the namespace of a project, in which it may do what
+	// projects may. The namespace is made if there is none. CodeConflict if the cluster lacks
+	// what the token needs, or has something of another in its place; CodeUnavailable.
+	Credential(ctx context.Context, projectID string) (structs.BayCredentialBody, error)
 }
 
 // Forwards connects to ports of pods.

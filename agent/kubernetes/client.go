@@ -49,11 +49,14 @@ type Config struct {
 	// PodRanges are the ranges of all pods of the cluster, from which network policies tell pods
 	// of other projects from the world. None means those that the nodes name.
 	PodRanges []netip.Prefix
-	// Address is the URL of the cluster's API as users reach it. "" means the one that the
-	// agent uses.
-	Address      string
-	AgentVersion string
-	Logger       hclog.Logger // nil means that nothing is logged
+	// Address is the URL of the cluster's API that is shown. "" means the one that the agent
+	// uses.
+	Address string
+	// PublicAddress is the URL of the cluster's API as users reach it with their own clients.
+	// "" means that the agent doesn't know one.
+	PublicAddress string
+	AgentVersion  string
+	Logger        hclog.Logger // nil means that nothing is logged
 
 	Identifier Identifier
 	Leader     Leader
@@ -71,6 +74,7 @@ type Client struct {
 	backend.Forwards
 
 	conf Config
+	ca   string // certificates of the API's CA, as PEM; "" if there are none
 	log  hclog.Logger
 
 	mu       sync.Mutex
@@ -95,9 +99,17 @@ func New(conf Config) (*Client, error) {
 	if conf.Logger == nil {
 		conf.Logger = hclog.NewNullLogger()
 	}
+	ca, err := conf.Cluster.CA()
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeInvalid, "the CA of the cluster's API: %w", err)
+	}
+	if len(ca) > structs.MaxKubernetesCA {
+		return nil, structs.Errorf(structs.CodeInvalid, "the CA of the cluster's API has %d bytes of certificates, more than %d: "+
+			"leave those out of the kubeconfig that the API's certificate doesn't need", len(ca), structs.MaxKubernetesCA)
+	}
 	return &Client{
 		Identifier: conf.Identifier, Leader: conf.Leader, Consoles: conf.Consoles, Forwards: conf.Forwards,
-		conf: conf, log: conf.Logger.Named("kubernetes"),
+		conf: conf, ca: ca, log: conf.Logger.Named("kubernetes"),
 	}, nil
 }
 
@@ -129,12 +141,18 @@ func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	}
 	f.Cores = int(milli / 1000)
 	f.Cluster = new(mirror.Describe(c.conf.address(), nodes))
+	c.publish(f.Cluster)
 	for _, n := range f.Cluster.Nodes {
 		if len(f.Addresses) < maxAddresses {
 			f.Addresses = append(f.Addresses, n.Addresses...)
 		}
 	}
 	return f, nil
+}
+
+// publish adds what users' own clients need.
+func (c *Client) publish(to *structs.KubernetesCluster) {
+	to.PublicAddress, to.CA = c.conf.PublicAddress, c.ca
 }
 
 // address returns the URL of the cluster's API for users.

@@ -15,6 +15,7 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/kubernetes/cluster"
 	"github.com/stackforge/magnum/agent/kubernetes/mirror"
+	"github.com/stackforge/magnum/structs"
 )
 
 // maxCalls bounds the concurrent calls that follow from assignments.
@@ -23,10 +24,12 @@ const maxCalls = 16
 // Follow implements backend.Cluster. An answer that came before is not taken over, since it
 // may be from a time when another agent was active: a full one is asked for.
 func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Observer) error {
+	conf := mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.address(),
+		PodSecurity: c.conf.PodSecurity, PodRanges: c.conf.PodRanges, Manifests: manifests}
 	f := &follower{
+		publish: c.publish, conf: conf,
 		cluster: c.conf.Cluster, log: c.log, to: to, kick: make(chan struct{}, 1), slots: make(chan struct{}, maxCalls),
-		mirror: mirror.New(mirror.Config{ClusterID: owner.ClusterID, HostID: owner.HostID, Address: c.conf.address(),
-			PodSecurity: c.conf.PodSecurity, PodRanges: c.conf.PodRanges, Manifests: manifests}),
+		mirror: mirror.New(conf),
 	}
 	c.mu.Lock()
 	if c.follower != nil {
@@ -50,6 +53,8 @@ func (c *Client) Follow(ctx context.Context, owner backend.Owner, to backend.Obs
 
 // follower runs one Follow.
 type follower struct {
+	publish func(*structs.KubernetesCluster) // see Client.publish
+	conf    mirror.Config
 	cluster *cluster.Client
 	log     hclog.Logger
 	to      backend.Observer
@@ -104,6 +109,7 @@ func (f *follower) run(ctx context.Context, selector string) {
 // tell hands on what is to be reported.
 func (f *follower) tell(out *mirror.Outcome) {
 	if out.Cluster != nil {
+		f.publish(out.Cluster)
 		f.to.SetCluster(*out.Cluster)
 	}
 	for _, r := range out.Reports {

@@ -31,7 +31,9 @@ type Options struct {
 	Namespace   string
 	PodSecurity string         // see Config
 	PodRanges   []netip.Prefix // see Config
-	Address     string         // see Config
+	// Address is the URL of the cluster's API as users reach it. "" means the one that the
+	// agent uses; inside the cluster users reach none.
+	Address string
 
 	Version string       // the agent's
 	Logger  hclog.Logger // nil means that nothing is logged
@@ -88,10 +90,20 @@ func open(o Options, conf *rest.Config) (*Client, error) {
 		return nil, err
 	}
 	return New(Config{
-		Cluster: guarded, PodSecurity: o.PodSecurity, Address: o.Address, AgentVersion: o.Version, Logger: o.Logger,
+		Cluster: guarded, PodSecurity: o.PodSecurity, Address: o.Address, PublicAddress: o.public(conf), AgentVersion: o.Version,
+		Logger:     o.Logger,
 		PodRanges:  o.PodRanges,
 		Identifier: identifier{own}, Leader: leader, Consoles: consoles, Forwards: consoles,
 	})
+}
+
+// public returns the URL of the cluster's API for users' own clients; "" if it is unknown: the
+// address that pods use is good for pods only.
+func (o *Options) public(conf *rest.Config) string {
+	if o.Address == "" && o.Kubeconfig != "" {
+		return conf.Host
+	}
+	return o.Address
 }
 
 // own are the objects of the agents themselves, in their namespace.

@@ -22,6 +22,9 @@ const (
 	BayGet    Action = "bay:get"
 	BayUpdate Action = "bay:update"
 	BayDelete Action = "bay:delete"
+	// The two that clients of a bay's Kubernetes cluster need.
+	BayConfig     Action = "bay:config"
+	BayCredential Action = "bay:credential"
 
 	BayModelCreate Action = "baymodel:create"
 	BayModelList   Action = "baymodel:get_all"
@@ -157,6 +160,9 @@ var policy = map[Action][]structs.Role{
 	BayUpdate: members,
 	BayDelete: members,
 	BayShare:  operators,
+	BayConfig: anyone,
+	// What the token may do is more than reading.
+	BayCredential: members,
 
 	BayModelCreate: members,
 	BayModelList:   anyone,

@@ -38,6 +38,9 @@ var walk = map[string][7]int{
 	"PATCH /v1/bays/:id":  {401, 401, 403, 403, 200, 200, 404},
 	"DELETE /v1/bays/:id": {401, 401, 403, 403, 204, 204, 404},
 
+	"GET /v1/bays/:id/config":      {401, 401, 403, 400, 400, 400, 404}, // it is no Kubernetes bay
+	"POST /v1/bays/:id/credential": {401, 401, 403, 403, 400, 400, 404},
+
 	"POST /v1/baymodels":       {401, 401, 403, 403, 201, 201, 201},
 	"GET /v1/baymodels":        {401, 401, 403, 200, 200, 200, 200},
 	"GET /v1/baymodels/detail": {401, 401, 403, 200, 200, 200, 200},

@@ -48,7 +48,8 @@ func TestDocumentIsComplete(t *testing.T) {
 			t.Errorf("%s %s: summary %q, operationId %q", rt.Method, rt.Path, op["summary"], op["operationId"])
 		}
 		ids[op["operationId"]] = true
-		if (rt.Method == "POST" || rt.Method == "PATCH") && rt.Path != "/v1/operator/bootstrap" && op["requestBody"] == nil {
+		bare := rt.Path == "/v1/operator/bootstrap" || rt.Path == "/v1/bays/:id/credential" // there is nothing to say
+		if (rt.Method == "POST" || rt.Method == "PATCH") && !bare && op["requestBody"] == nil {
 			t.Errorf("%s %s has no schema of its body", rt.Method, rt.Path)
 		}
 		if op["responses"].(map[string]any)["default"] == nil {

@@ -41,7 +41,7 @@ func New(c Config) *Server {
 	d := &document{}
 	routes := slices.Concat(
 		root{version: c.Version, document: d}.routes(),
-		bayRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
+		bayRoutes(), bayConfigRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
 		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
 		events{tick: c.EventTick}.routes(),
 		operatorRoutes(c.Leader), snapshots{most: c.MaxSnapshot, peers: c.Peers, cluster: c.Cluster, log: c.Logger}.routes(),

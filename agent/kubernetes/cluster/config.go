@@ -5,9 +5,11 @@
 package cluster
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -101,6 +103,25 @@ func (c *Client) Rest() *rest.Config { return c.conf }
 
 // Address returns the URL of the API.
 func (c *Client) Address() string { return c.conf.Host }
+
+// CA returns the certificates that the certificate of the API is checked with, as PEM without
+// anything else; "" if none are configured. It may read a file.
+func (c *Client) CA() (string, error) {
+	text := c.conf.CAData
+	if len(text) == 0 && c.conf.CAFile != "" {
+		var err error
+		if text, err = os.ReadFile(c.conf.CAFile); err != nil {
+			return "", err
+		}
+	}
+	var certificates []byte
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" { // a file may have a key, too
+			certificates = append(certificates, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return string(certificates), nil
+}
 
 // Group returns the client of an API group for calls that the other methods don't have;
 // "" is the core group. nil if the group is none of those that magnum needs.

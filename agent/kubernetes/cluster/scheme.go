@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,7 +21,7 @@ type Object interface {
 
 // groupVersions are the API groups that magnum needs.
 var groupVersions = []schema.GroupVersion{corev1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-	networkingv1.SchemeGroupVersion}
+	rbacv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion}
 
 // newScheme returns a scheme of the types that magnum needs.
 func newScheme() (*runtime.Scheme, serializer.CodecFactory) {
@@ -37,6 +38,7 @@ func newScheme() (*runtime.Scheme, serializer.CodecFactory) {
 		&corev1.PodLogOptions{}, &corev1.PodExecOptions{}, &corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{})
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
 	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
+	s.AddKnownTypes(rbacv1.SchemeGroupVersion, &rbacv1.ClusterRole{}, &rbacv1.RoleBinding{})
 	s.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{})
 	// A subresource of service accounts: its group has no objects of its own.
 	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
@@ -77,6 +79,10 @@ func resourceOf(o Object) (r resource, empty Object) {
 		return resource{group: coordinationv1.GroupName, name: "leases"}, &coordinationv1.Lease{}
 	case *discoveryv1.EndpointSlice:
 		return resource{group: discoveryv1.GroupName, name: "endpointslices"}, &discoveryv1.EndpointSlice{}
+	case *rbacv1.ClusterRole:
+		return resource{group: rbacv1.GroupName, name: "clusterroles", global: true}, &rbacv1.ClusterRole{}
+	case *rbacv1.RoleBinding:
+		return resource{group: rbacv1.GroupName, name: "rolebindings"}, &rbacv1.RoleBinding{}
 	case *networkingv1.NetworkPolicy:
 		return resource{group: networkingv1.GroupName, name: "networkpolicies"}, &networkingv1.NetworkPolicy{}
 	}

@@ -41,12 +41,7 @@ const discoveryServiceName = "kubernetes.io/service-name"
 func Selector(clusterID string) string { return LabelCluster + "=" + clusterID }
 
 // NamespaceOf returns the name of a project's namespace.
-func NamespaceOf(projectID string) string {
-	if n := "magnum-" + projectID; len(validation.IsDNS1123Label(n)) == 0 {
-		return n
-	}
-	return "magnum-" + hashOf(projectID)
-}
+func NamespaceOf(projectID string) string { return structs.KubernetesNamespace(projectID) }
 
 // hashOf returns a short hash.
 func hashOf(parts ...string) string {

@@ -21,6 +21,7 @@ type space struct {
 	trouble string // why the last call failed, if that may pass by itself
 	tries   int
 	due     time.Time // of the next try
+	asked   time.Time // until when a user waits for it, see Mirror.Room
 }
 
 // ours reports whether a namespace is one that this cluster of magnum has made for a project.
@@ -114,8 +115,11 @@ func (s *space) keep(m *Mirror) {
 	}
 }
 
-// needs reports whether a workload that is to be there needs the namespace.
+// needed reports whether a workload that is to be there needs the namespace, or a user does.
 func (s *space) needed(m *Mirror) bool {
+	if m.now.Before(s.asked) {
+		return true
+	}
 	for _, w := range m.work {
 		if w.key.Namespace == s.name && w.assigned && w.a.Desired != structs.DesiredAbsent && !w.gone && !w.found {
 			return true

@@ -27,6 +27,10 @@ func Bounded(c *structs.KubernetesCluster) *structs.KubernetesCluster {
 	const addresses = 4 // of a node
 	kept := *c
 	kept.APIAddress, kept.Away = structs.CutLine(c.APIAddress, structs.MaxText), structs.CutLine(c.Away, maxAway)
+	kept.PublicAddress = structs.CutLine(c.PublicAddress, structs.MaxText)
+	if len(c.CA) > structs.MaxKubernetesCA {
+		kept.CA = "" // half of it would be wrong
+	}
 	kept.AwaySince = c.AwaySince.UTC().Truncate(time.Second)
 	kept.Nodes = nil
 	for _, n := range c.Nodes[:min(len(c.Nodes), structs.MaxKubernetesNodes)] {

@@ -163,6 +163,7 @@ var enums = map[reflect.Type][]any{
 		structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop,
 		structs.SessionArchiveGet, structs.SessionArchivePut, structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad,
 		structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete,
+		structs.SessionCredential,
 	},
 }
 
