@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -267,6 +268,30 @@ func TestDeletePreconditions(t *testing.T) {
 	if !ok || got.Preconditions == nil || *got.Preconditions.UID != types.UID("u") || *got.Preconditions.ResourceVersion != "7" ||
 		*got.GracePeriodSeconds != 3 || *got.PropagationPolicy != metav1.DeletePropagationBackground {
 		t.Errorf("the options are %+v", o)
+	}
+}
+
+// TestCloseClosesConnections: one that hangs must not be used again, whatever wraps it.
+func TestCloseClosesConnections(t *testing.T) {
+	closed := make(chan struct{}, 10)
+	a := &api{version: 10}
+	a.Server = httptest.NewUnstartedServer(a)
+	a.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	a.Start()
+	t.Cleanup(a.Server.Close)
+	c := a.client(t, func() error { return nil })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("the connection is not closed")
 	}
 }
 

@@ -66,7 +66,7 @@ func (c *Client) wait(ctx context.Context, to Sink) bool {
 			told, toldAt = text, begun
 			to.Away(errors.New(text))
 		}
-		c.http.CloseIdleConnections() // a connection that hangs would be used again
+		c.Close() // a connection that hangs would be used again
 		pause(ctx, AwayPause-time.Since(begun))
 	}
 	return false
