@@ -685,8 +685,8 @@ func TestFingerprint(t *testing.T) {
 func TestAnotherAgent(t *testing.T) {
 	r := newRig(t)
 	kept, dropped := r.pod("kept", podSpec("Never", sleeps)), r.pod("dropped", podSpec("Never", sleeps))
-	rc := r.object(structs.KindRC, "web", "  replicas: 1\n  selector: {app: web}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n"+
-		indent(podSpec("Always", sleeps)))
+	rc := r.object(structs.KindRC, "web", "  replicas: 1\n  selector: {app: web}\n  template:\n"+
+		"    metadata: {labels: {app: web}}\n    spec:\n"+indent(podSpec("Always", sleeps)))
 	first := r.reported(kept, "it runs", running)
 	r.reported(dropped, "it runs", running)
 	r.reported(rc, "its pod is ready", func(o *structs.ContainerReport) bool { return o.Object != nil && o.Object.RC.Ready == 1 })

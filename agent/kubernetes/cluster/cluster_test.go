@@ -316,14 +316,14 @@ func TestBrief(t *testing.T) {
 	a := newAPI(t)
 	c := a.client(t, nil)
 	a.set(func() { a.away = true })
-	if got := brief(c.Ready(t.Context())); got != "EOF" {
+	if got := Brief(c.Ready(t.Context())); got != "EOF" {
 		t.Errorf("the reason is %q", got)
 	}
 	a.Close()
-	if got := brief(c.Ready(t.Context())); got != "connection refused" {
+	if got := Brief(c.Ready(t.Context())); got != "connection refused" {
 		t.Errorf("the reason is %q", got)
 	}
-	if got := brief(fmt.Errorf("asked: %w", context.DeadlineExceeded)); got != "it has not answered within 3s" {
+	if got := Brief(fmt.Errorf("asked: %w", context.DeadlineExceeded)); got != "it has not answered within 3s" {
 		t.Errorf("the reason is %q", got)
 	}
 }

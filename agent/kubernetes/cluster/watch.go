@@ -62,7 +62,7 @@ func (c *Client) wait(ctx context.Context, to Sink) bool {
 		if err == nil {
 			return true
 		}
-		if text := brief(err); told == "" || text != told && begun.Sub(toldAt) > toldPause {
+		if text := Brief(err); told == "" || text != told && begun.Sub(toldAt) > toldPause {
 			told, toldAt = text, begun
 			to.Away(errors.New(text))
 		}
