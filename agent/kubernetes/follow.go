@@ -142,8 +142,14 @@ func (f *follower) do(ctx context.Context, call *mirror.Call) {
 	} else {
 		f.log.Debug("called", "verb", call.Verb, "kind", key.Kind, "namespace", key.Namespace, "name", key.Name)
 	}
-	if cluster.Unanswered(err) {
+	var refused *cluster.RefusedWrite
+	switch {
+	case errors.As(err, &refused):
+		err = refused
+	case cluster.Unanswered(err):
 		f.cluster.Suspect()
+		// As it is reported: the whole text differs with each try.
+		err = fmt.Errorf("the cluster's API has not answered: %s", cluster.Brief(err))
 	}
 	f.change(func(m *mirror.Mirror) { m.Done(call, o, err, time.Now()) })
 }

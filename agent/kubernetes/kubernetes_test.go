@@ -41,6 +41,7 @@ type rig struct {
 	namespace string
 	index     uint64
 	work      map[string]structs.Assignment
+	stop      func() // ends Follow
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with each report
@@ -93,8 +94,8 @@ func newRig(t *testing.T, change ...func(*rest.Config)) *rig {
 	return r
 }
 
-// follow has the client follow until the test ends or the returned function is called.
-func (r *rig) follow() (stop func()) {
+// follow has the client follow until the test ends, or stop is called.
+func (r *rig) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -102,10 +103,9 @@ func (r *rig) follow() (stop func()) {
 			r.t.Errorf("Follow: %v", err)
 		}
 	})
-	stop = sync.OnceFunc(func() { cancel(); done.Wait() })
-	r.t.Cleanup(stop)
+	r.stop = sync.OnceFunc(func() { cancel(); done.Wait() })
+	r.t.Cleanup(r.stop)
 	r.until("the cluster is described", func() bool { return len(r.clusters) > 0 })
-	return stop
 }
 
 // take has the client take all assignments, or the ones named.
@@ -678,4 +678,41 @@ func TestFingerprint(t *testing.T) {
 		!strings.HasPrefix(f.EngineVersion, "v1.") {
 		t.Errorf("the fingerprint is %+v, cluster %+v", f, f.Cluster)
 	}
+}
+
+// TestAnotherAgent: an agent that becomes the active one takes what it finds for what it is.
+// What the servers no longer name goes, and so does the namespace with its bay.
+func TestAnotherAgent(t *testing.T) {
+	r := newRig(t)
+	kept, dropped := r.pod("kept", podSpec("Never", sleeps)), r.pod("dropped", podSpec("Never", sleeps))
+	rc := r.object(structs.KindRC, "web", "  replicas: 1\n  selector: {app: web}\n  template:\n"+
+		"    metadata: {labels: {app: web}}\n    spec:\n"+indent(podSpec("Always", sleeps)))
+	first := r.reported(kept, "it runs", running)
+	r.reported(dropped, "it runs", running)
+	r.reported(rc, "its pod is ready", func(o *structs.ContainerReport) bool { return o.Object != nil && o.Object.RC.Ready == 1 })
+	r.stop()
+	r.mu.Lock()
+	clear(r.reports)
+	clear(r.history)
+	r.clusters = nil
+	r.mu.Unlock()
+	for id, a := range r.work {
+		a.Observed, a.EngineID = 1, "known"
+		r.work[id] = a
+	}
+	delete(r.work, dropped)
+	r.follow()
+	r.take(true)
+	seen := r.reported(kept, "it runs", running)
+	if seen.EngineID != first.EngineID || !seen.StartedAt.Equal(first.StartedAt) || seen.Generation != 1 || len(r.history[kept]) != 1 {
+		t.Errorf("the other agent reports %+v, the first one has %+v", r.history[kept], first)
+	}
+	// The lists may have come after the answer.
+	r.until("what is too much goes, or is asked for", func() bool { return r.full > 0 || len(r.reports) > 0 })
+	r.take(true)
+	kubetest.Await(t, r.kube, r.path("pods", ""), "dropped", "is gone", func(p *corev1.Pod) bool { return p == nil })
+
+	r.work, r.bay = map[string]structs.Assignment{}, structs.NewID()
+	r.take(true)
+	kubetest.Await(t, r.kube, "/api/v1/namespaces", r.namespace, "is gone", func(n *corev1.Namespace) bool { return n == nil })
 }

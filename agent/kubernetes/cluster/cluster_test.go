@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -270,6 +271,30 @@ func TestDeletePreconditions(t *testing.T) {
 	}
 }
 
+// TestCloseClosesConnections: one that hangs must not be used again, whatever wraps it.
+func TestCloseClosesConnections(t *testing.T) {
+	closed := make(chan struct{}, 10)
+	a := &api{version: 10}
+	a.Server = httptest.NewUnstartedServer(a)
+	a.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	a.Start()
+	t.Cleanup(a.Server.Close)
+	c := a.client(t, func() error { return nil })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("the connection is not closed")
+	}
+}
+
 // TestUnanswered: only a call that the API has not answered is one whose outcome is unknown.
 func TestUnanswered(t *testing.T) {
 	a := newAPI(t)
@@ -291,14 +316,14 @@ func TestBrief(t *testing.T) {
 	a := newAPI(t)
 	c := a.client(t, nil)
 	a.set(func() { a.away = true })
-	if got := brief(c.Ready(t.Context())); got != "EOF" {
+	if got := Brief(c.Ready(t.Context())); got != "EOF" {
 		t.Errorf("the reason is %q", got)
 	}
 	a.Close()
-	if got := brief(c.Ready(t.Context())); got != "connection refused" {
+	if got := Brief(c.Ready(t.Context())); got != "connection refused" {
 		t.Errorf("the reason is %q", got)
 	}
-	if got := brief(fmt.Errorf("asked: %w", context.DeadlineExceeded)); got != "it has not answered within 3s" {
+	if got := Brief(fmt.Errorf("asked: %w", context.DeadlineExceeded)); got != "it has not answered within 3s" {
 		t.Errorf("the reason is %q", got)
 	}
 }

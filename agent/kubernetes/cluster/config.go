@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -127,8 +128,8 @@ func (c *Client) CA() (string, error) {
 // "" is the core group. nil if the group is none of those that magnum needs.
 func (c *Client) Group(group string) *rest.RESTClient { return c.clients[group] }
 
-// Close closes idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close closes idle connections. http.Client can't: the transport is below wrappers.
+func (c *Client) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 
 // guard refuses writes that are not allowed, at the last moment before they are sent.
 type guard struct {

@@ -21,8 +21,8 @@ func Unanswered(err error) bool {
 	return err != nil && !errors.As(err, &status) && !errors.As(err, &refused)
 }
 
-// brief returns why the API doesn't answer, without what differs with each try.
-func brief(err error) string {
+// Brief returns why the API doesn't answer, without what differs with each try.
+func Brief(err error) string {
 	var op *net.OpError
 	var call *url.Error
 	var sys *os.SyscallError

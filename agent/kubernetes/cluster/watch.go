@@ -63,11 +63,11 @@ func (c *Client) wait(ctx context.Context, to Sink) bool {
 		if err == nil {
 			return true
 		}
-		if text := brief(err); told == "" || text != told && begun.Sub(toldAt) > toldPause {
+		if text := Brief(err); told == "" || text != told && begun.Sub(toldAt) > toldPause {
 			told, toldAt = text, begun
 			to.Away(errors.New(text))
 		}
-		c.http.CloseIdleConnections() // a connection that hangs would be used again
+		c.Close() // a connection that hangs would be used again
 		pause(ctx, AwayPause-time.Since(begun))
 	}
 	return false

@@ -329,9 +329,10 @@ func (s *script) runs(name string, ready bool) {
 			status = corev1.ConditionTrue
 		}
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(s.now)}}
+		began := &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(s.now)}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", Ready: ready, Started: new(ready),
 			ContainerID: "containerd://c",
-			ImageID:     "sha256:i", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(s.now)}}}}
+			ImageID:     "sha256:i", State: corev1.ContainerState{Running: began}}}
 	})
 }
 

@@ -327,7 +327,9 @@ func (m *Mirror) Next(now time.Time) Outcome {
 	}
 	m.describeCluster()
 	for uid, at := range m.dead {
-		if now.Sub(at) > lateAnswer {
+		if at.IsZero() {
+			m.dead[uid] = now
+		} else if now.Sub(at) > lateAnswer {
 			delete(m.dead, uid)
 		}
 	}

@@ -477,6 +477,24 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestAwayFromTheBeginning: an agent that has not seen the cluster says nothing of it that
+// would hide what the servers know.
+func TestAwayFromTheBeginning(t *testing.T) {
+	s := unlistedScript(t)
+	s.pod(podID, "web", onePod)
+	a := s.work[podID]
+	a.Observed, a.EngineID = 1, "uid-of-before"
+	s.work[podID] = a
+	s.pod(otherID, "new", onePod)
+	s.take(true)
+	s.m.Away("connection refused", s.now)
+	s.none()
+	if s.cluster != nil || len(s.said[podID]) > 0 {
+		t.Errorf("the cluster is %+v, the pod %+v", s.cluster, s.said[podID])
+	}
+	s.is(otherID, structs.ContainerCreating, 0, false, "connection refused")
+}
+
 // TestListIsRefused: an API that answers and refuses is as one that is away, until it lists.
 func TestListIsRefused(t *testing.T) {
 	s := startPod(t, onePod)
@@ -506,8 +524,10 @@ func TestLateAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.drop(podKey("web")) // before the answer
+	s.now = s.now.Add(time.Hour) // nothing has happened for long
+	s.drop(podKey("web"))        // before the answer
 	s.calls = nil
+	s.none()
 	s.m.Done(c, made, nil, s.now)
 	s.none()
 	s.is(podID, structs.ContainerGone, 1, false, "it was deleted in the cluster")

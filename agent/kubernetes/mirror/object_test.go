@@ -577,7 +577,8 @@ func TestParts(t *testing.T) {
 	}{
 		{"it waits", corev1.ContainerStatus{State: waits("ContainerCreating", "")},
 			structs.ContainerCreating, structs.PartState{State: "waiting", Reason: "ContainerCreating"}, ""},
-		{"it crashes", corev1.ContainerStatus{State: waits("CrashLoopBackOff", "back-off 10s"), LastTerminationState: ended(1, "Error"), RestartCount: 1},
+		{"it crashes", corev1.ContainerStatus{State: waits("CrashLoopBackOff", "back-off 10s"),
+			LastTerminationState: ended(1, "Error"), RestartCount: 1},
 			structs.ContainerRunning, structs.PartState{State: "waiting", Reason: "CrashLoopBackOff", Message: "back-off 10s"},
 			"main: CrashLoopBackOff: back-off 10s"},
 		{"it runs", corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at}}},

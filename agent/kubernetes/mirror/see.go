@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -87,7 +88,7 @@ func (m *Mirror) Unsee(o Object) {
 		m.touchNode(o.GetName())
 		return
 	}
-	m.dead[o.GetUID()] = m.now
+	m.dead[o.GetUID()] = time.Time{} // Next knows the time
 	if was := m.objects[KeyOf(o)]; was != nil && was.GetUID() == o.GetUID() {
 		m.drop(was)
 	}

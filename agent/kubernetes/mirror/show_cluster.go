@@ -15,8 +15,8 @@ import (
 
 // describeCluster has the cluster reported if it has changed.
 func (m *Mirror) describeCluster() {
-	if len(m.nodes) == 0 && m.unlisted[Nodes] && m.away == "" {
-		return
+	if m.cluster == nil && m.unlisted[Nodes] {
+		return // the servers know more of it
 	}
 	c := Describe(m.conf.Address, m.nodes)
 	if m.away != "" {
