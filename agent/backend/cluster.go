@@ -26,9 +26,10 @@ type Cluster interface {
 	Recall(ctx context.Context) (string, error)
 	Remember(ctx context.Context, text string) error
 
-	// Lead waits until this agent is the active one, and calls f. The context of f ends
-	// before another agent can be active. Lead returns f's error; nil if ctx has ended, or if
-	// the agent is no longer the active one: it may then call Lead again.
+	// Lead waits until this agent is the active one, and calls f. The context of f ends once
+	// another agent is seen to be active. While the API doesn't answer, f goes on, and nothing
+	// is written. Lead returns f's error; nil if ctx has ended, or if the agent is no longer the
+	// active one: it may then call Lead again.
 	Lead(ctx context.Context, f func(ctx context.Context) error) error
 
 	// Follow keeps the cluster's objects as the answers given to Take say, and reports what

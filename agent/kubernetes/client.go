@@ -60,8 +60,10 @@ type Config struct {
 
 	Identifier Identifier
 	Leader     Leader
-	Consoles   backend.Consoles
-	Forwards   backend.Forwards
+	// Active fails unless the agent is the active one now. nil means that it always is.
+	Active   func() error
+	Consoles backend.Consoles
+	Forwards backend.Forwards
 }
 
 var manifests = mirror.Manifests{Pod: kubernetes.Pod, Service: kubernetes.Service, RC: kubernetes.RC}
@@ -113,8 +115,17 @@ func New(conf Config) (*Client, error) {
 	}, nil
 }
 
-// Fingerprint implements backend.Cluster.
+// Fingerprint implements backend.Cluster. It fails while the agent isn't the active one: one
+// that has been frozen would register, and supersede the one that is.
 func (c *Client) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
+	f, err := c.fingerprint(ctx)
+	if err == nil && c.conf.Active != nil {
+		err = c.conf.Active()
+	}
+	return f, err
+}
+
+func (c *Client) fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	f := structs.Fingerprint{Backend: structs.BackendKubernetes, AgentVersion: c.conf.AgentVersion, OS: "linux",
 		Kinds: []structs.WorkloadKind{structs.WorkloadObject, structs.WorkloadPod}}
 	version, err := c.conf.Cluster.Version(ctx)

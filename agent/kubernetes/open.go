@@ -93,7 +93,7 @@ func open(o Options, conf *rest.Config) (*Client, error) {
 		Cluster: guarded, PodSecurity: o.PodSecurity, Address: o.Address, PublicAddress: o.public(conf), AgentVersion: o.Version,
 		Logger:     o.Logger,
 		PodRanges:  o.PodRanges,
-		Identifier: identifier{own}, Leader: leader, Consoles: consoles, Forwards: consoles,
+		Identifier: identifier{own}, Leader: leader, Active: leader.Allowed, Consoles: consoles, Forwards: consoles,
 	})
 }
 

@@ -10,6 +10,11 @@
 // RenewDeadline from when it began to send that write. Another agent takes the Lease once it
 // has seen it unchanged for the Duration that is noted in it, which is longer, and has seen
 // it first after it was written. The wall clocks in the Lease are for people only.
+//
+// An agent whose time is over because the API doesn't answer is still the holder as far as it
+// knows. It may write nothing, and goes on with the rest: the servers hear what was last known,
+// and that the API is away. It is active again when it can renew the Lease, and ends when
+// another agent has it.
 package election
 
 import (
@@ -85,7 +90,7 @@ type Election struct {
 
 	mu    sync.Mutex
 	until time.Duration // by the clock: how long this agent is the active one at most; 0 if it isn't
-	lead  bool          // between taking the Lease and the end of what is done under it
+	lead  bool          // between taking the Lease and the end of what is done as its holder
 
 	// Of the goroutine that leads:
 	seen   *coordinationv1.Lease // the newest that this agent has seen; nil for none
@@ -116,9 +121,10 @@ func (e *Election) Allowed() error {
 	return nil
 }
 
-// Lead waits until this agent is the active one, and calls f with a context that ends before
-// another agent can be. It waits for f to return. It returns f's error; nil if ctx has ended
-// or the Lease was lost meanwhile. No other call of Lead may be in progress.
+// Lead waits until this agent is the active one, and calls f with a context that ends once the
+// Lease is seen to be another agent's. Until then, what f does has to ask Allowed before it
+// writes. Lead waits for f to return. It returns f's error; nil if ctx has ended or the Lease
+// was lost meanwhile. No other call of Lead may be in progress.
 func (e *Election) Lead(ctx context.Context, f func(ctx context.Context) error) error {
 	for complained := false; !e.acquire(ctx, &complained); {
 		if pause.For(ctx, e.nextTry()) != nil {
@@ -261,39 +267,45 @@ func (e *Election) left() time.Duration {
 	return e.until - e.conf.Clock()
 }
 
-// renew renews the Lease until ctx ends, and calls end when the Lease is lost or could not
-// be renewed in time.
+// renew renews the Lease until ctx ends, and calls end when the Lease is lost. Who can't renew
+// it in time goes on trying: while the API doesn't answer, nobody has taken it.
 func (e *Election) renew(ctx context.Context, end func()) {
-	timer := time.AfterFunc(e.left(), end) // also while a call hangs that doesn't heed its context
-	defer timer.Stop()
+	lapsed := false
 	for wait := e.conf.Retry; ; {
-		if pause.For(ctx, min(wait, max(e.left(), 0))) != nil {
-			return
-		}
-		left := e.left()
-		if left <= 0 {
-			e.conf.Logger.Warn("the lease was not renewed in time", "namespace", e.conf.Namespace, "lease", e.conf.Name)
-			end()
+		if pause.For(ctx, wait) != nil {
 			return
 		}
 		// Half of the time at most: a call that hangs leaves room for another try.
-		callCtx, cancel := context.WithTimeout(ctx, min(left, e.conf.RenewDeadline/2))
+		callCtx, cancel := context.WithTimeout(ctx, e.conf.RenewDeadline/2)
 		err := e.renewOnce(callCtx)
 		cancel()
 		wait = e.conf.Retry
+		if err != nil && !lapsed && e.left() <= 0 {
+			lapsed = true
+			e.conf.Logger.Warn("the lease was not renewed in time: this agent writes nothing until it is", "namespace", e.conf.Namespace,
+				"lease", e.conf.Name)
+		}
 		switch {
+		case err == nil && lapsed:
+			lapsed = false
+			e.conf.Logger.Info("the lease is renewed", "namespace", e.conf.Namespace, "lease", e.conf.Name)
 		case err == nil:
-			timer.Reset(e.left())
 		case errors.Is(err, errTaken):
 			e.conf.Logger.Warn("the lease is lost", "namespace", e.conf.Namespace, "lease", e.conf.Name, "holder", holderOf(e.seen))
 			end()
 			return
 		case ctx.Err() == nil:
-			e.conf.Logger.Warn("the lease is not renewed; trying again", "namespace", e.conf.Namespace, "lease", e.conf.Name, "error", err)
-			wait = min(wait, time.Second)
+			if !lapsed {
+				e.conf.Logger.Warn("the lease is not renewed; trying again", "namespace", e.conf.Namespace, "lease", e.conf.Name, "error",
+					err)
+			}
+			wait = min(wait, renewPause)
 		}
 	}
 }
+
+// renewPause is the longest pause after a renewal that has failed.
+const renewPause = 500 * time.Millisecond
 
 // errTaken says that the Lease is no longer this agent's.
 var errTaken = errors.New("the lease is another agent's, or somebody has removed it")
