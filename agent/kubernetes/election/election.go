@@ -323,7 +323,8 @@ func (e *Election) renewOnce(ctx context.Context) error {
 		if readErr != nil {
 			return fmt.Errorf("%w; and reading it: %w", err, readErr)
 		}
-		if e.seen = now; holderOf(now) != e.conf.Holder {
+		e.seen, e.seenAt = now, e.conf.Clock()
+		if holderOf(now) != e.conf.Holder {
 			return errTaken
 		}
 		sent = e.conf.Clock()
