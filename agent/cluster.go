@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -235,7 +236,7 @@ func (c *clusterWork) nextPod(ctx context.Context, ref structs.Ref, engineID str
 	// The pod may be gone without having been seen to go, and another one not there yet.
 	for began := time.Now(); time.Since(began) < nextLimit; {
 		if next := c.cluster.Locate(ref); next != engineID && next != "" {
-			return next
+			return c.started(ctx, next)
 		} else if next == engineID && time.Since(began) > goneLimit {
 			return "" // it has ended, and stays
 		}
@@ -246,6 +247,23 @@ func (c *clusterWork) nextPod(ctx context.Context, ref structs.Ref, engineID str
 		}
 	}
 	return ""
+}
+
+// started returns the ID of a container once it has a log; "" if ctx ends first.
+func (c *clusterWork) started(ctx context.Context, engineID string) string {
+	tick := time.NewTicker(againPause)
+	defer tick.Stop()
+	for {
+		err := c.cluster.Logs(ctx, engineID, structs.LogsRequest{Stdout: true}, backend.LogStreams{Stdout: io.Discard})
+		if !errors.Is(err, backend.ErrNotRunning) {
+			return engineID
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
+	}
 }
 
 const (

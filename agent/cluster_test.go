@@ -26,6 +26,7 @@ type kube struct {
 	holder, next   *kubeClient // the active agent, and the one that is to be active next; nil for none, and for any
 	hostID, secret string
 	status         structs.KubernetesCluster
+	starting       bool                               // of pods: the next look at a log comes too early
 	note           string                             // that the agents remember
 	uid            string                             // of pods, beside a prefix
 	replacePod     bool                               // they are made again during the next look at a log
@@ -209,10 +210,15 @@ func (c *kubeClient) Locate(ref structs.Ref) string {
 
 func (c *kubeClient) Logs(_ context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
 	c.kube.mu.Lock()
+	starting := c.starting
+	c.starting = false
 	if c.replacePod { // while its log is followed
-		c.replacePod, c.uid = false, c.uid+"2"
+		c.replacePod, c.starting, c.uid = false, true, c.uid+"2"
 	}
 	c.kube.mu.Unlock()
+	if starting {
+		return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "waiting to start"}
+	}
 	if req.Previous {
 		return &backend.Failure{Reason: backend.ErrNotFound, Msg: "no previous one"}
 	}
