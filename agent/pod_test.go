@@ -296,7 +296,7 @@ func TestProcessCantBeStarted(t *testing.T) {
 // podOf returns the row of a pod after a report.
 func podOf(a structs.Assignment, r structs.ContainerReport) *structs.Pod {
 	p := &structs.Pod{Spec: *a.Pod.Spec}
-	p.Observe(r.Observed, r.Parts)
+	p.Observe(&r)
 	return p
 }
 
