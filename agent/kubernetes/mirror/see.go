@@ -27,6 +27,11 @@ func (m *Mirror) See(o Object) {
 	case key.Kind == Nodes:
 		m.seeNode(o.(*corev1.Node))
 		return
+	case m.foreign(o):
+		if was != nil {
+			m.drop(was)
+		}
+		return
 	case was != nil && was.GetUID() == o.GetUID() && !newer(o, was):
 		return
 	case was != nil && was.GetUID() != o.GetUID():
@@ -98,7 +103,8 @@ func (m *Mirror) Unsee(o Object) {
 func (m *Mirror) drop(o Object) {
 	key, n := KeyOf(o), nameOf(o)
 	delete(m.objects, key)
-	if m.mine[n] == key {
+	is := m.mine[n] == key
+	if is {
 		delete(m.mine, n)
 	}
 	switch o := o.(type) {
@@ -108,7 +114,7 @@ func (m *Mirror) drop(o Object) {
 				delete(m.owned, id)
 			}
 		}
-		if w := m.work[n]; w != nil {
+		if w := m.work[n]; w != nil && is {
 			w.why, w.adopted = vanished(o), controlled(o)
 		}
 	case *discoveryv1.EndpointSlice:

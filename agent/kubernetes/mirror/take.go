@@ -64,6 +64,9 @@ func (m *Mirror) assign(n name, a *structs.Assignment) {
 	if w.assigned && a.Epoch < w.a.Epoch {
 		return
 	}
+	if !w.assigned {
+		m.evict(n, a)
+	}
 	if again := w.assigned && a.Epoch != w.a.Epoch; again || !w.assigned {
 		w.done, w.gone, w.taken, w.remade, w.last, w.why, w.adopted = a.Observed, false, false, 0, nil, "", false
 		w.existed = a.EngineID != "" || m.objects[m.mine[n]] != nil
