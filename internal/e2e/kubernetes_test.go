@@ -35,7 +35,8 @@ type kubeBay struct {
 // newKubeBay starts the server, and nothing else.
 func newKubeBay(t *testing.T, serverArgs ...string) *kubeBay {
 	t.Helper()
-	b := &kubeBay{serviceBay: serviceBay{cluster: &cluster{TB: t, dir: t.TempDir()}, token: make(map[string]string)}, kube: kubetest.Open(t)}
+	b := &kubeBay{kube: kubetest.Open(t)}
+	b.cluster, b.token = &cluster{TB: t, dir: t.TempDir()}, make(map[string]string)
 	port := freePort(t)
 	b.addr = net.JoinHostPort(b.kube.Machine(t), port)
 	b.server = b.process("server", append([]string{"server", "-data-dir", filepath.Join(b.dir, "server"), "-bind", b.kube.Machine(t),
@@ -160,7 +161,8 @@ spec:
 func TestKubernetesRedisExample(t *testing.T) {
 	b := newClaimedKubeBay(t)
 	archive := filepath.Join(b.dir, "redis.tar")
-	if out, err := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), "docker.io/"+redisImage, archive).CombinedOutput(); err != nil {
+	build := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), "docker.io/"+redisImage, archive)
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("redis-image: %v\n%s", err, out)
 	}
 	b.kube.Load(t, archive)
@@ -269,7 +271,9 @@ func TestKubernetesServersAway(t *testing.T) {
 	for err := range failed {
 		t.Errorf("a pod was not taken: %v", err)
 	}
-	p := b.awaitPod("first", "says that the cluster is away", func(p *structs.PodBody) bool { return strings.Contains(deref(p.StatusReason), "API") })
+	p := b.awaitPod("first", "says that the cluster is away", func(p *structs.PodBody) bool {
+		return strings.Contains(deref(p.StatusReason), "API")
+	})
 	if p.Status != structs.PodRunning {
 		t.Errorf("first is shown as %s", p.Status)
 	}

@@ -156,10 +156,12 @@ func TestClusterEnforcesPolicies(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "closed"},
 		Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-			Ingress:     []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}},
 		},
 	}
-	if err := c.Do(t.Context(), http.MethodPost, "/apis/networking.k8s.io/v1/namespaces/"+closed+"/networkpolicies", policy, nil); err != nil {
+	policies := "/apis/networking.k8s.io/v1/namespaces/" + closed + "/networkpolicies"
+	if err := c.Do(t.Context(), http.MethodPost, policies, policy, nil); err != nil {
 		t.Fatal(err)
 	}
 	inside := start(t, c, closed)

@@ -121,8 +121,8 @@ func (c *Cluster) TryKubectl(t testing.TB, stdin string, args ...string) (string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // t's may have ended
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(c.Dir, "bin", "kubectl"), append([]string{"--kubeconfig", filepath.Join(c.Dir, "admin.conf"),
-		"--cache-dir", filepath.Join(c.Dir, "cache")}, args...)...)
+	args = append([]string{"--kubeconfig", filepath.Join(c.Dir, "admin.conf"), "--cache-dir", filepath.Join(c.Dir, "cache")}, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(c.Dir, "bin", "kubectl"), args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
