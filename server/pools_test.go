@@ -59,6 +59,7 @@ func TestManifestNetworks(t *testing.T) {
 		{[]string{"10.0.0.0/8", "127.0.0.0/8"}, "manifest: is empty", 1}, // what the server at the URL sent
 	} {
 		srv := serve(t, Config{Name: "s-1", ManifestNetworks: test.networks, DefaultBay: "b"})
+		awaitSchema(t, srv)
 		asked = 0
 		resp, err := http.Post(srv.URL()+"/v1/services", "application/json",
 			strings.NewReader(`{"manifest_url":"`+files.URL+`/web.yaml"}`))

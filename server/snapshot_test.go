@@ -307,17 +307,24 @@ func TestRestoreRefusals(t *testing.T) {
 	}
 }
 
+// awaitSchema waits until the leader of a new cluster has found out that all servers understand
+// the newest schema. Until then, pods are refused for a moment.
+func awaitSchema(t testing.TB, s *Server) {
+	t.Helper()
+	inUse := func() int { return s.store.Snapshot().Cluster().SchemaInUse() }
+	for until := time.Now().Add(time.Minute); inUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the schema is not in use")
+		}
+	}
+}
+
 // TestRestoreIntoNewClusterAtOnce: the servers may not have agreed yet on the schema
 // that all of them understand.
 func TestRestoreIntoNewClusterAtOnce(t *testing.T) {
 	t.Parallel()
 	from := start(t, t.TempDir())
-	inUse := func() int { return from.store.Snapshot().Cluster().SchemaInUse() }
-	for until := time.Now().Add(10 * time.Second); inUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the schema is not in use")
-		}
-	}
+	awaitSchema(t, from.Server)
 	var b bytes.Buffer
 	if err := (operations{from.Server}).Save(&b, from.store.Snapshot()); err != nil {
 		t.Fatal(err)

@@ -77,6 +77,12 @@ func (b *kubeBay) claim() {
 			}
 		}
 		b.as(b.token["admin"], "bay-delete", "b", "-wait", "2m").must(b)
+		b.eventually("the namespaces are gone with the bay", 2*time.Minute, func() error {
+			if left := b.namespaces(); len(left) > 0 {
+				return fmt.Errorf("there are %v", left)
+			}
+			return nil
+		})
 	})
 }
 
@@ -127,19 +133,34 @@ func (b *kubeBay) awaitPod(name, what string, is func(*structs.PodBody) bool) *s
 	return p
 }
 
-// namespace returns the namespace of project p.
-func (b *kubeBay) namespace() string {
+// createPod creates a pod of project p, and doesn't wait for it.
+func (b *kubeBay) createPod(manifest string) {
+	b.Helper()
+	if err := b.tryCreatePod(manifest); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *kubeBay) tryCreatePod(manifest string) error {
+	_, _, err := b.client.Pods().Create(b.ctx(), &structs.PodRequest{Manifest: manifest, Bay: "b"}, api.WriteOptions{})
+	return err
+}
+
+// namespaces returns the namespaces of the projects, by project: p or q.
+func (b *kubeBay) namespaces() map[string]string {
 	b.Helper()
 	var list corev1.NamespaceList
 	if err := b.kube.Do(b.ctx(), http.MethodGet, "/api/v1/namespaces?labelSelector=magnum.project", nil, &list); err != nil {
 		b.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(b.addr)
-	i := slices.IndexFunc(list.Items, func(n corev1.Namespace) bool { return n.Labels["magnum.project"] == "p-"+port })
-	if i < 0 {
-		b.Fatalf("no namespace is labelled as project p's: %d others", len(list.Items))
+	found := make(map[string]string)
+	for _, n := range list.Items {
+		if project, ours := strings.CutSuffix(n.Labels["magnum.project"], "-"+port); ours {
+			found[project] = n.Name
+		}
 	}
-	return list.Items[i].Name
+	return found
 }
 
 // sleeper is a pod that runs until SIGTERM.
@@ -208,7 +229,7 @@ func TestKubernetesAgents(t *testing.T) {
 	b.startAgent()
 	b.make("pod", sleeper("stays"))
 	b.awaitPod("stays", "runs", func(p *structs.PodBody) bool { return p.Ready })
-	pods := "/api/v1/namespaces/" + b.namespace() + "/pods"
+	pods := "/api/v1/namespaces/" + b.namespaces()["p"] + "/pods"
 	list := func() map[string]string {
 		var l corev1.PodList
 		if err := b.kube.Do(b.ctx(), http.MethodGet, pods, nil, &l); err != nil {
@@ -223,7 +244,7 @@ func TestKubernetesAgents(t *testing.T) {
 	before := list()
 	for round, end := range []func(*process){(*process).kill, func(a *process) { a.signal(syscall.SIGSTOP) }} {
 		name := fmt.Sprintf("new-%d", round)
-		b.make("pod", sleeper(name))
+		b.createPod(sleeper(name))
 		kubetest.Await(t, b.kube, pods, name, "is there", func(p *corev1.Pod) bool { return p != nil })
 		active := b.agents[0]
 		if round == 1 {
@@ -258,9 +279,7 @@ func TestKubernetesServersAway(t *testing.T) {
 	failed := make(chan error, 50)
 	for i := range 50 {
 		creating.Go(func() {
-			_, _, err := b.client.Pods().Create(b.ctx(), &structs.PodRequest{Manifest: sleeper(fmt.Sprintf("many-%d", i)), Bay: "b"},
-				api.WriteOptions{})
-			if err != nil {
+			if err := b.tryCreatePod(sleeper(fmt.Sprintf("many-%d", i))); err != nil {
 				failed <- err
 			}
 		})
@@ -296,9 +315,19 @@ func TestKubernetesServersAway(t *testing.T) {
 	})
 
 	b.kube.Signal(t, "etcd", syscall.SIGSTOP)
-	b.make("pod", sleeper("while-etcd-stops"))
-	time.AfterFunc(20*time.Second, func() { b.kube.Signal(t, "etcd", syscall.SIGCONT) })
-	b.cli("pod-delete", "many-0")
+	goOn := func() { b.kube.Signal(t, "etcd", syscall.SIGCONT) }
+	t.Cleanup(goOn)
+	stopped := time.Now()
+	b.createPod(sleeper("while-etcd-stops"))
+	b.cli("pod-delete", "many-0", "-d")
+	b.awaitPod("first", "says that the cluster is away", func(p *structs.PodBody) bool {
+		return strings.Contains(deref(p.StatusReason), "API")
+	})
+	<-time.After(20*time.Second - time.Since(stopped)) // longer than the agent's lease lasts
+	if p := b.awaitPod("first", "is there", func(*structs.PodBody) bool { return true }); p.Status != structs.PodRunning {
+		t.Errorf("first is shown as %s after 20 s: %s", p.Status, deref(p.StatusReason))
+	}
+	goOn()
 	b.awaitPod("while-etcd-stops", "runs", func(p *structs.PodBody) bool { return p.Ready })
 	b.eventually("the deleted pod is gone", 2*time.Minute, func() error {
 		_, _, err := b.client.Pods().Get(b.ctx(), "many-0", api.QueryOptions{})

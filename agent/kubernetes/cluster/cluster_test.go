@@ -106,14 +106,12 @@ func answer(w http.ResponseWriter, code int, message string) {
 
 func kindOf(resource string) string {
 	return map[string]string{"pods": "Pod", "services": "Service", "replicationcontrollers": "ReplicationController",
-		"namespaces": "Namespace", "nodes": "Node", "endpointslices": "EndpointSlice"}[resource]
+		"namespaces": "Namespace", "nodes": "Node", "endpointslices": "EndpointSlice",
+		"networkpolicies": "NetworkPolicy"}[resource]
 }
 
 func groupOf(resource string) string {
-	if resource == "endpointslices" {
-		return "discovery.k8s.io"
-	}
-	return ""
+	return map[string]string{"endpointslices": "discovery.k8s.io", "networkpolicies": "networking.k8s.io"}[resource]
 }
 
 // watch holds a watch, or ends it as too old.
