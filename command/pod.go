@@ -154,7 +154,7 @@ func whyNotStarted(ctx context.Context, client *api.Client, pod *structs.PodBody
 			}
 		}
 	}
-	if pod.Host == nil || pod.StatusReason == nil {
+	if pod.StatusReason == nil {
 		return ""
 	}
 	// What concerns none of the containers, such as their network, is only in the record of

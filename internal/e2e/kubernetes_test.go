@@ -482,3 +482,55 @@ spec:
 		})
 	}
 }
+
+// TestKubernetesRefusals: what the cluster doesn't let a project do comes back in its own words,
+// and at once.
+func TestKubernetesRefusals(t *testing.T) {
+	b := newClaimedKubeBay(t)
+	refused := func(want, kind, manifest string, args ...string) {
+		t.Helper()
+		file := filepath.Join(b.dir, "refused.yaml")
+		if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := b.as(b.token["p"], append([]string{kind + "-create", "-manifest", file, "-bay", "b", "-wait", "1m"}, args...)...)
+		if r.code != 1 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s%v: exit code %d, %s", manifest, args, r.code, r.stderr)
+		}
+	}
+	pod := func(name, spec string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n" + spec
+	}
+	container := "  containers: [{name: main, image: x}]\n"
+	refused(`violates PodSecurity "baseline:latest": privileged`, "pod", pod("privileged",
+		"  containers: [{name: main, image: x, securityContext: {privileged: true}}]\n"))
+	refused(`violates PodSecurity "baseline:latest": host namespaces`, "pod", pod("host-network", "  hostNetwork: true\n"+container))
+	refused(`violates PodSecurity "baseline:latest": hostPath`, "pod", pod("host-path",
+		"  volumes: [{name: root, hostPath: {path: /}}]\n"+container))
+	refused(`violates PodSecurity "baseline:latest": host namespaces`, "rc", `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: host-pid}
+spec:
+  replicas: 1
+  template: {metadata: {labels: {app: x}}, spec: {hostPID: true, containers: [{name: main, image: x}]}}
+`)
+	// An object that somebody else has made is neither taken over nor overwritten.
+	b.make("pod", sleeper("first"))
+	namespace := b.namespaces()["p"]
+	b.kube.Kubectl(t, "", "-n", namespace, "run", "foreign", "--image="+kubetest.Image, "--image-pull-policy=Never", "--", "sleep", "1000")
+	refused("exists in namespace "+namespace+" of the cluster and is not magnum's", "pod", sleeper("foreign"))
+	b.cli("pod-delete", "foreign", "-wait", "1m")
+	b.kube.Kubectl(t, "", "-n", namespace, "delete", "pod", "foreign", "--grace-period=0", "--force") // it is still there
+
+	// What servers know without the cluster.
+	for want, args := range map[string][]string{
+		"exclusive": {"-exclusive"}, "infra_image": {"-infra-image", "x"},
+	} {
+		refused(want, "pod", sleeper("never"), args...)
+	}
+	r := b.as(b.token["p"], "container-create", "-image", image, "-bay", "b")
+	if r.code != 1 || !strings.Contains(r.stderr, "pod") {
+		t.Errorf("a container: exit code %d, %s", r.code, r.stderr)
+	}
+}
