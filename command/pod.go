@@ -154,7 +154,7 @@ func whyNotStarted(ctx context.Context, client *api.Client, pod *structs.PodBody
 			}
 		}
 	}
-	if pod.StatusReason == nil {
+	if pod.StatusReason == nil || pod.Host == nil && pod.Epoch == 0 { // in a cluster, one that is placed may have no node
 		return ""
 	}
 	// What concerns none of the containers, such as their network, is only in the record of

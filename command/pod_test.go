@@ -174,6 +174,8 @@ func TestPodCreateWaits(t *testing.T) {
 		{"no such command", []string{reason("RunContainerError")}, 1, "RunContainerError: why"},
 		{"no network", []string{podJSON("web", "Pending", false, `,"status_reason":"no network left","host":"h1"`)}, 1,
 			"ERROR: pod web is not running: no network left. Look at it"},
+		{"refused by a cluster", []string{podJSON("web", "Pending", false, `,"status_reason":"it is forbidden","epoch":1`)}, 1,
+			"ERROR: pod web is not running: no network left. Look at it"}, // as the record of the creation says
 		{"no host", []string{podJSON("web", "Pending", false, `,"status_reason":"no host fits"`)}, 1,
 			"web: Pending: no host fits\nERROR: pod web is still Pending: no host fits after 300ms. It goes on without you: " +
 				"see \"magnum pod-show u-web\"\n"},
