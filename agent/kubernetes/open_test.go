@@ -72,6 +72,10 @@ func TestOpen(t *testing.T) {
 	if err := write(a); err == nil || errors.Is(err, election.ErrNotActive) {
 		t.Errorf("the active agent doesn't write: %v", err)
 	}
+	f, err := a.Fingerprint(t.Context())
+	if err != nil || f.Engine.ID == "" || f.Cluster == nil || f.Cluster.Ready != 2 || !strings.HasPrefix(f.Cluster.APIAddress, "https://") {
+		t.Errorf("fingerprint %+v, %v", f, err)
+	}
 	next := make(chan error, 1)
 	go func() {
 		next <- b.Lead(t.Context(), func(context.Context) error {
@@ -88,8 +92,7 @@ func TestOpen(t *testing.T) {
 	if err := <-next; err != nil {
 		t.Error(err)
 	}
-	f, err := a.Fingerprint(t.Context())
-	if err != nil || f.Engine.ID == "" || f.Cluster == nil || f.Cluster.Ready != 2 || !strings.HasPrefix(f.Cluster.APIAddress, "https://") {
-		t.Errorf("fingerprint %+v, %v", f, err)
+	if _, err := a.Fingerprint(t.Context()); !errors.Is(err, election.ErrNotActive) {
+		t.Errorf("an agent that isn't active has a fingerprint to register with: %v", err)
 	}
 }
