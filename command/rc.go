@@ -139,11 +139,8 @@ func rcStatus(rc *structs.RCBody) string {
 // whyPodsDontStart returns what keeps a pod of a replication controller from starting if a
 // user has to mend it, "" if nothing is known to.
 func whyPodsDontStart(ctx context.Context, client *api.Client, rc *structs.RCBody) string {
-	switch {
-	case rc.StatusReason == nil:
+	if rc.StatusReason == nil {
 		return ""
-	case rc.Current == 0 && rc.Replicas > 0 && rc.ObservedGeneration >= rc.Generation:
-		return *rc.StatusReason // not one could be made: a cluster refuses them
 	}
 	pods, _, err := client.Pods().List(ctx, api.QueryOptions{Detail: true, Filters: map[string][]string{"bay": {rc.BayUUID}}})
 	if err != nil {

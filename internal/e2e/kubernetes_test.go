@@ -133,6 +133,16 @@ func (b *kubeBay) awaitPod(name, what string, is func(*structs.PodBody) bool) *s
 	return p
 }
 
+// makeDetached is make without a wait.
+func (b *kubeBay) makeDetached(kind, manifest string) {
+	b.Helper()
+	file := filepath.Join(b.dir, "detached.yaml")
+	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.cli(kind+"-create", "-manifest", file, "-bay", "b", "-d")
+}
+
 // createPod creates a pod of project p, and doesn't wait for it.
 func (b *kubeBay) createPod(manifest string) {
 	b.Helper()
@@ -507,7 +517,8 @@ func TestKubernetesRefusals(t *testing.T) {
 	refused(`violates PodSecurity "baseline:latest": host namespaces`, "pod", pod("host-network", "  hostNetwork: true\n"+container))
 	refused(`violates PodSecurity "baseline:latest": hostPath`, "pod", pod("host-path",
 		"  volumes: [{name: root, hostPath: {path: /}}]\n"+container))
-	refused(`violates PodSecurity "baseline:latest": host namespaces`, "rc", `
+	// Of a replication controller the cluster refuses the pods, and may take them later.
+	b.makeDetached("rc", `
 apiVersion: v1
 kind: ReplicationController
 metadata: {name: host-pid}
@@ -515,6 +526,13 @@ spec:
   replicas: 1
   template: {metadata: {labels: {app: x}}, spec: {hostPID: true, containers: [{name: main, image: x}]}}
 `)
+	b.eventually("the rc says why it has no pods", time.Minute, func() error {
+		rc, _, err := b.client.RCs().Get(b.ctx(), "host-pid", api.QueryOptions{})
+		if err == nil && !strings.Contains(deref(rc.StatusReason), `violates PodSecurity "baseline:latest": host namespaces`) {
+			err = errors.New(deref(rc.StatusReason))
+		}
+		return err
+	})
 	// An object that somebody else has made is neither taken over nor overwritten.
 	b.make("pod", sleeper("first"))
 	namespace := b.namespaces()["p"]
