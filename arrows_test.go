@@ -129,6 +129,8 @@ var arrows = []arrow{
 		why: "only tests want values that nobody has asked for"},
 	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{module + "/internal/kubetest"},
 		why: "only tests have a cluster that they may break"},
+	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{module + "/internal/keystonetest"},
+		why: "only tests have a Keystone in which they may do everything"},
 	{from: []string{"internal/pause"}, only: []string{},
 		why: "time passes alike for everybody"},
 	{from: []string{"internal/textpages"}, only: []string{"internal/pause"},
