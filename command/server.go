@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/stackforge/magnum/server"
+	"github.com/stackforge/magnum/server/service/hostports"
 )
 
 func serverCommand() *command {
@@ -119,6 +120,9 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"(default "+server.DefaultServicePool+")"+note)
 	s.text(&conf.NodePortRange, "node-port-range", "FIRST-LAST",
 		"node ports of services; must be the same on all servers (default "+server.DefaultNodePortRange+")"+note)
+	s.text(&conf.HostPorts, "host-port-range", "FIRST-LAST[,...]",
+		"ports of hosts that members of projects may ask for with host_port, but for magnum's own (default "+hostports.Default+
+			"); operators may ask for any"+note)
 	s.list(&conf.ManifestNetworks, "manifest-network", "CIDR,...",
 		"private networks from which manifests are fetched by URL (default none: from public addresses only)"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)

@@ -84,6 +84,10 @@ type Config struct {
 	// DefaultNodePortRange. Services that exist keep what they have.
 	ServicePool   string
 	NodePortRange string
+	// HostPorts are the ports of hosts that members of projects may ask for, as ranges
+	// FIRST-LAST separated by commas; default hostports.Default. The ports of this server and
+	// the default port of relays are not among them.
+	HostPorts string
 	// ManifestNetworks are networks, as ADDRESS/BITS, from which manifests are fetched by URL
 	// in addition to public addresses.
 	ManifestNetworks []string
@@ -238,6 +242,9 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "-host-lost-after %v not in 1s..1h", c.HostLostAfter)
 	}
 	if _, err := c.pools(); err != nil {
+		return err
+	}
+	if _, err := c.hostPorts(); err != nil {
 		return err
 	}
 	_, err := c.manifestNetworks()

@@ -37,7 +37,7 @@ func New(c Config) *Server {
 		Store: c.Store, Conductor: c.Conductor, Dispatch: c.Dispatch, Cluster: c.Cluster, Operations: c.Operations,
 		Single: c.Peers == nil, LocalTokens: c.LocalTokens, Logger: c.Logger,
 		Hold: c.Hold, Patience: c.Patience, HostPatience: c.HostPatience, MaxImageFile: c.MaxImageFile, Fetch: c.Fetch,
-		Leader: c.Leader, Leaderless: c.Leaderless, Pools: c.Pools,
+		Leader: c.Leader, Leaderless: c.Leaderless, Pools: c.Pools, HostPorts: c.HostPorts,
 	})}
 	d := &document{}
 	routes := slices.Concat(
