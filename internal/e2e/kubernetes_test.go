@@ -539,6 +539,15 @@ spec:
 	b.kube.Kubectl(t, "", "-n", namespace, "run", "foreign", "--image="+kubetest.Image, "--image-pull-policy=Never", "--", "sleep", "1000")
 	refused("exists in namespace "+namespace+" of the cluster and is not magnum's", "pod", sleeper("foreign"))
 	b.cli("pod-delete", "foreign", "-wait", "1m")
+	// Of a service, what the cluster says is the answer, too: by an admission's refusal, and by a quota's.
+	refused(`Service "broken" is invalid: spec.clusterIPs[0]: Invalid value: "nonsense"`, "service",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {clusterIP: nonsense, ports: [{port: 80}]}\n")
+	b.kube.Kubectl(t, "", "-n", namespace, "create", "quota", "none", "--hard=services=0")
+	kubetest.Await(t, b.kube, "/api/v1/namespaces/"+namespace+"/resourcequotas", "none", "counts", func(q *corev1.ResourceQuota) bool {
+		return q != nil && len(q.Status.Used) > 0
+	})
+	refused(`services "many" is forbidden: exceeded quota: none, requested: services=1, used: services=0, limited: services=0`, "service",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: many}\nspec: {ports: [{port: 80}]}\n")
 	b.kube.Kubectl(t, "", "-n", namespace, "delete", "pod", "foreign", "--grace-period=0", "--force") // it is still there
 
 	// What servers know without the cluster.
