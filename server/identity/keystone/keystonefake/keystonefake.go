@@ -3,6 +3,7 @@
 package keystonefake
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,7 +25,9 @@ const (
 
 // Token is a token of the fake, except those of the service user.
 type Token struct {
-	User, Project string // names; the IDs are "id-" and the name
+	User, Project string // names; the IDs are "id-" and the name, unless they are given
+	UserID        string
+	ProjectID     string
 	Roles         []string
 	Expires       time.Time // zero means in an hour
 	Scope         string    // "domain", "system", "unscoped", "project-domain", or "" for the project
@@ -274,12 +277,12 @@ func (k *Keystone) validate(w http.ResponseWriter, r *http.Request) {
 // describe returns the body of a token.
 func describe(t *Token) map[string]any {
 	domain := map[string]any{"id": "default", "name": "Default"}
-	of := func(name string) map[string]any {
-		return map[string]any{"id": "id-" + name, "name": name, "domain": domain}
+	of := func(name, id string) map[string]any {
+		return map[string]any{"id": cmp.Or(id, "id-"+name), "name": name, "domain": domain}
 	}
 	const stamp = "2006-01-02T15:04:05.000000Z"
 	body := map[string]any{
-		"methods": []string{"password"}, "user": of(t.User), "audit_ids": []string{"XZgT"},
+		"methods": []string{"password"}, "user": of(t.User, t.UserID), "audit_ids": []string{"XZgT"},
 		"issued_at": time.Now().UTC().Format(stamp), "expires_at": t.Expires.UTC().Format(stamp),
 	}
 	if t.Scope != "unscoped" {
@@ -296,7 +299,7 @@ func describe(t *Token) map[string]any {
 		body["system"] = map[string]any{"all": true}
 	case "unscoped":
 	default:
-		body["project"], body["is_domain"] = of(t.Project), t.Scope == "project-domain"
+		body["project"], body["is_domain"] = of(t.Project, t.ProjectID), t.Scope == "project-domain"
 	}
 	if t.Credential || t.AccessRules != "" {
 		c := map[string]any{"id": "c", "name": "c", "restricted": true}
