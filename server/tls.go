@@ -128,9 +128,12 @@ func (c *certificates) scheme() string {
 	return "https://"
 }
 
-// Reload reads the TLS files again, for new connections. If they can't be read, the
-// error is logged and the old certificates stay in use.
-func (s *Server) Reload() { s.tls.reload() }
+// Reload reads the policy file and the TLS files again, these for new connections. If
+// they can't be read, the error is logged and the old rules and certificates stay in use.
+func (s *Server) Reload() {
+	s.reloadPolicy()
+	s.tls.reload()
+}
 
 func (c *certificates) reload() {
 	if c.loaded == nil {
