@@ -101,20 +101,8 @@ func (l *Log) End(e *Event) {
 }
 
 // Refused writes the line of an action that was refused before Begin. Nothing was done, so
-// the line is dropped and counted if it can't be written. So are most lines of callers
-// without a valid credential if there are many: they must not fill the disk.
+// the line is dropped and counted if it can't be written.
 func (l *Log) Refused(e *Event) {
-	if e.Code == structs.CodeUnauthenticated || e.Code == structs.CodeRateLimited {
-		l.mu.Lock()
-		allowed := l.refusals.allow(l.config.now())
-		if !allowed {
-			l.missing++
-		}
-		l.mu.Unlock()
-		if !allowed {
-			return
-		}
-	}
 	l.write(e, false)
 }
 
@@ -145,6 +133,12 @@ func (l *Log) write(e *Event, done bool) {
 	var err error
 	if done {
 		l.reserved--
+	}
+	if e.floods() && !l.refusals.allow(e.Time) {
+		l.missing++
+		return
+	}
+	if done {
 		err = l.flush()
 	} else {
 		err = l.makeRoom() // not the room of actions that are under way
@@ -253,7 +247,13 @@ func (l *Log) Close() {
 	l.file.close()
 }
 
-// The limits of lines about callers without a valid credential.
+// floods reports whether anyone can cause any number of such lines: they must not fill the
+// disk. Nothing was done.
+func (e *Event) floods() bool {
+	return e.Outcome == Failure && (e.Caller.UserID == "" || e.Code == structs.CodeRateLimited)
+}
+
+// The limits of lines for which floods is true.
 const (
 	refusalBurst = 1000
 	refusalEvery = time.Second / 2

@@ -512,7 +512,9 @@ func TestRefusalsAreLimited(t *testing.T) {
 	refuse := func(code structs.Code, n int) {
 		for range n {
 			e := event("req-x")
-			e.Code, e.Outcome, e.Caller = code, Failure, Caller{}
+			if e.Code, e.Outcome = code, Failure; code == structs.CodeUnauthenticated {
+				e.Caller = Caller{}
+			}
 			l.Refused(e)
 		}
 	}
