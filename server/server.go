@@ -146,6 +146,10 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
+	ports, err := s.config.hostPorts()
+	if err != nil {
+		return err
+	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
 		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"),
@@ -153,7 +157,7 @@ func (s *Server) open() (err error) {
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
 		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
-		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, Fetch: fetchFrom(networks),
+		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, HostPorts: ports, Fetch: fetchFrom(networks),
 	}
 	if !s.config.Solo {
 		s.relay = s.newRelay()

@@ -15,8 +15,11 @@ const catchUpTimeout = 5 * time.Second
 
 // authenticator returns the authenticator that Config.Auth selects.
 func (s *Server) authenticator(log *replication) identity.Authenticator {
-	if s.config.Auth != authToken {
+	switch s.config.Auth {
+	case authNone:
 		return identity.None{}
+	case authKeystone:
+		return identity.Static{}
 	}
 	return identity.Tokens{
 		Find: func(id string) *structs.Token { return s.store.Snapshot().Token(id) },

@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion in a form that the linker can set: tests build a
 // binary of a later schema with -ldflags -X.
-var schemaVersion = "4"
+var schemaVersion = "5"
 
 // SchemaVersion is the newest schema of log entries and snapshots that this binary
 // understands. A server that reads a higher one stops. A cluster writes
@@ -34,6 +34,7 @@ const (
 	// TableObjects, Fingerprint.Cluster, PodSpec.Cluster, and what a cluster's agent reports of pods. Servers of an earlier schema
 	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
+	SchemaQuotas     = 5 // TableQuotas and RCObserved.OverQuota
 )
 
 // Limits of what users may send. A value beyond one is refused with

@@ -36,6 +36,9 @@ type Config struct {
 	// NetworkKeep is how long a project's network is kept after its last container, because
 	// making one takes long; default 10 minutes.
 	NetworkKeep time.Duration
+	// Containment bounds what containers may have of the host; the zero value means the
+	// defaults.
+	Containment Containment
 }
 
 func (c Config) withDefaults() Config {
@@ -57,6 +60,7 @@ func (c Config) withDefaults() Config {
 	if c.NetworkKeep == 0 {
 		c.NetworkKeep = 10 * time.Minute
 	}
+	c.Containment = c.Containment.withDefaults()
 	return c
 }
 
@@ -77,12 +81,15 @@ var _ backend.Backend = (*Docker)(nil)
 // New returns a backend for the engine at conf.Host. It does not connect yet. CodeInvalid.
 func New(conf Config) (*Docker, error) {
 	conf = conf.withDefaults()
+	if err := conf.Containment.validate(); err != nil {
+		return nil, err
+	}
 	e, err := engine.New(engine.Config{Host: conf.Host, Parallel: conf.Parallel, Logger: conf.Logger})
 	if err != nil {
 		return nil, err
 	}
 	rt := &runtime{
-		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e),
+		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e), contained: conf.Containment,
 		networks: networks.New(e, networks.Config{Pool: conf.NetworkPool, Keep: conf.NetworkKeep, Machine: networks.MachinePrefixes}),
 	}
 	return &Docker{
@@ -101,6 +108,8 @@ type runtime struct {
 	networks *networks.Networks
 	volumes  *volumes.Volumes
 	infra    infraImage
+
+	contained Containment // of all containers
 
 	// unstarted are containers that this agent has created and not started yet, and that
 	// need nothing before their start.

@@ -49,6 +49,9 @@ func onEngine(t testing.TB) *Docker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
+	if err := d.engine.Negotiate(t.Context()); err != nil { // tests call the engine's client, too
+		t.Fatal(err)
+	}
 	return d
 }
 

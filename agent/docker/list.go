@@ -96,6 +96,9 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	if err := rt.engine.Ping(ctx); err != nil {
 		return err
 	}
+	if err := rt.engine.Negotiate(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silent := make(chan error, 1)

@@ -121,10 +121,13 @@ func (r *rig) take(full bool, ids ...string) {
 }
 
 // pod assigns a pod and returns its ID.
-func (r *rig) pod(name, spec string) string {
+func (r *rig) pod(name, spec string) string { return r.podOf(name, manifestOf("Pod", name, spec)) }
+
+// podOf assigns a pod of a whole manifest.
+func (r *rig) podOf(name, manifest string) string {
 	id := structs.NewID()
 	r.work[id] = structs.Assignment{Kind: structs.WorkloadPod, ID: id, ProjectID: r.project, Name: name, Epoch: 1, Generation: 1,
-		Desired: structs.DesiredRunning, Pod: &structs.PodAssignment{Manifest: manifestOf("Pod", name, spec)}}
+		Desired: structs.DesiredRunning, Pod: &structs.PodAssignment{Manifest: manifest}}
 	r.take(false, id)
 	return id
 }

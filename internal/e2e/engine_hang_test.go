@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,7 +21,7 @@ func TestLongEngineHangs(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
 	c := newThreeServers(t, 0)
-	c.engine = engineAt(t, docker.WithHost(own.host))
+	c.engine = engineAt(t, own.host)
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]
 	steady, stopping := c.run("steady", sleepScript), c.run("stopping", sleepScript)

@@ -21,8 +21,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -41,7 +39,7 @@ type secondHost struct {
 func (c *cluster) addHost() *secondHost {
 	c.Helper()
 	own := newOwnEngine(c)
-	h := &secondHost{own: own, engine: engineAt(c, docker.WithHost(own.host)), dir: filepath.Join(c.dir, "data-2")}
+	h := &secondHost{own: own, engine: engineAt(c, own.host), dir: filepath.Join(c.dir, "data-2")}
 	link := httptest.NewServer(h.link(&url.URL{Scheme: "http", Host: c.addr}))
 	c.Cleanup(link.Close)
 	token, err := os.ReadFile(filepath.Join(c.dir, "data", "server", "join-token"))

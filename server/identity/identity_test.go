@@ -8,7 +8,7 @@ import (
 )
 
 func TestNoneAuthenticatesEveryTokenAsAdmin(t *testing.T) {
-	caller, err := None{}.Authenticate(context.Background(), "whatever")
+	caller, err := None{}.Authenticate(context.Background(), Credentials{Token: "whatever"})
 	if err != nil || caller.ProjectID != DefaultProject || !caller.Is(structs.RoleAdmin) || !caller.Is(structs.RoleMember) {
 		t.Fatalf("caller %+v, error %v", caller, err)
 	}
@@ -16,11 +16,11 @@ func TestNoneAuthenticatesEveryTokenAsAdmin(t *testing.T) {
 
 func TestStaticRefusesUnknownTokens(t *testing.T) {
 	s := Static{"good": {ProjectID: "p"}, "": {ProjectID: "trap"}}
-	if c, err := s.Authenticate(context.Background(), "good"); err != nil || c.ProjectID != "p" {
+	if c, err := s.Authenticate(context.Background(), Credentials{Token: "good"}); err != nil || c.ProjectID != "p" {
 		t.Fatalf("good token: %+v, %v", c, err)
 	}
 	for _, token := range []string{"", "bad", "GOOD"} {
-		if _, err := s.Authenticate(context.Background(), token); structs.CodeOf(err) != structs.CodeUnauthenticated {
+		if _, err := s.Authenticate(context.Background(), Credentials{Token: token}); structs.CodeOf(err) != structs.CodeUnauthenticated {
 			t.Errorf("token %q: %v, want unauthenticated", token, err)
 		}
 	}

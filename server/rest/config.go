@@ -16,6 +16,7 @@ import (
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
+	"github.com/stackforge/magnum/server/service/hostports"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -59,7 +60,8 @@ type Config struct {
 	// Fetch returns the manifest at a URL that a caller gives. nil means fetch.Manifest.
 	Fetch func(ctx context.Context, url string) (string, error)
 
-	Pools services.Pools // what services of bays get; the zero value means the defaults
+	Pools     services.Pools // what services of bays get; the zero value means the defaults
+	HostPorts hostports.Rule // ports of hosts that members of projects may ask for
 
 	Metrics http.Handler // answers GET /v1/metrics; nil answers 404
 	// Observe returns a function that records the requests of a route. took is below 0

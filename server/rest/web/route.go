@@ -278,7 +278,9 @@ func (q *Request) authenticate() error {
 		}
 		return q.Prove(admission.Host, q.Ident())
 	}
-	caller, err := q.server.config.Authenticator.Authenticate(q.R.Context(), q.token())
+	caller, err := q.server.config.Authenticator.Authenticate(q.R.Context(), identity.Credentials{
+		Token: q.token(), ServiceToken: q.R.Header.Get("X-Service-Token"),
+	})
 	if err != nil {
 		return err
 	}
