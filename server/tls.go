@@ -35,6 +35,9 @@ func (c Config) validateAccess(bind net.IP) error {
 	if err := c.Keystone.Check(); err != nil {
 		return err
 	}
+	if err := c.Audit.Check(); err != nil {
+		return err
+	}
 	if err := c.tlsFiles().Check(true); err != nil {
 		return err
 	}
@@ -129,8 +132,12 @@ func (c *certificates) scheme() string {
 }
 
 // Reload reads the TLS files again, for new connections. If they can't be read, the
-// error is logged and the old certificates stay in use.
-func (s *Server) Reload() { s.tls.reload() }
+// error is logged and the old certificates stay in use. It also opens the audit log again,
+// which another program may have moved.
+func (s *Server) Reload() {
+	s.tls.reload()
+	s.reopenAudit()
+}
 
 func (c *certificates) reload() {
 	if c.loaded == nil {

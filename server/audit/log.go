@@ -37,6 +37,19 @@ type Config struct {
 	fault func(op string) error // for tests: called before each of the operations open, allocate, write and rename; nil breaks nothing
 }
 
+// Check checks the configuration without I/O. Errors are CodeInvalid and name the flags.
+func (c Config) Check() error {
+	switch {
+	case c.MaxBytes != 0 && c.MaxBytes < 64<<10:
+		return structs.Errorf(structs.CodeInvalid, "-audit-log-max-bytes %d is less than %d", c.MaxBytes, 64<<10)
+	case c.MaxFiles < 0:
+		return structs.Errorf(structs.CodeInvalid, "-audit-log-max-files %d is less than 1", c.MaxFiles)
+	case c.Path == "" && (c.MaxBytes != 0 || c.MaxFiles != 0 || c.KeepFor != 0 || c.AllowOnError):
+		return structs.Errorf(structs.CodeInvalid, "settings of the audit log need -audit-log FILE")
+	}
+	return nil
+}
+
 // maxKept limits the lines that wait in memory if AllowOnError is set, in bytes.
 const maxKept = 1 << 20
 

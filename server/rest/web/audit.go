@@ -154,7 +154,15 @@ func (q *Request) event(status int) *audit.Event {
 
 // auditCaller returns a caller as the audit log shows it.
 func auditCaller(c structs.Caller) audit.Caller {
-	return audit.Caller{UserID: c.UserID, ProjectID: c.ProjectID, Roles: roleNames(c.Roles), TokenID: c.TokenID}
+	who := audit.Caller{
+		UserID: c.UserID, UserName: c.UserName, UserDomainID: c.UserDomainID,
+		ProjectID: c.ProjectID, ProjectName: c.ProjectName, ProjectDomainID: c.ProjectDomainID,
+		Roles: roleNames(c.Roles), Kind: string(c.Kind), TokenID: c.TokenID,
+	}
+	if s := c.Service; s != nil {
+		who.Service = &audit.Service{UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, Roles: roleNames(s.Roles)}
+	}
+	return who
 }
 
 func roleNames(roles []structs.Role) []string {
