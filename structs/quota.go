@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // TableQuotas is the table of quotas.
@@ -124,23 +125,14 @@ func (q *Quota) Has(r Resource) bool {
 	return q != nil && slices.ContainsFunc(q.Limits, func(l QuotaLimit) bool { return l.Resource == r.String() })
 }
 
-// Set sets the limit of a resource. It doesn't change the present list, which readers share.
-func (q *Quota) Set(r Resource, limit int64) {
+// Set sets the limit of a resource, by its name. It doesn't change the present list, which readers share.
+func (q *Quota) Set(resource string, limit int64) {
 	next := slices.Clone(q.Limits)
-	at, found := slices.BinarySearchFunc(next, r.String(), func(l QuotaLimit, name string) int {
-		switch {
-		case l.Resource < name:
-			return -1
-		case l.Resource > name:
-			return 1
-		}
-		return 0
-	})
-	if found {
-		next[at].Limit = limit
-	} else {
-		next = slices.Insert(next, at, QuotaLimit{Resource: r.String(), Limit: limit})
+	at, found := slices.BinarySearchFunc(next, resource, func(l QuotaLimit, name string) int { return strings.Compare(l.Resource, name) })
+	if !found {
+		next = slices.Insert(next, at, QuotaLimit{Resource: resource})
 	}
+	next[at].Limit = limit
 	q.Limits = next
 }
 

@@ -246,6 +246,19 @@ func (b *Batch) add(row structs.Row, sign int64) {
 	})
 }
 
+// Takes returns what a new row would be charged for, with the volumes that nothing else has.
+func (b *Batch) Takes(row structs.Row) structs.Amounts {
+	charge := Of(row)
+	seen := make(map[string]bool)
+	volumesOf(row, func(name string) {
+		if key := volumeKey(row.Base().ProjectID, name); !seen[key] && b.mounts(key) == 0 {
+			seen[key] = true
+			charge[structs.ResourceVolumes]++
+		}
+	})
+	return charge
+}
+
 // mounts returns in how many mounts a volume is.
 func (b *Batch) mounts(key string) int {
 	if n, ok := b.volumes[key]; ok {
