@@ -19,7 +19,7 @@ func serverCommand() *command {
 			"To bootstrap a cluster of three or five servers, start all of them with the same -bootstrap-expect and\n" +
 			"-join. A server that has state continues with it and ignores -bootstrap-expect. The leader adds a server\n" +
 			"that is started later with -join only.\n\n" +
-			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates.\n\n" + settingsHelp,
+			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates and reopens the audit log.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum server", "magnum server -data-dir /srv/magnum -log-format json",
 			"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",
@@ -112,6 +112,7 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 	s.text(&conf.Auth, "auth", "none|token|keystone", "how callers authenticate; none is for loopback only, token with the "+
 		"-keystone settings takes tokens of both (default keystone with -keystone-auth-url, else none)"+note)
 	keystoneSettings(s, &conf.Keystone, note)
+	auditSettings(s, &conf.Audit, note)
 	s.text(&conf.PolicyFile, "policy-file", "FILE",
 		"YAML or JSON file with rules that override the default policy; SIGHUP reads it again"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on addresses other than loopback"+note)

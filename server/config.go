@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/server/audit"
 	"github.com/stackforge/magnum/server/identity/keystone"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
@@ -56,6 +57,7 @@ type Config struct {
 	// tokens are valid.
 	Auth       string
 	Keystone   keystone.Config // the Keystone that authenticates callers
+	Audit      audit.Config    // the audit log; without a Path there is none
 	PolicyFile string          // YAML or JSON file with rules that override the default policy; "" means none. Reload reads it again
 	Insecure   bool            // allows auth none and no TLS on addresses other than loopback
 	TLSCA      string          // PEM files; see tlsconf.Files. All three, or none for no TLS

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/admission"
+	"github.com/stackforge/magnum/server/audit"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
@@ -46,6 +47,7 @@ type Server struct {
 	listener  net.Listener
 	gate      *admission.Gate
 	tls       *certificates
+	audit     *audit.Log // nil if there is none
 
 	grants    *bootstrap.Grants
 	servers   *directory
@@ -112,6 +114,9 @@ func (s *Server) open() (err error) {
 	if s.tls, err = loadCertificates(s.config, s.log); err != nil {
 		return err
 	}
+	if err := s.openAudit(); err != nil {
+		return err
+	}
 	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
 		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w",
 			s.config.httpAddr(), err)
@@ -164,7 +169,7 @@ func (s *Server) open() (err error) {
 		Version:    s.config.Version,
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
-		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
+		Room: s.room, Audit: s.auditor(), Behind: s.raft.Behind, Pprof: s.config.Pprof,
 		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, HostPorts: ports, Fetch: fetchFrom(networks),
 	}
 	if !s.config.Solo {
@@ -314,6 +319,9 @@ func (s *Server) Close() {
 func (s *Server) close() {
 	if s.listener != nil {
 		s.listener.Close()
+	}
+	if s.audit != nil {
+		s.audit.Close()
 	}
 	if s.dir != nil {
 		s.dir.close()

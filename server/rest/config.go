@@ -77,6 +77,7 @@ type Config struct {
 	Pprof      bool          // serve /debug/pprof/ to operators
 	// Connections counts connections by credential; nil counts none.
 	Connections *admission.Gate
+	Audit       web.Auditor // keeps the audit log; nil keeps none
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name, which is safe
 	// if requests need a credential.

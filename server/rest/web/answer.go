@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 
@@ -13,16 +14,18 @@ type ResponseWriter struct {
 	http.ResponseWriter
 	store     *state.Store
 	RequestID string
-	Index     uint64 // index of the state that the response is from; 0 means this server's when the response begins
-	Status    int    // 0 until the response has begun
-	route     *Route // nil until the route is found
-	Parked    bool   // the request waits on purpose, or streams: its duration says nothing about the server
+	Index     uint64   // index of the state that the response is from; 0 means this server's when the response begins
+	Status    int      // 0 until the response has begun
+	route     *Route   // nil until the route is found
+	audited   *Request // leaves a line in the audit log before the response begins; nil if it is written, or there is no log
+	Parked    bool     // the request waits on purpose, or streams: its duration says nothing about the server
 }
 
 // WriteHeader begins the response.
 func (w *ResponseWriter) WriteHeader(status int) {
 	if w.Status == 0 {
 		w.Status = status
+		w.endAudit()
 		if w.Index == 0 {
 			w.Index = w.store.Index()
 		}
@@ -31,6 +34,13 @@ func (w *ResponseWriter) WriteHeader(status int) {
 		h.Set("X-Magnum-Index", strconv.FormatUint(w.Index, 10))
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// endAudit has the request leave its line in the audit log, if it has not yet.
+func (w *ResponseWriter) endAudit() {
+	if w.audited != nil {
+		w.audited.leaveLine(cmp.Or(w.Status, http.StatusOK))
+	}
 }
 
 // Write writes a piece of the body.

@@ -32,6 +32,7 @@ type Request struct {
 
 	incoming *incoming // the body as a stream, nil if there is none
 	raw      []byte    // the body after it was read as a whole
+	audit    auditPart
 }
 
 // Caller returns who makes the request.
@@ -121,6 +122,9 @@ func (q *Request) Patience() (atMost time.Duration, said bool) {
 func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) error) func(*Request) error {
 	return func(q *Request) error {
 		decided, err := decide(q)
+		if err == nil && q.audit.begun {
+			q.noteTarget(decided)
+		}
 		switch {
 		case err != nil:
 			return err

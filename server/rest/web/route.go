@@ -141,6 +141,7 @@ var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http
 func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 	w := &ResponseWriter{ResponseWriter: hw, store: s.config.Store, RequestID: structs.NewRequestID()}
 	started := time.Now()
+	defer w.endAudit() // of a handler that sent nothing
 	defer s.observe(w, started)
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -202,7 +203,14 @@ func (s *Server) serve(rt *Route, w *ResponseWriter, r *http.Request, params htt
 	q.Call.Transport, q.Call.RequestID = (*transport)(q), w.RequestID
 	q.limitBodyTime()
 	defer q.discardBody()
+	if s.config.Audit != nil {
+		w.audited = q
+	}
 	if err := q.admit(); err != nil {
+		q.fail(err)
+		return
+	}
+	if err := q.beginAudit(); err != nil {
 		q.fail(err)
 		return
 	}

@@ -84,6 +84,7 @@ type Config struct {
 	Observe     func(method, route string) func(status int, took time.Duration)
 	Pprof       bool            // serve /debug/pprof/ to operators
 	Connections *admission.Gate // counts connections by credential; nil counts none
+	Audit       Auditor         // keeps the audit log; nil keeps none
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name.
 	Hosts []string
