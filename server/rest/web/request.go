@@ -45,15 +45,15 @@ func (q *Request) Context() context.Context { return q.R.Context() }
 // transport is the request as the service sees it.
 type transport Request
 
-// Forward forwards the whole request to the leader. The leader authenticates it again,
-// decides it and returns the decision. Waiting for a result and encoding the response
+// Forward forwards the whole request to the leader. The leader authenticates it again, or
+// believes this server in what Keystone has said of the caller, decides it and returns the decision. Waiting for a result and encoding the response
 // are done here, where the client is.
 func (t *transport) Forward(ctx context.Context, leader string, retryAfterUnknown bool, sinceIndex uint64) ([]byte, uint64, error) {
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
 		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: retryAfterUnknown, SinceIndex: sinceIndex,
-		Preparation: t.Call.Preparation,
+		Preparation: t.Call.Preparation, Caller: encodeCaller(t.Call.Caller),
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}
@@ -182,7 +182,7 @@ func (q *Request) Body() ([]byte, error) {
 	began := time.Now()
 	b, err := q.readAll(most)
 	if err == nil && time.Since(began) > time.Second {
-		err = q.checkToken()
+		err = checkToken(q)
 	}
 	var known *structs.Error
 	var tooLarge *http.MaxBytesError

@@ -81,7 +81,7 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 
 // checkToken returns CodeUnauthenticated if the token that authorized the request is
 // known to have ended meanwhile.
-func (q *Request) checkToken() error {
+func checkToken(q *Request) error {
 	if c := q.Caller().Credential; c != nil {
 		return c.Check()
 	}
