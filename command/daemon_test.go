@@ -88,6 +88,28 @@ func TestSettingsPrecedence(t *testing.T) {
 	}
 }
 
+// TestKeystoneBlock: the settings of Keystone can be in a block, and each source of
+// settings still overrides the ones before it.
+func TestKeystoneBlock(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(secret, []byte("from the file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := "bind = \"127.0.0.2\"\nkeystone {\n  auth_url = \"http://k:5000/v3\"\n  username = \"magnum\"\n  password_file = \"" + secret +
+		"\"\n  project_name = \"services\"\n  cache_ttl = \"10s\"\n  admin_roles = [\"admin\", \"cloud\"]\n}\n"
+	conf, _, err := loadServer(t, file, map[string]string{"MAGNUM_KEYSTONE_USERNAME": "other"}, "-keystone-timeout", "5s")
+	k := conf.Keystone
+	if err != nil || k.AuthURL != "http://k:5000/v3" || k.Username != "other" || k.Password != "from the file" ||
+		k.ProjectName != "services" ||
+		k.CacheTTL != 10*time.Second || k.Timeout != 5*time.Second || !slices.Equal(k.AdminRoles, []string{"admin", "cloud"}) {
+		t.Errorf("%+v, %v", k, err)
+	}
+	conf, _, err = loadServer(t, file, map[string]string{"MAGNUM_KEYSTONE_PASSWORD": "from the environment"})
+	if err != nil || conf.Keystone.Password != "from the environment" {
+		t.Errorf("%+v, %v", conf.Keystone, err)
+	}
+}
+
 func TestSettingsErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file string
@@ -95,13 +117,18 @@ func TestSettingsErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"flag":          {args: []string{"-http-port", "many"}, want: "flag -http-port: \"many\""},
-		"environment":   {env: map[string]string{"MAGNUM_HTTP_PORT": "many"}, want: "MAGNUM_HTTP_PORT: \"many\""},
-		"file":          {file: "http_port = \"many\"", want: "magnum.hcl:1: http_port"},
-		"duration":      {args: []string{"-host-lost-after", "10"}, want: "10s"},
-		"toggle":        {file: "insecure = \"perhaps\"", want: "insecure"},
-		"unknown":       {file: "\nhttp_prot = 1", want: "magnum.hcl:2: http_prot: there is no such setting; did you mean http_port?"},
-		"block":         {file: "server { }", want: "-config"},
+		"flag":        {args: []string{"-http-port", "many"}, want: "flag -http-port: \"many\""},
+		"environment": {env: map[string]string{"MAGNUM_HTTP_PORT": "many"}, want: "MAGNUM_HTTP_PORT: \"many\""},
+		"file":        {file: "http_port = \"many\"", want: "magnum.hcl:1: http_port"},
+		"duration":    {args: []string{"-host-lost-after", "10"}, want: "10s"},
+		"toggle":      {file: "insecure = \"perhaps\"", want: "insecure"},
+		"unknown":     {file: "\nhttp_prot = 1", want: "magnum.hcl:2: http_prot: there is no such setting; did you mean http_port?"},
+		"block":       {file: "server { }", want: "-config"},
+		"keystone": {file: "keystone {\n  auth_ulr = \"x\"\n}",
+			want: "magnum.hcl:2: auth_ulr: there is no such setting; did you mean auth_url?"},
+		"nested block":  {file: "keystone {\n  x { }\n}", want: "neither labels nor other blocks"},
+		"label":         {file: "keystone \"a\" {\n}", want: "neither labels nor other blocks"},
+		"password file": {file: "keystone {\n  password_file = \"/nowhere/password\"\n}", want: "/nowhere/password"},
 		"not hcl":       {file: "= =", want: "-config"},
 		"expression":    {file: "name = x", want: "-config"},
 		"list of lists": {file: "label = [[1]]", want: "label"},
@@ -119,7 +146,11 @@ func TestDaemonConfigErrorsLeaveNoFiles(t *testing.T) {
 		"server -bind example.org":                               "-bind",
 		"server -bind 0.0.0.0":                                   "-insecure",
 		"server -http-port 70000":                                "-http-port",
-		"server -auth keystone":                                  "-auth",
+		"server -auth ldap":                                      "-auth",
+		"server -auth keystone":                                  "-keystone-auth-url",
+		"server -auth none -keystone-auth-url http://k:5000":     "contradict",
+		"server -keystone-username magnum":                       "-keystone-auth-url",
+		"server -keystone-auth-url http://k:5000":                "-keystone-username",
 		"server -raft-snapshot-threshold 63":                     "-raft-snapshot-threshold 63",
 		"server -raft-trailing-logs 10000001":                    "-raft-trailing-logs 10000001",
 		"server -raft-trailing-logs -1":                          "-raft-trailing-logs -1",

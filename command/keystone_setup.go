@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,9 +12,6 @@ import (
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/openstack"
 )
-
-// maxPasswordFile is the largest file with a password in bytes.
-const maxPasswordFile = 4096
 
 func keystoneSetupCommand() *command {
 	return &command{
@@ -65,7 +61,7 @@ func keystoneSetupCommand() *command {
 						return usagef("-service-password-file needs -service-user")
 					}
 					if want.Password, err = readPassword(passwordFile); err != nil {
-						return err
+						return usagef("-service-password-file %s: %v", passwordFile, err)
 					}
 				}
 				settings, err := openstack.Load(conn.cloud, e.getenv)
@@ -100,20 +96,6 @@ func endpointURLs(public, internal, admin string) (map[string]string, error) {
 		urls[face] = root.String() + "/v1" // in one form, so that another run finds it
 	}
 	return urls, nil
-}
-
-// readPassword reads a password from the first line of a file.
-func readPassword(path string) (string, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", usagef("-service-password-file: %v", err)
-	}
-	password, _, _ := strings.Cut(string(content), "\n")
-	password = strings.TrimSuffix(password, "\r")
-	if password == "" || len(password) > maxPasswordFile {
-		return "", usagef("-service-password-file: the first line of %s must be a password of at most %d bytes", path, maxPasswordFile)
-	}
-	return password, nil
 }
 
 // setUpKeystone registers magnum, and prints what was done, also before an error.

@@ -193,12 +193,12 @@ func TestKeystoneSetupRefuses(t *testing.T) {
 		"-url http://m -admin-url ftp:":          "must be a URL",
 		"-url http://m/some/?x=y":                "endpoint: ",
 		"-url http://m -service-password-file x": "needs -service-user",
-		"-url http://m -service-user u -service-password-file /none":          "-service-password-file: ",
-		"-url http://m -service-user u -service-password-file " + empty:       "must be a password",
+		"-url http://m -service-user u -service-password-file /none":          "-service-password-file /none: ",
+		"-url http://m -service-user u -service-password-file " + empty:       "is empty",
 		"-url http://m -os-cloud none":                                        "there is no clouds.yaml",
 		"-url http://m extra":                                                 "extra",
 		"-url http://m -format {{.nothing":                                    "-format",
-		"-url http://m -service-user u -service-password-file " + "/dev/null": "must be a password",
+		"-url http://m -service-user u -service-password-file " + "/dev/null": "is empty",
 	} {
 		s := newShell(t, nil)
 		s.signIn(k)

@@ -108,7 +108,11 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 		"limit of unauthenticated connections per client address (default 256; -1 no limit)"+note)
 	s.list(&conf.HTTPHosts, "http-host", "NAME,...",
 		"more host names that clients use for this server; with -auth none requests with other names are refused"+note)
-	s.text(&conf.Auth, "auth", "none|token", "how callers authenticate; none is for loopback only (default none)"+note)
+	s.text(&conf.Auth, "auth", "none|token|keystone", "how callers authenticate; none is for loopback only, token with the "+
+		"-keystone settings takes tokens of both (default keystone with -keystone-auth-url, else none)"+note)
+	keystoneSettings(s, &conf.Keystone, note)
+	s.text(&conf.PolicyFile, "policy-file", "FILE",
+		"YAML or JSON file with rules that override the default policy; SIGHUP reads it again"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on addresses other than loopback"+note)
 	s.text(&conf.ServicePool, "service-pool", "CIDR",
 		"addresses of services, IPv4, /8 to /28; must be the same on all servers and overlap with no -network-pool of an agent "+

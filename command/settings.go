@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 
@@ -177,7 +178,8 @@ func (s *setting) set(values []string, origin string) error {
 	return nil
 }
 
-// loadFile reads settings from an HCL file that has attributes only.
+// loadFile reads settings from an HCL file. An attribute in a block is a setting with the
+// block's name before it: auth_url in keystone is keystone_auth_url.
 func (s *settings) loadFile(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return usagef("-config: %v", err)
@@ -186,22 +188,51 @@ func (s *settings) loadFile(path string) error {
 	if diags.HasErrors() {
 		return usagef("-config: %v", diags)
 	}
-	attributes, diags := file.Body.JustAttributes()
-	if diags.HasErrors() {
-		return usagef("-config: %v", diags)
+	body := file.Body.(*hclsyntax.Body) // ParseHCLFile returns no other
+	if err := s.loadBody(path, "", body); err != nil {
+		return err
 	}
+	for _, block := range body.Blocks {
+		origin := fmt.Sprintf("%s:%d: %s", path, block.TypeRange.Start.Line, block.Type)
+		switch {
+		case !s.hasBlock(block.Type):
+			return usagef("-config: %s: there is no such block", origin)
+		case len(block.Labels) > 0 || len(block.Body.Blocks) > 0:
+			return usagef("-config: %s: the block takes neither labels nor other blocks", origin)
+		}
+		if err := s.loadBody(path, block.Type+"_", block.Body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blocks are the blocks that a file may have.
+var blocks = []string{"keystone"}
+
+// hasBlock reports whether a file of these settings may have the block.
+func (s *settings) hasBlock(name string) bool {
+	return slices.Contains(blocks, name) && slices.ContainsFunc(s.all, func(set *setting) bool {
+		return strings.HasPrefix(set.attribute(), name+"_")
+	})
+}
+
+// loadBody reads the attributes of a file or block. prefix is what the names of its
+// settings begin with.
+func (s *settings) loadBody(path, prefix string, body *hclsyntax.Body) error {
 	known := make(map[string]*setting, len(s.all))
 	var names []string
 	for _, set := range s.all {
 		known[set.attribute()] = set
 		names = append(names, set.attribute())
 	}
-	for name, a := range attributes {
-		origin := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
+	for name, a := range body.Attributes {
+		origin := fmt.Sprintf("%s:%d: %s", path, a.SrcRange.Start.Line, name)
+		name = prefix + name
 		set := known[name]
 		if set == nil {
 			if near := nearest(name, names); near != "" {
-				return usagef("%s: there is no such setting; did you mean %s?", origin, near)
+				return usagef("%s: there is no such setting; did you mean %s?", origin, strings.TrimPrefix(near, prefix))
 			}
 			return usagef("%s: there is no such setting", origin)
 		}

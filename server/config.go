@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/server/identity/keystone"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )
@@ -50,11 +51,16 @@ type Config struct {
 	Cluster         string   // name that separates clusters on one network; default magnum
 	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" leaves gossip unencrypted
 	JoinToken       string   // agents register with it; default: minted with the cluster and kept in DataDir/join-token
-	Auth            string   // "none", or "token" for tokens issued by this cluster; default none
-	Insecure        bool     // allows auth none and no TLS on addresses other than loopback
-	TLSCA           string   // PEM files; see tlsconf.Files. All three, or none for no TLS
-	TLSCert         string
-	TLSKey          string
+	// Auth is "none", "token" for tokens issued by this cluster, or "keystone". The default
+	// is keystone if there is a Keystone, else none. With token and a Keystone both kinds of
+	// tokens are valid.
+	Auth       string
+	Keystone   keystone.Config // the Keystone that authenticates callers
+	PolicyFile string          // YAML or JSON file with rules that override the default policy; "" means none. Reload reads it again
+	Insecure   bool            // allows auth none and no TLS on addresses other than loopback
+	TLSCA      string          // PEM files; see tlsconf.Files. All three, or none for no TLS
+	TLSCert    string
+	TLSKey     string
 	// The log is compacted after each snapshot. SnapshotThreshold is the number of
 	// entries after which a snapshot is taken; TrailingLogs is the number of entries
 	// kept behind the snapshot for followers that lag. A follower that lags further
@@ -135,8 +141,12 @@ func (c Config) withDefaults() Config {
 	if c.Cluster == "" {
 		c.Cluster = gossip.DefaultCluster
 	}
-	if c.Auth == "" {
-		c.Auth = "none"
+	switch {
+	case c.Auth != "":
+	case c.Keystone.Given():
+		c.Auth = authKeystone
+	default:
+		c.Auth = authNone
 	}
 	if c.schema == 0 {
 		c.schema = structs.SchemaVersion

@@ -15,15 +15,25 @@ import (
 
 // The values of Config.Auth.
 const (
-	authNone  = "none"
-	authToken = "token"
+	authNone     = "none"
+	authToken    = "token"
+	authKeystone = "keystone"
 )
 
 // validateAccess checks the settings that protect the server. Off loopback it requires
 // TLS and authentication, unless the operator says that the network is safe.
 func (c Config) validateAccess(bind net.IP) error {
-	if c.Auth != authNone && c.Auth != authToken {
-		return structs.Errorf(structs.CodeInvalid, "-auth %.64q is neither none nor token", c.Auth)
+	switch {
+	case c.Auth != authNone && c.Auth != authToken && c.Auth != authKeystone:
+		return structs.Errorf(structs.CodeInvalid, "-auth %.64q is not one of none, token and keystone", c.Auth)
+	case c.Auth == authNone && c.Keystone.Given():
+		return structs.Errorf(structs.CodeInvalid,
+			"-auth none and the -keystone settings contradict each other: leave -auth out, or say -auth token to have local tokens too")
+	case c.Auth == authKeystone && !c.Keystone.Given():
+		return structs.Errorf(structs.CodeInvalid, "-auth keystone needs -keystone-auth-url")
+	}
+	if err := c.Keystone.Check(); err != nil {
+		return err
 	}
 	if err := c.tlsFiles().Check(true); err != nil {
 		return err
@@ -33,8 +43,8 @@ func (c Config) validateAccess(bind net.IP) error {
 	}
 	if c.Auth == authNone {
 		return structs.Errorf(structs.CodeInvalid,
-			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say "+
-				"-insecure", c.Bind)
+			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token or keystone, bind "+
+				"to 127.0.0.1, or say -insecure", c.Bind)
 	}
 	if !c.tlsFiles().Any() {
 		return structs.Errorf(structs.CodeInvalid,
@@ -118,9 +128,12 @@ func (c *certificates) scheme() string {
 	return "https://"
 }
 
-// Reload reads the TLS files again, for new connections. If they can't be read, the
-// error is logged and the old certificates stay in use.
-func (s *Server) Reload() { s.tls.reload() }
+// Reload reads the policy file and the TLS files again, these for new connections. If
+// they can't be read, the error is logged and the old rules and certificates stay in use.
+func (s *Server) Reload() {
+	s.reloadPolicy()
+	s.tls.reload()
+}
 
 func (c *certificates) reload() {
 	if c.loaded == nil {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestNoneAuthenticatesEveryTokenAsAdmin(t *testing.T) {
-	caller, err := None{}.Authenticate(context.Background(), "whatever")
+	caller, err := None{}.Authenticate(context.Background(), Credentials{Token: "whatever"})
 	if err != nil || caller.ProjectID != DefaultProject || !caller.Is(structs.RoleAdmin) || !caller.Is(structs.RoleMember) {
 		t.Fatalf("caller %+v, error %v", caller, err)
 	}
@@ -16,11 +16,11 @@ func TestNoneAuthenticatesEveryTokenAsAdmin(t *testing.T) {
 
 func TestStaticRefusesUnknownTokens(t *testing.T) {
 	s := Static{"good": {ProjectID: "p"}, "": {ProjectID: "trap"}}
-	if c, err := s.Authenticate(context.Background(), "good"); err != nil || c.ProjectID != "p" {
+	if c, err := s.Authenticate(context.Background(), Credentials{Token: "good"}); err != nil || c.ProjectID != "p" {
 		t.Fatalf("good token: %+v, %v", c, err)
 	}
 	for _, token := range []string{"", "bad", "GOOD"} {
-		if _, err := s.Authenticate(context.Background(), token); structs.CodeOf(err) != structs.CodeUnauthenticated {
+		if _, err := s.Authenticate(context.Background(), Credentials{Token: token}); structs.CodeOf(err) != structs.CodeUnauthenticated {
 			t.Errorf("token %q: %v, want unauthenticated", token, err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestCheckProjectRefusesOtherProject(t *testing.T) {
 }
 
 func TestZeroCallerMayNothing(t *testing.T) {
-	for action := range policy {
+	for action := range defaults {
 		if May(structs.Caller{}, action) {
 			t.Errorf("a caller without roles may %s", action)
 		}
@@ -45,7 +45,7 @@ func TestZeroCallerMayNothing(t *testing.T) {
 
 func TestPolicyByRole(t *testing.T) {
 	as := func(r structs.Role) structs.Caller { return structs.Caller{Roles: []structs.Role{r}} }
-	for action := range policy {
+	for action := range defaults {
 		if !May(as(structs.RoleAdmin), action) {
 			t.Errorf("admin may not %s", action)
 		}

@@ -23,8 +23,9 @@ type Tokens struct {
 
 // Authenticate returns the caller that the token authenticates. Its errors don't reveal
 // whether a token exists to a client without its secret.
-func (a Tokens) Authenticate(ctx context.Context, text string) (structs.Caller, error) {
+func (a Tokens) Authenticate(ctx context.Context, c Credentials) (structs.Caller, error) {
 	var none structs.Caller
+	text := c.Token
 	if text == "" {
 		return none, structs.Errorf(structs.CodeUnauthenticated, "Authentication required")
 	}
@@ -54,5 +55,7 @@ func (a Tokens) Authenticate(ctx context.Context, text string) (structs.Caller, 
 	case token.Expired(now()):
 		return none, structs.Errorf(structs.CodeUnauthenticated, "The token has expired: ask an admin for another one")
 	}
-	return structs.Caller{ProjectID: token.Project, UserID: token.User, Roles: []structs.Role{token.Role}, TokenID: token.ID}, nil
+	return structs.Caller{
+		Kind: structs.CallerLocal, ProjectID: token.Project, UserID: token.User, Roles: []structs.Role{token.Role}, TokenID: token.ID,
+	}, nil
 }

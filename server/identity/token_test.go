@@ -42,7 +42,7 @@ func TestTokensAuthenticateOnlyValidTokens(t *testing.T) {
 		good: {ProjectID: "p", UserID: "u", Roles: []structs.Role{structs.RoleReader}},
 		late: {ProjectID: "q", UserID: "v", Roles: []structs.Role{structs.RoleMember}},
 	} {
-		got, err := a.Authenticate(context.Background(), token)
+		got, err := a.Authenticate(context.Background(), Credentials{Token: token})
 		if err != nil || got.ProjectID != want.ProjectID || got.UserID != want.UserID || !got.Is(want.Roles[0]) || len(got.Roles) != 1 {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
@@ -63,7 +63,7 @@ func TestTokensAuthenticateOnlyValidTokens(t *testing.T) {
 		"a join token":           {join, "join token"},
 		"a join, bad secret":     {join + "0", "not valid"},
 	} {
-		caller, err := a.Authenticate(context.Background(), c.token)
+		caller, err := a.Authenticate(context.Background(), Credentials{Token: c.token})
 		if structs.CodeOf(err) != structs.CodeUnauthenticated || !strings.Contains(err.Error(), c.says) ||
 			caller.ProjectID != "" || caller.Roles != nil {
 			t.Errorf("%s: %+v, %v", what, caller, err)
@@ -74,10 +74,10 @@ func TestTokensAuthenticateOnlyValidTokens(t *testing.T) {
 	}
 	away = errors.New("no leader")
 	unknown := structs.FormatToken(structs.NewID(), secret)
-	if _, err := a.Authenticate(context.Background(), unknown); structs.CodeOf(err) != structs.CodeUnavailable {
+	if _, err := a.Authenticate(context.Background(), Credentials{Token: unknown}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("an unknown token without a leader: %v", err)
 	}
-	if _, err := a.Authenticate(context.Background(), good); err != nil {
+	if _, err := a.Authenticate(context.Background(), Credentials{Token: good}); err != nil {
 		t.Errorf("a known token without a leader: %v", err)
 	}
 }

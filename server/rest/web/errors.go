@@ -65,7 +65,7 @@ func (q *Request) challenge() string {
 	if q.route.Action == identity.AgentCall || q.route.Action == identity.AgentRegister {
 		return `Bearer realm="magnum"`
 	}
-	return "Keystone uri='" + q.server.config.AuthURI + "'"
+	return `Keystone uri="` + q.server.config.AuthURI + `"`
 }
 
 // writeError answers with an error in two forms. In that of 2015 error_message is a JSON
