@@ -257,7 +257,7 @@ var policy = map[Action][]structs.Role{
 
 	EventList: anyone,
 
-	QuotaList:   operators,
+	QuotaList:   anyone,
 	QuotaGet:    anyone,
 	QuotaUpdate: operators,
 	QuotaDelete: operators,

@@ -39,10 +39,10 @@ func (n Quotas) Now(project string) (*state.Snapshot, structs.QuotaBody) {
 	return snap, conductor.QuotaOf(n.s.config.Conductor, snap, project)
 }
 
-// List returns the quotas of the projects that use anything or have limits of their own, at most
+// All returns the quotas of the projects that use anything or have limits of their own, at most
 // limit of them, in the order of their IDs, from the first one after the project with the ID on.
 // more is true if others follow. Errors are those of Await.
-func (n Quotas) List(ctx context.Context, c *Call, after string, limit int) (snap *state.Snapshot, page []structs.QuotaBody, more bool,
+func (n Quotas) All(ctx context.Context, c *Call, after string, limit int) (snap *state.Snapshot, page []structs.QuotaBody, more bool,
 	err error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, false, err

@@ -26,9 +26,10 @@ func Routes() []*web.Route {
 	return []*web.Route{
 		{Method: get, Path: "/quotas", Action: identity.QuotaList, Handle: list,
 			Args: append([]wire.Arg{
+				web.Reads[4],
 				{Name: "limit", Kind: wire.ArgInt, Doc: "Quotas of one page, 1 or more; capped at 1000."},
 				{Name: "marker", Kind: wire.ArgText, Doc: "ID of the last project of the page before."}}, web.Consistency...),
-			Summary: "List the quotas of the projects that use anything or have limits of their own; for operators",
+			Summary: "List the quota of the caller's project; with all_projects those of all projects that use anything or have limits",
 			Gives:   []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: "quotas", Item: structs.QuotaBody{}}}}},
 		{Method: get, Path: "/quotas/:id", Action: identity.QuotaGet, Handle: show(ofProject), Args: web.Consistency,
 			Summary: "Show what a project may use, and what it uses; :id is the project", Gives: shown},
@@ -99,6 +100,13 @@ type listBody struct {
 }
 
 func list(q *web.Request) error {
+	if !q.Query.Bool("all_projects", false) {
+		snap, own, err := q.Service.Quotas().Get(q.Context(), &q.Call, q.Caller().ProjectID)
+		return q.JSONOf(snap, listBody{Quotas: []structs.QuotaBody{linked(q, own)}}, err)
+	}
+	if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
+		return err
+	}
 	limit := structs.MaxPage
 	if q.Query.Has("limit") {
 		n := q.Query.Int("limit", 0)
@@ -107,7 +115,7 @@ func list(q *web.Request) error {
 		}
 		limit = int(min(n, structs.MaxPage))
 	}
-	snap, page, more, err := q.Service.Quotas().List(q.Context(), &q.Call, q.Query.Text("marker"), limit)
+	snap, page, more, err := q.Service.Quotas().All(q.Context(), &q.Call, q.Query.Text("marker"), limit)
 	if err != nil {
 		return err
 	}
@@ -116,7 +124,7 @@ func list(q *web.Request) error {
 		page[i] = linked(q, page[i])
 	}
 	if more {
-		body.Next = q.BaseURL() + "/v1/quotas?limit=" + strconv.Itoa(limit) + "&marker=" + url.QueryEscape(*page[limit-1].ProjectID)
+		body.Next = q.BaseURL() + "/v1/quotas?all_projects=true&limit=" + strconv.Itoa(limit) + "&marker=" + url.QueryEscape(*page[limit-1].ProjectID)
 	}
 	return q.JSONOf(snap, body, nil)
 }
