@@ -91,6 +91,7 @@ func commands() []*command {
 		nodeCommands(),
 		operatorCommands(),
 		tokenCommands(),
+		quotaCommands(),
 		daemonCommands(),
 		clientCommands(),
 	} {

@@ -19,6 +19,7 @@ const (
 	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines that run an agent (operators)"
 	groupOperators  = "The cluster and its tokens (operators)"
+	groupQuotas     = "Quotas: what projects may use (set by operators)"
 	groupDaemons    = "Daemons"
 	groupClient     = "This program"
 )

@@ -118,6 +118,11 @@ const (
 	OperatorSave    Action = "operator:snapshot_save" // a snapshot holds all secrets of the state
 	OperatorRestore Action = "operator:snapshot_restore"
 
+	QuotaList   Action = "quota:get_all"
+	QuotaGet    Action = "quota:get"
+	QuotaUpdate Action = "quota:update"
+	QuotaDelete Action = "quota:delete"
+
 	TokenCreate Action = "token:create"
 	TokenList   Action = "token:get_all"
 	TokenDetail Action = "token:detail"
@@ -256,6 +261,11 @@ var defaults = map[Action]string{
 	VolumeDelete: members,
 
 	EventList: anyone,
+
+	QuotaList:   anyone,
+	QuotaGet:    anyone,
+	QuotaUpdate: operators,
+	QuotaDelete: operators,
 
 	TokenCreate: operators,
 	TokenList:   operators,

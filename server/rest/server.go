@@ -15,6 +15,7 @@ import (
 
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/operator"
+	"github.com/stackforge/magnum/server/rest/quota"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/service"
@@ -47,7 +48,7 @@ func New(c Config) *Server {
 		events{tick: c.EventTick}.routes(),
 		operator.Routes(operator.Config{MaxSnapshot: c.MaxSnapshot, Peers: c.Peers, Cluster: c.Cluster, Metrics: c.Metrics,
 			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),
-		terminals, tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
+		terminals, quota.Routes(), tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
 	d.describe(c.Version, routes)
 	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
