@@ -6,6 +6,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,8 +19,9 @@ func (s *Server) authenticator(log *replication) identity.Authenticator {
 	if s.config.Auth != authToken {
 		return identity.None{}
 	}
-	return identity.Tokens{
-		Find: func(id string) *structs.Token { return s.store.Snapshot().Token(id) },
+	find := func(id string) *structs.Token { return s.store.Snapshot().Token(id) }
+	tokens := identity.Tokens{
+		Find: find,
 		// This waits for a leader: otherwise a server that has just started would
 		// refuse every caller.
 		CatchUp: func(ctx context.Context) error {
@@ -32,6 +34,10 @@ func (s *Server) authenticator(log *replication) identity.Authenticator {
 			return s.store.WaitIndex(ctx, index)
 		},
 	}
+	return &limits.Unknown{Tokens: tokens, Known: func(text string) bool {
+		id, _, ok := structs.ParseToken(text)
+		return !ok || find(id) != nil
+	}}
 }
 
 // An expired token stays in lists for a day, so that users see why they were refused;

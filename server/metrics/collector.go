@@ -56,6 +56,9 @@ var (
 	connections = gauge("magnum_http_connections", "Open connections of the REST API, by the kind of credential shown.", "holder")
 	turnedAway  = gauge("magnum_http_connections_refused_total",
 		"Connections refused, or closed without a credential, because there were too many.", "how")
+	inFlight = gauge("magnum_bytes_in_flight", "Counted bytes of bodies and answers in memory.")
+	limited  = prometheus.NewDesc("magnum_limited_total", "Requests refused or cut off because a limit was exceeded.",
+		[]string{"limit"}, nil)
 	diskFree = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
 )
 
@@ -64,7 +67,7 @@ func (f *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
 		queueLength, stateIndex, stateRows, hosts, bays, containers, pods, readsParked, pollsParked, sessions, dropped,
-		connections, turnedAway, diskFree,
+		connections, turnedAway, inFlight, limited, diskFree,
 	} {
 		out <- d
 	}
@@ -104,6 +107,11 @@ func (f *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
+	bytes, byLimit := f.Limits()
+	set(inFlight, float64(bytes))
+	for limit, n := range byLimit {
+		out <- prometheus.MustNewConstMetric(limited, prometheus.CounterValue, float64(n), limit)
+	}
 	if f.Disk != nil {
 		if free, err := f.Disk(); err == nil { // after an error the metric is absent
 			set(diskFree, float64(free))

@@ -11,8 +11,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/internal/shares"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
@@ -82,6 +84,11 @@ type Config struct {
 	Observe     func(method, route string) func(status int, took time.Duration)
 	Pprof       bool            // serve /debug/pprof/ to operators
 	Connections *admission.Gate // counts connections by credential; nil counts none
+	Limits      *limits.Limits  // bounds rates and bytes in flight; nil bounds none
+	Proxies     Proxies         // whose headers about their clients are believed
+	// WriteTime is how long a client may take to read a piece of a response, at most 64 KiB;
+	// 0 means no bound. The WriteTimeout of the http.Server must not be shorter.
+	WriteTime time.Duration
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name.
 	Hosts []string
@@ -99,6 +106,8 @@ type Server struct {
 	ownHosts map[string]bool // Hosts; nil if the Host header isn't checked
 	origins  http.CrossOriginProtection
 	others   *Route // observes requests without a route
+
+	terminals shares.Shares
 }
 
 // New returns a server of the API's routes, of the routes for other servers, and of
@@ -117,6 +126,9 @@ func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
 	s.observeRoutes()
 	return s
 }
+
+// unread counts a response that its client didn't read.
+func (s *Server) unread() { s.config.Limits.Count(limits.Unread) }
 
 // allRoutes returns the observed routes of the API and all dialects.
 func (s *Server) allRoutes() []*Route {
