@@ -55,7 +55,8 @@ func New(c Config) *Server {
 	s.web = web.New(web.Config{
 		Service: s.service, Store: c.Store, Agents: c.Dispatch, Cluster: c.Cluster, Peers: c.Peers, Member: c.Member,
 		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Rules: c.Rules, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
-		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit,
+		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit, Limits: c.Limits, Proxies: c.Proxies,
+		WriteTime: c.WriteTime,
 	}, s.routes, s.peers, s.zun)
 	return s
 }
