@@ -9,6 +9,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
+	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -66,7 +67,7 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	t.Put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
 	if hasDiverged(t, r.Follows, cluster) {
-		quarantine{t, host.ID}.markPending()
+		quarantine.Of(t, host.ID).MarkPending()
 		answer.Diverged, answer.Index = true, t.Base.Index()
 		answer.Lineage = scratch.Row[structs.Lineages](t, structs.LineagesRowID).Current()
 	}

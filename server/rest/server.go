@@ -5,8 +5,8 @@
 //
 // Package server wires it and listens. rest holds no state but its configuration, and
 // never writes the state store. server/rest/web does what all requests share,
-// server/rest/wire reads and writes bodies, and server/rest/zun is the dialect of
-// OpenStack's container client.
+// server/rest/wire reads and writes bodies, server/rest/operator has the routes of those who
+// run the servers, and server/rest/zun is the dialect of OpenStack's container client.
 package rest
 
 import (
@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/operator"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/service"
@@ -44,8 +45,8 @@ func New(c Config) *Server {
 		bayRoutes(), bayConfigRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
 		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
 		events{tick: c.EventTick}.routes(),
-		operatorRoutes(c.Leader), snapshots{most: c.MaxSnapshot, peers: c.Peers, cluster: c.Cluster, log: c.Logger}.routes(),
-		metrics{c.Metrics}.routes(), status{leader: c.Leader, room: c.Room, behind: c.Behind}.routes(),
+		operator.Routes(operator.Config{MaxSnapshot: c.MaxSnapshot, Peers: c.Peers, Cluster: c.Cluster, Metrics: c.Metrics,
+			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),
 		terminals, tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
 	d.describe(c.Version, routes)
