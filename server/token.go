@@ -13,6 +13,10 @@ import (
 // with the leader.
 const catchUpTimeout = 5 * time.Second
 
+// tenants reports whether callers are authenticated, so that the projects have to be kept
+// apart.
+func (c Config) tenants() bool { return c.Auth != authNone }
+
 // authenticator returns the authenticator that Config.Auth selects.
 func (s *Server) authenticator(log *replication) identity.Authenticator {
 	if s.config.Auth != authToken {

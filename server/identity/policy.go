@@ -47,6 +47,7 @@ const (
 	HostDrain   Action = "host:drain"
 	HostFence   Action = "host:fence"
 	HostRelease Action = "host:release"
+	HostDelete  Action = "host:delete"
 	HostAdopt   Action = "host:adopt"
 
 	ContainerCreate  Action = "container:create"
@@ -186,6 +187,7 @@ var policy = map[Action][]structs.Role{
 	HostDrain:   operators,
 	HostFence:   operators,
 	HostRelease: operators,
+	HostDelete:  operators,
 	HostAdopt:   operators,
 
 	ContainerCreate:  members,
