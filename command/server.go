@@ -134,6 +134,8 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"); operators may ask for any"+note)
 	s.list(&conf.ManifestNetworks, "manifest-network", "CIDR,...",
 		"private networks from which manifests are fetched by URL (default none: from public addresses only)"+note)
+	s.toggle(&conf.TrustAgentLabels, "trust-agent-labels",
+		"let bays and constraints choose hosts by the labels of their agents (-label); with -auth none they always do"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)
 	s.duration(&conf.HostLostAfter, "host-lost-after",
 		"time without heartbeats after which a host is lost; must be the same on all servers (default 10s)"+note)

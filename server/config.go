@@ -106,6 +106,10 @@ type Config struct {
 	// in addition to public addresses.
 	ManifestNetworks []string
 
+	// TrustAgentLabels lets bays and constraints choose hosts by the labels that agents
+	// give them. With Auth none they always do.
+	TrustAgentLabels bool
+
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
 	Version       string        // of the build

@@ -151,7 +151,7 @@ func (s *Server) open() (err error) {
 	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
 		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs,
-		ServerID: s.id, URL: s.URL,
+		ServerID: s.id, URL: s.URL, Tenants: s.config.tenants(), ClaimedLabels: s.config.tenants() && !s.config.TrustAgentLabels,
 	}
 	pools, err := s.config.pools()
 	if err != nil {

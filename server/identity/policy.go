@@ -43,6 +43,7 @@ const (
 	HostDrain   Action = "host:drain"
 	HostFence   Action = "host:fence"
 	HostRelease Action = "host:release"
+	HostDelete  Action = "host:delete"
 	HostAdopt   Action = "host:adopt"
 
 	ContainerCreate  Action = "container:create"
@@ -196,6 +197,7 @@ var defaults = map[Action]string{
 	HostDrain:   operators,
 	HostFence:   operators,
 	HostRelease: operators,
+	HostDelete:  operators,
 	HostAdopt:   operators,
 
 	ContainerCreate:  members,

@@ -65,6 +65,7 @@ var walk = map[string][7]int{
 	"PUT /v1/hosts/:id/fence":   {401, 401, 403, 403, 403, 409, 403},
 	"PUT /v1/hosts/:id/release": {401, 401, 403, 403, 403, 409, 403},
 	"PUT /v1/hosts/:id/adopt":   {401, 401, 403, 403, 403, 400, 403},
+	"DELETE /v1/hosts/:id":      {401, 401, 403, 403, 403, 409, 403}, // it is ready
 
 	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
 	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
