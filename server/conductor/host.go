@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
@@ -244,6 +245,7 @@ func (r ReleaseHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost,
 		Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
+	actions.Note(t, r.Caller, "release", h, 0)
 	return scratch.Row[structs.Host](t, h.ID), nil
 }
 
@@ -276,6 +278,7 @@ func (r FenceHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	host.Fenced, host.UpdatedAt = true, t.Now
 	t.Put(&host)
+	actions.Note(t, r.Caller, "fence", h, 0)
 	return &host, nil
 }
 
@@ -297,6 +300,7 @@ func (r LabelHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	host.UpdatedAt = t.Now
 	t.Put(&host)
+	actions.Note(t, r.Caller, "update", h, 0)
 	return &host, nil
 }
 
@@ -446,7 +450,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		objects.Take(t, host, o, report)
 	}
 	if seen.Generation > was.Seen().Generation {
-		endActions(t, w)
+		actions.End(t, w)
 	}
 }
 
