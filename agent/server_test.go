@@ -315,7 +315,7 @@ func (s *fakeServer) offer(o structs.SessionOffer) *websocket.Conn {
 }
 
 // patience is the longest wait for a condition.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually waits until ok is true. ok is called under the server's lock.
 func (s *fakeServer) eventually(what string, ok func() bool) {

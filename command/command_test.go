@@ -110,7 +110,7 @@ func (s *shell) run(args ...string) result {
 		v, ok := s.env[k]
 		return v, ok
 	}}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	code := e.run(ctx, args)
 	return result{code, out.String(), errOut.String()}

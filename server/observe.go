@@ -21,6 +21,15 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			}
 			return open, f.Refused, f.Closed
 		},
-		Disk: func() (int64, error) { return s.space.free(s.config.DataDir) },
+		Keystone: s.keystoneFigures(),
+		Disk:     func() (int64, error) { return s.space.free(s.config.DataDir) },
 	})
+}
+
+// keystoneFigures returns the source of Keystone's metrics, nil if there is no Keystone.
+func (s *Server) keystoneFigures() func() metrics.Keystone {
+	if s.keystone == nil {
+		return nil
+	}
+	return func() metrics.Keystone { return metrics.Keystone(s.keystone.Stats()) }
 }

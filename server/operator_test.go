@@ -77,7 +77,7 @@ func TestMembersAndPeersOfCluster(t *testing.T) {
 // TestMembersAndPeersOfSoloServer: a server without a gossip port has the same lists.
 func TestMembersAndPeersOfSoloServer(t *testing.T) {
 	s := start(t, t.TempDir()).Server
-	for until := time.Now().Add(30 * time.Second); !s.raft.IsLeader(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !s.raft.IsLeader(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("it does not lead")
 		}

@@ -33,7 +33,7 @@ type roundRobin struct {
 // refusals.
 func (b *roundRobin) do(method, path, body string) (int, string) {
 	b.t.Helper()
-	for until := time.Now().Add(30 * time.Second); ; {
+	for until := time.Now().Add(time.Minute); ; {
 		url := b.urls[b.next%len(b.urls)]
 		b.next++
 		r, err := http.NewRequestWithContext(b.t.Context(), method, url+path, bytes.NewReader([]byte(body)))

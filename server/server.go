@@ -22,6 +22,8 @@ import (
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/identity/keystone"
 	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/metrics"
 	"github.com/stackforge/magnum/server/peer"
@@ -59,6 +61,8 @@ type Server struct {
 	relay     *dispatch.Relay // nil on a solo server
 	rest      *rest.Server
 	metrics   *metrics.Metrics
+	policy    *identity.Policy
+	keystone  *keystone.Authenticator // nil if there is no Keystone
 }
 
 // New opens the server's data directory and its HTTP port, and wires the parts. Run
@@ -70,6 +74,9 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, log: c.Logger.Named("server"), started: time.Now(), store: state.New()}
+	if err := s.openIdentity(); err != nil {
+		return nil, err
+	}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -157,7 +164,8 @@ func (s *Server) open() (err error) {
 	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
-		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"),
+		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, AuthURI: s.authURI(),
+		Rules: func() structs.Rules { return s.policy.Rules() }, Logger: s.config.Logger.Named("rest"),
 		Version:    s.config.Version,
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
@@ -273,6 +281,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return wrap("http", err)
 	})
+	if s.keystone != nil {
+		g.Go(func() error { return wrap("keystone", s.keystone.Run(ctx)) })
+	}
 	for name, part := range s.clusterParts() {
 		g.Go(func() error { return wrap(name, part(ctx)) })
 	}

@@ -152,7 +152,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 		return info, structs.Errorf(structs.CodeConflict,
 			"the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all "+
 				"of them first", info.Schema, inUse)
-	case o.s.config.Auth == authToken && info.AdminTokens == 0:
+	case o.s.config.Auth == authToken && o.s.keystone == nil && info.AdminTokens == 0:
 		return info, structs.Errorf(structs.CodeConflict,
 			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on "+
 				"loopback, restore it there and make one with token-create -role admin")

@@ -131,10 +131,11 @@ func (c *certificates) scheme() string {
 	return "https://"
 }
 
-// Reload reads the TLS files again, for new connections. If they can't be read, the
-// error is logged and the old certificates stay in use. It also opens the audit log again,
-// which another program may have moved.
+// Reload reads the policy file and the TLS files again, these for new connections. If
+// they can't be read, the error is logged and the old rules and certificates stay in use.
+// It also opens the audit log again, which another program may have moved.
 func (s *Server) Reload() {
+	s.reloadPolicy()
 	s.tls.reload()
 	s.reopenAudit()
 }

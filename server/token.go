@@ -5,37 +5,8 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
-
-// catchUpTimeout bounds how long a server that doesn't know a token waits to catch up
-// with the leader.
-const catchUpTimeout = 5 * time.Second
-
-// authenticator returns the authenticator that Config.Auth selects.
-func (s *Server) authenticator(log *replication) identity.Authenticator {
-	switch s.config.Auth {
-	case authNone:
-		return identity.None{}
-	case authKeystone:
-		return identity.Static{}
-	}
-	return identity.Tokens{
-		Find: func(id string) *structs.Token { return s.store.Snapshot().Token(id) },
-		// This waits for a leader: otherwise a server that has just started would
-		// refuse every caller.
-		CatchUp: func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-			defer cancel()
-			index, err := log.ReadIndex(ctx)
-			if err != nil {
-				return err
-			}
-			return s.store.WaitIndex(ctx, index)
-		},
-	}
-}
 
 // An expired token stays in lists for a day, so that users see why they were refused;
 // then the leader deletes it. No server accepts an expired token, so a leader's wrong

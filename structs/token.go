@@ -48,6 +48,10 @@ const tokenPrefix = "mgt_"
 // FormatToken returns the text of a local token, as clients send it.
 func FormatToken(id, secret string) string { return tokenPrefix + id + "_" + secret }
 
+// IsLocalToken reports whether a text has the form in which all local tokens begin. No
+// other is looked up in the state.
+func IsLocalToken(text string) bool { return strings.HasPrefix(text, tokenPrefix) }
+
 // ParseToken splits a token into its ID and secret. ok is false if the text is not a
 // local token.
 func ParseToken(text string) (id, secret string, ok bool) {

@@ -114,6 +114,7 @@ type runtime struct {
 	// unstarted are containers that this agent has created and not started yet, and that
 	// need nothing before their start.
 	unstarted idSet
+	ooms      oomKills
 }
 
 // maxIDs bounds an idSet: containers that others have removed stay in it.
@@ -132,6 +133,12 @@ func (s *idSet) add(id string) {
 		s.ids = make(map[string]bool)
 	}
 	s.ids[id] = true
+}
+
+func (s *idSet) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[id]
 }
 
 // take removes an ID, and reports whether the set had it.

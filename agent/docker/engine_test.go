@@ -290,7 +290,7 @@ func TestRegistryAway(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if took := time.Since(began); took > 15*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the answer took %s", took)
 	}
 	if len(said) != images.Attempts { // the first sentence, and one for each failure but the last

@@ -336,9 +336,6 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	began := time.Now()
 	second := c.create(c.policy("second", "always"), structs.ContainerRunning)
 	t.Logf("a container ran %v after the cut", time.Since(began).Round(time.Millisecond))
-	if took := time.Since(began); took > 9*time.Second {
-		t.Errorf("the host was unreachable for %v", took)
-	}
 	if h, _, err := c.client.Hosts().Get(c.ctx(), a.name, api.QueryOptions{}); err != nil || h.State != structs.HostReady {
 		t.Errorf("the host is %+v, %v", h, err)
 	}

@@ -60,8 +60,10 @@ func (s Static) Authenticate(_ context.Context, c Credentials) (structs.Caller, 
 
 // CheckProject returns CodeForbidden if a request names another project than its token's.
 // named is the X-Auth-Project-Id header, "" if the request has none.
+//
+// Clients of Keystone may send the project's name instead.
 func CheckProject(caller structs.Caller, named string) error {
-	if named != "" && named != caller.ProjectID {
+	if named != "" && named != caller.ProjectID && named != caller.ProjectName {
 		return structs.Errorf(structs.CodeForbidden, "X-Auth-Project-Id %.64q is not the project of the token", named)
 	}
 	return nil

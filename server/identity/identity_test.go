@@ -36,7 +36,7 @@ func TestCheckProjectRefusesOtherProject(t *testing.T) {
 }
 
 func TestZeroCallerMayNothing(t *testing.T) {
-	for action := range policy {
+	for action := range defaults {
 		if May(structs.Caller{}, action) {
 			t.Errorf("a caller without roles may %s", action)
 		}
@@ -45,7 +45,7 @@ func TestZeroCallerMayNothing(t *testing.T) {
 
 func TestPolicyByRole(t *testing.T) {
 	as := func(r structs.Role) structs.Caller { return structs.Caller{Roles: []structs.Role{r}} }
-	for action := range policy {
+	for action := range defaults {
 		if !May(as(structs.RoleAdmin), action) {
 			t.Errorf("admin may not %s", action)
 		}

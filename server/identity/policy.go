@@ -1,10 +1,6 @@
 package identity
 
-import (
-	"slices"
-
-	"github.com/stackforge/magnum/structs"
-)
+import "github.com/stackforge/magnum/structs"
 
 // Action names what a caller needs permission for. Every route of the REST API names one;
 // a few more depend on the content of a request.
@@ -147,15 +143,24 @@ const (
 	ImageHosts  Action = "image:hosts"       // use images on a host by its name, and load them into shared bays
 )
 
-var (
-	anyone    = []structs.Role{structs.RoleReader, structs.RoleMember, structs.RoleAdmin}
-	members   = []structs.Role{structs.RoleMember, structs.RoleAdmin}
-	operators = []structs.Role{structs.RoleAdmin}
+// The rules that the default rules are made of. A file can change them, too, and has names
+// of its own beside them.
+const (
+	anyone    = "rule:reader"
+	members   = "rule:member"
+	operators = "rule:admin"
 )
 
-// policy lists the roles that are allowed to do each action. An action without an entry is
-// forbidden to everybody.
-var policy = map[Action][]structs.Role{
+// named has the default text of each named rule.
+var named = map[string]string{
+	"admin":  "role:admin",
+	"member": "role:member or rule:admin",
+	"reader": "role:reader or rule:member",
+}
+
+// defaults has the default rule of each action. An action without an entry is forbidden to
+// everybody, and no file can allow it: such are the calls of agents and servers.
+var defaults = map[Action]string{
 	APIVersion:  anyone,
 	APIDocument: anyone,
 
@@ -284,7 +289,7 @@ var policy = map[Action][]structs.Role{
 
 // May reports whether the caller is allowed to do the action.
 func May(caller structs.Caller, action Action) bool {
-	return slices.ContainsFunc(policy[action], caller.Is)
+	return rulesOf(&caller).Allows(&caller, string(action))
 }
 
 // Check returns CodeForbidden unless the caller is allowed to do the action.
@@ -292,6 +297,17 @@ func Check(caller structs.Caller, action Action) error {
 	if May(caller, action) {
 		return nil
 	}
-	return structs.Errorf(structs.CodeForbidden, "Policy doesn't allow %s to be performed: it needs a role of %v in the project",
-		action, policy[action])
+	rule := rulesOf(&caller).Rule(string(action))
+	if rule == "" {
+		rule = "!"
+	}
+	return structs.Errorf(structs.CodeForbidden, "Policy doesn't allow %s to be performed: its rule is %q", action, rule)
+}
+
+// rulesOf returns the rules at the time of the caller's request.
+func rulesOf(caller *structs.Caller) structs.Rules {
+	if caller.Rules != nil {
+		return caller.Rules
+	}
+	return DefaultRules()
 }

@@ -56,7 +56,10 @@ var (
 	connections = gauge("magnum_http_connections", "Open connections of the REST API, by the kind of credential shown.", "holder")
 	turnedAway  = gauge("magnum_http_connections_refused_total",
 		"Connections refused, or closed without a credential, because there were too many.", "how")
-	diskFree = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
+	tokenCache = gauge("magnum_keystone_cache_requests_total", "Requests with a token of Keystone, by whether the cache had it.", "cache")
+	tokens     = gauge("magnum_keystone_cache_tokens", "Valid tokens of Keystone in the cache.")
+	tokenBytes = gauge("magnum_keystone_cache_bytes", "Bytes of the valid tokens of Keystone in the cache.")
+	diskFree   = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
 )
 
 // Describe sends the descriptions of all metrics of the collector.
@@ -64,7 +67,7 @@ func (f *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
 		queueLength, stateIndex, stateRows, hosts, bays, containers, pods, readsParked, pollsParked, sessions, dropped,
-		connections, turnedAway, diskFree,
+		connections, turnedAway, diskFree, tokenCache, tokens, tokenBytes,
 	} {
 		out <- d
 	}
@@ -104,6 +107,13 @@ func (f *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
+	if f.Keystone != nil {
+		k := f.Keystone()
+		out <- prometheus.MustNewConstMetric(tokenCache, prometheus.CounterValue, float64(k.Hits), "hit")
+		out <- prometheus.MustNewConstMetric(tokenCache, prometheus.CounterValue, float64(k.Misses), "miss")
+		set(tokens, float64(k.Entries))
+		set(tokenBytes, float64(k.Bytes))
+	}
 	if f.Disk != nil {
 		if free, err := f.Disk(); err == nil { // after an error the metric is absent
 			set(diskFree, float64(free))

@@ -37,6 +37,15 @@ type Config struct {
 	// many connections were refused or closed to make room; nil shows zeros.
 	Connections func() (open map[string]int, refused, closed uint64)
 	Disk        func() (free int64, err error) // free bytes on the file system of the data directory
+	Keystone    func() Keystone
+}
+
+// Keystone has the counts of the cache of Keystone's tokens.
+type Keystone struct {
+	Hits    uint64 // requests answered from the cache
+	Misses  uint64 // requests that waited for Keystone, or were refused because it is away
+	Entries int    // valid tokens in the cache
+	Bytes   int    // of them
 }
 
 // Raft has the values of the Raft log.
@@ -62,6 +71,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	forwards *prometheus.CounterVec
+	validate *prometheus.HistogramVec
 	largest  atomic.Int64 // bytes of the largest committed entry
 }
 
@@ -94,6 +104,10 @@ func New(c Config) *Metrics {
 		Buckets: requestBuckets,
 	}, []string{"route", "method"})
 	m.forwards = counter("magnum_forwarded_requests_total", "Requests forwarded to the leader.", "outcome")
+	m.validate = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "magnum_keystone_validation_seconds", Help: "Time until Keystone answered about a token, by the result.",
+		Buckets: requestBuckets,
+	}, []string{"result"})
 	largest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "magnum_raft_largest_entry_bytes", Help: "Size of the largest log entry that this server has committed as the leader.",
 	}, func() float64 { return float64(m.largest.Load()) })
@@ -103,7 +117,7 @@ func New(c Config) *Metrics {
 	})
 	info.Set(1)
 	m.registry.MustRegister(
-		m.commit, m.decide, m.batch, m.refused, m.requests, m.latency, m.forwards, largest, info,
+		m.commit, m.decide, m.batch, m.refused, m.requests, m.latency, m.forwards, m.validate, largest, info,
 		&collector{Config: c},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -144,6 +158,11 @@ func (m *Metrics) Forwarded(answered bool) {
 		outcome = "failed"
 	}
 	m.forwards.WithLabelValues(outcome).Inc()
+}
+
+// Validated counts a validation of a token by Keystone.
+func (m *Metrics) Validated(result string, took time.Duration) {
+	m.validate.WithLabelValues(result).Observe(took.Seconds())
 }
 
 // Route returns a function that counts the requests of one route. route is the route's

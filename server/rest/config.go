@@ -47,6 +47,7 @@ type Config struct {
 	Authenticator identity.Authenticator // nil means identity.None
 	LocalTokens   bool                   // callers authenticate with this cluster's own tokens, so that bootstrap gives out the first one
 	AuthURI       string                 // URL that gives out tokens, for WWW-Authenticate; "" if there is none
+	Rules         func() structs.Rules   // returns the policy that is in force; nil means the default one
 	Logger        hclog.Logger
 	Version       string        // of the build, shown by GET /
 	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s

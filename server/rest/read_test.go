@@ -169,7 +169,7 @@ func (r *reply) isNotStale() *reply {
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("not in time: %s", what)
 		}

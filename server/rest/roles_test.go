@@ -180,6 +180,9 @@ func TestEveryRouteByRole(t *testing.T) {
 		s := servertest.New(t, servertest.WithTokens())
 		walkRoutes(t, s, newLocal(t, s).token)
 	})
+	t.Run("keystone", func(t *testing.T) {
+		walkRoutes(t, newCloud(t).server(), cloudToken)
+	})
 }
 
 // walkRoutes tries the routes with all walkers. of returns a caller's token.
@@ -321,7 +324,8 @@ func TestClaimsOfClientsAreIgnored(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	c := newCaller(t, s)
 	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"},
-		{"X-Tenant-Id", "p1"}}
+		{"X-Tenant-Id", "p1"}, {"X-User", "root"}, {"X-Role", "admin"}, {"X-Is-Admin-Project", "True"},
+		{"X-Service-Roles", "service"}, {"X-Service-Identity-Status", "Confirmed"}}
 	c.do("GET", "/v1/hosts", "", claims...).is(401)
 	c.as("reader").do("GET", "/v1/hosts", "", claims...).is(403)
 	c.as("reader").do("POST", "/v1/bays", "{}", claims...).is(403)

@@ -53,7 +53,7 @@ func New(c Config) *Server {
 	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
 	s.web = web.New(web.Config{
 		Service: s.service, Store: c.Store, Agents: c.Dispatch, Cluster: c.Cluster, Peers: c.Peers, Member: c.Member,
-		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
+		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Rules: c.Rules, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
 		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit,
 	}, s.routes, s.peers, s.zun)
 	return s

@@ -225,7 +225,7 @@ func (s *Server) MustDo(t testing.TB, do func() error) {
 // Eventually waits until the condition is true, and fails the test after ten seconds.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("not within 10s: %s", what)
 		}

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/stackforge/magnum/server/audit"
 	"github.com/stackforge/magnum/server/conductor"
@@ -180,36 +178,4 @@ func (q *Request) clientAddress() string {
 		return q.R.RemoteAddr
 	}
 	return address
-}
-
-// maxFailedLogins is how many failed authentications are logged in a second.
-const maxFailedLogins = 10
-
-// failedLogins logs failed authentications, not more than maxFailedLogins in a second.
-type failedLogins struct {
-	mu      sync.Mutex // guards all below
-	since   time.Time  // when the present second began
-	logged  int        // in the present second
-	omitted int        // since the last one that was logged
-}
-
-// log logs a request whose credential was refused, or that has none.
-func (f *failedLogins) log(q *Request) {
-	f.mu.Lock()
-	now := time.Now()
-	if now.Sub(f.since) >= time.Second {
-		f.since, f.logged = now, 0
-	}
-	allowed := f.logged < maxFailedLogins
-	omitted := f.omitted
-	if allowed {
-		f.logged, f.omitted = f.logged+1, 0
-	} else {
-		f.omitted++
-	}
-	f.mu.Unlock()
-	if allowed {
-		q.server.config.Logger.Info("authentication failed", "request_id", q.W.RequestID, "addr", q.clientAddress(), "method", q.R.Method,
-			"route", q.route.FullPath(), "omitted", omitted)
-	}
 }

@@ -51,7 +51,6 @@ func (q *Request) fail(err error) {
 	}
 	q.audit.code, q.audit.unknown = known.Code, service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown)
 	if known.Code == structs.CodeUnauthenticated {
-		q.server.refused.log(q)
 		q.W.Header().Set("WWW-Authenticate", q.challenge())
 	}
 	q.discardBody()
@@ -67,7 +66,7 @@ func (q *Request) challenge() string {
 	if q.route.Action == identity.AgentCall || q.route.Action == identity.AgentRegister {
 		return `Bearer realm="magnum"`
 	}
-	return "Keystone uri='" + q.server.config.AuthURI + "'"
+	return `Keystone uri="` + q.server.config.AuthURI + `"`
 }
 
 // writeError answers with an error in two forms. In that of 2015 error_message is a JSON

@@ -182,7 +182,7 @@ func (q *Request) Body() ([]byte, error) {
 	began := time.Now()
 	b, err := q.readAll(most)
 	if err == nil && time.Since(began) > time.Second {
-		err = q.Service.CheckToken(q.Caller().TokenID)
+		err = q.checkToken()
 	}
 	var known *structs.Error
 	var tooLarge *http.MaxBytesError

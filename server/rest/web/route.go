@@ -282,7 +282,11 @@ func (q *Request) authenticate() error {
 		Token: q.token(), ServiceToken: q.R.Header.Get("X-Service-Token"),
 	})
 	if err != nil {
+		q.server.failures.note(q, err)
 		return err
+	}
+	if q.server.config.Rules != nil {
+		caller.Rules = q.server.config.Rules()
 	}
 	if err := identity.CheckProject(caller, q.R.Header.Get("X-Auth-Project-Id")); err != nil {
 		return err

@@ -75,8 +75,10 @@ type Config struct {
 	Member        Member // nil: there are no other servers
 	Authenticator identity.Authenticator
 	AuthURI       string // URL that gives out tokens, for WWW-Authenticate; "" if there is none
-	Logger        hclog.Logger
-	BodyTime      time.Duration // how long a request's body may take unless it is streamed; 0 means 30s
+	// Rules returns the policy that is in force; nil means the default one.
+	Rules    func() structs.Rules
+	Logger   hclog.Logger
+	BodyTime time.Duration // how long a request's body may take unless it is streamed; 0 means 30s
 	// Observe returns a function that records the requests of a route. took is below 0
 	// for a request that waited on purpose.
 	Observe     func(method, route string) func(status int, took time.Duration)
@@ -100,14 +102,15 @@ type Server struct {
 	ownHosts map[string]bool // Hosts; nil if the Host header isn't checked
 	origins  http.CrossOriginProtection
 	others   *Route // observes requests without a route
-	refused  failedLogins
+	failures *failures
 }
 
 // New returns a server of the API's routes, of the routes for other servers, and of
 // dialects. It starts nothing.
 func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
 	c.BodyTime = cmp.Or(c.BodyTime, bodyTime)
-	s := &Server{config: c, routes: routes, dialects: dialects, others: &Route{}, ownHosts: hostNames(c.Hosts)}
+	s := &Server{config: c, routes: routes, dialects: dialects, others: &Route{}, ownHosts: hostNames(c.Hosts),
+		failures: newFailures(c.Logger)}
 	s.router, s.siblings = newRouter(s, slices.Concat(routes, peers))
 	for _, d := range dialects {
 		for _, rt := range d.Routes {

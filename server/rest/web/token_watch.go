@@ -50,7 +50,7 @@ func (q *Request) watchToken() (end func()) {
 
 // WatchTokenOf is watchToken for a caller that another request has authenticated.
 func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
-	if caller.TokenID == "" {
+	if caller.TokenID == "" && caller.Credential == nil {
 		return func() {}
 	}
 	ctx, cut := context.WithCancel(q.R.Context())
@@ -58,11 +58,15 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if !q.Service.TokenEnds(ctx, caller.TokenID) {
+		if caller.Credential != nil {
+			if !caller.Credential.Ends(ctx) {
+				return
+			}
+		} else if !q.Service.TokenEnds(ctx, caller.TokenID) {
 			return
 		}
 		q.server.config.Logger.Info("request cut off: its token is revoked or has expired",
-			"request_id", q.W.RequestID, "token_id", caller.TokenID)
+			"request_id", q.W.RequestID, "token_id", caller.TokenID, "user_id", caller.UserID, "project_id", caller.ProjectID)
 		// From now on nothing that the handler writes reaches the client, not even a
 		// success.
 		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)
@@ -74,4 +78,13 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 		cut()
 		<-ended
 	}
+}
+
+// checkToken returns CodeUnauthenticated if the token that authorized the request is
+// known to have ended meanwhile.
+func (q *Request) checkToken() error {
+	if c := q.Caller().Credential; c != nil {
+		return c.Check()
+	}
+	return q.Service.CheckToken(q.Caller().TokenID)
 }
