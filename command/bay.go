@@ -29,7 +29,7 @@ var bays = noun{
 
 func bayCommands() []*command {
 	return []*command{bayCreateCommand(), bays.listCommand(), bays.showCommand(), bayUpdateCommand(), bayDeleteCommand(),
-		bayConfigCommand()}
+		bayConfigCommand(), bayActionsCommand()}
 }
 
 func bayCreateCommand() *command {

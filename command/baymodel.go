@@ -23,7 +23,7 @@ var baymodels = noun{
 }
 
 func baymodelCommands() []*command {
-	return []*command{baymodelCreateCommand(), baymodels.listCommand(), baymodels.showCommand(), baymodelDeleteCommand()}
+	return []*command{baymodelCreateCommand(), baymodels.listCommand(), baymodels.showCommand(), baymodelDeleteCommand(), baymodelActionsCommand()}
 }
 
 func baymodelCreateCommand() *command {

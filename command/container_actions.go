@@ -14,6 +14,48 @@ func containerActionsCommand() *command {
 	})
 }
 
+func bayActionsCommand() *command {
+	return actionsCommand(bays, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.Bays().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+func baymodelActionsCommand() *command {
+	return actionsCommand(baymodels, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.BayModels().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+func nodeActionsCommand() *command {
+	return actionsCommand(nodes, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.Nodes().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+func hostActionsCommand() *command {
+	return actionsCommand(hosts, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.Hosts().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+func rcActionsCommand() *command {
+	return actionsCommand(rcs, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.RCs().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
+func serviceActionsCommand() *command {
+	return actionsCommand(services, func(ctx context.Context, client *api.Client, ident string) (api.Meta, error) {
+		_, meta, err := client.Services().Actions(ctx, ident)
+		return meta, err
+	})
+}
+
 // actionsCommand returns the command that lists the actions on an object.
 func actionsCommand(n noun, list func(context.Context, *api.Client, string) (api.Meta, error)) *command {
 	name, upper := n.kind+"-actions", strings.ToUpper(n.kind)
@@ -36,7 +78,7 @@ func actionsCommand(n noun, list func(context.Context, *api.Client, string) (api
 				if err != nil {
 					return err
 				}
-				columns, wide := []string{"action", "user_id", "started_at", "result", "message"}, []string{"finished_at", "request_id"}
+				columns, wide := []string{"action", "user_id", "started_at", "result", "message"}, []string{"finished_at", "request_id", "project_id", "service_user_id"}
 				return out.list(e.stdout, meta.Items, columns, wide, false)
 			}
 		},

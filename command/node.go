@@ -17,7 +17,9 @@ var nodes = noun{
 	},
 }
 
-func nodeCommands() []*command { return []*command{nodeCreateCommand(), nodes.listCommand()} }
+func nodeCommands() []*command {
+	return []*command{nodeCreateCommand(), nodes.listCommand(), nodeActionsCommand()}
+}
 
 func nodeCreateCommand() *command {
 	return &command{

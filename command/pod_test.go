@@ -618,11 +618,13 @@ func TestPodExecute(t *testing.T) {
 	}
 }
 
-func TestPodActions(t *testing.T) {
+func TestActionsOfObjects(t *testing.T) {
 	f := newFakeAPI(t)
-	f.answer("GET /v1/pods/web/actions", 200, `{"actions":[{"action":"create","result":"success"}]}`)
-	if r := newShell(t, f).run("pod-actions", "-format", "{{.action}} {{.result}}", "web"); r != (result{0, "create success\n", ""}) {
-		t.Errorf("%+v", r)
+	for _, kind := range []string{"pod", "bay", "baymodel", "node", "host", "rc", "service"} {
+		f.answer("GET /v1/"+kind+"s/web/actions", 200, `{"actions":[{"action":"create","result":"success"}]}`)
+		if r := newShell(t, f).run(kind+"-actions", "-format", "{{.action}} {{.result}}", "web"); r != (result{0, "create success\n", ""}) {
+			t.Errorf("%s-actions: %+v", kind, r)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ var rcs = noun{
 }
 
 func rcCommands() []*command {
-	return []*command{rcCreateCommand(), rcs.listCommand(), rcs.showCommand(), rcUpdateCommand(), rcDeleteCommand()}
+	return []*command{rcCreateCommand(), rcs.listCommand(), rcs.showCommand(), rcUpdateCommand(), rcDeleteCommand(), rcActionsCommand()}
 }
 
 // ofRC returns the function of a column.

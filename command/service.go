@@ -39,7 +39,7 @@ var services = noun{
 
 func serviceCommands() []*command {
 	return []*command{
-		serviceCreateCommand(), services.listCommand(), services.showCommand(), serviceUpdateCommand(), serviceDeleteCommand(),
+		serviceCreateCommand(), services.listCommand(), services.showCommand(), serviceUpdateCommand(), serviceDeleteCommand(), serviceActionsCommand(),
 	}
 }
 

@@ -71,6 +71,7 @@ type Bay struct {
 	Shared       bool              // usable by all projects
 	Status       BayStatus
 	StatusReason string // what happened and what to do; "" if there is nothing to say
+	Request      string // ID of the request that created it; "" if unknown; since SchemaActions
 }
 
 // Table says which table the row belongs to.

@@ -23,6 +23,7 @@ type BayModel struct {
 	SSHAuthorizedKey  string
 	APIServerPort     int // 0 means not set
 	ClusterDistro     string
+	Request           string // ID of the request that created it; "" if unknown; since SchemaActions
 }
 
 // Table says which table the row belongs to.

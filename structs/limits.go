@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion in a form that the linker can set: tests build a
 // binary of a later schema with -ldflags -X.
-var schemaVersion = "6"
+var schemaVersion = "7"
 
 // SchemaVersion is the newest schema of log entries and snapshots that this binary
 // understands. A server that reads a higher one stops. A cluster writes
@@ -37,6 +37,8 @@ const (
 	SchemaQuotas     = 5 // TableQuotas and RCObserved.OverQuota
 	// Host.TokenID, Granted and Claimed; Token.MaxHosts and Labels.
 	SchemaHosts = 6
+	// Actions of bays, baymodels, nodes, hosts, rcs and services; their Request; ActionRecord.ProjectID and ServiceID.
+	SchemaActions = 7
 )
 
 // Limits of what users may send. A value beyond one is refused with

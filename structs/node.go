@@ -14,6 +14,7 @@ type Node struct {
 	Type         string // virt or bare, free text
 	ImageID      string
 	IronicNodeID string
+	Request      string // ID of the request that created it; "" if unknown; since SchemaActions
 }
 
 // Table says which table the row belongs to.

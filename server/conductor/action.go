@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -39,7 +40,7 @@ func (r ActOnContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if alreadyDone(t, r.Caller, c) {
+	if actions.Done(t, r.Caller, c) {
 		return c, nil
 	}
 	if c.Desired == structs.DesiredAbsent {
@@ -81,7 +82,7 @@ func (r ActOnContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 		placing.Replace(t, &changed)
 	}
 	t.Assign(&changed)
-	noteAction(t, r.Caller, string(r.Action), c, changed.Generation)
+	actions.Note(t, r.Caller, string(r.Action), c, changed.Generation)
 	return &changed, nil
 }
 

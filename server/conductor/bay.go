@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -49,6 +50,7 @@ func (r CreateBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 			NodeCount: r.NodeCount, DiscoveryURL: r.DiscoveryURL, Timeout: r.Timeout, Labels: r.Labels,
 			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
 		}
+		actions.Created(t, r.Caller, b)
 		t.Put(b)
 		b, _ = claimHosts(t, b)
 		return b, nil
@@ -180,6 +182,7 @@ func (r PatchBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	changed.Status = structs.BayUpdating
 	changed.UpdatedAt = t.Now
 	t.Put(&changed)
+	actions.Note(t, r.Caller, "update", b, 0)
 	shrinkBay(t, &changed)
 	after, _ := claimHosts(t, &changed)
 	return after, nil
@@ -253,6 +256,7 @@ func (r DeleteBay) decide(t *scratch.Tx) (*structs.Bay, error) {
 	changed.Status, changed.StatusReason = structs.BayDeleting, "its containers are being removed"
 	changed.UpdatedAt = t.Now
 	t.Put(&changed)
+	actions.Note(t, r.Caller, "delete", b, 0)
 	return &changed, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
@@ -204,7 +205,7 @@ func (r PatchContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	if changed.Generation != c.Generation {
 		generation = changed.Generation
 	}
-	noteAction(t, r.Caller, "update", c, generation)
+	actions.Note(t, r.Caller, "update", c, generation)
 	return &changed, nil
 }
 
@@ -231,7 +232,7 @@ func (r DeleteContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	}
 	after := placing.Delete(t, c, r.Force).(*structs.Container)
 	if after != c {
-		noteAction(t, r.Caller, "delete", c, after.Generation)
+		actions.Note(t, r.Caller, "delete", c, after.Generation)
 	}
 	return after, nil
 }

@@ -3,6 +3,7 @@ package conductor
 import (
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -41,6 +42,11 @@ func (r DrainHost) decide(t *scratch.Tx) (*structs.Host, error) {
 		host.DrainForce = h.Draining && h.DrainForce || r.Force
 	}
 	t.Put(&host)
+	action := "drain"
+	if !r.Draining {
+		action = "undrain"
+	}
+	actions.Note(t, r.Caller, action, h, 0)
 	return &host, nil
 }
 
@@ -155,7 +161,7 @@ func drainWorkload(
 			}
 			w.See(seen)
 			t.Assign(w)
-			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
+			actions.Note(t, structs.Caller{}, actionReschedule, was, 0)
 			return true
 		}
 		refused[shape] = reason
@@ -187,7 +193,7 @@ func drainStop(t *scratch.Tx, was structs.Workload) {
 	}
 	p.Generation++
 	t.Assign(w)
-	noteAction(t, structs.Caller{}, "drain-stop", was, p.Generation)
+	actions.Note(t, structs.Caller{}, "drain-stop", was, p.Generation)
 }
 
 // drainStart starts a workload again that a drain has stopped.
@@ -198,7 +204,7 @@ func drainStart(t *scratch.Tx, was structs.Workload) {
 	p.Generation++
 	p.StartGeneration = p.Generation
 	t.Assign(w)
-	noteAction(t, structs.Caller{}, string(ActionStart), was, p.Generation)
+	actions.Note(t, structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
 func undrainHost(t *scratch.Tx, h *structs.Host) (full bool) {

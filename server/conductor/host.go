@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/objects"
@@ -254,6 +255,7 @@ func (r ReleaseHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost,
 		Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
+	actions.Note(t, r.Caller, "release", h, 0)
 	return scratch.Row[structs.Host](t, h.ID), nil
 }
 
@@ -286,6 +288,7 @@ func (r FenceHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	host.Fenced, host.UpdatedAt = true, t.Now
 	t.Put(&host)
+	actions.Note(t, r.Caller, "fence", h, 0)
 	return &host, nil
 }
 
@@ -321,6 +324,7 @@ func (r LabelHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	}
 	host.UpdatedAt = t.Now
 	t.Put(&host)
+	actions.Note(t, r.Caller, "update", h, 0)
 	return &host, nil
 }
 
@@ -470,7 +474,7 @@ func observe(t *scratch.Tx, host *structs.Host, report *structs.ContainerReport)
 		objects.Take(t, host, o, report)
 	}
 	if seen.Generation > was.Seen().Generation {
-		endActions(t, w)
+		actions.End(t, w)
 	}
 }
 

@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -56,7 +57,7 @@ func moveOffLostHost(t *scratch.Tx, was structs.Workload, h *structs.Host, bay *
 			seen.Reason = fmt.Sprintf("rescheduled from host %s, which is lost, to host %s", h.Name, to.Name)
 			w.See(seen)
 			t.Assign(w)
-			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
+			actions.Note(t, structs.Caller{}, actionReschedule, was, 0)
 			return
 		}
 		refused[shape] = why

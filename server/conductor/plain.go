@@ -3,6 +3,7 @@ package conductor
 import (
 	"cmp"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -33,6 +34,7 @@ func (r CreateRow[R, P]) decide(t *scratch.Tx) (P, error) {
 		}
 		*made.Base() = meta
 		made.SetRowName(cmp.Or(made.RowName(), structs.GenerateName(meta.ID)))
+		actions.Created(t, r.Caller, made)
 		t.Put(made)
 		return made, nil
 	})
@@ -59,6 +61,7 @@ func (r PatchRow[R, P]) decide(t *scratch.Tx) (P, error) {
 	made.SetRowName(cmp.Or(made.RowName(), structs.GenerateName(found.Base().ID)))
 	made.Base().UpdatedAt = t.Now
 	t.Put(made)
+	actions.Note(t, r.Caller, "update", found, 0)
 	return made, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"reflect"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
@@ -154,7 +155,7 @@ func (r PatchPod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	}
 	t.Assign(&p)
 	putManifest(t, &p, r.Manifest)
-	noteAction(t, r.Caller, "update", was, generation)
+	actions.Note(t, r.Caller, "update", was, generation)
 	return &p, nil
 }
 
@@ -174,7 +175,7 @@ func (r DeletePod) decide(t *scratch.Tx) (*structs.Pod, error) {
 	}
 	after := placing.Delete(t, p, r.Force).(*structs.Pod)
 	if after != p {
-		noteAction(t, r.Caller, "delete", p, after.Generation)
+		actions.Note(t, r.Caller, "delete", p, after.Generation)
 	}
 	return after, nil
 }

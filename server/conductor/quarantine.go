@@ -3,6 +3,7 @@ package conductor
 import (
 	"context"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -46,5 +47,9 @@ func (r AdoptContainer) decide(t *scratch.Tx) (*structs.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return quarantine.Adopt(t, h, r.Container, r.Remove)
+	after, err := quarantine.Adopt(t, h, r.Container, r.Remove)
+	if err == nil {
+		actions.Note(t, r.Caller, "adopt", h, 0)
+	}
+	return after, err
 }

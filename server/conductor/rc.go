@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/quotas"
@@ -168,6 +169,7 @@ func (r PatchRC) decide(t *scratch.Tx) (*structs.RC, error) {
 	rc.Generation++
 	rc.UpdatedAt = t.Now
 	putRC(t, &rc, &spec, r.Manifest)
+	actions.Note(t, r.Caller, "update", was, 0)
 	objects.Change(t, rc.BesideID())
 	return &rc, nil
 }
@@ -190,6 +192,7 @@ func (r DeleteRC) decide(t *scratch.Tx) (*structs.RC, error) {
 	rc.Deleting, rc.Force, rc.UpdatedAt = true, r.Force, t.Now
 	rc.Generation++
 	t.Put(&rc)
+	actions.Note(t, r.Caller, "delete", was, 0)
 	objects.Delete(t, rc.BesideID(), r.Force)
 	return &rc, nil
 }

@@ -3,6 +3,7 @@ package conductor
 import (
 	"cmp"
 
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -42,7 +43,7 @@ func (r RebuildContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
 	t.Assign(&changed)
-	noteAction(t, r.Caller, "rebuild", c, changed.Generation)
+	actions.Note(t, r.Caller, "rebuild", c, changed.Generation)
 	return &changed, nil
 }
 
@@ -65,7 +66,7 @@ func (r ResizeContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 	}
 	changed.UpdatedAt = t.Now
 	t.Assign(&changed)
-	noteAction(t, r.Caller, "update", c, changed.Generation)
+	actions.Note(t, r.Caller, "update", c, changed.Generation)
 	return &changed, nil
 }
 

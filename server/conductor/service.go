@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/conductor/services"
@@ -62,7 +63,11 @@ func (r PatchService) decide(t *scratch.Tx) (*structs.Service, error) {
 			return nil, err
 		}
 	}
-	return services.Change(t, r.Pools, was, r.Service, r.Manifest)
+	changed, err := services.Change(t, r.Pools, was, r.Service, r.Manifest)
+	if err == nil && changed != was {
+		actions.Note(t, r.Caller, "update", was, 0)
+	}
+	return changed, err
 }
 
 // DeleteService deletes a service, its manifest and its endpoints. The pods stay.

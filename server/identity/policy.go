@@ -12,33 +12,37 @@ const (
 	APIVersion  Action = "api:get"
 	APIDocument Action = "api:openapi"
 
-	BayCreate Action = "bay:create"
-	BayList   Action = "bay:get_all"
-	BayDetail Action = "bay:detail"
-	BayGet    Action = "bay:get"
-	BayUpdate Action = "bay:update"
-	BayDelete Action = "bay:delete"
+	BayCreate  Action = "bay:create"
+	BayList    Action = "bay:get_all"
+	BayDetail  Action = "bay:detail"
+	BayGet     Action = "bay:get"
+	BayActions Action = "bay:actions"
+	BayUpdate  Action = "bay:update"
+	BayDelete  Action = "bay:delete"
 	// The two that clients of a bay's Kubernetes cluster need.
 	BayConfig     Action = "bay:config"
 	BayCredential Action = "bay:credential"
 
-	BayModelCreate Action = "baymodel:create"
-	BayModelList   Action = "baymodel:get_all"
-	BayModelDetail Action = "baymodel:detail"
-	BayModelGet    Action = "baymodel:get"
-	BayModelUpdate Action = "baymodel:update"
-	BayModelDelete Action = "baymodel:delete"
+	BayModelCreate  Action = "baymodel:create"
+	BayModelList    Action = "baymodel:get_all"
+	BayModelDetail  Action = "baymodel:detail"
+	BayModelGet     Action = "baymodel:get"
+	BayModelActions Action = "baymodel:actions"
+	BayModelUpdate  Action = "baymodel:update"
+	BayModelDelete  Action = "baymodel:delete"
 
-	NodeCreate Action = "node:create"
-	NodeList   Action = "node:get_all"
-	NodeDetail Action = "node:detail"
-	NodeGet    Action = "node:get"
-	NodeUpdate Action = "node:update"
-	NodeDelete Action = "node:delete"
+	NodeCreate  Action = "node:create"
+	NodeList    Action = "node:get_all"
+	NodeDetail  Action = "node:detail"
+	NodeGet     Action = "node:get"
+	NodeActions Action = "node:actions"
+	NodeUpdate  Action = "node:update"
+	NodeDelete  Action = "node:delete"
 
 	HostList    Action = "host:get_all"
 	HostDetail  Action = "host:detail"
 	HostGet     Action = "host:get"
+	HostActions Action = "host:actions"
 	HostUpdate  Action = "host:update"
 	HostDrain   Action = "host:drain"
 	HostFence   Action = "host:fence"
@@ -85,19 +89,21 @@ const (
 	PodArchiveGet Action = "pod:get_archive"
 	PodArchivePut Action = "pod:put_archive"
 
-	RCCreate Action = "rc:create"
-	RCList   Action = "rc:get_all"
-	RCDetail Action = "rc:detail"
-	RCGet    Action = "rc:get"
-	RCUpdate Action = "rc:update"
-	RCDelete Action = "rc:delete"
+	RCCreate  Action = "rc:create"
+	RCList    Action = "rc:get_all"
+	RCDetail  Action = "rc:detail"
+	RCGet     Action = "rc:get"
+	RCActions Action = "rc:actions"
+	RCUpdate  Action = "rc:update"
+	RCDelete  Action = "rc:delete"
 
-	ServiceCreate Action = "service:create"
-	ServiceList   Action = "service:get_all"
-	ServiceDetail Action = "service:detail"
-	ServiceGet    Action = "service:get"
-	ServiceUpdate Action = "service:update"
-	ServiceDelete Action = "service:delete"
+	ServiceCreate  Action = "service:create"
+	ServiceList    Action = "service:get_all"
+	ServiceDetail  Action = "service:detail"
+	ServiceGet     Action = "service:get"
+	ServiceActions Action = "service:actions"
+	ServiceUpdate  Action = "service:update"
+	ServiceDelete  Action = "service:delete"
 
 	ImageList  Action = "image:get_all"
 	ImagePull  Action = "image:pull"
@@ -164,35 +170,39 @@ var defaults = map[Action]string{
 	APIVersion:  anyone,
 	APIDocument: anyone,
 
-	BayCreate: members,
-	BayList:   anyone,
-	BayDetail: anyone,
-	BayGet:    anyone,
-	BayUpdate: members,
-	BayDelete: members,
-	BayShare:  operators,
-	BayConfig: anyone,
+	BayCreate:  members,
+	BayList:    anyone,
+	BayDetail:  anyone,
+	BayGet:     anyone,
+	BayActions: anyone,
+	BayUpdate:  members,
+	BayDelete:  members,
+	BayShare:   operators,
+	BayConfig:  anyone,
 	// What the token may do is more than reading.
 	BayCredential: members,
 
-	BayModelCreate: members,
-	BayModelList:   anyone,
-	BayModelDetail: anyone,
-	BayModelGet:    anyone,
-	BayModelUpdate: members,
-	BayModelDelete: members,
+	BayModelCreate:  members,
+	BayModelList:    anyone,
+	BayModelDetail:  anyone,
+	BayModelGet:     anyone,
+	BayModelActions: anyone,
+	BayModelUpdate:  members,
+	BayModelDelete:  members,
 
-	NodeCreate: members,
-	NodeList:   anyone,
-	NodeDetail: anyone,
-	NodeGet:    anyone,
-	NodeUpdate: members,
-	NodeDelete: members,
-	SeeHosts:   operators,
+	NodeCreate:  members,
+	NodeList:    anyone,
+	NodeDetail:  anyone,
+	NodeGet:     anyone,
+	NodeActions: anyone,
+	NodeUpdate:  members,
+	NodeDelete:  members,
+	SeeHosts:    operators,
 
 	HostList:    operators,
 	HostDetail:  operators,
 	HostGet:     operators,
+	HostActions: operators,
 	HostUpdate:  operators,
 	HostDrain:   operators,
 	HostFence:   operators,
@@ -239,19 +249,21 @@ var defaults = map[Action]string{
 	PodArchiveGet: members,
 	PodArchivePut: members,
 
-	RCCreate: members,
-	RCList:   anyone,
-	RCDetail: anyone,
-	RCGet:    anyone,
-	RCUpdate: members,
-	RCDelete: members,
+	RCCreate:  members,
+	RCList:    anyone,
+	RCDetail:  anyone,
+	RCGet:     anyone,
+	RCActions: anyone,
+	RCUpdate:  members,
+	RCDelete:  members,
 
-	ServiceCreate: members,
-	ServiceList:   anyone,
-	ServiceDetail: anyone,
-	ServiceGet:    anyone,
-	ServiceUpdate: members,
-	ServiceDelete: members,
+	ServiceCreate:  members,
+	ServiceList:    anyone,
+	ServiceDetail:  anyone,
+	ServiceGet:     anyone,
+	ServiceActions: anyone,
+	ServiceUpdate:  members,
+	ServiceDelete:  members,
 
 	ImageList:  anyone,
 	ImagePull:  members,

@@ -44,7 +44,7 @@ func New(c Config) *Server {
 	routes := slices.Concat(
 		root{version: c.Version, document: d}.routes(),
 		bayRoutes(), bayConfigRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
-		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
+		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(), actionRoutes(),
 		events{tick: c.EventTick}.routes(),
 		operator.Routes(operator.Config{MaxSnapshot: c.MaxSnapshot, Peers: c.Peers, Cluster: c.Cluster, Metrics: c.Metrics,
 			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),

@@ -8,12 +8,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Actions returns a workload of the kind and the records of the actions on it, oldest first,
+// Actions returns an object of the kind and the records of the actions on it, oldest first,
 // with the state that they are from. Errors are CodeNotFound, CodeConflict, and those of
 // Await.
 func (s *Service) Actions(
 	ctx context.Context, c *Call, kind, ident string,
-) (*state.Snapshot, structs.Workload, []structs.ActionRecord, error) {
+) (*state.Snapshot, structs.Row, []structs.ActionRecord, error) {
 	if err := s.Await(ctx, c); err != nil {
 		return nil, nil, nil, err
 	}
@@ -22,9 +22,6 @@ func (s *Service) Actions(
 	if err != nil {
 		return snap, nil, nil, err
 	}
-	w := row.(structs.Workload)
-	if a, ok := snap.Get(structs.TableActions, w.Ref().BesideID()).(*structs.Actions); ok {
-		return snap, w, a.List, nil
-	}
-	return snap, w, []structs.ActionRecord{structs.CreationOf(w)}, nil
+	kept, _ := snap.Get(structs.TableActions, structs.BesideOf(row)).(*structs.Actions)
+	return snap, row, structs.ActionsOf(row, kept), nil
 }

@@ -24,7 +24,7 @@ var writeFixture = flag.String("write-fixture", "", "write the fixture of this n
 
 // fixtureNames are the fixtures that this build has to read and to write byte for byte, the
 // newest last.
-var fixtureNames = []string{"schema2", "schema3", "schema4", "schema5"}
+var fixtureNames = []string{"schema2", "schema3", "schema4", "schema5", "schema7"}
 
 // TestFixtureIsReadAndWrittenUnchanged reads two entries and a snapshot of an earlier
 // build. The rows must have the same values as then, and must encode to the same bytes:

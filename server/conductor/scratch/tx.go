@@ -133,15 +133,9 @@ func (t *Tx) Assign(r structs.Row) {
 
 // Remove deletes a row, and the rows that belong to it: actions, manifest, spec and endpoints.
 func (t *Tx) Remove(r structs.Row) {
-	beside := "" // the ID of those in tables of all kinds
-	switch r := r.(type) {
-	case structs.Workload:
-		beside = r.Ref().BesideID()
-	case *structs.RC:
-		beside = r.BesideID()
-	case *structs.Service:
-		beside = r.BesideID()
-		if e := t.Get(structs.TableEndpoints, r.ID); e != nil {
+	beside := structs.BesideOf(r)
+	if s, ok := r.(*structs.Service); ok {
+		if e := t.Get(structs.TableEndpoints, s.ID); e != nil {
 			t.Remove(e)
 		}
 	}

@@ -22,8 +22,9 @@ var shortLived = map[identity.Action]bool{
 	identity.HostList:   true, identity.HostDetail: true, identity.HostGet: true, identity.HostUpdate: true,
 	identity.HostDrain: true, identity.HostFence: true, identity.HostRelease: true, identity.HostAdopt: true,
 	identity.ContainerCreate: true, identity.ContainerList: true, identity.ContainerDetail: true, identity.ContainerGet: true,
-	identity.ContainerActions: true,
-	identity.TokenCreate:      true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true,
+	identity.ContainerActions: true, identity.BayActions: true, identity.BayModelActions: true, identity.NodeActions: true,
+	identity.HostActions: true, identity.RCActions: true, identity.ServiceActions: true,
+	identity.TokenCreate: true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true,
 	identity.TokenRevoke:   true,
 	identity.OperatorState: true, identity.OperatorMembers: true,
 }

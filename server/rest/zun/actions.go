@@ -29,7 +29,7 @@ type event struct {
 	Result     string       `json:"result"`
 }
 
-func newAction(w structs.Workload, a *structs.ActionRecord) action {
+func newAction(w structs.Row, a *structs.ActionRecord) action {
 	return action{
 		Action: a.Action, UUID: w.Base().ID, ProjectID: w.Base().ProjectID, UserID: a.UserID, RequestID: a.RequestID,
 		StartTime: structs.Time{Time: a.StartedAt}, Message: wire.OrNull(a.Message),
