@@ -295,6 +295,16 @@ func TestLargePages(t *testing.T) {
 	if n := l.Refused()[limits.ProjectBytes]; n != 0 {
 		t.Errorf("%d pages are refused", n)
 	}
+	// A host gets all of its work, which is more than it may have in flight.
+	agent := s.StartAgent(t, "host-1")
+	await(t, "the host has the containers", func() bool {
+		for row := range s.Store.Snapshot().List(structs.TableContainers, "", 0) {
+			if _, ok := agent.Assigned(row.Base().ID); !ok {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // TestShareOfSessions: one reader follows the logs of a container 140 times. Others have their
