@@ -32,7 +32,7 @@ func newLimitedServer(t *testing.T, args ...string) *limitedServer {
 	s := &limitedServer{&cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t)}}
 	_, port, _ := net.SplitHostPort(s.addr)
 	s.server = s.process("server", append([]string{"server", "-data-dir", filepath.Join(s.dir, "data"), "-http-port", port, "-raft-port",
-		freePort(t), "-gossip-port", "-1", "-log-level", "debug"}, args...)...)
+		freePort(t), "-gossip-port", "-1"}, args...)...)
 	s.server.start()
 	t.Cleanup(s.server.kill)
 	return s
@@ -176,7 +176,6 @@ func TestRates(t *testing.T) {
 	if refused > 0 && strings.Contains(metrics, `magnum_limited_total{limit="project_reads"} 0`) {
 		t.Error("the metrics have no refusals of reads")
 	}
-	s.server.kill()
 
 	// Without authentication there is no rate.
 	open := newLimitedServer(t, "-rate-reads", "1", "-rate-addresses", "1")
@@ -201,7 +200,7 @@ func TestTrustedProxy(t *testing.T) {
 		t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
 	for trusted, flags := range map[bool][]string{true: {"-trusted-proxy", "10.0.0.0/8,127.0.0.1"}, false: {"-trusted-proxy", "10.0.0.0/8"}} {
-		s := newLimitedServer(t, flags...)
+		s := newLimitedServer(t, append(flags, "-log-level", "debug")...)
 		s.eventually("the server is up", time.Minute, func() error {
 			if r := s.as("", "bay-list"); r.code != 0 {
 				return fmt.Errorf("%s", r.stderr)
@@ -232,6 +231,5 @@ func TestTrustedProxy(t *testing.T) {
 			t.Errorf("trusted %v: the log names another client (%v)", trusted, err)
 		}
 		proxy.Close()
-		s.server.kill()
 	}
 }
