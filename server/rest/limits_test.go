@@ -270,7 +270,8 @@ func TestLargePages(t *testing.T) {
 	const n = 44
 	big := strings.Repeat("x", 120<<10)
 	for i := range n {
-		c.do("POST", "/v1/containers", fmt.Sprintf(`{"name":"c%d","image":"busybox:latest","environment":{"A":"%s","B":"%s"}}`, i, big, big)).is(201)
+		c.do("POST", "/v1/containers", fmt.Sprintf(`{"name":"c%d","image":"busybox:latest","environment":{"A":"%s","B":"%s"}}`, i, big,
+			big)).is(201)
 	}
 	seen := make(map[string]bool)
 	pages := 0
