@@ -104,6 +104,7 @@ func run(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, dir: dir, machine: rig.Machine(ctx, *binary)}
 	fmt.Println(strings.Join(b.machine, "\n"))
+	fmt.Println("rates of requests: no limit, because the servers run with -auth none")
 	earlier := &bench{ctx: ctx, dir: dir}
 	for _, m := range slices.DeleteFunc(measurements(), func(m measurement) bool { return !slices.Contains(wanted, m.name) }) {
 		sides := map[*bench]string{b: *binary}

@@ -70,7 +70,7 @@ func TestLongChaos(t *testing.T) {
 	if duration <= shortChaos {
 		t.Parallel()
 	}
-	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
+	t.Logf("seed %d, for %v, load average %s; rates of requests have no limit (-auth none)", seed, duration, history.Load())
 	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
 	schedule := faultSchedule{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
 	if c.long || schedule.words != "" {

@@ -67,6 +67,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("standing containers: %w", err)
 	}
+	fmt.Println("rates of requests: no limit, because the server runs with -auth none")
 	s := newSoak(n)
 	table, err := s.run(ctx, *duration)
 	if err != nil {

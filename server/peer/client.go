@@ -356,6 +356,7 @@ func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f
 	}
 	for _, hop := range []string{
 		"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Expect", HeaderRetryAfterUnknown, HeaderCaller,
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", // the first server has read them, if it trusts the client
 	} {
 		out.Header.Del(hop)
 	}

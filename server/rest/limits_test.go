@@ -270,7 +270,8 @@ func TestLargePages(t *testing.T) {
 	const n = 44
 	big := strings.Repeat("x", 120<<10)
 	for i := range n {
-		c.do("POST", "/v1/containers", fmt.Sprintf(`{"name":"c%d","image":"busybox:latest","environment":{"A":"%s","B":"%s"}}`, i, big, big)).is(201)
+		c.do("POST", "/v1/containers", fmt.Sprintf(`{"name":"c%d","image":"busybox:latest","environment":{"A":"%s","B":"%s"}}`, i, big,
+			big)).is(201)
 	}
 	seen := make(map[string]bool)
 	pages := 0
@@ -295,6 +296,16 @@ func TestLargePages(t *testing.T) {
 	if n := l.Refused()[limits.ProjectBytes]; n != 0 {
 		t.Errorf("%d pages are refused", n)
 	}
+	// A host gets all of its work, which is more than it may have in flight.
+	agent := s.StartAgent(t, "host-1")
+	await(t, "the host has the containers", func() bool {
+		for row := range s.Store.Snapshot().List(structs.TableContainers, "", 0) {
+			if _, ok := agent.Assigned(row.Base().ID); !ok {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // TestShareOfSessions: one reader follows the logs of a container 140 times. Others have their

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -128,8 +129,11 @@ func (q *Request) JSON(status int, v any) error {
 	if err := e.Value(v); err != nil {
 		return err
 	}
-	if err := q.Use.Grow(e.Buf.Len()); err != nil {
-		return err
+	// A host must get its work, however large its containers' specs are.
+	if q.route == nil || q.route.Action != identity.AgentCall {
+		if err := q.Use.Grow(e.Buf.Len()); err != nil {
+			return err
+		}
 	}
 	SendJSON(q.W, status, e)
 	return nil

@@ -52,10 +52,12 @@ func FuzzForwardedFor(f *testing.F) {
 	f.Add(", ,10.1.0.1,[::1", "[::1]:80, evil\n", "http,ftp")
 	f.Add("::ffff:10.1.0.1%eth0", "a/b", "")
 	f.Fuzz(func(t *testing.T, forwardedFor, host, proto string) {
-		for _, lines := range [][]string{{forwardedFor + ", 192.0.2.7"}, {forwardedFor, "192.0.2.7"}, {forwardedFor, "192.0.2.7", "10.1.2.3"}} {
+		for _, lines := range [][]string{
+			{forwardedFor + ", 192.0.2.7"}, {forwardedFor, "192.0.2.7"}, {forwardedFor, "192.0.2.7", "10.1.2.3"},
+		} {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.RemoteAddr = "10.1.0.1:99"
-			r.Header["X-Forwarded-For"], r.Header["X-Forwarded-Host"], r.Header["X-Forwarded-Proto"] = lines, []string{host}, []string{proto}
+			r.Header = map[string][]string{"X-Forwarded-For": lines, "X-Forwarded-Host": {host}, "X-Forwarded-Proto": {proto}}
 			r, scheme := someProxies.unwrap(r)
 			if got := ClientAddress(r).String(); got != "192.0.2.7" {
 				t.Fatalf("%q: client %s", lines, got)
