@@ -34,7 +34,7 @@ const (
 	// TableObjects, Fingerprint.Cluster, PodSpec.Cluster, and what a cluster's agent reports of pods. Servers of an earlier schema
 	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
-	// Host.TokenID, Granted and Claimed; Token.MaxHosts and Labels.
+	// Host.TokenID, Granted, Claimed, Separate, Cleaning, Cleanings and CleanedAt; Fingerprint.Cleans; Token.MaxHosts and Labels
 	SchemaHosts = 6
 )
 
