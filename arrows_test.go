@@ -223,7 +223,12 @@ var arrows = []arrow{
 		why: "the connection to an engine knows nothing of what it is used for"},
 	{from: []string{"agent/docker/infra"}, only: []string{},
 		why: "a program is bytes; who loads and runs it is not its business"},
-	{from: []string{"agent/docker/console", "agent/docker/images", "agent/docker/networks", "agent/docker/volumes"},
+	{from: []string{"agent/docker/images"},
+		only: []string{"agent/backend", "agent/docker/engine", "agent/docker/registry", "internal/atomicfile", "structs"},
+		why:  "whose an image is and who may have it is decided in one place; what a registry says is asked for"},
+	{from: []string{"agent/docker/registry"}, only: []string{"structs"},
+		why: "what a registry gives a user doesn't depend on which engine asks"},
+	{from: []string{"agent/docker/console", "agent/docker/networks", "agent/docker/volumes"},
 		only: []string{"agent/backend", "agent/docker/engine", "structs"},
 		why: "each is one of a backend's interfaces and works without the others; " +
 			"what a container needs of several, agent/docker puts together"},

@@ -113,6 +113,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	leaseFile := lease.NewFile(dir.file(fileLease))
 	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, leaseFile)
 	defer unguard()
+	if t, ok := a.conf.Backend.(backend.Tenants); ok {
+		if err := t.Remember(dir.file(fileImages)); err != nil {
+			return err
+		}
+	}
 	if err := a.awaitEngine(ctx, dir); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -149,6 +154,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	nets := a.newNetworks(offers.networks, owner, link, reports)
 	reconciler.services = a.newServices(offers.networks, owner, j, reports.setProblems)
 	sessions := newSessions(offers, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
+	clean := newCleaner(a.conf.Backend, owner, reports.setCleaned, log.Named("clean"))
 	sessions.clusterID, sessions.next, sessions.ports = owner.ClusterID, reconciler.nextAttempt, &podPorts{a.conf.Backend, a.conf.dialTCP}
 	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
@@ -157,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 
+	g.Go(func() error { return clean.run(runCtx) })
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reconciler.services.Run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
@@ -169,6 +176,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		defer sessions.wait()
 		return link.poll(runCtx, func(w *structs.Work, server string, diverged bool, sent pollState) (serves bool) {
 			unguard()
+			clean.take(w)               // before anything of a bay is made
 			reconciler.services.Take(w) // before a container is made that needs to know of them
 			reconciler.apply(w, diverged, sent)
 			answered(runCtx, w, server, reports, sessions)
@@ -299,6 +307,7 @@ func (a *Agent) describe(ctx context.Context) (structs.Fingerprint, error) {
 		return f, err
 	}
 	a.sign(&f)
+	_, f.Cleans = a.conf.Backend.(backend.Tenants)
 	f.Kinds = slices.Sorted(maps.Keys(kindsOf(a.conf.Backend)))
 	f.Addresses = a.conf.Addresses
 	if len(f.Addresses) == 0 {

@@ -25,6 +25,7 @@ const (
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip
 	fileLease   = "agent.lease"   // see lease.File
+	fileImages  = "images.json"   // see backend.Tenants
 	fileVolumes = "agent.volumes" // exists once the volumes of earlier agents are claimed: see claimVolumes
 )
 

@@ -37,7 +37,7 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired != structs.DesiredRunning || next.Epoch != p.task.want.Epoch
 	}, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.task.want.Spec, p.task.credentials(), p.progress())
+		return p.r.backend.FetchImage(ctx, p.task.want.ProjectID, p.task.want.Spec, p.task.credentials(), p.progress())
 	})
 	if err == nil {
 		p.fetched = true

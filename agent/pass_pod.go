@@ -399,7 +399,7 @@ func (p *podPass) fetch(ctx context.Context) (ready bool, again time.Duration, e
 		return next.Desired != structs.DesiredRunning || next.Epoch != want.Epoch || next.Unreadable == "" &&
 			(next.Spec == nil || next.Spec.Image != want.Spec.Image)
 	}, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, want.Spec, p.task.credentials(), p.pass.progress())
+		return p.r.backend.FetchImage(ctx, p.task.want.ProjectID, want.Spec, p.task.credentials(), p.pass.progress())
 	})
 	if err == nil {
 		p.pass.fetched = true

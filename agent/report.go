@@ -40,6 +40,7 @@ type reporter struct {
 	problemsUnsent bool
 	cluster        *structs.KubernetesCluster // how the host's cluster is; nil if the host is none, or it isn't known yet
 	clusterUnsent  bool                       // cluster has changed since it was last sent
+	cleaned        *structs.CleanReport       // of the last cleaning; nil once a server has taken it
 }
 
 // observation is the last observation of a workload.
@@ -186,6 +187,14 @@ func (r *reporter) setCluster(now structs.KubernetesCluster) {
 	r.wakeUp()
 }
 
+// setCleaned reports how the host was cleaned.
+func (r *reporter) setCleaned(now structs.CleanReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cleaned = &now
+	r.wakeUp()
+}
+
 // forget stops reporting a workload.
 func (r *reporter) forget(whole structs.Ref) {
 	r.mu.Lock()
@@ -238,7 +247,8 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent && !r.problemsUnsent && !r.clusterUnsent {
+	if len(report.Containers) == 0 && !r.fullUnsent && !r.copiesUnsent && !r.problemsUnsent && !r.clusterUnsent &&
+		r.cleaned == nil {
 		return report, nil, false
 	}
 	if r.fullUnsent {
@@ -257,6 +267,9 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 	}
 	if r.clusterUnsent {
 		report.Cluster, r.clusterUnsent = r.cluster, false                            // it is replaced, never changed
+		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
+	}
+	if report.Cleaned, r.cleaned = r.cleaned, nil; report.Cleaned != nil {
 		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
@@ -281,6 +294,9 @@ func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]fu
 	r.copiesUnsent = r.copiesUnsent || report.Copies != nil
 	r.problemsUnsent = r.problemsUnsent || report.Problems != nil
 	r.clusterUnsent = r.clusterUnsent || report.Cluster != nil
+	if r.cleaned == nil {
+		r.cleaned = report.Cleaned
+	}
 	for _, c := range report.Containers {
 		key := keyOf(c.Ref())
 		o := r.latest[key]

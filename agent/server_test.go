@@ -49,6 +49,9 @@ type fakeServer struct {
 	decidedAt    map[structs.QuarantineRef]uint64
 	refuse       func(path string) int // the status to answer instead; 0 for none
 	garble       func([]byte) []byte   // changes the answers to polls; nil for none
+	clean        *structs.CleanOrder
+	tenancy      *structs.Tenancy
+	cleaned      []structs.CleanReport // in the order of their reports
 	dialed       chan *websocket.Conn
 }
 
@@ -232,7 +235,7 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0,
-			Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay}
+			Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay, Clean: s.clean, Tenancy: s.tenancy}
 		for id, a := range s.want {
 			if p.index == 0 || s.at[id] > p.index {
 				answer.Assignments = append(answer.Assignments, a)
@@ -284,6 +287,9 @@ func (s *fakeServer) status(w http.ResponseWriter, r *http.Request) {
 		if a := s.want[c.Ref().ID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
 			delete(s.want, c.Ref().ID)
 		}
+	}
+	if report.Cleaned != nil {
+		s.cleaned = append(s.cleaned, *report.Cleaned)
 	}
 	_ = json.NewEncoder(w).Encode(structs.StatusReported{Index: s.index, Seq: report.Seq})
 }

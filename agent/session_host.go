@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -28,7 +29,7 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 	}
 	switch {
 	case offer.Kind == structs.SessionImageList:
-		images, err := s.images.ListImages(ctx)
+		images, err := s.listImages(ctx, offer.ProjectID)
 		return done, answer(stdout, images, err)
 	case offer.Kind == structs.SessionImagePull && offer.Image != "":
 		return done, s.pullImage(ctx, stdout, offer)
@@ -58,6 +59,14 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 		return done, answer(stdout, made, err)
 	}
 	return structs.Control{}, errKind(offer.Kind)
+}
+
+// listImages lists the images that the project may use, all if it is "".
+func (s *sessions) listImages(ctx context.Context, project string) ([]structs.Image, error) {
+	if t, ok := s.images.(backend.Tenants); ok && project != "" {
+		return t.ImagesOf(ctx, project)
+	}
+	return s.images.ListImages(ctx)
 }
 
 // pullImage sends the progress as fast as the user reads it. The pull doesn't wait for

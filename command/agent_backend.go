@@ -27,7 +27,8 @@ type backendSettings struct {
 		host string
 		pool []netip.Prefix // network pool of the engine
 
-		contained docker.Containment
+		contained  docker.Containment
+		registries []string
 	}
 	kubernetes kubernetes.Options
 
@@ -61,6 +62,9 @@ func (b *backendSettings) addDocker(s *settings, c *agent.Config) {
 		s.number(&c.ImageGCHigh, "image-gc-high", "PERCENT",
 			"use of the engine's file system at which unused images are removed; 0 never (default 85; with -dev 0)"),
 		s.number(&c.ImageGCLow, "image-gc-low", "PERCENT", "use at which the removal stops (default 5 below -image-gc-high)"))
+	b.belong(structs.BackendDocker, s.list(&b.docker.registries, "registry", "HOST[:PORT],...",
+		"registries from which projects may pull, also at private addresses; * stands for all at public ones (default *; with -auth none "+
+			"of the servers all)"))
 	b.addContainment(s)
 }
 
@@ -68,12 +72,13 @@ func (b *backendSettings) addDocker(s *settings, c *agent.Config) {
 func (b *backendSettings) addContainment(s *settings) {
 	c := &b.docker.contained
 	b.belong(structs.BackendDocker,
-		s.add("container-pids", "N", "limit of processes and threads of a container (default 4096; -1 no limit)", func(v string) (err error) {
-			if c.Pids, err = strconv.ParseInt(v, 10, 64); err != nil {
-				return errors.New("is not a whole number")
-			}
-			return nil
-		}),
+		s.add("container-pids", "N", "limit of processes and threads of a container (default 4096; -1 no limit)",
+			func(v string) (err error) {
+				if c.Pids, err = strconv.ParseInt(v, 10, 64); err != nil {
+					return errors.New("is not a whole number")
+				}
+				return nil
+			}),
 		s.toggle(&c.NewPrivileges, "container-new-privileges",
 			"let programs in containers gain privileges, for example by setuid bits (default false; pods ask for it themselves)"),
 		s.add("container-tmpfs", "SIZE", "size of a tmpfs that is asked for without a size (default 64m; -1 no limit)",
@@ -166,7 +171,8 @@ func (b *backendSettings) isKubernetes() bool { return b.kind == string(structs.
 func (a *agentSettings) open(e *env, logger hclog.Logger) (io.Closer, error) {
 	if !a.backend.isKubernetes() {
 		d := a.backend.docker
-		engine, err := docker.New(docker.Config{Host: d.host, NetworkPool: d.pool, Containment: d.contained, Logger: logger.Named("docker")})
+		engine, err := docker.New(docker.Config{Host: d.host, NetworkPool: d.pool, Containment: d.contained, Registries: d.registries,
+			Logger: logger.Named("docker")})
 		if err != nil {
 			return nil, err
 		}

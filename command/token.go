@@ -63,13 +63,14 @@ func tokenCreateCommand() *command {
 				return err
 			}).defaultText("never")
 			f.switchOn(&join, "join", "create a join token for agents; excludes -project, -user and -role")
-			f.value("max-hosts", "N", "of a join token: how many hosts that registered with it there may be at a time", func(s string) (err error) {
-				if most, err = strconv.Atoi(s); err != nil {
-					return errors.New("is not a whole number")
-				}
-				req.MaxHosts = &most
-				return nil
-			}).defaultText("any number")
+			f.value("max-hosts", "N", "of a join token: how many hosts that registered with it there may be at a time",
+				func(s string) (err error) {
+					if most, err = strconv.Atoi(s); err != nil {
+						return errors.New("is not a whole number")
+					}
+					req.MaxHosts = &most
+					return nil
+				}).defaultText("any number")
 			f.value("label", "KEY=VALUE", "of a join token: label that its hosts get (may be repeated)", func(s string) error {
 				key, value, err := parsePair(s)
 				if err != nil {

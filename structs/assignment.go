@@ -183,6 +183,11 @@ type Work struct {
 	BayID *string `json:"bay_id,omitempty"`
 	// Services is nil if no service of the bay has changed since N.
 	Services *ServiceWork `json:"services,omitempty"`
+	// Clean asks for a cleaning of the free host, as long as it is not done; nil asks for none,
+	// and a cleaning in progress has to end first.
+	Clean *CleanOrder `json:"clean,omitempty"`
+	// Tenancy is nil if the server doesn't say how far projects are to be kept apart.
+	Tenancy *Tenancy `json:"tenancy,omitempty"`
 }
 
 // UnmarshalJSON reads each assignment by itself, so that an assignment that this
@@ -259,6 +264,8 @@ type StatusReport struct {
 	Problems *[]ServiceProblem `json:"service_problems,omitempty"`
 	// Cluster is how the host's Kubernetes cluster is now; nil means unchanged.
 	Cluster *KubernetesCluster `json:"cluster,omitempty"`
+	// Cleaned is how the last CleanOrder was carried out; nil if nothing is new about it.
+	Cleaned *CleanReport `json:"cleaned,omitempty"`
 }
 
 // ContainerReport is what the agent observes of one workload: a container, unless

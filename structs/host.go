@@ -21,6 +21,51 @@ const (
 	HostLost    HostState = "lost"    // silent for too long: its workloads are Unknown, and those that may move are placed again
 )
 
+// HostCleaning is how the API shows a ready host with a Cleaning. No row has it.
+const HostCleaning HostState = "cleaning"
+
+// Cleaning is what remains on a host of projects whose bay has given the host back. Until
+// its agent has removed that, no other project's bay claims the host. The conductor writes
+// it, Attempts and Reason from the reports of the agent.
+type Cleaning struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Epoch     uint64    // number of the cleaning among those of the host
+	ProjectID string    // of the bay
+	Shared    bool      // the bay was shared by all projects
+	Since     time.Time // when the bay gave the host back
+	Attempts  int       // failed ones
+	Reason    string    // why the last one failed; "" if none has
+}
+
+// CleaningBody is a cleaning as the API shows it.
+type CleaningBody struct {
+	//api:doc Project of the bay that gave the host back.
+	ProjectID string `json:"project_id"`
+	Since     Time   `json:"since"` // when the bay gave the host back
+	//api:doc How often the agent has failed to clean the host.
+	Attempts int `json:"attempts"`
+	//api:doc Why it has failed the last time.
+	Reason *string `json:"reason"`
+}
+
+// CleanOrder asks an agent to remove what projects have left on its free host.
+type CleanOrder struct {
+	Epoch uint64 `json:"epoch"` // goes back with the report
+}
+
+// CleanReport is how an agent has carried out a CleanOrder.
+type CleanReport struct {
+	Epoch uint64 `json:"epoch"`           // of the order
+	Error string `json:"error,omitempty"` // why it failed, and is tried again; "" if the host is clean
+}
+
+// Tenancy says how far an agent has to keep projects apart on its host.
+type Tenancy struct {
+	Separate bool `json:"separate"` // callers are authenticated, and each project is a stranger to the others
+	Shared   bool `json:"shared"`   // the host's bay is shared by all projects
+}
+
 // Fingerprint is what an agent reports of its machine and engine.
 type Fingerprint struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
@@ -45,6 +90,8 @@ type Fingerprint struct {
 	Kinds []WorkloadKind `json:"kinds,omitempty"`
 	//api:doc The Kubernetes cluster that the host is; absent for a Docker host.
 	Cluster *KubernetesCluster `json:"cluster,omitempty"` // kept up to date by status reports
+	//api:doc Whether the agent can remove what projects leave on its host.
+	Cleans bool `json:"cleans,omitempty"` // from SchemaHosts on
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq come
@@ -80,6 +127,11 @@ type Host struct {
 	TokenID string            // the join token by which it registered; "" for the cluster's own, or if it registered before
 	Granted map[string]string // labels of that token; they override the agent's
 	Claimed bool              // the agent's labels are claims: neither bays nor constraints go by them
+
+	Separate  bool      // projects are kept apart: the host is cleaned when a bay gives it back
+	Cleaning  *Cleaning // nil: nothing of other projects remains
+	Cleanings uint64    // number of cleanings so far; the last Cleaning.Epoch
+	CleanedAt time.Time // end of the last cleaning; zero means there was none
 }
 
 // AllLabels returns the effective labels: the agent's, unless they are mere claims,
@@ -149,6 +201,10 @@ type HostBody struct {
 	// Quarantine holds the host's containers of another history of the cluster, until
 	// an operator decides about them.
 	Quarantine []QuarantinedBody `json:"quarantine"`
+	//api:doc What remains to be removed of an earlier project before another one gets the host; null if nothing does.
+	Cleaning *CleaningBody `json:"cleaning"`
+	//api:doc End of the last cleaning; null if there was none.
+	CleanedAt Time `json:"cleaned_at"`
 	//api:doc Labels set by operators. They override the host's other labels.
 	OperatorLabels map[string]string `json:"operator_labels"`
 	//api:doc Labels of the join token with which the host registered. They override the agent's.

@@ -35,7 +35,7 @@ const (
 	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
 	SchemaQuotas     = 5 // TableQuotas and RCObserved.OverQuota
-	// Host.TokenID, Granted and Claimed; Token.MaxHosts and Labels.
+	// Host.TokenID, Granted, Claimed, Separate, Cleaning, Cleanings and CleanedAt; Fingerprint.Cleans; Token.MaxHosts and Labels
 	SchemaHosts = 6
 	// Actions of bays, baymodels, nodes, hosts, rcs and services; their Request; ActionRecord.ProjectID and ServiceID.
 	SchemaActions = 7

@@ -167,7 +167,7 @@ type Runtime interface {
 
 	// FetchImage fetches the image of a spec as its pull policy says, as Create does.
 	// nil credentials mean none. ErrNoImage, ErrInvalid.
-	FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error
+	FetchImage(ctx context.Context, project string, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error
 
 	// Create creates the container and doesn't start it. It first fetches the image as
 	// the spec's pull policy says, however long that takes. It calls progress

@@ -29,7 +29,8 @@ func TestContainedByTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := raw.HostConfig
-	if h.PidsLimit == nil || *h.PidsLimit != DefaultPids || h.ShmSize != DefaultShm || !slices.Equal(h.SecurityOpt, []string{"no-new-privileges"}) ||
+	if h.PidsLimit == nil || *h.PidsLimit != DefaultPids || h.ShmSize != DefaultShm || !slices.Equal(h.SecurityOpt,
+		[]string{"no-new-privileges"}) ||
 		h.Mounts[0].TmpfsOptions.SizeBytes != DefaultTmpfs {
 		t.Errorf("the engine has %v, %d, %v, %+v", h.PidsLimit, h.ShmSize, h.SecurityOpt, h.Mounts)
 	}

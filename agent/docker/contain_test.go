@@ -25,7 +25,8 @@ func TestContained(t *testing.T) {
 		return host
 	}
 	host := made(Containment{}, nil)
-	if host.PidsLimit == nil || *host.PidsLimit != 4096 || host.ShmSize != 64<<20 || !slices.Equal(host.SecurityOpt, []string{"no-new-privileges"}) {
+	if host.PidsLimit == nil || *host.PidsLimit != 4096 || host.ShmSize != 64<<20 || !slices.Equal(host.SecurityOpt,
+		[]string{"no-new-privileges"}) {
 		t.Errorf("by default the limits are %+v, %v, %v", host.PidsLimit, host.ShmSize, host.SecurityOpt)
 	}
 	if a, b := host.Mounts[0].TmpfsOptions, host.Mounts[1].TmpfsOptions; a == nil || a.SizeBytes != 64<<20 || b.SizeBytes != 5<<20 {

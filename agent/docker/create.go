@@ -18,6 +18,7 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/docker/console"
 	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/images"
 	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/agent/docker/volumes"
 	"github.com/stackforge/magnum/structs"
@@ -49,6 +50,9 @@ func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progre
 }
 
 func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+	if rt.images.Guarded() && req.Spec.Image != "" {
+		return rt.createGuarded(ctx, req, progress)
+	}
 	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched && req.Spec.Image != "" {
 		// The image of an existing container was fetched before.
 		if c, err := rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
@@ -61,7 +65,7 @@ func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest
 	var err error
 	for range maxCreates {
 		var c *backend.Container
-		c, err = rt.create(ctx, req)
+		c, err = rt.create(ctx, req, "")
 		switch {
 		case err == nil:
 			return c, nil
@@ -83,14 +87,47 @@ func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest
 	return nil, err
 }
 
+// createGuarded is fetchAndCreate where a project needs a right to the image. The container is
+// created from the ID for which the right was checked.
+func (rt *runtime) createGuarded(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+	if c, err := rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
+		return c, err
+	}
+	need := images.Need{Project: req.ProjectID, Image: req.Spec.Image, Policy: req.Spec.PullPolicy, Creds: req.Registry}
+	if req.Fetched && need.Policy == structs.PullAlways {
+		need.Policy = structs.PullIfNotPresent
+	}
+	var err error
+	for range maxCreates {
+		var id string
+		if id, err = rt.images.Resolve(ctx, need, progress); err != nil {
+			return nil, err
+		}
+		var c *backend.Container
+		c, err = rt.create(ctx, req, id)
+		switch {
+		case err == nil:
+			return c, nil
+		case errdefs.IsConflict(err):
+			if c, err = rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
+				return c, err
+			}
+		case !errors.Is(err, backend.ErrNoImage): // else it was removed since
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
 // FetchImage fetches the image as the pull policy says. A spec without an image is that of
 // an infra container, whose image the backend makes itself.
-func (rt *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+func (rt *runtime) FetchImage(ctx context.Context, project string, spec *structs.ContainerSpec, creds *structs.Registry,
+	progress func(string)) error {
 	if spec.Image == "" {
 		_, err := rt.ensureInfra(ctx)
 		return err
 	}
-	return rt.images.FetchImage(ctx, spec, creds, progress)
+	return rt.images.FetchImage(ctx, project, spec, creds, progress)
 }
 
 // existing returns the container that has the name. ErrNameTaken if it isn't the requested
@@ -116,9 +153,9 @@ func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*ba
 	return containerOf(raw), nil
 }
 
-// create creates the container of an image that exists. Conflicts are returned as the
-// engine's own errors, others as failures.
-func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
+// create creates the container of an image that exists, with the ID if that isn't "".
+// Conflicts are returned as the engine's own errors, others as failures.
+func (rt *runtime) create(ctx context.Context, req backend.CreateRequest, imageID string) (*backend.Container, error) {
 	var net string // "" for a container that joins an infra container
 	var pinned *networks.Pinned
 	if !joins(req) {
@@ -130,6 +167,7 @@ func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*back
 		}
 	}
 	conf := containerConfig(req)
+	conf.Image = cmp.Or(imageID, conf.Image)
 	host, err := rt.hostConfig(ctx, req)
 	if err != nil {
 		return nil, err

@@ -21,7 +21,9 @@ import (
 	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/agent/docker/images"
 	"github.com/stackforge/magnum/agent/docker/networks"
+	"github.com/stackforge/magnum/agent/docker/registry"
 	"github.com/stackforge/magnum/agent/docker/volumes"
+	"github.com/stackforge/magnum/structs"
 )
 
 // Config configures the backend.
@@ -39,6 +41,9 @@ type Config struct {
 	// Containment bounds what containers may have of the host; the zero value means the
 	// defaults.
 	Containment Containment
+	// Registries are those from which projects may pull, see registry.ParseRules; nil means all
+	// at public addresses. They hold where callers are authenticated.
+	Registries []string
 }
 
 func (c Config) withDefaults() Config {
@@ -73,6 +78,7 @@ type Docker struct {
 	backend.Volumes
 	backend.Networks
 	backend.Pods
+	backend.Tenants
 	engine *engine.Engine
 }
 
@@ -84,17 +90,21 @@ func New(conf Config) (*Docker, error) {
 	if err := conf.Containment.validate(); err != nil {
 		return nil, err
 	}
+	rules, err := registry.ParseRules(conf.Registries)
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeInvalid, "-registry: %w", err)
+	}
 	e, err := engine.New(engine.Config{Host: conf.Host, Parallel: conf.Parallel, Logger: conf.Logger})
 	if err != nil {
 		return nil, err
 	}
 	rt := &runtime{
-		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e), contained: conf.Containment,
+		engine: e, images: images.New(e, isInfra, rules), volumes: volumes.New(e), contained: conf.Containment,
 		networks: networks.New(e, networks.Config{Pool: conf.NetworkPool, Keep: conf.NetworkKeep, Machine: networks.MachinePrefixes}),
 	}
 	return &Docker{
 		Host: rt, Runtime: rt, Consoles: console.New(e, rt), Images: rt.images, Volumes: rt.volumes, Networks: rt.networks,
-		Pods: rt.volumes, engine: e,
+		Pods: rt.volumes, Tenants: &tenants{rt.images, rt.volumes, rt.networks, rt}, engine: e,
 	}, nil
 }
 

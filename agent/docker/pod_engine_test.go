@@ -370,7 +370,7 @@ func TestInfraImage(t *testing.T) {
 	if err := d.engine.Client.ImageTag(t.Context(), dockertest.Image, infra.Name); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.FetchImage(t.Context(), &structs.ContainerSpec{}, nil, func(string) {}); err != nil {
+	if err := d.FetchImage(t.Context(), "p", &structs.ContainerSpec{}, nil, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := d.engine.Client.ImageInspect(t.Context(), infra.Name)

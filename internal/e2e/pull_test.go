@@ -378,7 +378,7 @@ func registryAway(t *testing.T, c *cluster) {
 	image := r.push("away", 100_000)
 	r.down()
 	b := c.create(c.requestWithImage("away", image), structs.ContainerError)
-	c.checkReason(b, image.ref, "connection refused", "check", "tried again in", "start it")
+	c.checkReason(b, image.ref, "doesn't answer", "check", "tried again in", "start it")
 	epoch := b.Epoch
 	r.up()
 	c.eventually("it runs", 2*time.Minute, func() error {

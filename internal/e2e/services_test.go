@@ -46,7 +46,7 @@ func newServiceBay(t testing.TB, serverArgs ...string) *serviceBay {
 	on := n.host("s1")
 	b.addr = on.ip + ":9511"
 	b.server = b.process("s1", append([]string{"server", "-name", "s1", "-data-dir", filepath.Join(b.dir, "s1"), "-bind", on.ip,
-		"-insecure", "-auth", "token", "-join-token", testJoinToken, "-log-level", "debug",
+		"-insecure", "-auth", "token", "-trust-agent-labels", "-join-token", testJoinToken, "-log-level", "debug",
 		"-rate-writes", "0", "-rate-reads", "0"}, serverArgs...)...)
 	b.server.on = on
 	b.server.start()

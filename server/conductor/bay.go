@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stackforge/magnum/server/conductor/actions"
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
@@ -78,12 +79,10 @@ func claimHosts(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool) {
 			if have == b.NodeCount {
 				break
 			}
-			if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != b.Backend() || !hasLabels(h, b.Labels) {
+			if !hosts.MayClaim(h, b) {
 				continue
 			}
-			host := *h
-			host.BayID, host.BayIndex = b.ID, t.Base.Index()
-			if t.Writes() >= structs.MaxChanges-2 || !t.ItemKeeping(kept, func() { t.Put(&host) }) {
+			if t.Writes() >= structs.MaxChanges-2 || !t.ItemKeeping(kept, func() { t.Put(hosts.Claim(t, h, b)) }) {
 				full = true
 				break
 			}
@@ -152,15 +151,6 @@ func withLabels(labels map[string]string) string {
 	return " and carry its labels"
 }
 
-func hasLabels(h *structs.Host, labels map[string]string) bool {
-	for k, v := range labels {
-		if got, ok := h.AllLabels()[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
-}
-
 // PatchBay changes the number of hosts that a bay should have, and nothing else.
 type PatchBay struct {
 	Caller    structs.Caller
@@ -207,7 +197,7 @@ func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 		if !replaced && !surplus {
 			continue
 		}
-		if t.Writes() >= structs.MaxChanges-2 || !t.Item(func() { freeHost(t, h) }) {
+		if t.Writes() >= structs.MaxChanges-2 || !t.Item(func() { hosts.Free(t, h) }) {
 			return true
 		}
 		if surplus {
@@ -215,12 +205,6 @@ func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 		}
 	}
 	return false
-}
-
-func freeHost(t *scratch.Tx, h *structs.Host) {
-	host := *h
-	host.BayID, host.BayIndex = "", t.Base.Index()
-	t.Put(&host)
 }
 
 // changeableBay finds a bay that the caller may change: one of its project, or any bay for

@@ -24,6 +24,7 @@ type RegisterHost struct {
 	TokenHash  string // hash of that token, or of its secret if the token has an ID
 	SecretHash string // hash of the secret that the agent sent
 	Claimed    bool   // the agent's own labels are mere claims: see structs.Host
+	Separate   bool   // projects are kept apart: see structs.Host
 }
 
 func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
@@ -68,7 +69,7 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
 	}
-	if err := hosts.Join(t, &host, was, r.TokenID, r.Claimed); err != nil {
+	if err := hosts.Join(t, &host, was, r.TokenID, r.Claimed, r.Separate); err != nil {
 		return none, err
 	}
 	host.Registration++
@@ -390,6 +391,7 @@ func (r ReportStatus) decide(t *scratch.Tx) (ReportProgress, error) {
 	if r.Problems != nil {
 		host.Problems = *r.Problems
 	}
+	hosts.TakeReport(t, &host, r.Cleaned)
 	if r.Cluster != nil && was.Fingerprint.Backend == structs.BackendKubernetes {
 		host.Fingerprint.Cluster = objects.Bounded(r.Cluster)
 	}

@@ -150,7 +150,8 @@ func TestLabelsThatCount(t *testing.T) {
 	if h.store.Snapshot().Host(claimer).BayID != bay.ID {
 		t.Error("an operator's label doesn't count")
 	}
-	token := must(h, CreateToken{Caller: root, UUID: structs.NewID(), Token: structs.Token{Name: "rack", Hash: structs.HashSecret("join"), Join: true,
+	token := must(h, CreateToken{Caller: root, UUID: structs.NewID(), Token: structs.Token{Name: "rack", Hash: structs.HashSecret("join"),
+		Join:     true,
 		MaxHosts: 2, Labels: map[string]string{"zone": "b"}}})
 	granted := structs.NewID()
 	must(h, register(granted, "h2", true, token.ID))
@@ -163,7 +164,8 @@ func TestLabelsThatCount(t *testing.T) {
 	}
 	third := structs.NewID()
 	must(h, register(third, "h3", true, token.ID))
-	if err := refuse(h, structs.CodeForbidden, register(structs.NewID(), "h4", true, token.ID)); !strings.Contains(err.Error(), "admits 2 hosts") {
+	if err := refuse(h, structs.CodeForbidden, register(structs.NewID(), "h4", true, token.ID)); !strings.Contains(err.Error(),
+		"admits 2 hosts") {
 		t.Errorf("the refusal is %v", err)
 	}
 	must(h, register(third, "h3", true, token.ID)) // it is one of them
@@ -175,7 +177,8 @@ func TestLabelsThatCount(t *testing.T) {
 // TestHostsOfEarlierSchemas: nothing is written that a server may not know.
 func TestHostsOfEarlierSchemas(t *testing.T) {
 	h := newHarnessOf(t, structs.SchemaHosts-1)
-	refuse(h, structs.CodeUnavailable, CreateToken{Caller: root, UUID: structs.NewID(), Token: structs.Token{Hash: "h", Join: true, MaxHosts: 1}})
+	refuse(h, structs.CodeUnavailable, CreateToken{Caller: root, UUID: structs.NewID(), Token: structs.Token{Hash: "h", Join: true,
+		MaxHosts: 1}})
 	id := structs.NewID()
 	must(h, RegisterHost{HostRegister: structs.HostRegister{HostID: id, Name: "h", Fingerprint: structs.Fingerprint{
 		Backend: structs.BackendDocker, Labels: map[string]string{"zone": "a"}}},

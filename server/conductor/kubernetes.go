@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/scratch"
@@ -55,7 +56,8 @@ func claimCluster(t *scratch.Tx, b *structs.Bay) (after *structs.Bay, full bool)
 func freeCluster(t *scratch.Tx, b *structs.Bay) (best *structs.Host) {
 	nodes := func(h *structs.Host) int { return min(objects.ClusterOf(h).Ready, b.NodeCount) }
 	for h := range t.HostsInBay("") {
-		if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != structs.BackendKubernetes || !hasLabels(h, b.Labels) {
+		if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != structs.BackendKubernetes || !hosts.HasLabels(h,
+			b.Labels) {
 			continue
 		}
 		if best == nil || nodes(h) > nodes(best) {

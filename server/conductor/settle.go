@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/conductor/endpoints"
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
@@ -96,7 +97,7 @@ func endBays(t *scratch.Tx) (full bool) {
 				kept = quarantine.Reason(h)
 				continue
 			}
-			if !t.Room() || !t.Item(func() { freeHost(t, h) }) {
+			if !t.Room() || !t.Item(func() { hosts.Free(t, h) }) {
 				return true
 			}
 		}

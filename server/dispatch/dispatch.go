@@ -150,7 +150,7 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 		return none, err
 	}
 	request := conductor.RegisterHost{HostRegister: r, TokenHash: structs.HashSecret(r.JoinToken), SecretHash: structs.HashSecret(r.Secret),
-		Claimed: d.config.ClaimedLabels}
+		Claimed: d.config.ClaimedLabels, Separate: d.config.Tenants}
 	if id, secret, ok := structs.ParseToken(r.JoinToken); ok {
 		request.TokenID, request.TokenHash = id, structs.HashSecret(secret)
 		if err := d.checkExpiry(id, request.TokenHash, r.HostID); err != nil {
@@ -414,6 +414,11 @@ func checkReport(r *structs.StatusReport) error {
 	}
 	if err := checkProblems(r.Problems); err != nil {
 		return err
+	}
+	if r.Cleaned != nil {
+		if err := structs.CheckText("cleaned.error", r.Cleaned.Error, structs.MaxText); err != nil {
+			return err
+		}
 	}
 	for i := range r.Containers {
 		c := &r.Containers[i]

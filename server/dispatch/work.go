@@ -78,7 +78,8 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
 		work.Services = servicesSince(snap, snap.Host(p.HostID), p.Index)
 		work.Sessions = box.take()
-		if len(work.Assignments) > 0 || len(work.Quarantine) > 0 || len(work.Sessions) > 0 || work.Services != nil {
+		if len(work.Assignments) > 0 || len(work.Quarantine) > 0 || len(work.Sessions) > 0 || work.Services != nil ||
+			work.Clean != nil && p.Index <= snap.Host(p.HostID).BayIndex {
 			return work, nil
 		}
 		select {
@@ -190,12 +191,26 @@ func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
 		Lineage: snap.Lineages().Current()}
 	work.Acknowledged, work.Lease = d.heartbeats.lastAcknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
-		work.BayID = &h.BayID
+		work.BayID, work.Tenancy, work.Clean = &h.BayID, d.tenancyOf(snap, h), orderOf(h)
 	}
 	if c := snap.Cluster(); c != nil {
 		work.ClusterID, work.Incarnation, work.HostLostAfter = c.ClusterID, c.Incarnation, c.HostLostAfter
 	}
 	return work
+}
+
+// tenancyOf returns how far the agent of a host has to keep projects apart.
+func (d *Dispatch) tenancyOf(snap *state.Snapshot, h *structs.Host) *structs.Tenancy {
+	bay := snap.Bay(h.BayID)
+	return &structs.Tenancy{Separate: d.config.Tenants, Shared: bay != nil && bay.Shared}
+}
+
+// orderOf returns the order to clean a free host, nil if there is none.
+func orderOf(h *structs.Host) *structs.CleanOrder {
+	if h.Cleaning == nil || h.BayID != "" || !h.Fingerprint.Cleans {
+		return nil
+	}
+	return &structs.CleanOrder{Epoch: h.Cleaning.Epoch}
 }
 
 // checkRegistration returns CodeUnauthenticated for an unknown host, and CodeConflict if

@@ -39,12 +39,12 @@ var hosts = &web.Resource{
 	Watches: func(string) []service.Watch { return []service.Watch{{Table: structs.TableHosts}} },
 	Sorts: map[string]func(a, b structs.Row) int{
 		"name":  web.By(func(h *structs.Host) string { return h.Name }),
-		"state": web.By(func(h *structs.Host) string { return string(h.State) }),
+		"state": web.By(func(h *structs.Host) string { return string(shownState(h)) }),
 	},
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
-		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) },
-			structs.HostReady, structs.HostSuspect, structs.HostLost),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(shownState(r.(*structs.Host))) },
+			structs.HostReady, structs.HostSuspect, structs.HostLost, structs.HostCleaning),
 		"label": web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
 		"bay":   web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
@@ -74,7 +74,7 @@ func wholeHost(v web.View, h *structs.Host) structs.HostBody {
 func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	used := v.Snap.Usage(h.ID)
 	body := structs.HostBody{
-		UUID: h.ID, Name: h.Name, State: h.State, StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
+		UUID: h.ID, Name: h.Name, State: shownState(h), StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
 		Containers: used.Workloads, Links: v.Links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
@@ -85,6 +85,7 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
 	body.TokenLabels, body.AgentLabels = wire.Object(h.Granted), wire.Object(h.Fingerprint.Labels)
 	body.Drain = drainBody(v, h)
+	showCleaning(&body, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
 	body.Problems = make([]structs.ServiceProblem, len(h.Problems))
@@ -94,6 +95,39 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	}
 	body.Quarantine = quarantined(v, h.ID)
 	return body
+}
+
+// shownState returns the state of a host as users see it.
+func shownState(h *structs.Host) structs.HostState {
+	if h.Cleaning != nil && h.State == structs.HostReady {
+		return structs.HostCleaning
+	}
+	return h.State
+}
+
+// showCleaning shows what remains to be removed of earlier projects.
+func showCleaning(body *structs.HostBody, h *structs.Host) {
+	body.CleanedAt = structs.Time{Time: h.CleanedAt}
+	c := h.Cleaning
+	if c == nil {
+		return
+	}
+	body.Cleaning = &structs.CleaningBody{ProjectID: c.ProjectID, Since: structs.Time{Time: c.Since}, Attempts: c.Attempts,
+		Reason: wire.OrNull(c.Reason)}
+	whose := "project " + c.ProjectID
+	if c.Shared {
+		whose = "the projects of a shared bay"
+	}
+	reason := "what " + whose + " left on it is being removed; other projects' bays get it after that"
+	switch {
+	case !h.Fingerprint.Cleans:
+		reason = "its agent can't remove what " + whose + " left on it, so that no other project's bay gets it: upgrade the agent"
+	case c.Reason != "":
+		reason += fmt.Sprintf("; attempt %d failed, the next one follows: %s", c.Attempts, c.Reason)
+	}
+	if h.State == structs.HostReady && h.StateReason == "" {
+		body.StateReason = &reason
+	}
 }
 
 // quarantined returns the workloads in the host's quarantine.

@@ -49,9 +49,11 @@ func TestHostDelete(t *testing.T) {
 			t.Errorf("%s %s is %d: %s", call[0], call[1], status, text)
 		}
 	}
-	register := `{"host_id":"` + f.agent.HostID + `","name":"host-1","join_token":"` + servertest.JoinToken + `","secret":"` + f.agent.Secret +
+	register := `{"host_id":"` + f.agent.HostID +
+		`","name":"host-1","join_token":"` + servertest.JoinToken + `","secret":"` + f.agent.Secret +
 		`","registration":1,"fingerprint":{"backend":"docker"},"follows":{"cluster_id":"` + f.s.Store.Snapshot().Cluster().ClusterID + `"}}`
-	if status, text := agentCall("POST", "/v1/agent/hosts", register); status != 403 || !strings.Contains(text, string(structs.HintDeleted)) {
+	if status, text := agentCall("POST", "/v1/agent/hosts", register); status != 403 || !strings.Contains(text,
+		string(structs.HintDeleted)) {
 		t.Errorf("its registration is %d: %s", status, text)
 	}
 	// The name is free, and the bay gets the new host.

@@ -14,11 +14,14 @@ func TestHostPortsOfProjects(t *testing.T) {
 	admin, f := newCaller(t, s).as("admin"), newCaller(t, s).as("alice")
 	admin.do("POST", "/v1/bays?wait=10s", `{"name":"b","shared":true}`).is(201)
 	pod := func(name, port string) string {
-		return `{"manifest":` + toJSON(t, "{kind: Pod, apiVersion: v1, metadata: {name: "+name+"}, spec: {containers: [{name: c, image: x, "+
-			"ports: [{containerPort: 80, hostPort: "+port+"}]}]}}") + `}`
+		return `{"manifest":` + toJSON(t,
+			"{kind: Pod, apiVersion: v1, metadata: {name: "+name+"}, spec: {containers: [{name: c, image: x, "+
+				"ports: [{containerPort: 80, hostPort: "+port+"}]}]}}") + `}`
 	}
-	rc := `{"manifest":` + toJSON(t, "{kind: ReplicationController, apiVersion: v1, metadata: {name: r}, spec: {replicas: 1, selector: {a: b}, "+
-		"template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x, ports: [{containerPort: 80, hostPort: 22}]}]}}}}") + `}`
+	rc := `{"manifest":` + toJSON(t,
+		"{kind: ReplicationController, apiVersion: v1, metadata: {name: r}, spec: {replicas: 1, selector: {a: b}, "+
+			"template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x, "+
+			"ports: [{containerPort: 80, hostPort: 22}]}]}}}}") + `}`
 	f.do("POST", "/v1/containers", `{"image":"x","ports":[{"container_port":80},{"container_port":81,"host_port":22}]}`).is(400).
 		mentions("ports[1].host_port 22").mentions("1024-65535")
 	f.do("POST", "/v1/pods", pod("p", "80")).is(400).mentions("spec.containers[0].ports[0].hostPort 80")

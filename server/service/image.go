@@ -32,7 +32,11 @@ func (n Images) List(ctx context.Context, c *Call, f HostFilter, name string) (*
 	if err != nil {
 		return snap, structs.ImagesBody{}, err
 	}
-	answers := askHosts[[]structs.Image](ctx, n.s, hosts, structs.SessionOffer{Kind: structs.SessionImageList})
+	offer := structs.SessionOffer{Kind: structs.SessionImageList}
+	if !c.Caller.Is(structs.RoleAdmin) {
+		offer.ProjectID = c.Caller.ProjectID // what others have there is not for them
+	}
+	answers := askHosts[[]structs.Image](ctx, n.s, hosts, offer)
 	body := structs.ImagesBody{Images: []structs.ImageBody{}, Errors: hostErrors(n.s, c, answers)}
 	for _, t := range answers {
 		if t.err != nil {

@@ -77,7 +77,9 @@ func readFixture(t *testing.T, fixtureName string) {
 // listed here.
 func TestFixtureFillsEveryField(t *testing.T) {
 	young := []string{"hosts Fingerprint.Cluster.PublicAddress", "hosts Fingerprint.Cluster.CA",
-		"hosts TokenID", "hosts Granted", "hosts Claimed", "tokens MaxHosts", "tokens Labels"}
+		"hosts TokenID", "hosts Granted", "hosts Claimed", "hosts Separate", "hosts Cleanings", "hosts CleanedAt",
+		"hosts Cleaning.Epoch", "hosts Cleaning.ProjectID", "hosts Cleaning.Shared", "hosts Cleaning.Since", "hosts Cleaning.Attempts",
+		"hosts Cleaning.Reason", "hosts Fingerprint.Cleans", "tokens MaxHosts", "tokens Labels"}
 	older := slices.DeleteFunc(Tables(), func(table structs.Table) bool { return table == statetest.TablePairs })
 	s := restored(t, golden(t, fixtureNames[len(fixtureNames)-1]+".snap"))
 	rows := dump(s.Snapshot())

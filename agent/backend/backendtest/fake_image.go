@@ -104,7 +104,8 @@ func (f *images) imageUsedLocked(img *structs.Image) bool {
 }
 
 // FetchImage waits for a pull if one is needed.
-func (f *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+func (f *runtime) FetchImage(ctx context.Context, _ string, spec *structs.ContainerSpec, creds *structs.Registry,
+	progress func(string)) error {
 	if err := f.call(ctx, "image fetch"); err != nil {
 		return err
 	}

@@ -432,10 +432,10 @@ func testNoImage(x *env) {
 	}
 	none := noRegistry()
 	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
-		err := x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
+		err := x.engine.FetchImage(x.ctx, "p", &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
 		x.wantReason(err, backend.ErrNoImage)
 	}
-	x.must(x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}),
+	x.must(x.engine.FetchImage(x.ctx, "p", &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}),
 		"a fetch of what is there")
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/registry"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -32,19 +33,24 @@ import (
 type Images struct {
 	engine *engine.Engine
 	hidden func(image.InspectResponse) bool
+	rules  registry.Rules
+	ledger ledger
+	rights rights
 
 	mu      sync.Mutex
 	pulls   map[pullKey]*pull    // in progress
 	used    map[string]time.Time // by image ID: when magnum last created a container of the image
 	fetched map[string]time.Time // by image ID: when the image was last pulled or loaded
+	tenancy structs.Tenancy      // how far projects are kept apart
 }
 
 var _ backend.Images = (*Images)(nil)
 
 // New returns the images of an engine. hidden tells which of them the backend itself has
-// made: they aren't listed, and so nobody removes them. New makes no call.
-func New(e *engine.Engine, hidden func(image.InspectResponse) bool) *Images {
-	return &Images{engine: e, hidden: hidden,
+// made: they aren't listed, and so nobody removes them. rules say from where projects may
+// pull. New makes no call.
+func New(e *engine.Engine, hidden func(image.InspectResponse) bool, rules registry.Rules) *Images {
+	return &Images{engine: e, hidden: hidden, rules: rules, ledger: ledger{list: listAll(e)},
 		pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
 }
 
@@ -188,9 +194,16 @@ func (im *Images) recall(images []structs.Image) {
 var loadedPrefixes = []string{"Loaded image: ", "Loaded image ID: "}
 
 // LoadImages loads the images of a tar stream.
-func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
+func (im *Images) LoadImages(ctx context.Context, r io.Reader) (loaded []string, err error) {
 	if err := im.engine.Negotiate(ctx); err != nil {
 		return nil, err
+	}
+	if !im.Guarded() { // only operators load images onto hosts that projects share
+		end, err := im.ledger.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { im.settled(end(context.WithoutCancel(ctx))) }()
 	}
 	from := &engine.Noted{R: r}
 	resp, err := im.engine.Client.ImageLoad(ctx, from, client.ImageLoadWithQuiet(true))
@@ -212,6 +225,14 @@ func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error)
 		im.noteFetch(ctx, name)
 	}
 	return names, nil
+}
+
+// settled logs that what was brought is not taken down yet. It is before the ledger is next
+// asked, and until then it is nobody's.
+func (im *Images) settled(err error) {
+	if err != nil {
+		im.engine.Log.Warn("new images are not noted yet", "error", err)
+	}
 }
 
 // readLoaded reads the engine's answer to a load.

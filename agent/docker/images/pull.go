@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
@@ -66,10 +67,22 @@ type pull struct {
 	nextID   int
 }
 
-// PullImage fetches an image, or joins the fetch in progress with the same credentials. It
-// returns when the image exists, or after a few quick attempts if the registry is away.
-// ErrNoImage, ErrInvalid.
+// PullImage fetches an image. It returns when the image exists, or after a few quick attempts
+// if the registry is away. ErrNoImage, ErrInvalid.
 func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+	if im.Guarded() { // the engine would say that it has what it has of others
+		if _, err := im.askFor(ctx, ref, creds); err != nil {
+			return err
+		}
+	}
+	return im.pullShared(ctx, ref, creds, progress)
+}
+
+// pullShared fetches an image, or joins the fetch in progress with the same credentials.
+func (im *Images) pullShared(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+	if err := im.checkRegistry(ctx, ref, creds); err != nil {
+		return err
+	}
 	key := pullKey{ref: ref}
 	if creds != nil {
 		key.creds = *creds
@@ -81,7 +94,7 @@ func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Regi
 		p = &pull{cancel: cancel, done: make(chan struct{}), listen: make(map[int]func(string))}
 		im.pulls[key] = p
 		go func() {
-			p.err = im.fetch(pullCtx, key, p.say)
+			p.err = im.bring(pullCtx, key, p.say)
 			if p.err == nil {
 				im.noteFetch(pullCtx, key.ref)
 			}
@@ -109,6 +122,30 @@ func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Regi
 	if last {
 		p.cancel()
 		<-p.done
+	}
+	return ctx.Err()
+}
+
+// bring fetches an image that counts as brought for a project.
+func (im *Images) bring(ctx context.Context, key pullKey, say func(string)) error {
+	end, err := im.ledger.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { im.settled(end(context.WithoutCancel(ctx))) }()
+	return im.fetch(ctx, key, say)
+}
+
+// checkRegistry refuses a registry from which projects may not pull. The engine looks its
+// name up again after that.
+func (im *Images) checkRegistry(ctx context.Context, ref string, creds *structs.Registry) error {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil // the engine says why
+	}
+	if err := im.client().Rules.Check(ctx, reference.Domain(named)); err != nil && ctx.Err() == nil {
+		im.engine.Log.Info("registry refused", "image", ref, "error", err)
+		return asked(ref, creds, err)
 	}
 	return ctx.Err()
 }
@@ -171,17 +208,17 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 			return err
 		}
 		if final := pullFailure(key, err); final != nil {
+			im.engine.Log.Info("image can't be pulled", "image", ref, "error", err)
 			return final
 		}
 		im.engine.Log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
 		if attempt == Attempts || got.none() && time.Since(began) > pullPatience {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.ErrorText(err)))}
+				"image %s can't be pulled: %s", ref, silentText)}
 		}
 		pause := pullPause << (attempt - 1)
 		pause += rand.N(pause / 2)
-		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
-			ref, attempt, shorten(engine.ErrorText(err)), pause.Round(time.Second)))
+		say(fmt.Sprintf("pulling %s: attempt %d failed; trying again in %s", ref, attempt, pause.Round(time.Second)))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -284,12 +321,16 @@ func pullFailure(key pullKey, err error) error {
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 			"image %s can't be pulled: its registry refuses user %s; check registry.username and "+
 				"registry.password", ref, key.creds.Username)}
+	case has("no matching manifest"):
+		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+			"image %s can't be pulled: its registry has it for other platforms only, not for this host's", ref)}
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
 		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required",
-			"no matching manifest", "denied"):
+			"denied"):
+		// Not the engine's text, which quotes whatever answers at that address.
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in "+
-				"registry", ref, shorten(engine.ErrorText(err)))}
+			"image %s can't be pulled: its registry doesn't have it, or doesn't show it to these credentials; check its name and tag, "+
+				"push it to its registry, or check the credentials in registry", ref)}
 	}
 	return nil
 }
@@ -306,18 +347,23 @@ func shorten(s string) string {
 // FetchMissing fetches an image that the engine doesn't have.
 func (im *Images) FetchMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullNever {
-		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
-			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
+		return errNever(spec.Image)
 	}
-	err := im.PullImage(ctx, spec.Image, creds, progress)
+	err := im.pullShared(ctx, spec.Image, creds, progress)
 	if err != nil && im.hasImage(ctx, spec.Image) {
 		return nil // somebody has loaded it meanwhile
 	}
 	return err
 }
 
-// FetchImage fetches the image, unless it exists and the pull policy allows to use it.
-func (im *Images) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+// FetchImage fetches the image, unless it exists and the pull policy allows to use it. On an
+// engine that projects share, the project has to have the right to it.
+func (im *Images) FetchImage(ctx context.Context, project string, spec *structs.ContainerSpec, creds *structs.Registry,
+	progress func(string)) error {
+	if im.Guarded() {
+		_, err := im.Resolve(ctx, Need{project, spec.Image, spec.PullPolicy, creds}, progress)
+		return err
+	}
 	if spec.PullPolicy == structs.PullAlways {
 		return im.PullImage(ctx, spec.Image, creds, progress)
 	}

@@ -44,9 +44,9 @@ func ErrDeleted(hostID string) error {
 
 // Join completes a host that registers: its labels, and by which token it came. host is a
 // copy that the caller writes, was its row before. claimed says that the agent's own labels
-// are mere claims. Errors are CodeConflict for the name of another host, CodeForbidden for a token
+// are mere claims, separate that projects are kept apart. Errors are CodeConflict for the name of another host, CodeForbidden for a token
 // that admits no more hosts.
-func Join(t *scratch.Tx, host, was *structs.Host, tokenID string, claimed bool) error {
+func Join(t *scratch.Tx, host, was *structs.Host, tokenID string, claimed, separate bool) error {
 	fresh := was.Registration == 0
 	if fresh || was.Name != host.Name || was.State == structs.HostLost {
 		if err := checkName(t, host); err != nil {
@@ -54,9 +54,10 @@ func Join(t *scratch.Tx, host, was *structs.Host, tokenID string, claimed bool) 
 		}
 	}
 	if !known(t) {
+		host.Fingerprint.Cleans = false
 		return nil
 	}
-	host.Claimed = claimed
+	host.Claimed, host.Separate = claimed, separate
 	token := scratch.Row[structs.Token](t, tokenID)
 	if !fresh || token == nil {
 		return nil
@@ -73,8 +74,8 @@ func Join(t *scratch.Tx, host, was *structs.Host, tokenID string, claimed bool) 
 	}
 	if count >= token.MaxHosts {
 		return structs.Errorf(structs.CodeForbidden,
-			"the join token %s admits %d hosts, and there are as many: delete one of them (magnum host-delete), or make another token with "+
-				"\"magnum token-create -join\"", token.Name, token.MaxHosts).About(structs.KindToken)
+			"the join token %s admits %d hosts, and there are as many: delete one of them (magnum host-delete), or make another token "+
+				"with \"magnum token-create -join\"", token.Name, token.MaxHosts).About(structs.KindToken)
 	}
 	return nil
 }
