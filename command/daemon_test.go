@@ -99,7 +99,8 @@ func TestKeystoneBlock(t *testing.T) {
 		"\"\n  project_name = \"services\"\n  cache_ttl = \"10s\"\n  admin_roles = [\"admin\", \"cloud\"]\n}\n"
 	conf, _, err := loadServer(t, file, map[string]string{"MAGNUM_KEYSTONE_USERNAME": "other"}, "-keystone-timeout", "5s")
 	k := conf.Keystone
-	if err != nil || k.AuthURL != "http://k:5000/v3" || k.Username != "other" || k.Password != "from the file" || k.ProjectName != "services" ||
+	if err != nil || k.AuthURL != "http://k:5000/v3" || k.Username != "other" || k.Password != "from the file" ||
+		k.ProjectName != "services" ||
 		k.CacheTTL != 10*time.Second || k.Timeout != 5*time.Second || !slices.Equal(k.AdminRoles, []string{"admin", "cloud"}) {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -116,14 +117,15 @@ func TestSettingsErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"flag":          {args: []string{"-http-port", "many"}, want: "flag -http-port: \"many\""},
-		"environment":   {env: map[string]string{"MAGNUM_HTTP_PORT": "many"}, want: "MAGNUM_HTTP_PORT: \"many\""},
-		"file":          {file: "http_port = \"many\"", want: "magnum.hcl:1: http_port"},
-		"duration":      {args: []string{"-host-lost-after", "10"}, want: "10s"},
-		"toggle":        {file: "insecure = \"perhaps\"", want: "insecure"},
-		"unknown":       {file: "\nhttp_prot = 1", want: "magnum.hcl:2: http_prot: there is no such setting; did you mean http_port?"},
-		"block":         {file: "server { }", want: "-config"},
-		"keystone":      {file: "keystone {\n  auth_ulr = \"x\"\n}", want: "magnum.hcl:2: auth_ulr: there is no such setting; did you mean auth_url?"},
+		"flag":        {args: []string{"-http-port", "many"}, want: "flag -http-port: \"many\""},
+		"environment": {env: map[string]string{"MAGNUM_HTTP_PORT": "many"}, want: "MAGNUM_HTTP_PORT: \"many\""},
+		"file":        {file: "http_port = \"many\"", want: "magnum.hcl:1: http_port"},
+		"duration":    {args: []string{"-host-lost-after", "10"}, want: "10s"},
+		"toggle":      {file: "insecure = \"perhaps\"", want: "insecure"},
+		"unknown":     {file: "\nhttp_prot = 1", want: "magnum.hcl:2: http_prot: there is no such setting; did you mean http_port?"},
+		"block":       {file: "server { }", want: "-config"},
+		"keystone": {file: "keystone {\n  auth_ulr = \"x\"\n}",
+			want: "magnum.hcl:2: auth_ulr: there is no such setting; did you mean auth_url?"},
 		"nested block":  {file: "keystone {\n  x { }\n}", want: "neither labels nor other blocks"},
 		"label":         {file: "keystone \"a\" {\n}", want: "neither labels nor other blocks"},
 		"password file": {file: "keystone {\n  password_file = \"/nowhere/password\"\n}", want: "/nowhere/password"},

@@ -107,6 +107,14 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"(default from the limit of open files, at most 16384; -1 no limit)"+note)
 	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N",
 		"limit of unauthenticated connections per client address (default 256; -1 no limit)"+note)
+	s.limit(&conf.RateWrites, "rate-writes", "writes a second of a project; twice as many at once (default 100; 0 no limit)"+note)
+	s.limit(&conf.RateReads, "rate-reads", "reads a second of a project; twice as many at once (default 1000; 0 no limit)"+note)
+	s.limit(&conf.RateAddresses, "rate-addresses",
+		"requests a second of an address without a valid token; twice as many at once (default 20; 0 no limit)"+note)
+	s.limit(&conf.MaxBytesInFlight, "max-bytes-in-flight",
+		"limit in MiB of bodies and answers in memory; a project has a quarter (default 256; 0 no limit)"+note)
+	s.list(&conf.TrustedProxies, "trusted-proxy", "CIDR,...",
+		"proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed (default none)"+note)
 	s.list(&conf.HTTPHosts, "http-host", "NAME,...",
 		"more host names that clients use for this server; with -auth none requests with other names are refused"+note)
 	s.text(&conf.Auth, "auth", "none|token|keystone", "how callers authenticate; none is for loopback only, token with the "+
@@ -126,6 +134,8 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"); operators may ask for any"+note)
 	s.list(&conf.ManifestNetworks, "manifest-network", "CIDR,...",
 		"private networks from which manifests are fetched by URL (default none: from public addresses only)"+note)
+	s.toggle(&conf.TrustAgentLabels, "trust-agent-labels",
+		"let bays and constraints choose hosts by the labels of their agents (-label); with -auth none they always do"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)
 	s.duration(&conf.HostLostAfter, "host-lost-after",
 		"time without heartbeats after which a host is lost; must be the same on all servers (default 10s)"+note)

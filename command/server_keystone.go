@@ -14,7 +14,8 @@ const maxPasswordFile = 4 << 10
 // keystoneSettings adds the settings of a Keystone, which a file may have in a block
 // keystone.
 func keystoneSettings(s *settings, c *keystone.Config, note string) {
-	s.text(&c.AuthURL, "keystone-auth-url", "URL", "Keystone v3 that authenticates callers, such as http://10.0.0.5:5000/v3 (default none)"+note)
+	s.text(&c.AuthURL, "keystone-auth-url", "URL",
+		"Keystone v3 that authenticates callers, such as http://10.0.0.5:5000/v3 (default none)"+note)
 	s.text(&c.Username, "keystone-username", "NAME", "service user that validates tokens"+note)
 	s.text(&c.Password, "keystone-password", "PASSWORD",
 		"password of the service user; other users of this machine see flags: prefer -keystone-password-file or the environment"+note)

@@ -79,6 +79,20 @@ func (s *settings) number(p *int, names, placeholder, usage string) *setting {
 	})
 }
 
+// limit adds a limit. 0 turns it off, which is -1 in p: there, 0 is the default.
+func (s *settings) limit(p *int, name, usage string) *setting {
+	return s.add(name, "N", usage, func(v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return errors.New("is not a whole number, 0 or more")
+		}
+		if *p = n; n == 0 {
+			*p = -1
+		}
+		return nil
+	})
+}
+
 // list adds a setting of several words. A value can have several, separated by commas.
 func (s *settings) list(p *[]string, names, placeholder, usage string) *setting {
 	set := s.add(names, placeholder, usage, func(v string) error {

@@ -38,6 +38,18 @@ type Config struct {
 	// none, clients on loopback have no limit.
 	HTTPMaxConnsPerClient int
 
+	// RateWrites and RateReads limit a project's requests a second to this server; the defaults
+	// are 100 and 1000. RateAddresses limits the requests a second of a client address without a
+	// valid token; default 20. Twice as many may come at once. -1 means no limit, and with Auth
+	// none there is none.
+	RateWrites, RateReads, RateAddresses int
+	// MaxBytesInFlight limits, in MiB, the bodies and answers in memory; default 256, -1 means no
+	// limit. A project may use a quarter.
+	MaxBytesInFlight int
+	// TrustedProxies are networks, as ADDRESS/BITS, or addresses of proxies whose
+	// X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
+	TrustedProxies []string
+
 	// HTTPHosts are names by which clients call this server, in addition to its own
 	// name, its host's name, the names in its certificate, localhost and IP addresses.
 	// With Auth none the server answers to no other name; with Auth token names are not
@@ -93,6 +105,10 @@ type Config struct {
 	// ManifestNetworks are networks, as ADDRESS/BITS, from which manifests are fetched by URL
 	// in addition to public addresses.
 	ManifestNetworks []string
+
+	// TrustAgentLabels lets bays and constraints choose hosts by the labels that agents
+	// give them. With Auth none they always do.
+	TrustAgentLabels bool
 
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
@@ -204,6 +220,9 @@ func (c Config) validate() error {
 			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port",
 				name)
 		}
+	}
+	if err := c.validateLimits(); err != nil {
+		return err
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
 		return structs.Errorf(structs.CodeInvalid,

@@ -46,8 +46,8 @@ func (c Config) validateAccess(bind net.IP) error {
 	}
 	if c.Auth == authNone {
 		return structs.Errorf(structs.CodeInvalid,
-			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token or keystone, bind to 127.0.0.1, or say "+
-				"-insecure", c.Bind)
+			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token or keystone, bind "+
+				"to 127.0.0.1, or say -insecure", c.Bind)
 	}
 	if !c.tlsFiles().Any() {
 		return structs.Errorf(structs.CodeInvalid,

@@ -35,6 +35,8 @@ const (
 	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
 	SchemaQuotas     = 5 // TableQuotas and RCObserved.OverQuota
+	// Host.TokenID, Granted and Claimed; Token.MaxHosts and Labels.
+	SchemaHosts = 6
 	// Actions of bays, baymodels, nodes, hosts, rcs and services; their Request; ActionRecord.ProjectID and ServiceID.
 	SchemaActions = 7
 )
@@ -51,6 +53,7 @@ const (
 	MaxName        = 255      // characters of a name
 	MaxPage        = 1000     // objects of one page
 	MaxNodeCount   = 1000     // hosts of one bay
+	MaxTokenHosts  = 100_000  // hosts of one join token
 	MaxText        = 4096     // bytes of an image reference, path, user, ...
 	MaxCommand     = 64 << 10
 	MaxEnvironment = 256 << 10   // bytes of all environment variables of a container

@@ -135,6 +135,7 @@ const (
 type Control struct {
 	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
 	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended; forward: in both directions
+	Accepted bool    `json:"accepted,omitempty"`  // agent to server, logs with follow and streams: the host has room
 	Attached bool    `json:"attached,omitempty"`  // agent to client, attach: from now on all output of the process is sent
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed

@@ -205,14 +205,14 @@ func TestKubernetesRedisExample(t *testing.T) {
 	master, replicas := b.service("redis-master", 1), b.service("redis-replica", 2)
 	set := func(node int, key, value string) {
 		t.Helper()
-		b.eventually(key+" is written", 30*time.Second, func() error { // kube-proxy may learn of the pod after magnum
+		b.eventually(key+" is written", patience, func() error { // kube-proxy may learn of the pod after magnum
 			return says(b.at(node, b.nodePort(master, 0)), "SET "+key+" "+value, "+OK")
 		})
 	}
 	read := func(node int, key, value string) {
 		t.Helper()
 		for range 4 { // of both replicas
-			b.eventually(key+" is read from a replica", 30*time.Second, func() error {
+			b.eventually(key+" is read from a replica", patience, func() error {
 				return says(b.at(node, b.nodePort(replicas, 0)), "GET "+key, value)
 			})
 		}

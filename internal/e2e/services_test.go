@@ -500,7 +500,7 @@ func TestRedisExample(t *testing.T) {
 	}
 	read := func(host int, key, value string) {
 		t.Helper()
-		b.eventually(key+" is read from a replica", 30*time.Second, func() error {
+		b.eventually(key+" is read from a replica", patience, func() error {
 			return says(b.at(host, b.nodePort(replicas, 0)), "GET "+key, value)
 		})
 	}

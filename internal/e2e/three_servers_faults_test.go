@@ -274,6 +274,14 @@ func follow(t testing.TB, addr string, args ...string) *following {
 	t.Helper()
 	f := &following{t: t, cmd: exec.Command(program(t), args...), lines: make(chan string, 1000)}
 	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+addr)
+	f.run()
+	return f
+}
+
+// run starts the CLI.
+func (f *following) run() {
+	t := f.t
+	t.Helper()
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	f.cmd.Stderr = &f.errors
 	out, err := f.cmd.StdoutPipe()
@@ -289,7 +297,6 @@ func follow(t testing.TB, addr string, args ...string) *following {
 			f.lines <- s.Text()
 		}
 	}()
-	return f
 }
 
 // awaitLines waits for n more lines.

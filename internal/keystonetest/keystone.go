@@ -26,9 +26,6 @@ import (
 // busy.
 const patience = 2 * time.Minute
 
-// Region is the region of all endpoints.
-const Region = "RegionOne"
-
 // Keystone is a running Keystone, as its administrator sees it. It is safe for concurrent use.
 type Keystone struct {
 	Dir string // the state directory: clouds.yaml, openrc files, pid, logs
@@ -163,9 +160,9 @@ func (k *Keystone) awaitDown(t testing.TB) {
 
 // Restart starts a Keystone of Start again after Kill, on the same port and with the same
 // data, and returns when it answers.
-func (k *Keystone) Restart(t testing.TB) {
+func (k *Keystone) Restart(t testing.TB, o Options) {
 	t.Helper()
-	up(t, k.Dir)
+	up(t, k.Dir, "KEYSTONE_TOKEN_TTL="+strconv.Itoa(int(o.TokenTTL.Seconds())))
 }
 
 // Answer is what Keystone answers.

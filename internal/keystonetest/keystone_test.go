@@ -57,7 +57,7 @@ func TestKeystoneOfItsOwn(t *testing.T) {
 		t.Errorf("the token is validated with %d and expires at %v", status, expires)
 	}
 	k.Kill(t)
-	k.Restart(t)
+	k.Restart(t, Options{TokenTTL: 10 * time.Minute})
 	if status, _ := k.Validate(t, token); status != http.StatusOK {
 		t.Errorf("after a restart the token is validated with %d", status)
 	}

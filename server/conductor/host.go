@@ -8,6 +8,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor/actions"
 	"github.com/stackforge/magnum/server/conductor/endpoints"
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
 	"github.com/stackforge/magnum/server/conductor/quarantine"
@@ -22,6 +23,7 @@ type RegisterHost struct {
 	TokenID    string // of the join token that the agent sent; "" if the token has no ID, as the cluster's own
 	TokenHash  string // hash of that token, or of its secret if the token has an ID
 	SecretHash string // hash of the secret that the agent sent
+	Claimed    bool   // the agent's own labels are mere claims: see structs.Host
 }
 
 func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
@@ -35,6 +37,9 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 		return none, err
 	}
 	if was == nil {
+		if hosts.WasDeleted(cluster, &r.HostRegister) && !hasDiverged(t, r.Follows, cluster) {
+			return none, hosts.ErrDeleted(r.HostID)
+		}
 		was = &structs.Host{Meta: t.Meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	inCluster := r.Fingerprint.Backend == structs.BackendKubernetes
@@ -63,6 +68,9 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
 	}
+	if err := hosts.Join(t, &host, was, r.TokenID, r.Claimed); err != nil {
+		return none, err
+	}
 	host.Registration++
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount, host.Problems = 0, false, nil, 0, nil
 	t.Put(&host)
@@ -84,6 +92,8 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 		return err
 	}
 	switch {
+	case host == nil && !r.mayJoin(cluster, token) && hosts.WasDeleted(cluster, &r.HostRegister):
+		return hosts.ErrDeleted(r.HostID)
 	case host == nil && !r.mayJoin(cluster, token):
 		return structs.Errorf(structs.CodeUnauthenticated,
 			"the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, "+
@@ -280,6 +290,20 @@ func (r FenceHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	t.Put(&host)
 	actions.Note(t, r.Caller, "fence", h, 0)
 	return &host, nil
+}
+
+// DeleteHost deletes a host that is lost, or drained and empty. Its secret ends with it.
+type DeleteHost struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+}
+
+func (r DeleteHost) decide(t *scratch.Tx) (*structs.Host, error) {
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	return h, hosts.Delete(t, h)
 }
 
 // LabelHost changes the operators' labels of a host.

@@ -2,6 +2,7 @@ package conductor
 
 import (
 	"github.com/stackforge/magnum/server/conductor/scratch"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -42,20 +43,37 @@ type DeleteQuota struct {
 	Project string // "" for the default of all projects
 }
 
-// decide returns the last row. CodeNotFound if there is none.
+// decide returns the last row, nil if there was none.
 func (r DeleteQuota) decide(t *scratch.Tx) (*structs.Quota, error) {
 	q := scratch.Row[structs.Quota](t, structs.QuotaID(r.Project))
-	if q == nil {
-		return nil, structs.Errorf(structs.CodeNotFound, "Quota of %s could not be found: nobody has set any limits.",
-			quotaOwner(r.Project)).About(structs.KindQuota)
+	if q != nil {
+		t.Remove(q)
 	}
-	t.Remove(q)
 	return q, nil
 }
 
-func quotaOwner(project string) string {
+// QuotaOf returns the quota of a project as the API shows it; "" stands for the default of all
+// projects, which nobody uses.
+func QuotaOf(c *Conductor, snap *state.Snapshot, project string) (body structs.QuotaBody) {
+	own, every := snap.Quota(project), snap.Quota("")
+	limits, used := own.Over(every.Over(c.quota)), snap.Charged().Of(project)
 	if project == "" {
-		return "all projects"
+		own, used = nil, &structs.Amounts{}
+	} else {
+		body.ProjectID = &project
 	}
-	return "project " + structs.Shorten(project)
+	for i, use := range body.Uses() {
+		r := structs.Resource(i)
+		use.Limit, use.InUse, use.Source = r.Shown(limits[i]), r.Shown(used[i]), structs.QuotaShipped
+		switch {
+		case own.Has(r):
+			use.Source = structs.QuotaOfProject
+		case every.Has(r):
+			use.Source = structs.QuotaOfDefault
+		}
+	}
+	if row := snap.Quota(project); row != nil {
+		body.UpdatedAt = structs.Time{Time: row.UpdatedAt}
+	}
+	return body
 }

@@ -63,7 +63,7 @@ func newDispatch(t testing.TB) *Dispatch {
 
 func registration(id string) structs.HostRegister {
 	return structs.HostRegister{
-		HostID: id, Name: "h", JoinToken: "join", Secret: strings.Repeat("s", 64),
+		HostID: id, Name: "h-" + id, JoinToken: "join", Secret: strings.Repeat("s", 64),
 		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30},
 	}
 }

@@ -215,7 +215,8 @@ func ParseRules(text []byte) (*Rules, error) {
 	for i := 0; i+1 < len(content); i += 2 {
 		name, text := content[i], content[i+1]
 		if name.Kind != yaml.ScalarNode || text.Kind != yaml.ScalarNode || text.Tag != "!!str" {
-			return nil, fmt.Errorf("line %d: the rule of %.64q is not a string such as \"role:admin\"", cmp.Or(text.Line, name.Line), name.Value)
+			return nil, fmt.Errorf("line %d: the rule of %.64q is not a string such as \"role:admin\"",
+				cmp.Or(text.Line, name.Line), name.Value)
 		}
 		overrides = append(overrides, override{name: name.Value, text: text.Value, line: name.Line})
 	}

@@ -68,7 +68,8 @@ func TestPolicyFileOverrides(t *testing.T) {
 			want   bool
 		}{
 			{"member", BayCreate, false}, {"cloud", BayCreate, true}, {"admin", BayCreate, true}, {"user", BayCreate, false},
-			{"member", ContainerCreate, false}, {"user", ContainerCreate, true}, {"user", ContainerGet, true}, {"reader", ContainerGet, true},
+			{"member", ContainerCreate, false}, {"user", ContainerCreate, true}, {"user", ContainerGet, true},
+			{"reader", ContainerGet, true},
 			{"admin", ContainerCreate, false}, // member no longer includes admin: the file says so
 			{"admin", Action("operators"), false}, {"admin", PeerCall, false}, {"admin", Public, false},
 		} {
@@ -93,7 +94,7 @@ func TestPolicyFileRefusals(t *testing.T) {
 	}
 	doubling.WriteString("n40: '@'\n")
 	for name, c := range map[string]struct{ text, says string }{
-		"unknown action":      {"\n\"bay:craete\": \"role:admin\"", "line 2: there is no action \"bay:craete\": known are bay:config, bay:create"},
+		"unknown action":      {"\n\"bay:craete\": \"role:admin\"", "line 2: there is no action \"bay:craete\": known are bay:config"},
 		"unknown noun":        {"bya:create: role:admin", "actions are of "},
 		"an agent's action":   {"agent:call: '@'", "no action"},
 		"a public action":     {"public: '!'", "no rule refers to it"},

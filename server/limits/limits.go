@@ -120,7 +120,9 @@ func (l *Limits) Count(k Kind) {
 }
 
 // InFlight returns the bytes in flight of projects, hosts and other servers.
-func (l *Limits) InFlight() int64 { return l.users.inFlight() + l.hosts.inFlight() + l.peers.inFlight() }
+func (l *Limits) InFlight() int64 {
+	return l.users.inFlight() + l.hosts.inFlight() + l.peers.inFlight()
+}
 
 // Request counts a request of a project, a write or a read. CodeRateLimited.
 func (l *Limits) Request(project string, write bool) error {

@@ -290,54 +290,6 @@ func TestReclaim(t *testing.T) {
 	})
 }
 
-// asked counts the tokens that it is asked about.
-type asked struct {
-	n   int
-	err error
-}
-
-func (a *asked) Authenticate(context.Context, string) (structs.Caller, error) {
-	a.n++
-	return structs.Caller{ProjectID: "p"}, a.err
-}
-
-func TestUnknownTokens(t *testing.T) {
-	c := newClock()
-	source := &asked{err: structs.Errorf(structs.CodeUnauthenticated, "no such token")}
-	a := &Unknown{Tokens: source, Known: func(token string) bool { return token == "known" }, now: c.now}
-	ask := func(token string, want int) {
-		t.Helper()
-		if _, err := a.Authenticate(t.Context(), token); structs.CodeOf(err) != structs.CodeOf(source.err) {
-			t.Errorf("%s: %v", token, err)
-		}
-		if source.n != want {
-			t.Errorf("%s: asked %d times, want %d", token, source.n, want)
-		}
-	}
-	for range 10 {
-		ask("x", 1)
-	}
-	ask("y", 2)
-	ask("known", 3)
-	ask("known", 4)
-	c.advance(unknownFor)
-	ask("x", 5)
-	for i := range 3 * maxUnknown {
-		ask(fmt.Sprint("t", i), 6+i)
-	}
-	if len(a.refused) > maxUnknown {
-		t.Errorf("%d refusals are kept", len(a.refused))
-	}
-	source.n, source.err = 0, structs.Errorf(structs.CodeUnavailable, "no leader")
-	ask("z", 1)
-	ask("z", 2) // only refusals are remembered
-	source.err = nil
-	ask("z", 3)
-	if !a.Knows("known") || a.Knows("z") {
-		t.Error("Knows is not Known")
-	}
-}
-
 // BenchmarkRequest is what the limits add to each request: its rate, and a large body.
 func BenchmarkRequest(b *testing.B) {
 	l := New(Config{Writes: 1_000_000_000, Reads: 1_000_000_000})

@@ -31,6 +31,10 @@ const (
 	// arrived.
 	HeaderRetryAfterUnknown = "X-Magnum-Unsure"
 	HeaderAsked             = "X-Magnum-Asked" // in a forwarded request: its request ID, the same in each attempt
+	// HeaderCaller is in a forwarded request of a caller whose token Keystone has validated
+	// for the first server: who that is. The leader doesn't ask Keystone again, which may be
+	// away by now.
+	HeaderCaller = "X-Magnum-Caller"
 	// HeaderOutcome is in a 503 answer: "unknown" if the write may have been carried out,
 	// otherwise the header is absent.
 	HeaderOutcome = "X-Magnum-Outcome"
@@ -290,6 +294,7 @@ type Forwarded struct {
 	Body              []byte
 	Seed              string // of the IDs and secrets that the request makes
 	ID                string // request ID
+	Caller            string // value of HeaderCaller, "" for a caller whom the leader authenticates
 	RetryAfterUnknown bool   // an earlier attempt may have been carried out
 	SinceIndex        uint64 // index that this server had applied when the request arrived
 	// Preparation is how long the leader may need before it can decide the request, in
@@ -301,7 +306,8 @@ type Forwarded struct {
 // may not have been carried out.
 var ErrUnknown = errors.New("the outcome is unknown")
 
-// Forward forwards a request to the leader. The leader authenticates its caller itself.
+// Forward forwards a request to the leader. The leader authenticates its caller itself,
+// unless f.Caller says who it is.
 // Forward returns the raw result and the leader's index after it. Errors are the leader's
 // refusals, and CodeNoLeader if the server doesn't lead or can't be reached; ErrUnknown is
 // in the chain if the request may have been carried out all the same.
@@ -349,7 +355,7 @@ func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f
 		out.Body = http.NoBody
 	}
 	for _, hop := range []string{
-		"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Expect", HeaderRetryAfterUnknown,
+		"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Expect", HeaderRetryAfterUnknown, HeaderCaller,
 	} {
 		out.Header.Del(hop)
 	}
@@ -357,6 +363,9 @@ func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f
 	out.Header.Set(HeaderServer, leaderID)
 	out.Header.Set(HeaderSeed, f.Seed)
 	out.Header.Set(HeaderAsked, f.ID)
+	if f.Caller != "" {
+		out.Header.Set(HeaderCaller, f.Caller)
+	}
 	if f.RetryAfterUnknown {
 		out.Header.Set(HeaderRetryAfterUnknown, strconv.FormatUint(f.SinceIndex, 10))
 	}

@@ -35,6 +35,7 @@ func forgedHeaders() Forwarded {
 	r.Header.Set(HeaderSeed, "chosen")
 	r.Header.Set(HeaderAsked, "chosen")
 	r.Header.Set(HeaderRetryAfterUnknown, "true")
+	r.Header.Set(HeaderCaller, "forged")
 	return Forwarded{Request: r, Body: []byte(`{"type":"a"}`), Seed: "seed", ID: "req-1"}
 }
 
@@ -43,7 +44,7 @@ func TestForwardKeepsRequestAndReplacesPeerHeaders(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		for header, want := range map[string]string{
 			"X-Auth-Token": "token", HeaderPeer: "peer-secret", HeaderSeed: "seed", HeaderAsked: "req-1",
-			HeaderRetryAfterUnknown: "", "Connection": "",
+			HeaderRetryAfterUnknown: "", HeaderCaller: "", "Connection": "",
 		} {
 			if got := r.Header.Get(header); got != want {
 				t.Errorf("%s is %q, want %q", header, got, want)

@@ -14,6 +14,7 @@ import (
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/fetch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/service/hostports"
@@ -77,7 +78,10 @@ type Config struct {
 	Pprof      bool          // serve /debug/pprof/ to operators
 	// Connections counts connections by credential; nil counts none.
 	Connections *admission.Gate
-	Audit       web.Auditor // keeps the audit log; nil keeps none
+	Audit       web.Auditor    // keeps the audit log; nil keeps none
+	Limits      *limits.Limits // bounds rates and bytes in flight; nil bounds none
+	Proxies     web.Proxies    // whose headers about their clients are believed
+	WriteTime   time.Duration  // how long a client may take to read a piece of a response; 0 means no bound
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name, which is safe
 	// if requests need a credential.

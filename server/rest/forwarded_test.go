@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"net/http/httptest"
 	"strconv"
 	"strings"
@@ -205,4 +206,26 @@ func TestForwardedWriteReturnsIndex(t *testing.T) {
 			t.Errorf("%s %s: it is answered as a client: %s", w.method, w.path, r.body)
 		}
 	}
+}
+
+// TestOnlyServersVouchForCallers: the header that says who a forwarded request's caller is
+// counts with the peer secret only.
+func TestOnlyServersVouchForCallers(t *testing.T) {
+	s := newCloud(t).server(withFellow("the secret"))
+	call := newCaller(t, s)
+	root := base64.StdEncoding.EncodeToString([]byte(`{"project_id":"p9","user_id":"root","roles":["admin"]}`))
+	for _, token := range []string{"", "garbage"} {
+		call.as(token).do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderCaller, root}).is(401)
+		call.as(token).do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderCaller, root}, header{peer.HeaderPeer, "x"}).is(403)
+	}
+	secret := header{peer.HeaderPeer, "the secret"}
+	made := call.do("POST", "/v1/baymodels", `{"coe":"docker"}`, secret, header{peer.HeaderCaller, root}).is(200)
+	if !strings.Contains(string(made.body), `"ProjectID":"p9"`) {
+		t.Errorf("made %s", made.body)
+	}
+	for _, bad := range []string{"", "?", base64.StdEncoding.EncodeToString([]byte(`{"user_id":"root","roles":["admin"]}`))} {
+		call.do("POST", "/v1/baymodels", `{"coe":"docker"}`, secret, header{peer.HeaderCaller, bad}).is(401)
+	}
+	reader := base64.StdEncoding.EncodeToString([]byte(`{"project_id":"p9","user_id":"rita","roles":["reader"]}`))
+	call.do("POST", "/v1/baymodels", `{"coe":"docker"}`, secret, header{peer.HeaderCaller, reader}).is(403)
 }

@@ -102,7 +102,8 @@ func TestKeystoneAnswers(t *testing.T) {
 			strings.Contains(string(r.body), token) {
 			t.Errorf("%.20q: %d, challenge %q: %s", token, r.status, r.header.Get("WWW-Authenticate"), cut(string(r.body)))
 		}
-		if want == 403 && token != cloudToken("nobody") && token != "rules" && !strings.Contains(string(r.body), "use a project-scoped token") {
+		if want == 403 && token != cloudToken("nobody") && token != "rules" &&
+			!strings.Contains(string(r.body), "use a project-scoped token") {
 			t.Errorf("%.20q: %s", token, r.body)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/operator"
+	"github.com/stackforge/magnum/server/rest/quota"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/service"
@@ -47,14 +48,15 @@ func New(c Config) *Server {
 		events{tick: c.EventTick}.routes(),
 		operator.Routes(operator.Config{MaxSnapshot: c.MaxSnapshot, Peers: c.Peers, Cluster: c.Cluster, Metrics: c.Metrics,
 			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),
-		terminals, tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
+		terminals, quota.Routes(), tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
 	d.describe(c.Version, routes)
 	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
 	s.web = web.New(web.Config{
 		Service: s.service, Store: c.Store, Agents: c.Dispatch, Cluster: c.Cluster, Peers: c.Peers, Member: c.Member,
 		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Rules: c.Rules, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
-		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit,
+		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit, Limits: c.Limits, Proxies: c.Proxies,
+		WriteTime: c.WriteTime,
 	}, s.routes, s.peers, s.zun)
 	return s
 }

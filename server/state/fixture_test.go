@@ -76,7 +76,8 @@ func readFixture(t *testing.T, fixtureName string) {
 // that the newest fixture covers the field. Fields that are newer than the fixture are
 // listed here.
 func TestFixtureFillsEveryField(t *testing.T) {
-	young := []string{"hosts Fingerprint.Cluster.PublicAddress", "hosts Fingerprint.Cluster.CA"}
+	young := []string{"hosts Fingerprint.Cluster.PublicAddress", "hosts Fingerprint.Cluster.CA",
+		"hosts TokenID", "hosts Granted", "hosts Claimed", "tokens MaxHosts", "tokens Labels"}
 	older := slices.DeleteFunc(Tables(), func(table structs.Table) bool { return table == statetest.TablePairs })
 	s := restored(t, golden(t, fixtureNames[len(fixtureNames)-1]+".snap"))
 	rows := dump(s.Snapshot())

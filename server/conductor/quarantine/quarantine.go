@@ -41,6 +41,13 @@ func (q Quarantine) pages() (pages []*structs.Quarantine) {
 	}
 }
 
+// Drop removes all that is known of the host's quarantine: the host is deleted.
+func (q Quarantine) Drop() {
+	for _, page := range q.pages() {
+		q.t.Remove(page)
+	}
+}
+
 // Has reports whether the host has, or may have, containers in quarantine. Such a
 // host must not leave its bay, because another project's bay may claim it. A lost host
 // whose quarantined containers are all to be removed may leave: it removes them when it

@@ -198,7 +198,8 @@ func (c *client) endpoints() []string {
 	var urls []string
 	for _, service := range catalog.Entries {
 		for _, e := range service.Endpoints {
-			if service.Type == "container" && e.Interface == "public" && (c.config.Region == "" || strings.EqualFold(e.RegionID, c.config.Region)) {
+			if service.Type == "container" && e.Interface == "public" &&
+				(c.config.Region == "" || strings.EqualFold(e.RegionID, c.config.Region)) {
 				urls = append(urls, e.URL)
 			}
 		}

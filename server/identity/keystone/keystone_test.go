@@ -107,7 +107,8 @@ func TestCallerOfToken(t *testing.T) {
 	x.fake.Add("appcred", keystonefake.Token{User: "alice", Project: "alpha", Roles: []string{"member"}, Credential: true})
 	x.fake.Add("root", keystonefake.Caller("admin", "root", "admin", "member", "reader"))
 	c := x.is("alice", "")
-	if c.Kind != structs.CallerKeystone || c.ProjectID != "id-alpha" || c.UserID != "id-alice" || c.UserName != "alice" || c.ProjectName != "alpha" ||
+	if c.Kind != structs.CallerKeystone || c.ProjectID != "id-alpha" || c.UserID != "id-alice" || c.UserName != "alice" ||
+		c.ProjectName != "alpha" ||
 		c.UserDomainID != "default" || c.ProjectDomainID != "default" || c.TokenID != "" || c.Service != nil || c.Credential == nil {
 		t.Errorf("%+v", c)
 	}
@@ -118,7 +119,9 @@ func TestCallerOfToken(t *testing.T) {
 			t.Errorf("%s has roles %v, want %v", token, got, want)
 		}
 	}
-	for named, want := range map[string]structs.Code{"": "", "id-alpha": "", "alpha": "", "beta": structs.CodeForbidden, "id-beta": structs.CodeForbidden} {
+	for named, want := range map[string]structs.Code{
+		"": "", "id-alpha": "", "alpha": "", "beta": structs.CodeForbidden, "id-beta": structs.CodeForbidden,
+	} {
 		if err := identity.CheckProject(c, named); structs.CodeOf(err) != want {
 			t.Errorf("X-Auth-Project-Id %q: %v", named, err)
 		}
@@ -390,7 +393,9 @@ func TestNoKeystone(t *testing.T) {
 }
 
 func TestRunFindsTheEndpoint(t *testing.T) {
-	for region, want := range map[string]string{"": "authenticates callers", "regionone": "authenticates callers", "other": "no public endpoint"} {
+	for region, want := range map[string]string{
+		"": "authenticates callers", "regionone": "authenticates callers", "other": "no public endpoint",
+	} {
 		x := newTester(t, func(c *Config) { c.Region = region })
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
@@ -475,11 +480,13 @@ func TestServiceTokens(t *testing.T) {
 		{"alice", "expired", structs.CodeUnauthenticated}, {"", "nova", structs.CodeUnauthenticated},
 		{"expired", "", structs.CodeUnauthenticated},
 	} {
-		caller, err := identity.Chain{Keystone: x}.Authenticate(context.Background(), identity.Credentials{Token: c.token, ServiceToken: c.service})
+		caller, err := identity.Chain{Keystone: x}.Authenticate(context.Background(),
+			identity.Credentials{Token: c.token, ServiceToken: c.service})
 		if structs.CodeOf(err) != c.want {
 			t.Errorf("%+v: %v", c, err)
 		}
-		if err == nil && c.service != "" && (caller.Service == nil || caller.Service.UserName != "nova" || caller.Service.UserID != "id-nova" ||
+		if err == nil && c.service != "" && (caller.Service == nil || caller.Service.UserName != "nova" ||
+			caller.Service.UserID != "id-nova" ||
 			caller.Service.ProjectID != "id-service" || caller.UserName != "alice" || caller.Is("service")) {
 			t.Errorf("%+v: %+v for %+v", c, caller, caller.Service)
 		}
@@ -518,7 +525,9 @@ func TestChainTellsTokensApart(t *testing.T) {
 	if c, err := ask(both, local); err != nil || c.Kind != structs.CallerLocal || c.TokenID != id || lookups != 1 {
 		t.Errorf("%+v, %v, %d lookups", c, err, lookups)
 	}
-	for token, a := range map[string]identity.Authenticator{local + "0": both, "mgt_x": both, local: identity.Chain{Keystone: x}, "": both} {
+	for token, a := range map[string]identity.Authenticator{
+		local + "0": both, "mgt_x": both, local: identity.Chain{Keystone: x}, "": both,
+	} {
 		if _, err := ask(a, token); structs.CodeOf(err) != structs.CodeUnauthenticated {
 			t.Errorf("%.10s: %v", token, err)
 		}
@@ -527,7 +536,9 @@ func TestChainTellsTokensApart(t *testing.T) {
 		t.Errorf("Keystone was shown %d local tokens", n-asked)
 	}
 	x.fake.Add("nova", keystonefake.Caller("service", "nova", "service"))
-	for service, want := range map[string]structs.Code{"nova": "", "garbage": structs.CodeUnauthenticated, local: structs.CodeUnauthenticated} {
+	for service, want := range map[string]structs.Code{
+		"nova": "", "garbage": structs.CodeUnauthenticated, local: structs.CodeUnauthenticated,
+	} {
 		c, err := both.Authenticate(context.Background(), identity.Credentials{Token: local, ServiceToken: service})
 		if structs.CodeOf(err) != want || err == nil && (c.Service == nil || c.Kind != structs.CallerLocal) {
 			t.Errorf("local token with service %.10s: %+v, %v", service, c, err)
@@ -732,7 +743,7 @@ func (e endless) RoundTrip(r *http.Request) (*http.Response, error) {
 // FuzzAnswer: whatever Keystone says of a token, a caller has a project, a user and a
 // bounded number of roles, or is refused.
 func FuzzAnswer(f *testing.F) {
-	f.Add([]byte(`{"token":{"user":{"id":"u","name":"n","domain":{"id":"d"}},"project":{"id":"p","domain":{"id":"d"}},"roles":[{"name":"Admin"}]}}`))
+	f.Add([]byte(`{"token":{"user":{"id":"u","name":"n","domain":{"id":"d"}},"project":{"id":"p"},"roles":[{"name":"Admin"}]}}`))
 	f.Add([]byte(`{"token":{"user":{"id":"u"},"domain":{"id":"d"}}}`))
 	f.Add([]byte(`{"token":{"user":{"id":"u"},"system":{"all":true}}}`))
 	f.Add([]byte(`{"token":{"project":{"id":"p"},"application_credential":{"access_rules":[]}}}`))
@@ -749,7 +760,8 @@ func FuzzAnswer(f *testing.F) {
 			}
 			return
 		}
-		if caller.ProjectID == "" || caller.UserID == "" || len(caller.Roles) > maxRoles+1 || strings.ContainsAny(caller.ProjectID, "\x00\n") {
+		if caller.ProjectID == "" || caller.UserID == "" || len(caller.Roles) > maxRoles+1 ||
+			strings.ContainsAny(caller.ProjectID, "\x00\n") {
 			t.Errorf("%+v", caller)
 		}
 	})

@@ -31,7 +31,8 @@ func checkText(token string) error {
 
 // errNotValid is the answer to a token that Keystone doesn't know. Garbage, expired and
 // revoked ones are not told apart, as Keystone doesn't either.
-var errNotValid = structs.Errorf(structs.CodeUnauthenticated, "The token is not valid: Keystone does not know it, or it has expired or was revoked")
+var errNotValid = structs.Errorf(structs.CodeUnauthenticated,
+	"The token is not valid: Keystone does not know it, or it has expired or was revoked")
 
 // answer is what Keystone says of a token.
 type answer struct {

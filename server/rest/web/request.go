@@ -12,6 +12,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
@@ -30,6 +31,10 @@ type Request struct {
 	route   *Route
 	params  httprouter.Params
 
+	// Use is who makes the request, and the bytes that it holds. Handlers that hold many grow
+	// it.
+	Use      limits.Use
+	charged  bool      // it was counted for its caller
 	incoming *incoming // the body as a stream, nil if there is none
 	raw      []byte    // the body after it was read as a whole
 	audit    auditPart
@@ -45,15 +50,15 @@ func (q *Request) Context() context.Context { return q.R.Context() }
 // transport is the request as the service sees it.
 type transport Request
 
-// Forward forwards the whole request to the leader. The leader authenticates it again,
-// decides it and returns the decision. Waiting for a result and encoding the response
+// Forward forwards the whole request to the leader. The leader authenticates it again, or
+// believes this server in what Keystone has said of the caller, decides it and returns the decision. Waiting for a result and encoding the response
 // are done here, where the client is.
 func (t *transport) Forward(ctx context.Context, leader string, retryAfterUnknown bool, sinceIndex uint64) ([]byte, uint64, error) {
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
 		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: retryAfterUnknown, SinceIndex: sinceIndex,
-		Preparation: t.Call.Preparation,
+		Preparation: t.Call.Preparation, Caller: encodeCaller(t.Call.Caller),
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}
@@ -182,7 +187,7 @@ func (q *Request) Body() ([]byte, error) {
 	began := time.Now()
 	b, err := q.readAll(most)
 	if err == nil && time.Since(began) > time.Second {
-		err = q.checkToken()
+		err = checkToken(q)
 	}
 	var known *structs.Error
 	var tooLarge *http.MaxBytesError
@@ -203,11 +208,28 @@ func (q *Request) Body() ([]byte, error) {
 // readAll reads the whole body, into one buffer if its length is known.
 func (q *Request) readAll(most int64) ([]byte, error) {
 	if q.R.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(q.W, q.R.Body, most))
+		return io.ReadAll(&growing{http.MaxBytesReader(q.W, q.R.Body, most), q})
+	}
+	if err := q.Use.Grow(bodyWeight * int(q.R.ContentLength)); err != nil {
+		return nil, err
 	}
 	b := make([]byte, q.R.ContentLength)
 	_, err := io.ReadFull(q.R.Body, b)
 	return b, err
+}
+
+// growing counts the bytes of a body of unknown length as they come.
+type growing struct {
+	body io.Reader
+	q    *Request
+}
+
+func (g *growing) Read(p []byte) (int, error) {
+	n, err := g.body.Read(p)
+	if refused := g.q.Use.Grow(bodyWeight * n); refused != nil {
+		return 0, refused
+	}
+	return n, err
 }
 
 // View is what a response is made from: one snapshot, the caller, and the URL by which
@@ -224,10 +246,11 @@ func (q *Request) View(snap *state.Snapshot) View {
 	return View{Snap: snap, Caller: q.Caller(), Base: q.BaseURL()}
 }
 
-// BaseURL returns scheme and host of this server as the client wrote them.
+// BaseURL returns scheme and host of this server as the client wrote them, to this server or to
+// a trusted proxy.
 func (q *Request) BaseURL() string {
 	scheme, host := "http://", q.R.Host
-	if q.R.TLS != nil {
+	if q.W.scheme == "https" || q.W.scheme == "" && q.R.TLS != nil {
 		scheme = "https://"
 	}
 	if host == "" {

@@ -183,7 +183,9 @@ func (k *Keystone) fail(w http.ResponseWriter, status int, message string) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": status, "message": message, "title": http.StatusText(status)}})
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
+		"code": status, "message": message, "title": http.StatusText(status),
+	}})
 }
 
 // login is POST /v3/auth/tokens, for the service user only.
@@ -227,7 +229,8 @@ func (k *Keystone) login(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	catalog := []any{map[string]any{"id": "c", "type": "container", "name": "magnum", "endpoints": []any{
-		map[string]any{"id": "e", "interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": "http://127.0.0.1:9511/v1"},
+		map[string]any{"id": "e", "interface": "public", "region": "RegionOne", "region_id": "RegionOne",
+			"url": "http://127.0.0.1:9511/v1"},
 	}}}
 	said := describe(&Token{User: Username, Project: Project, Roles: []string{"service"}, Expires: time.Now().Add(time.Hour)})
 	said["catalog"] = catalog

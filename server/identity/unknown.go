@@ -1,4 +1,4 @@
-package limits
+package identity
 
 import (
 	"context"
@@ -18,9 +18,7 @@ const (
 // doesn't know a token asks the leader before it refuses the token. A token that becomes
 // valid within that second was never shown to anybody before it was valid.
 type Unknown struct {
-	Tokens interface {
-		Authenticate(ctx context.Context, token string) (structs.Caller, error)
-	}
+	Tokens Authenticator
 	// Known reports whether the token can be checked without asking another server.
 	Known func(token string) bool
 
@@ -38,9 +36,10 @@ type refusal struct {
 func (a *Unknown) Knows(token string) bool { return a.Known(token) }
 
 // Authenticate returns the caller that the token authenticates. Errors are those of Tokens.
-func (a *Unknown) Authenticate(ctx context.Context, token string) (structs.Caller, error) {
+func (a *Unknown) Authenticate(ctx context.Context, c Credentials) (structs.Caller, error) {
+	token := c.Token
 	if token == "" || a.Known(token) {
-		return a.Tokens.Authenticate(ctx, token)
+		return a.Tokens.Authenticate(ctx, c)
 	}
 	now := time.Now
 	if a.now != nil {
@@ -53,7 +52,7 @@ func (a *Unknown) Authenticate(ctx context.Context, token string) (structs.Calle
 	if found && now().Before(r.until) {
 		return structs.Caller{}, r.err
 	}
-	caller, err := a.Tokens.Authenticate(ctx, token)
+	caller, err := a.Tokens.Authenticate(ctx, c)
 	if structs.CodeOf(err) == structs.CodeUnauthenticated {
 		a.mu.Lock()
 		defer a.mu.Unlock()
