@@ -194,4 +194,3 @@ func (b *kubeBay) clusterPods() map[string]string {
 	}
 	return uids
 }
-

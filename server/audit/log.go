@@ -119,12 +119,16 @@ func (l *Log) Refused(e *Event) {
 	l.write(e, false)
 }
 
-// Failing returns why actions are refused, nil if they aren't.
+// Failing returns why actions are refused, nil if they aren't. It tries again, because a
+// load balancer sends no writes to a server that is failing.
 func (l *Log) Failing() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.config.AllowOnError {
 		return nil
+	}
+	if l.failed != nil {
+		l.note(l.makeRoom())
 	}
 	return l.failed
 }

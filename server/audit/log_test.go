@@ -381,7 +381,13 @@ func TestFailedWritesWait(t *testing.T) {
 	if err := l.Begin(); structs.CodeOf(err) != structs.CodeNoSpace {
 		t.Fatalf("an action was begun: %v", err)
 	}
+	if l.Failing() == nil {
+		t.Error("the log isn't failing")
+	}
 	broken.set("write", nil)
+	if err := l.Failing(); err != nil {
+		t.Errorf("the log has not recovered without a write: %v", err)
+	}
 	do(t, l, "req-3")
 	wantIDs(t, l.config.Path, "req-0", "req-1", "req-2", "req-3")
 }

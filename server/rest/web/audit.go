@@ -1,7 +1,6 @@
 package web
 
 import (
-	"net"
 	"net/http"
 	"reflect"
 	"strings"
@@ -171,11 +170,10 @@ func roleNames(roles []structs.Role) []string {
 	return names
 }
 
-// clientAddress returns the address of the client, without the port.
+// clientAddress returns the address of the client, "" if it has none.
 func (q *Request) clientAddress() string {
-	address, _, err := net.SplitHostPort(q.R.RemoteAddr)
-	if err != nil {
-		return q.R.RemoteAddr
+	if a := ClientAddress(q.R); a.IsValid() {
+		return a.String()
 	}
-	return address
+	return ""
 }
