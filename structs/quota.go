@@ -139,8 +139,8 @@ func (q *Quota) Set(resource string, limit int64) {
 // QuotaExceeded returns the refusal of a request that would take more of a resource than is
 // left: used of limit are used. CodeQuota.
 func QuotaExceeded(r Resource, used, limit, more int64) *Error {
-	return Errorf(CodeQuota, "Quota exceeded for %s: the project uses %s of %s%s, and this would take %s more. Delete what isn't needed, or "+
-		"ask an operator for a higher quota.", r, r.Text(used), r.Text(limit), r.Unit(), r.Text(more)).About(KindQuota)
+	return Errorf(CodeQuota, "Quota exceeded for %s: the project uses %s of %s%s, and this would take %s more. Delete what isn't needed, "+
+		"or ask an operator for a higher quota.", r, r.Text(used), r.Text(limit), r.Unit(), r.Text(more)).About(KindQuota)
 }
 
 // QuotaRequest is the body of PUT /v1/quotas/PROJECT and /v1/quota_classes/default.

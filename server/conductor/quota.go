@@ -55,8 +55,8 @@ func (r DeleteQuota) decide(t *scratch.Tx) (*structs.Quota, error) {
 // QuotaOf returns the quota of a project as the API shows it; "" stands for the default of all
 // projects, which nobody uses.
 func QuotaOf(c *Conductor, snap *state.Snapshot, project string) (body structs.QuotaBody) {
-	own, every := snap.Quota(project), snap.Quota("")
-	limits, used := own.Over(every.Over(c.quota)), snap.Charged().Of(project)
+	own, every := state.QuotaOf(snap, project), state.QuotaOf(snap, "")
+	limits, used := own.Over(every.Over(c.quota)), state.Charged(snap).Of(project)
 	if project == "" {
 		own, used = nil, &structs.Amounts{}
 	} else {
@@ -72,7 +72,7 @@ func QuotaOf(c *Conductor, snap *state.Snapshot, project string) (body structs.Q
 			use.Source = structs.QuotaOfDefault
 		}
 	}
-	if row := snap.Quota(project); row != nil {
+	if row := state.QuotaOf(snap, project); row != nil {
 		body.UpdatedAt = structs.Time{Time: row.UpdatedAt}
 	}
 	return body

@@ -22,7 +22,7 @@ func (h *harness) quota(r structs.Resource, limit int64) {
 
 // used returns what alice's project uses.
 func (h *harness) used(r structs.Resource) int64 {
-	return h.store.Snapshot().Charged().Of(alice.ProjectID)[r]
+	return state.Charged(h.store.Snapshot()).Of(alice.ProjectID)[r]
 }
 
 // exceeded fails the test unless the request is refused for the resource, and leaves no change.
@@ -136,7 +136,8 @@ func TestQuotaOfRequests(t *testing.T) {
 	}
 	rc := CreateRC{Caller: alice, Bay: "bay", RC: structs.RC{Name: "rc"}, Spec: rcSpec("rc", 1)}
 	rc.Spec.Template = podSpec(1<<20, 0)
-	if err := refuse(h, structs.CodeInvalid, rc); !strings.HasPrefix(err.Error(), "spec.template.spec.containers[1].resources.requests.memory") {
+	if err := refuse(h, structs.CodeInvalid, rc); !strings.HasPrefix(err.Error(),
+		"spec.template.spec.containers[1].resources.requests.memory") {
 		t.Error(err)
 	}
 	// What was there before may be changed otherwise.
@@ -355,7 +356,7 @@ func TestQuotaDoesNotBindWhatWasCharged(t *testing.T) {
 		structs.ResourceHosts, structs.ResourceSpecBytes} {
 		s.quota(r, 0)
 	}
-	before := *s.store.Snapshot().Charged().Of(alice.ProjectID)
+	before := *state.Charged(s.store.Snapshot()).Of(alice.ProjectID)
 	lost := c.pods()[0].HostID
 	must(s.harness, DrainHost{Caller: root, Ident: lost, Draining: true})
 	s.run()
@@ -369,7 +370,7 @@ func TestQuotaDoesNotBindWhatWasCharged(t *testing.T) {
 			t.Errorf("pod %s hasn't moved: %+v", p.Name, p.Placement)
 		}
 	}
-	if now := *s.store.Snapshot().Charged().Of(alice.ProjectID); now != before {
+	if now := *state.Charged(s.store.Snapshot()).Of(alice.ProjectID); now != before {
 		t.Errorf("%v are charged, %v before", now, before)
 	}
 }
@@ -406,21 +407,21 @@ func TestQuotaOfARefusedRequest(t *testing.T) {
 	h := newHarness(t)
 	h.host("a", nil)
 	h.bay(alice, "bay", 1)
-	before := *h.store.Snapshot().Charged().Of(alice.ProjectID)
+	before := *state.Charged(h.store.Snapshot()).Of(alice.ProjectID)
 	h.quota(structs.ResourceContainers, 0)
 	tx := scratch.New(h.store.Snapshot(), h.clock)
 	if fits, err := tx.Do(func() error {
 		if _, err := container(structs.ContainerSpec{}).decide(tx); err != nil {
 			return err
 		}
-		if got := tx.Uses(alice.ProjectID)[structs.ResourceContainers]; got != 1 {
+		if got := tx.Quotas.Uses(alice.ProjectID)[structs.ResourceContainers]; got != 1 {
 			t.Errorf("%d containers are used within the request", got)
 		}
 		return quotas.Check(tx)
 	}); !fits || structs.CodeOf(err) != structs.CodeQuota {
 		t.Fatal(fits, err)
 	}
-	if got := *tx.Uses(alice.ProjectID); got != before {
+	if got := *tx.Quotas.Uses(alice.ProjectID); got != before {
 		t.Errorf("a refused request is charged: %v, %v before", got, before)
 	}
 }
@@ -444,7 +445,7 @@ func BenchmarkQuota(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				if i%64 == 0 {
 					t = scratch.New(store.Snapshot(), now)
-					t.SetShipped(&limits)
+					t.Quotas.SetShipped(&limits)
 				}
 				if _, err := t.Do(func() error {
 					_, err := CreateContainer{Caller: caller, UUID: structs.NewID(), Name: "web",

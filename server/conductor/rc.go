@@ -315,8 +315,9 @@ func (k *keeper) keep(pods *baysPods) {
 func (k *keeper) createAll(n int, spec *structs.RCSpec, own []*structs.Pod) (short string) {
 	var spared structs.Amounts
 	for _, p := range own {
-		if host := scratch.Row[structs.Host](k.t, p.HostID); p.Desired == structs.DesiredAbsent && host != nil && host.State == structs.HostLost {
-			takes := k.t.Takes(p)
+		host := scratch.Row[structs.Host](k.t, p.HostID)
+		if p.Desired == structs.DesiredAbsent && host != nil && host.State == structs.HostLost {
+			takes := k.t.Quotas.Takes(p)
 			for i := range takes {
 				spared[i] += takes[i]
 			}

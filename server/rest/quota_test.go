@@ -64,7 +64,8 @@ func TestQuotas(t *testing.T) {
 	mallory.do("GET", "/v1/quotas?all_projects=true", "").is(403)
 	admin.do("PUT", "/v1/quotas/p3", `{"pods":3}`).is(200)
 	list := admin.do("GET", "/v1/quotas?all_projects=true&limit=1", "").is(200)
-	if all := list.items("quotas"); len(all) != 1 || all[0]["project_id"] != "p1" || !strings.Contains(fmt.Sprint(list.object()["next"]), "marker=p1") {
+	if all := list.items("quotas"); len(all) != 1 || all[0]["project_id"] != "p1" ||
+		!strings.Contains(fmt.Sprint(list.object()["next"]), "marker=p1") {
 		t.Errorf("the first page: %s", list.body)
 	}
 	next := fmt.Sprint(list.object()["next"])
@@ -110,7 +111,8 @@ func TestZunQuotas(t *testing.T) {
 		}
 	}
 	is(admin.zun("GET", "/v1/quotas/p1/defaults", ""), `{"containers":-1,"memory":-1,"cpu":-1,"disk":-1}`)
-	is(admin.zun("PUT", "/v1/quotas/p1", `{"containers":"5","memory":"1024","cpu":"2"}`), `{"containers":5,"memory":1024,"cpu":2,"disk":-1}`)
+	is(admin.zun("PUT", "/v1/quotas/p1", `{"containers":"5","memory":"1024","cpu":"2"}`),
+		`{"containers":5,"memory":1024,"cpu":2,"disk":-1}`)
 	is(alice.zun("GET", "/v1/quotas/p1", ""), `{"containers":5,"memory":1024,"cpu":2,"disk":-1}`)
 	is(alice.zun("GET", "/v1/quotas/p1?usages=True", ""), `{"containers":{"limit":5,"in_use":0},"memory":{"limit":1024,"in_use":0},`+
 		`"cpu":{"limit":2,"in_use":0},"disk":{"limit":-1,"in_use":0}}`)
@@ -121,8 +123,9 @@ func TestZunQuotas(t *testing.T) {
 	alice.zun("PUT", "/v1/quotas/p1", `{"containers":9}`).is(403)
 	alice.zun("GET", "/v1/quotas/p2", "").is(404)
 	is(admin.zun("PUT", "/v1/quotas/p1", `{"containers":"-1","disk":-1,"cpu":null}`), `{"containers":-1,"memory":-1,"cpu":-1,"disk":-1}`)
-	for body, message := range map[string]string{`{"containers":"many"}`: "containers", `{"memory":1.5}`: "memory", `{"memory":-2}`: "memory",
-		`{"memory":1e30}`: "memory", `{"cpu":"NaN"}`: "cpu", `{"disk":5}`: "disk", `{"networks":1}`: "networks", `[]`: "object", `{}`: "no limit"} {
+	for body, message := range map[string]string{`{"containers":"many"}`: "containers", `{"memory":1.5}`: "memory",
+		`{"memory":-2}`: "memory", `{"memory":1e30}`: "memory", `{"cpu":"NaN"}`: "cpu", `{"disk":5}`: "disk", `{"networks":1}`: "networks",
+		`[]`: "object", `{}`: "no limit"} {
 		unchanged(t, s, body, func() { admin.zun("PUT", "/v1/quotas/p1", body).is(400).mentions(message) })
 	}
 }

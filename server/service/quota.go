@@ -13,8 +13,8 @@ import (
 // Quotas carries out requests about what projects may use.
 type Quotas struct{ s *Service }
 
-// Quotas returns the operations on quotas.
-func (s *Service) Quotas() Quotas { return Quotas{s} }
+// QuotasOf returns the operations on quotas.
+func QuotasOf(s *Service) Quotas { return Quotas{s} }
 
 // Get returns the quota of a project; "" stands for the default of all projects. Errors are
 // CodeNotFound for another project than the caller's, unless the caller may see all, and those
@@ -55,7 +55,7 @@ func (n Quotas) All(ctx context.Context, c *Call, after string, limit int) (snap
 		}
 	}
 	used := 0
-	for use := range snap.Charged().After(after) {
+	for use := range state.Charged(snap).After(after) {
 		projects = append(projects, use.Project)
 		if used++; used > limit {
 			break

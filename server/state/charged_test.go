@@ -39,11 +39,11 @@ func checkCharged(t testing.TB, s *Snapshot) {
 		if want[structs.ResourceVolumes] = int64(len(volumes[project])); want != (structs.Amounts{}) {
 			used++
 		}
-		if got := *s.Charged().Of(project); got != want {
+		if got := *Charged(s).Of(project); got != want {
 			t.Fatalf("project %q uses %v, its rows %v", project, got, want)
 		}
 	}
-	if n := count(s.Charged().After("")); n != used && *s.Charged().Of("") == (structs.Amounts{}) {
+	if n := count(Charged(s).After("")); n != used && *Charged(s).Of("") == (structs.Amounts{}) {
 		t.Fatalf("%d projects use something, the rows of %d do", n, used)
 	}
 }
@@ -133,7 +133,7 @@ func TestChargedIsThatOfTheRows(t *testing.T) {
 	}
 	checkCharged(t, back)
 	for _, p := range []string{"p0", "p1", "p2"} {
-		if got, want := *back.Charged().Of(p), *s.Snapshot().Charged().Of(p); got != want || got == (structs.Amounts{}) {
+		if got, want := *Charged(back).Of(p), *Charged(s.Snapshot()).Of(p); got != want || got == (structs.Amounts{}) {
 			t.Errorf("project %s uses %v when restored, %v before", p, got, want)
 		}
 	}

@@ -173,10 +173,10 @@ func (s *Snapshot) Token(id string) *structs.Token {
 func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
 
 // Charged returns what projects use of their quotas.
-func (s *Snapshot) Charged() *charges.Ledger { return &s.charged }
+func Charged(s *Snapshot) *charges.Ledger { return &s.charged }
 
-// Quota returns a project's row, nil if there is none; "" stands for the default of all projects.
-func (s *Snapshot) Quota(project string) *structs.Quota {
+// QuotaOf returns a project's row, nil if there is none; "" stands for the default of all projects.
+func QuotaOf(s *Snapshot, project string) *structs.Quota {
 	return get[structs.Quota](s, structs.TableQuotas, structs.QuotaID(project))
 }
 

@@ -18,8 +18,8 @@ import (
 // is exceeded because it was lowered. Errors: CodeQuota; CodeInvalid for a container or pod
 // that doesn't say what it needs of a limited resource.
 func Check(t *scratch.Tx) error {
-	for project, before := range t.Charged() {
-		limits, now := t.Limits(project), t.Uses(project)
+	for project, before := range t.Quotas.Changed() {
+		limits, now := t.Quotas.Limits(project), t.Quotas.Uses(project)
 		if limits[structs.ResourceMemory] != structs.Unlimited || limits[structs.ResourceCPU] != structs.Unlimited {
 			if err := checkRequests(t, project, limits); err != nil {
 				return err
@@ -37,14 +37,14 @@ func Check(t *scratch.Tx) error {
 // Short returns why a project's quota has no room for a new pod of a replication controller;
 // "" if it has. spared is what doesn't count of what the project uses.
 func Short(t *scratch.Tx, p *structs.Pod, spared *structs.Amounts) string {
-	limits := t.Limits(p.ProjectID)
+	limits := t.Quotas.Limits(p.ProjectID)
 	if *limits == structs.UnlimitedAmounts() {
 		return ""
 	}
 	if field := missing(podRequests(&p.Spec, "spec.template.spec"), limits); field != "" {
 		return fmt.Sprintf("the project has a quota of %s, and the template has no %s", resourceOf(field), field)
 	}
-	uses, takes := t.Uses(p.ProjectID), t.Takes(p)
+	uses, takes := t.Quotas.Uses(p.ProjectID), t.Quotas.Takes(p)
 	for i, limit := range limits {
 		if r := structs.Resource(i); limit != structs.Unlimited && takes[i] > 0 && uses[i]-spared[i]+takes[i] > limit {
 			return fmt.Sprintf("quota exceeded for %s: the project uses %s of %s%s, and a pod takes %s more", r, r.Text(uses[i]),
@@ -116,7 +116,7 @@ func podRequests(s *structs.PodSpec, at string) (requests []request) {
 // checkRequests refuses containers, pods and templates that lack a limited resource. One that
 // lacked it before, because there was no such quota yet, may be changed.
 func checkRequests(t *scratch.Tx, project string, limits *structs.Amounts) error {
-	for was, now := range t.Written() {
+	for was, now := range t.Quotas.Written() {
 		if now == nil || now.Base().ProjectID != project {
 			continue
 		}
@@ -130,8 +130,8 @@ func checkRequests(t *scratch.Tx, project string, limits *structs.Amounts) error
 				continue
 			}
 		}
-		return structs.Errorf(structs.CodeInvalid, "%s is missing: the project has a quota of %s, so each container has to say how much it "+
-			"needs", field, resourceOf(field)).About(kind)
+		return structs.Errorf(structs.CodeInvalid, "%s is missing: the project has a quota of %s, so each container has to say how much "+
+			"it needs", field, resourceOf(field)).About(kind)
 	}
 	return nil
 }

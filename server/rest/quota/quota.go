@@ -12,6 +12,7 @@ import (
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -57,7 +58,7 @@ func ofDefault(*web.Request) string { return "" }
 
 func show(of of) func(*web.Request) error {
 	return func(q *web.Request) error {
-		snap, body, err := q.Service.Quotas().Get(q.Context(), &q.Call, of(q))
+		snap, body, err := service.QuotasOf(q.Service).Get(q.Context(), &q.Call, of(q))
 		return q.JSONOf(snap, linked(q, body), err)
 	}
 }
@@ -80,16 +81,16 @@ func set(of of) func(*web.Request) error {
 		if _, err := q.Decode(shape, &body); err != nil {
 			return nil, err
 		}
-		return q.Service.Quotas().Set(q.Context(), &q.Call, of(q), &body)
+		return service.QuotasOf(q.Service).Set(q.Context(), &q.Call, of(q), &body)
 	}, func(q *web.Request, row *structs.Quota) error {
-		snap, body := q.Service.Quotas().Now(row.Project)
+		snap, body := service.QuotasOf(q.Service).Now(row.Project)
 		return q.JSONOf(snap, linked(q, body), nil)
 	})
 }
 
 func remove(of of) func(*web.Request) error {
 	return web.Write(func(q *web.Request) (*structs.Quota, error) {
-		return q.Service.Quotas().Delete(q.Context(), &q.Call, of(q))
+		return service.QuotasOf(q.Service).Delete(q.Context(), &q.Call, of(q))
 	}, func(q *web.Request, _ *structs.Quota) error { return q.NoContent() })
 }
 
@@ -101,7 +102,7 @@ type listBody struct {
 
 func list(q *web.Request) error {
 	if !q.Query.Bool("all_projects", false) {
-		snap, own, err := q.Service.Quotas().Get(q.Context(), &q.Call, q.Caller().ProjectID)
+		snap, own, err := service.QuotasOf(q.Service).Get(q.Context(), &q.Call, q.Caller().ProjectID)
 		return q.JSONOf(snap, listBody{Quotas: []structs.QuotaBody{linked(q, own)}}, err)
 	}
 	if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
@@ -115,7 +116,7 @@ func list(q *web.Request) error {
 		}
 		limit = int(min(n, structs.MaxPage))
 	}
-	snap, page, more, err := q.Service.Quotas().All(q.Context(), &q.Call, q.Query.Text("marker"), limit)
+	snap, page, more, err := service.QuotasOf(q.Service).All(q.Context(), &q.Call, q.Query.Text("marker"), limit)
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,8 @@ func list(q *web.Request) error {
 		page[i] = linked(q, page[i])
 	}
 	if more {
-		body.Next = q.BaseURL() + "/v1/quotas?all_projects=true&limit=" + strconv.Itoa(limit) + "&marker=" + url.QueryEscape(*page[limit-1].ProjectID)
+		body.Next = q.BaseURL() + "/v1/quotas?all_projects=true&limit=" + strconv.Itoa(limit) + "&marker=" +
+			url.QueryEscape(*page[limit-1].ProjectID)
 	}
 	return q.JSONOf(snap, body, nil)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -51,7 +52,7 @@ func ofDefault(*web.Request) string { return "" }
 
 func showQuota(of projectOf) func(*web.Request) error {
 	return func(q *web.Request) error {
-		snap, body, err := q.Service.Quotas().Get(q.Context(), &q.Call, of(q))
+		snap, body, err := service.QuotasOf(q.Service).Get(q.Context(), &q.Call, of(q))
 		if q.Query.Bool("usages", false) {
 			return q.JSONOf(snap, usesOf(&body), err)
 		}
@@ -69,9 +70,9 @@ func setQuota(of projectOf) func(*web.Request) error {
 		if err != nil {
 			return nil, err
 		}
-		return q.Service.Quotas().Set(q.Context(), &q.Call, of(q), body)
+		return service.QuotasOf(q.Service).Set(q.Context(), &q.Call, of(q), body)
 	}, func(q *web.Request, row *structs.Quota) error {
-		snap, body := q.Service.Quotas().Now(row.Project)
+		snap, body := service.QuotasOf(q.Service).Now(row.Project)
 		q.W.Index = snap.Index()
 		return q.JSON(http.StatusOK, limitsOf(&body))
 	})
