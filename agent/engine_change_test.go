@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/agent/docker/dockertest"
@@ -119,7 +117,7 @@ func TestLimitsOnDocker(t *testing.T) {
 // removeVolume removes a volume, which outlives its containers.
 func removeVolume(t *testing.T, name string) {
 	t.Helper()
-	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	cli, err := dockertest.Open("")
 	if err != nil {
 		t.Error(err)
 		return

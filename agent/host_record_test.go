@@ -328,6 +328,21 @@ func TestLostHostIDNeedsAJoinToken(t *testing.T) {
 	untouched(t, fake, a)
 }
 
+// TestDeletedHostEndsItsAgent: the agent of a host that was deleted stops at once, says so, and
+// touches nothing. So does the next one on its data directory.
+func TestDeletedHostEndsItsAgent(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	s.cluster = structs.NewID()
+	a := runningHost(t, s, fake, dir)
+	s.change(func() {
+		s.deny = structs.Errorf(structs.CodeForbidden, "host was deleted").About(structs.KindHost).With(structs.HintDeleted)
+	})
+	for range 2 {
+		says(t, runAgent(t, dir, fake, nil, s).ends(), "host was deleted")
+		untouched(t, fake, a)
+	}
+}
+
 // TestReplacingAHostSurvivesAKill: an agent that dies while it becomes another host
 // goes on as the host that a server may have accepted.
 func TestReplacingAHostSurvivesAKill(t *testing.T) {

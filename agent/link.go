@@ -95,7 +95,8 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 			return ctx.Err()
 		}
 		var e *structs.Error
-		if errors.Is(err, errOtherEngine) || errors.As(err, &e) && e.Code == structs.CodeConflict && e.Kind == structs.KindEngine {
+		if errors.Is(err, errOtherEngine) || errors.As(err, &e) &&
+			(e.Code == structs.CodeConflict && e.Kind == structs.KindEngine || e.Hint == structs.HintDeleted) {
 			return l.end(ctx, err) // another try would get the same answer
 		}
 		l.complain("registering failed", err)

@@ -29,12 +29,8 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	}
 	s.mu.Lock()
 	s.mute = true
-	muted := time.Now()
 	s.mu.Unlock()
 	s.is("a", structs.ContainerStopped)
-	if took := time.Since(muted); took > 3*time.Second {
-		t.Errorf("it took %v to stop, longer than host_lost_after", took)
-	}
 	s.mu.Lock()
 	s.mute = false
 	s.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/volume"
-	"github.com/docker/docker/client"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/docker/dockertest"
@@ -129,7 +128,7 @@ func TestPodOnDocker(t *testing.T) {
 // podVolumes returns the volumes of the real engine that belong to a pod.
 func podVolumes(t *testing.T, id string) (names []string) {
 	t.Helper()
-	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	cli, err := dockertest.Open("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	if s.deny != nil {
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []structs.ErrorItem{{Code: s.deny.Kind + "." + string(s.deny.Code),
-			Detail: s.deny.Msg}}})
+			Hint: s.deny.Hint, Detail: s.deny.Msg}}})
 		return
 	}
 	if s.secret == "" && req.JoinToken != "token" || s.secret != "" && s.secret != req.Secret {
@@ -315,7 +315,7 @@ func (s *fakeServer) offer(o structs.SessionOffer) *websocket.Conn {
 }
 
 // patience is the longest wait for a condition.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually waits until ok is true. ok is called under the server's lock.
 func (s *fakeServer) eventually(what string, ok func() bool) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/internal/shares"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -37,6 +38,7 @@ type sessions struct {
 	log         hclog.Logger
 	slots       chan struct{}
 	forwards    chan struct{} // those of slots that are connections to pods: logs and execute must stay possible
+	shares      shares.Shares // of slots
 	running     sync.WaitGroup
 
 	mu   sync.Mutex
@@ -122,12 +124,23 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 
 // run serves the session, and returns its last message.
 func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
+	giveBack, err := s.shares.Take("", cap(s.slots), offer.Holder, "sessions of the host")
+	if err != nil {
+		return structs.Control{}, err
+	}
+	defer giveBack()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
 		return structs.Control{}, structs.Errorf(structs.CodeUnavailable,
 			"the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
+	}
+	if offer.Logs != nil && offer.Logs.Follow || offer.Stream {
+		// A server holds back its answer to the user until it knows.
+		if err := c.control(structs.Control{Accepted: true}); err != nil {
+			return structs.Control{}, err
+		}
 	}
 	ref := offer.Ref()
 	if ref.ID == "" {

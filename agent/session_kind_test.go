@@ -141,6 +141,7 @@ func TestStatsAndTopSessions(t *testing.T) {
 		t.Fatalf("top with unknown arguments gives %+v", got.last)
 	}
 	conn := s.offer(kind(structs.SessionStats, func(o *structs.SessionOffer) { o.Stream = true }))
+	accepted(t, conn)
 	for range 2 {
 		_, m, err := conn.Read(t.Context())
 		if err != nil || m[0] != structs.ChannelStdout || json.Unmarshal(m[1:], &stats) != nil {

@@ -29,6 +29,7 @@ func TestLogsOfAPod(t *testing.T) {
 		t.Errorf("before the first restart the log before is %+v", got)
 	}
 	follow := read(true, false)
+	accepted(t, follow)
 	began := func() {
 		t.Helper()
 		if _, m, err := follow.Read(t.Context()); err != nil || string(m[1:]) != "began\n" {

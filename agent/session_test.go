@@ -100,6 +100,7 @@ func TestLogsAndExecSessions(t *testing.T) {
 		t.Errorf("cat gave %+v", got)
 	}
 	conn = s.offer(logs("4", true))
+	accepted(t, conn)
 	if _, m, err := conn.Read(t.Context()); err != nil || string(m[1:]) != "one\n" {
 		t.Fatalf("first line is %q, %v", m, err)
 	}
@@ -119,6 +120,14 @@ func TestLogsAndExecSessions(t *testing.T) {
 	if got = listen(t, s.offer(structs.SessionOffer{SID: "7", Kind: "other", ContainerID: "a",
 		Epoch: 1})); got.last.Code != structs.CodeInvalid {
 		t.Errorf("an unknown kind gave %+v", got.last)
+	}
+}
+
+// accepted reads the message that accepts a session.
+func accepted(t *testing.T, conn *websocket.Conn) {
+	t.Helper()
+	if _, m, err := conn.Read(t.Context()); err != nil || string(m) != "\x03{\"accepted\":true}" {
+		t.Fatalf("the session begins with %q, %v", m, err)
 	}
 }
 
@@ -190,6 +199,38 @@ func TestTooManySessions(t *testing.T) {
 			return
 		} else if time.Now().After(deadline) {
 			t.Fatalf("no session is free after the first has ended: %+v", got.last)
+		}
+	}
+}
+
+// TestSharesOfSessions: no project takes all sessions of a host, and no user all of the
+// project, whichever servers their sessions come from.
+func TestSharesOfSessions(t *testing.T) {
+	s, _, _ := sessionHost(t, func(c *Config) { c.MaxSessions = 6 })
+	follow := func(project, user string) structs.Code {
+		o := logs(structs.NewID(), true)
+		o.Holder = structs.SessionHolder{Project: project, User: user}
+		conn := s.offer(o)
+		_, m, err := conn.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c structs.Control
+		if m[0] != structs.ChannelControl || json.Unmarshal(m[1:], &c) != nil {
+			t.Fatalf("the session begins with %q", m)
+		}
+		return c.Code
+	}
+	for i, want := range []struct {
+		project, user string
+		code          structs.Code
+	}{
+		{"alpha", "alice", ""}, {"alpha", "alice", ""}, {"alpha", "alice", structs.CodeRateLimited},
+		{"alpha", "bob", ""}, {"alpha", "bob", ""}, {"alpha", "carol", structs.CodeRateLimited},
+		{"beta", "alice", ""}, {"", "", ""}, {"gamma", "dave", structs.CodeUnavailable}, // all six are taken
+	} {
+		if code := follow(want.project, want.user); code != want.code {
+			t.Fatalf("session %d, of %s in %s, got code %q, want %q", i, want.user, want.project, code, want.code)
 		}
 	}
 }

@@ -105,7 +105,8 @@ func (t *task) adoptContainer(rec *record) {
 	switch {
 	case c.Live():
 		rec.Ended = nil // somebody may have started it again
-	case rec.Ended == nil || !rec.Ended.FinishedAt.Equal(c.FinishedAt):
+	case rec.Ended == nil || !rec.Ended.FinishedAt.Equal(c.FinishedAt),
+		outOfMemory(c) && rec.Ended.Reason != structs.ReasonOOMKilled: // the engine tells of it after the end
 		rec.Ended = endOf(c)
 	}
 }

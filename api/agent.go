@@ -296,12 +296,45 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 	if r.Behind {
 		query.Set("behind", "true")
 	}
+	query.Set("pages", "true")
 	w = new(structs.Work)
 	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+pollGrace, w)
+	if err == nil && w.More != "" {
+		server, err = a.workPages(ctx, query, w)
+	}
 	if err != nil {
 		return nil, server, err
 	}
 	return w, server, nil
+}
+
+// pageWait bounds the wait of a server that is behind the first page.
+const pageWait = 5 * time.Second
+
+// workPages adds the pages after the first one to a response. All pages must be of the same
+// history, or the whole response is useless.
+func (a *Agent) workPages(ctx context.Context, query url.Values, w *structs.Work) (server string, err error) {
+	query.Set("wait", pageWait.String())
+	if w.Lineage != "" { // another server may be behind the first page's
+		query.Set("lineage", w.Lineage)
+		query.Set("seen", strconv.FormatUint(w.Index, 10))
+	}
+	for w.More != "" {
+		query.Set("after", w.More)
+		page := new(structs.Work)
+		if server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, pageWait+pollGrace, page); err != nil {
+			return server, err
+		}
+		sameBay := w.BayID == nil && page.BayID == nil || w.BayID != nil && page.BayID != nil && *w.BayID == *page.BayID
+		if page.Full != w.Full || page.ClusterID != w.ClusterID || page.Incarnation != w.Incarnation || page.Lineage != w.Lineage || !sameBay ||
+			page.More != "" && page.More <= w.More {
+			return server, structs.Errorf(structs.CodeUnavailable, "the servers have changed what they want between two pages of an answer")
+		}
+		w.Assignments = append(w.Assignments, page.Assignments...)
+		w.More, w.Confirmed = page.More, w.Confirmed && page.Confirmed
+		w.Servers, w.Acknowledged, w.Lease = page.Servers, page.Acknowledged, page.Lease
+	}
+	return server, nil
 }
 
 // Report sends observed states. The codes are those of Work, and

@@ -54,7 +54,7 @@ type call struct {
 }
 
 // newRequest builds the HTTP request of a call.
-func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []byte) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, root *url.URL, token string, r call, body []byte) (*http.Request, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -65,7 +65,7 @@ func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []b
 	if err != nil {
 		return nil, fmt.Errorf("building %s %s: %w", r.method, r.path, err)
 	}
-	c.setHeaders(req.Header, r.stale)
+	c.setHeaders(req.Header, token, r.stale)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -76,11 +76,11 @@ func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []b
 }
 
 // setHeaders sets the headers of every call.
-func (c *Client) setHeaders(h http.Header, stale bool) {
+func (c *Client) setHeaders(h http.Header, token string, stale bool) {
 	h.Set("Accept", "application/json")
 	h.Set("User-Agent", c.conf.UserAgent)
-	if c.conf.Token != "" {
-		h.Set(HeaderToken, c.conf.Token)
+	if token != "" {
+		h.Set(HeaderToken, token)
 	}
 	if seen := c.maxIndex.Load(); seen > 0 && !stale {
 		h.Set(HeaderIndex, strconv.FormatUint(seen, 10))
@@ -153,13 +153,13 @@ func retryPause(err error) time.Duration {
 // once makes one attempt of a call, at the first server that can be reached.
 func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, error) {
 	r.serverState = true
-	return tryServers(ctx, c, r, func(root *url.URL) (Meta, error) { return c.onceAt(ctx, root, r, body, out) })
+	return tryServers(ctx, c, r, func(root *url.URL, token string) (Meta, error) { return c.onceAt(ctx, root, token, r, body, out) })
 }
 
-func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte, out any) (Meta, error) {
+func (c *Client) onceAt(ctx context.Context, root *url.URL, token string, r call, body []byte, out any) (Meta, error) {
 	callCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout+max(r.wait, 0))
 	defer cancel()
-	req, err := c.newRequest(callCtx, root, r, body)
+	req, err := c.newRequest(callCtx, root, token, r, body)
 	if err != nil {
 		return Meta{}, err
 	}
@@ -208,13 +208,13 @@ func traceWritten(req *http.Request) (*http.Request, *atomic.Bool) {
 // stream makes a call and returns the response for the caller to read and close.
 // The deadline covers the response's headers only; the body ends with ctx.
 func (c *Client) stream(ctx context.Context, r call) (*http.Response, error) {
-	return tryServers(ctx, c, r, func(root *url.URL) (*http.Response, error) { return c.streamAt(ctx, root, r) })
+	return tryServers(ctx, c, r, func(root *url.URL, token string) (*http.Response, error) { return c.streamAt(ctx, root, token, r) })
 }
 
-func (c *Client) streamAt(ctx context.Context, root *url.URL, r call) (*http.Response, error) {
+func (c *Client) streamAt(ctx context.Context, root *url.URL, token string, r call) (*http.Response, error) {
 	streamCtx, cancel := context.WithCancel(ctx)
 	head := time.AfterFunc(c.conf.Timeout+max(r.wait, 0), cancel)
-	req, err := c.newRequest(streamCtx, root, r, r.raw)
+	req, err := c.newRequest(streamCtx, root, token, r, r.raw)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -258,16 +258,18 @@ const maxMessage = 1 << 20
 // dial opens a WebSocket. The deadline covers the handshake only. The caller
 // closes the connection.
 func (c *Client) dial(ctx context.Context, path string, query url.Values, header http.Header) (*websocket.Conn, error) {
-	return tryServers(ctx, c, call{method: http.MethodGet, websocket: true}, func(root *url.URL) (*websocket.Conn, error) {
-		return c.dialAt(ctx, urlOf(root, path, query), root, header)
+	return tryServers(ctx, c, call{method: http.MethodGet, websocket: true}, func(root *url.URL, token string) (*websocket.Conn, error) {
+		return c.dialAt(ctx, urlOf(root, path, query), root, token, header)
 	})
 }
 
-func (c *Client) dialAt(ctx context.Context, target string, root *url.URL, header http.Header) (*websocket.Conn, error) {
+func (c *Client) dialAt(
+	ctx context.Context, target string, root *url.URL, token string, header http.Header,
+) (*websocket.Conn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout)
 	defer cancel()
 	h := http.Header{}
-	c.setHeaders(h, false)
+	c.setHeaders(h, token, false)
 	for k, v := range header {
 		h[k] = v
 	}

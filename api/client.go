@@ -33,17 +33,20 @@ const (
 type Config struct {
 	// Address is host[:port] or a URL, with or without /v1. Several addresses
 	// of one cluster are separated by commas. "" means 127.0.0.1:9511.
-	Address    string
-	Secure     bool          // use https, not http, for an address without a scheme
-	Token      string        // sent unchanged as X-Auth-Token; "" sends none
-	UserAgent  string        // "" means "magnum"
-	HTTPClient *http.Client  // nil means a new one; its Timeout must be 0 because of long polls
-	Timeout    time.Duration // limit for one response, added to the wait that the call asks for; default 30s
-	RetryFor   time.Duration // how long to retry a create whose outcome is unknown; default 15s
+	Address string
+	Secure  bool   // use https, not http, for an address without a scheme
+	Token   string // sent unchanged as X-Auth-Token; "" sends none
+	// Credentials provide the token instead, and the address if Address is ""; nil means
+	// neither.
+	Credentials Credentials
+	UserAgent   string        // "" means "magnum"
+	HTTPClient  *http.Client  // nil means a new one; its Timeout must be 0 because of long polls
+	Timeout     time.Duration // limit for one response, added to the wait that the call asks for; default 30s
+	RetryFor    time.Duration // how long to retry a create whose outcome is unknown; default 15s
 }
 
 func (c Config) withDefaults() Config {
-	if c.Address == "" {
+	if c.Address == "" && c.Credentials == nil {
 		c.Address = "127.0.0.1:" + DefaultPort
 	}
 	if c.UserAgent == "" {
@@ -65,8 +68,8 @@ func (c Config) withDefaults() Config {
 // can't be reached or knows of no leader. It is safe for concurrent use.
 type Client struct {
 	conf    Config
-	servers []*url.URL    // at least one
-	current atomic.Uint64 // index into servers, modulo their number
+	servers atomic.Pointer[[]*url.URL] // at least one; nil until the credentials have told the address
+	current atomic.Uint64              // index into servers, modulo their number
 	http    *http.Client
 
 	maxIndex atomic.Uint64 // highest X-Magnum-Index of any response
@@ -76,14 +79,21 @@ type Client struct {
 // CodeInvalid: an address is neither host[:port] nor an http(s) URL.
 func New(conf Config) (*Client, error) {
 	conf = conf.withDefaults()
-	servers, err := parseServers(conf.Address, schemeOf(conf.Secure))
-	if err != nil {
-		return nil, err
+	var servers []*url.URL
+	if conf.Address != "" {
+		var err error
+		if servers, err = parseServers(conf.Address, schemeOf(conf.Secure)); err != nil {
+			return nil, err
+		}
 	}
 	// A server never redirects; following a redirect would send the token elsewhere.
 	client := *conf.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{conf: conf, servers: servers, http: &client}, nil
+	c := &Client{conf: conf, http: &client}
+	if servers != nil {
+		c.servers.Store(&servers)
+	}
+	return c, nil
 }
 
 // NewTransport returns a transport for concurrent calls. It stops trying to

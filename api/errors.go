@@ -138,9 +138,9 @@ func (c *Client) transportError(ctx context.Context, root *url.URL, err error, w
 	dialing := !written && (errors.As(err, &op) && op.Op == "dial" || tlsReason(err) != "")
 	msg := "no server reachable at "
 	at := root.String()
-	if dialing && len(c.servers) > 1 { // all others failed before
+	if servers := *c.servers.Load(); dialing && len(servers) > 1 { // all others failed before
 		var all []string
-		for _, s := range c.servers {
+		for _, s := range servers {
 			all = append(all, s.String())
 		}
 		at = strings.Join(all, ", ")

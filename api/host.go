@@ -83,6 +83,16 @@ func (h Hosts) Adopt(ctx context.Context, ident, container string, remove bool) 
 	return h.put(ctx, ident, "adopt", query)
 }
 
+// Delete deletes the host of a uuid or name, which is lost, or drained and empty. Its agent
+// is refused from then on. CodeForbidden, CodeNotFound, CodeConflict.
+func (h Hosts) Delete(ctx context.Context, ident string) (Meta, error) {
+	path, err := objectPath("hosts", ident)
+	if err != nil {
+		return Meta{}, err
+	}
+	return h.c.do(ctx, call{method: http.MethodDelete, path: path}, nil)
+}
+
 // put sends PUT /v1/hosts/IDENT/ACTION.
 func (h Hosts) put(ctx context.Context, ident, action string, query url.Values) (*structs.HostBody, Meta, error) {
 	path, err := objectPath("hosts", ident, action)

@@ -29,21 +29,46 @@ func parseServers(addrs, scheme string) ([]*url.URL, error) {
 	return roots, nil
 }
 
-// Address returns the root URL of the server that the next call uses.
-func (c *Client) Address() string { return c.server(c.current.Load()).String() }
+// Address returns the root URL of the server that the next call uses, "" if the first call
+// will ask the credentials for it.
+func (c *Client) Address() string {
+	servers := c.servers.Load()
+	if servers == nil {
+		return ""
+	}
+	return serverAt(*servers, c.current.Load()).String()
+}
 
-func (c *Client) server(n uint64) *url.URL { return c.servers[n%uint64(len(c.servers))] }
+func serverAt(servers []*url.URL, n uint64) *url.URL { return servers[n%uint64(len(servers))] }
 
 // tryServers makes a call to the current server, and to each other one while the
 // last can't be reached or knows of no leader. A call that may have been carried
 // out is repeated only if it is a read. If all fail, the error of a server that
-// responded takes precedence over connection errors.
-func tryServers[T any](ctx context.Context, c *Client, r call, ask func(root *url.URL) (T, error)) (T, error) {
+// responded takes precedence over connection errors. If a server refuses the credentials'
+// token, the call is repeated once with another one.
+func tryServers[T any](ctx context.Context, c *Client, r call, ask func(root *url.URL, token string) (T, error)) (T, error) {
+	var none T
+	servers, token, err := c.signIn(ctx)
+	if err != nil {
+		return none, err
+	}
 	var refused error // of the last server that responded
+	renewed := false
 	for tries := 1; ; tries++ {
 		at := c.current.Load()
-		answer, err := ask(c.server(at))
-		if err == nil || len(c.servers) == 1 || ctx.Err() != nil {
+		answer, err := ask(serverAt(servers, at), token)
+		if !renewed && c.mayRenew(r, err) {
+			renewed = true
+			another, renewErr := c.conf.Credentials.Token(ctx, token)
+			if renewErr != nil {
+				return none, renewErr
+			}
+			if another != token {
+				token = another
+				answer, err = ask(serverAt(servers, at), token)
+			}
+		}
+		if err == nil || len(servers) == 1 || ctx.Err() != nil {
 			return answer, err
 		}
 		leave, repeat := r.failover(err)
@@ -57,7 +82,7 @@ func tryServers[T any](ctx context.Context, c *Client, r call, ask func(root *ur
 		if !errors.As(err, &unreachable) {
 			refused = err
 		}
-		if tries == len(c.servers) {
+		if tries == len(servers) {
 			return answer, cmp.Or(refused, err)
 		}
 	}

@@ -71,7 +71,7 @@ func TestTLSFailuresAreExplainedAndNotRetried(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		_, _, err = client.Bays().Create(ctx, &structs.BayRequest{}, WriteOptions{})
 		cancel()
 		if c.want == "" {

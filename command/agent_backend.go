@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +26,8 @@ type backendSettings struct {
 	docker struct {
 		host string
 		pool []netip.Prefix // network pool of the engine
+
+		contained docker.Containment
 	}
 	kubernetes kubernetes.Options
 
@@ -58,6 +61,43 @@ func (b *backendSettings) addDocker(s *settings, c *agent.Config) {
 		s.number(&c.ImageGCHigh, "image-gc-high", "PERCENT",
 			"use of the engine's file system at which unused images are removed; 0 never (default 85; with -dev 0)"),
 		s.number(&c.ImageGCLow, "image-gc-low", "PERCENT", "use at which the removal stops (default 5 below -image-gc-high)"))
+	b.addContainment(s)
+}
+
+// addContainment adds the settings that bound what containers may have of the host.
+func (b *backendSettings) addContainment(s *settings) {
+	c := &b.docker.contained
+	b.belong(structs.BackendDocker,
+		s.add("container-pids", "N", "limit of processes and threads of a container (default 4096; -1 no limit)", func(v string) (err error) {
+			if c.Pids, err = strconv.ParseInt(v, 10, 64); err != nil {
+				return errors.New("is not a whole number")
+			}
+			return nil
+		}),
+		s.toggle(&c.NewPrivileges, "container-new-privileges",
+			"let programs in containers gain privileges, for example by setuid bits (default false; pods ask for it themselves)"),
+		s.add("container-tmpfs", "SIZE", "size of a tmpfs that is asked for without a size (default 64m; -1 no limit)",
+			func(v string) error { return parseSize(&c.Tmpfs, v) }),
+		s.add("container-shm", "SIZE", "size of /dev/shm of a container (default 64m)",
+			func(v string) error { return parseSize(&c.Shm, v) }),
+		s.add("publish-address", "IP", "address of the host at which ports of containers are published (default all)",
+			func(v string) (err error) {
+				if c.Publish, err = netip.ParseAddr(v); err != nil || c.Publish.Zone() != "" {
+					return errors.New("is not an IP address")
+				}
+				return nil
+			}))
+}
+
+// parseSize reads a number of bytes, -1 for no limit.
+func parseSize(p *int64, v string) error {
+	if v == "-1" {
+		*p = -1
+		return nil
+	}
+	size, err := structs.ParseBytes(v)
+	*p = int64(size)
+	return err
 }
 
 // addKubernetes adds the settings of a Kubernetes cluster.
@@ -126,7 +166,7 @@ func (b *backendSettings) isKubernetes() bool { return b.kind == string(structs.
 func (a *agentSettings) open(e *env, logger hclog.Logger) (io.Closer, error) {
 	if !a.backend.isKubernetes() {
 		d := a.backend.docker
-		engine, err := docker.New(docker.Config{Host: d.host, NetworkPool: d.pool, Logger: logger.Named("docker")})
+		engine, err := docker.New(docker.Config{Host: d.host, NetworkPool: d.pool, Containment: d.contained, Logger: logger.Named("docker")})
 		if err != nil {
 			return nil, err
 		}

@@ -241,9 +241,7 @@ func (e *env) applyAll(ctx context.Context, client *api.Client, documents []appl
 	if !wait.detach {
 		var wg sync.WaitGroup
 		for _, w := range changed {
-			if w.document.await != nil {
-				wg.Go(func() { _, w.err = w.document.await(ctx, client, madeObject{uuid: w.uuid}, wait, p) })
-			}
+			wg.Go(func() { _, w.err = w.document.await(ctx, client, madeObject{uuid: w.uuid}, wait, p) })
 		}
 		wg.Wait()
 		p.clear()

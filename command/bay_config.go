@@ -24,9 +24,9 @@ func bayConfigCommand() *command {
 		name: "bay-config", group: groupBays, args: "BAY", complete: completeBays,
 		synopsis: "Write a kubeconfig, so that kubectl and helm work in a bay of coe kubernetes",
 		about: "Writes the kubeconfig of the project's namespace in the bay's cluster. It has no secret: for each token\n" +
-			"kubectl runs \"magnum bay-config -credential BAY\", which asks the servers with the OS_TOKEN that kubectl\n" +
-			"was run with. A token is good for 10 minutes. The kubeconfig names the servers and CA of -addr and\n" +
-			"-tls-ca, or of MAGNUM_ADDR and MAGNUM_TLS_CA.",
+			"kubectl runs \"magnum bay-config -credential BAY\", which asks the servers with the OS_TOKEN, or other\n" +
+			"OS_* variables, that kubectl was run with. A token is good for 10 minutes. The kubeconfig names the servers,\n" +
+			"cloud and CA of -addr, -os-cloud and -tls-ca, or of MAGNUM_ADDR, OS_CLOUD and MAGNUM_TLS_CA.",
 		examples: []string{
 			"magnum bay-config -file kube.conf web && kubectl --kubeconfig kube.conf get pods",
 			"magnum bay-config -command /opt/magnum/bin/magnum web > kube.conf",
@@ -97,6 +97,9 @@ func (c *connection) environment(e *env) ([][2]string, error) {
 	var vars [][2]string
 	if addr := orDefault(c.addr, e.getenv("MAGNUM_ADDR")); addr != "" {
 		vars = append(vars, [2]string{"MAGNUM_ADDR", addr})
+	}
+	if cloud := orDefault(c.cloud, e.getenv("OS_CLOUD")); cloud != "" {
+		vars = append(vars, [2]string{"OS_CLOUD", cloud})
 	}
 	if ca := orDefault(c.tlsCA, e.getenv("MAGNUM_TLS_CA")); ca != "" {
 		path, err := filepath.Abs(ca) // kubectl runs anywhere

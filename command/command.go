@@ -91,6 +91,7 @@ func commands() []*command {
 		nodeCommands(),
 		operatorCommands(),
 		tokenCommands(),
+		quotaCommands(),
 		daemonCommands(),
 		clientCommands(),
 	} {
@@ -180,13 +181,13 @@ func standaloneFlag(arg string) bool {
 	return false
 }
 
-// hoistGlobals moves -addr, -tls-ca and -debug from before the command to after it. The
+// hoistGlobals moves -addr, -os-cloud, -tls-ca and -debug from before the command to after it. The
 // 2015 client's global options stood before the command.
 func hoistGlobals(args []string) ([]string, error) {
 	var globals []string
 	for len(args) > 0 {
 		name, _, hasValue := strings.Cut(strings.TrimLeft(args[0], "-"), "=")
-		if !strings.HasPrefix(args[0], "-") || name != "addr" && name != "tls-ca" && name != "debug" {
+		if !strings.HasPrefix(args[0], "-") || !slices.Contains([]string{"addr", "os-cloud", "tls-ca", "debug"}, name) {
 			break
 		}
 		n := 1
@@ -320,8 +321,8 @@ func nextStep(err error) string {
 		return ""
 	case api.IsUnreachable(err):
 		return "Start one with \"magnum agent -dev\", or give another address with -addr or MAGNUM_ADDR."
-	case e.Code == structs.CodeUnauthenticated:
-		return "Set OS_TOKEN to a valid token."
+	case e.Code == structs.CodeUnauthenticated && api.StatusOf(err) != 0: // a server says so, not Keystone
+		return "Set OS_TOKEN to a valid token, or sign in at Keystone with -os-cloud or the OS_* variables of an openrc file."
 	case e.Hint == structs.HintChoose && e.Kind == structs.KindBay:
 		return "Choose one with -bay."
 	case e.Kind == "" || findCommand(e.Kind+"-list") == nil:

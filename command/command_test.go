@@ -110,7 +110,7 @@ func (s *shell) run(args ...string) result {
 		v, ok := s.env[k]
 		return v, ok
 	}}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	code := e.run(ctx, args)
 	return result{code, out.String(), errOut.String()}
@@ -291,7 +291,8 @@ func TestServerErrorsAndAdvice(t *testing.T) {
 		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" lists them.\n",
 		"bay-show web": "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum " +
 			"bay-list\" shows the uuids.\n",
-		"bay-show other":    "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token.\n",
+		"bay-show other":    "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token, or sign in at Keystone with " +
+			"-os-cloud or the OS_* variables of an openrc file.\n",
 		"bay-show old":      "ERROR: Bay old could not be found. (HTTP 404)\n",
 		"bay-show evil":     "ERROR: a\\x1b[31mb (HTTP 400)\n",
 		"container-show c9": "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" lists them.\n",

@@ -25,6 +25,7 @@ const (
 	completeServices
 	completeHosts
 	completeTokens
+	completeProjects
 	completeServers
 	completeVolumes
 	completeFileNames
@@ -143,6 +144,9 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 		_, meta, err = client.Hosts().List(ctx, o)
 	case completeTokens:
 		_, meta, err = client.Tokens().List(ctx, o)
+	case completeProjects:
+		o.AllProjects = true
+		_, meta, err = client.Quotas().List(ctx, o)
 	case completeServers:
 		_, meta, err = client.Operator().Peers(ctx, api.QueryOptions{Stale: true})
 	case completeVolumes:
@@ -154,6 +158,9 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 			continue
 		}
 		name := obj.text("name")
+		if kind == completeProjects {
+			name = obj.text("project_id")
+		}
 		if name == "" || name == "None" || strings.ContainsAny(name, " \t\n\"'\\$`") {
 			name = obj.text("uuid")
 		}

@@ -157,7 +157,7 @@ func ptyRun(t testing.TB, f *fakeAPI, args ...string) (p *pty, s *screen, ends f
 			if code != want {
 				t.Errorf("exit code %d, want %d", code, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the command did not end")
 		}
 	}

@@ -66,7 +66,7 @@ func (s *shell) watchList(t *testing.T, args ...string) *watching {
 // next waits for a line that has the texts.
 func (w *watching) next(texts ...string) {
 	w.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case line, ok := <-w.lines:

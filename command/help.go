@@ -19,6 +19,7 @@ const (
 	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines that run an agent (operators)"
 	groupOperators  = "The cluster and its tokens (operators)"
+	groupQuotas     = "Quotas: what projects may use (set by operators)"
 	groupDaemons    = "Daemons"
 	groupClient     = "This program"
 )
@@ -34,7 +35,9 @@ container-run, container-attach, container-execute, pod-attach and pod-execute e
 const environmentText = `Environment:
   MAGNUM_ADDR    servers, host[:port] or URLs, separated by commas (flag -addr; default http://127.0.0.1:9511)
   MAGNUM_TLS_CA  file with the CA of https servers (flag -tls-ca)
-  OS_TOKEN       token, sent as X-Auth-Token`
+  OS_TOKEN       token, sent as X-Auth-Token
+  OS_CLOUD       cloud of clouds.yaml, at whose Keystone to sign in (flag -os-cloud)
+  OS_AUTH_URL    Keystone at which to sign in, with OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME and others of an openrc file`
 
 // mainHelp returns the help of magnum: the list of commands.
 func mainHelp() string {

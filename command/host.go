@@ -73,6 +73,6 @@ func (o *hostResult) forEach(
 func hostCommands() []*command {
 	return []*command{
 		hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(),
-		releaseCommand(), adoptCommand(), hostLabelCommand(),
+		releaseCommand(), adoptCommand(), hostLabelCommand(), hostDeleteCommand(),
 	}
 }

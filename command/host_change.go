@@ -11,8 +11,9 @@ func hostLabelCommand() *command {
 	return &command{
 		name: "host-label", group: groupHosts, args: "HOST KEY=VALUE|KEY-...", complete: completeHosts,
 		synopsis: "Set or remove labels of a host",
-		about: "KEY=VALUE sets a label, KEY- removes it. These are the operators' labels. The host's agent has labels\n" +
-			"of its own, which this command doesn't change. Bays and containers choose hosts by both.",
+		about: "KEY=VALUE sets a label, KEY- removes it. These are the operators' labels, by which bays and containers\n" +
+			"choose hosts. They override the labels of the host's join token. Labels that the agent itself claims\n" +
+			"count only if the servers trust agents (-trust-agent-labels, or -auth none).",
 		examples: []string{"magnum host-label host-1 zone=a disk=ssd", "magnum host-label host-1 disk-"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -51,6 +52,31 @@ func hostLabelCommand() *command {
 					return err
 				}
 				return out.show(e.stdout, meta.Raw)
+			}
+		},
+	}
+}
+
+func hostDeleteCommand() *command {
+	return &command{
+		name: "host-delete", group: groupHosts, args: "HOST [HOST...]", complete: completeHosts,
+		synopsis: "Delete hosts that are lost, or drained and empty",
+		about: "The host's secret is revoked with it: its agent is refused from then on, says so and ends. What such a\n" +
+			"machine still runs goes on until it is removed there. To use the machine again, remove the file host_id\n" +
+			"from the agent's data directory and start it with a join token: it joins as a new host.",
+		examples: []string{"magnum host-drain host-1 -wait && magnum host-delete host-1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				return e.forEach(ctx, "Delete", structs.KindHost, args, func(ctx context.Context, ident string) error {
+					_, err := client.Hosts().Delete(ctx, ident)
+					return err
+				})
 			}
 		},
 	}

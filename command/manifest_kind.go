@@ -19,7 +19,7 @@ type manifestKind struct {
 	kind string // as manifests write it, such as "Pod"
 	noun *noun
 	// pods says that the objects are pods or create some: their containers may have to be
-	// pulled with credentials, and there is something to wait for.
+	// pulled with credentials.
 	pods    bool
 	columns []string // of a list of objects that were created
 	create  func(ctx context.Context, c *api.Client, o newObject) (madeObject, error)
@@ -27,7 +27,7 @@ type manifestKind struct {
 	// says, unless await does that.
 	update func(ctx context.Context, c *api.Client, uuid, text string, wait waitFlags) error
 	// await waits until an object that was created or changed is as its manifest wants it, and
-	// returns it. nil if there is nothing to wait for.
+	// returns it.
 	await  func(ctx context.Context, c *api.Client, made madeObject, wait waitFlags, p *progress) (json.RawMessage, error)
 	remove func(ctx context.Context, c *api.Client, uuid string, o api.DeleteOptions) (api.Meta, error)
 }
@@ -116,6 +116,18 @@ var serviceManifests = manifestKind{
 		_, _, err := c.Services().Update(ctx, uuid, replaceManifest(text), api.WriteOptions{})
 		return err
 	},
+	await: func(ctx context.Context, c *api.Client, made madeObject, wait waitFlags, p *progress) (json.RawMessage, error) {
+		s, err := lastSeen(made, func() (*structs.ServiceBody, api.Meta, error) {
+			return c.Services().Get(ctx, made.uuid, api.QueryOptions{})
+		})
+		if err != nil {
+			return nil, err
+		}
+		if s.Status != structs.ServicePending && made.raw != nil {
+			return made.raw, nil // of a Docker bay
+		}
+		return waitForService(ctx, c, s, wait, p)
+	},
 	remove: func(ctx context.Context, c *api.Client, uuid string, _ api.DeleteOptions) (api.Meta, error) {
 		return c.Services().Delete(ctx, uuid, api.WriteOptions{})
 	},
@@ -150,9 +162,7 @@ func (k manifestKind) createSetup(e *env, f *flagSet) runFunc {
 		registry.flags(f)
 	}
 	f.text(&o.UUID, "uuid", "UUID", "uuid (default a new one)")
-	if k.await != nil {
-		wait.flags(f, "wait timeout", "detach d")
-	}
+	wait.flags(f, "wait timeout", "detach d")
 	out.flags(f)
 	conn.flags(f)
 	return func(ctx context.Context, args []string) (err error) {
@@ -201,7 +211,7 @@ func (k manifestKind) createAll(
 			return context.Cause(ctx)
 		}
 	}
-	if k.await != nil && !wait.detach {
+	if !wait.detach {
 		p := newProgress(e)
 		var wg sync.WaitGroup
 		for i := range made {
@@ -249,9 +259,7 @@ func (k manifestKind) updateSetup(
 		var conn connection
 		var out output
 		var wait waitFlags
-		if k.await != nil {
-			wait.flags(f, "wait timeout", "detach d")
-		}
+		wait.flags(f, "wait timeout", "detach d")
 		out.flags(f)
 		conn.flags(f)
 		return func(ctx context.Context, args []string) error {

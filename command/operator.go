@@ -9,6 +9,7 @@ import (
 func operatorCommands() []*command {
 	return []*command{
 		operatorBootstrapCommand(),
+		keystoneSetupCommand(),
 		serverMembersCommand(),
 		raftListPeersCommand(),
 		raftTransferLeaderCommand(),

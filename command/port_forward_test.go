@@ -80,7 +80,7 @@ func TestPortForward(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("standard error says %q, not %q", got, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("standard error doesn't say %q", want)
 		}
 	}
@@ -108,7 +108,7 @@ func TestPortForward(t *testing.T) {
 			return "", err // a reset may come before the dial returns
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(conn, "hello"); err != nil {
 			return "", err // a reset has come already, and the read would not say so again
 		}
@@ -168,7 +168,7 @@ func TestPortForward(t *testing.T) {
 	}
 
 	// Another one ends by itself when the pod is gone.
-	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go func() { ended <- e.run(ctx, []string{"port-forward", "web", ":80"}) }()
 	if !lines.Scan() {

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/stackforge/magnum/server"
+	"github.com/stackforge/magnum/server/service/hostports"
 )
 
 func serverCommand() *command {
@@ -18,7 +19,7 @@ func serverCommand() *command {
 			"To bootstrap a cluster of three or five servers, start all of them with the same -bootstrap-expect and\n" +
 			"-join. A server that has state continues with it and ignores -bootstrap-expect. The leader adds a server\n" +
 			"that is started later with -join only.\n\n" +
-			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates.\n\n" + settingsHelp,
+			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates and reopens the audit log.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum server", "magnum server -data-dir /srv/magnum -log-format json",
 			"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",
@@ -106,11 +107,20 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"(default from the limit of open files, at most 16384; -1 no limit)"+note)
 	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N",
 		"limit of unauthenticated connections per client address (default 256; -1 no limit)"+note)
+	s.limit(&conf.RateWrites, "rate-writes", "writes a second of a project; twice as many at once (default 100; 0 no limit)"+note)
+	s.limit(&conf.RateReads, "rate-reads", "reads a second of a project; twice as many at once (default 1000; 0 no limit)"+note)
+	s.limit(&conf.RateAddresses, "rate-addresses",
+		"requests a second of an address without a valid token; twice as many at once (default 20; 0 no limit)"+note)
+	s.limit(&conf.MaxBytesInFlight, "max-bytes-in-flight",
+		"limit in MiB of bodies and answers in memory; a project has a quarter (default 256; 0 no limit)"+note)
+	s.list(&conf.TrustedProxies, "trusted-proxy", "CIDR,...",
+		"proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed (default none)"+note)
 	s.list(&conf.HTTPHosts, "http-host", "NAME,...",
 		"more host names that clients use for this server; with -auth none requests with other names are refused"+note)
 	s.text(&conf.Auth, "auth", "none|token|keystone", "how callers authenticate; none is for loopback only, token with the "+
 		"-keystone settings takes tokens of both (default keystone with -keystone-auth-url, else none)"+note)
 	keystoneSettings(s, &conf.Keystone, note)
+	auditSettings(s, &conf.Audit, note)
 	s.text(&conf.PolicyFile, "policy-file", "FILE",
 		"YAML or JSON file with rules that override the default policy; SIGHUP reads it again"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on addresses other than loopback"+note)
@@ -119,8 +129,13 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 			"(default "+server.DefaultServicePool+")"+note)
 	s.text(&conf.NodePortRange, "node-port-range", "FIRST-LAST",
 		"node ports of services; must be the same on all servers (default "+server.DefaultNodePortRange+")"+note)
+	s.text(&conf.HostPorts, "host-port-range", "FIRST-LAST[,...]",
+		"ports of hosts that members of projects may ask for with host_port, but for magnum's own (default "+hostports.Default+
+			"); operators may ask for any"+note)
 	s.list(&conf.ManifestNetworks, "manifest-network", "CIDR,...",
 		"private networks from which manifests are fetched by URL (default none: from public addresses only)"+note)
+	s.toggle(&conf.TrustAgentLabels, "trust-agent-labels",
+		"let bays and constraints choose hosts by the labels of their agents (-label); with -auth none they always do"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)
 	s.duration(&conf.HostLostAfter, "host-lost-after",
 		"time without heartbeats after which a host is lost; must be the same on all servers (default 10s)"+note)

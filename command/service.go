@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -146,6 +147,37 @@ func endpointLines(endpoints []structs.EndpointBody) string {
 	return strings.Join(lines, "\n")
 }
 
+// waitForService waits until the cluster of the service's bay has carried out the last change,
+// or has refused it. It returns the service as the server showed it last.
+func waitForService(ctx context.Context, client *api.Client, s *structs.ServiceBody, wait waitFlags, p *progress) (json.RawMessage, error) {
+	limited, cancel := wait.withLimit(ctx)
+	defer cancel()
+	last, raw := s, json.RawMessage(nil)
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ServiceBody, api.Meta, error) {
+		return client.Services().Get(ctx, s.UUID, o)
+	}, func(now *structs.ServiceBody, meta api.Meta) (bool, error) {
+		if last, raw = now, meta.Raw; now.Status != structs.ServicePending { // "" of a server that has no statuses of services
+			return true, nil
+		}
+		p.show("service %s: %s", now.Name, statusText(string(now.Status), now.StatusReason))
+		return false, nil
+	}, p)
+	see := fmt.Sprintf("\"magnum service-show %s\"", last.UUID)
+	switch {
+	case errors.Is(err, errWaitTimeout):
+		return raw, fmt.Errorf("service %s is %s. It goes on without you: see %s", last.Name,
+			stillText(string(last.Status), last.StatusReason, wait.limit), see)
+	case structs.CodeOf(err) == structs.CodeNotFound:
+		return raw, fmt.Errorf("service %s was deleted meanwhile", last.Name)
+	case err != nil:
+		return raw, err
+	case last.Status == structs.ServiceRefused:
+		return raw, fmt.Errorf("service %s is %s. Look at it with %s, delete it with \"magnum service-delete %s\"", last.Name,
+			statusText(string(last.Status), last.StatusReason), see, last.UUID)
+	}
+	return raw, nil
+}
+
 func serviceCreateCommand() *command {
 	return &command{
 		name: "service-create", group: groupServices,
@@ -153,7 +185,8 @@ func serviceCreateCommand() *command {
 		about: "-manifest names files with manifests of Kubernetes v1 Services. A file may have several documents; they\n" +
 			"are created in their order. Nothing is created if a document is of another kind. -manifest-url has the\n" +
 			"server fetch a manifest. -bay can be omitted if you can use one bay only.\n\n" +
-			"The service exists when the command ends. It doesn't wait for pods.",
+			"Doesn't wait for pods. On a Kubernetes bay it waits until the cluster has made the service, and fails with\n" +
+			"the cluster's words if it refuses that; the service then stays, until it is deleted or updated.",
 		examples: []string{
 			"magnum service-create -manifest web.yaml",
 			"magnum service-create -bay web -manifest manifests/",
@@ -168,16 +201,22 @@ func serviceUpdateCommand() *command {
 		name: "service-update", group: groupServices, args: "SERVICE add|replace|remove PATH=VALUE...", complete: completeServices,
 		synopsis: "Replace a service's manifest",
 		about: "The service keeps its address, and node ports that the new manifest leaves open. The value of manifest is\n" +
-			"a file, - for standard input, or the manifest's text. manifest_url has the server fetch it.",
+			"a file, - for standard input, or the manifest's text. manifest_url has the server fetch it.\n\n" +
+			"On a Kubernetes bay it waits until the cluster has made the change, or has refused it.",
 		examples: []string{
 			"magnum service-update web replace manifest=web.yaml",
 			"magnum service-update web replace manifest_url=https://example.org/web.yaml",
 		},
 		setup: serviceManifests.updateSetup("SERVICE", func(
-			ctx context.Context, _ *env, c *api.Client, ident string, ops []structs.PatchOp, _ waitFlags,
+			ctx context.Context, e *env, c *api.Client, ident string, ops []structs.PatchOp, wait waitFlags,
 		) (json.RawMessage, error) {
-			_, meta, err := c.Services().Update(ctx, ident, ops, api.WriteOptions{})
-			return meta.Raw, err
+			s, meta, err := c.Services().Update(ctx, ident, ops, api.WriteOptions{})
+			if err != nil || wait.detach || s.Status != structs.ServicePending {
+				return meta.Raw, err
+			}
+			p := newProgress(e)
+			defer p.clear()
+			return waitForService(ctx, c, s, wait, p)
 		}),
 	}
 }

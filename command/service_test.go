@@ -47,6 +47,54 @@ func TestServiceCommandsWithAServer(t *testing.T) {
 	check("pod-list -format {{.name}}", result{0, "web", ""})
 }
 
+// TestServiceWaitsForItsCluster: what a cluster refuses is the answer of the commands that wait,
+// word for word.
+func TestServiceWaitsForItsCluster(t *testing.T) {
+	const uuid = "11111111-2222-4333-8444-555555555555"
+	body := func(status, reason string) string {
+		if reason != "null" {
+			reason = `"` + reason + `"`
+		}
+		return `{"uuid":"` + uuid + `","name":"web","bay_uuid":"b","status":"` + status + `","status_reason":` + reason + `}`
+	}
+	const words = "services is forbidden: exceeded quota: small"
+	file := write(t, t.TempDir(), "web.yaml", serviceManifestOf("web", "ports: [{port: 80}]"))
+	for name, tt := range map[string]struct {
+		last, args string
+		want       result
+		reads      int
+	}{
+		"made":     {body("Active", "null"), "", result{0, "web", ""}, 2},
+		"refused":  {body("Refused", words), "", result{1, "", "service web is Refused: " + words + ". Look at it with"}, 2},
+		"detached": {body("Refused", words), " -d", result{0, "Pending", ""}, 0},
+		"slow":     {body("Pending", "the API is away"), " -wait 100ms", result{1, "", "still Pending after 100ms: the API is away. It goes on"}, -1},
+		"earlier":  {body("", "null"), "", result{0, "web", ""}, 2}, // a server without statuses of services
+	} {
+		for _, command := range []string{"service-create -manifest " + file, "service-update web replace manifest=" + file} {
+			f := newFakeAPI(t)
+			f.answer("POST /v1/services", 201, body("Pending", "null"))
+			f.answer("PATCH /v1/services/web", 200, body("Pending", "null"))
+			f.answer("GET /v1/services/"+uuid, 200, body("Pending", "null"), tt.last)
+			r := newShell(t, f).run(strings.Fields(command + tt.args)...)
+			if r.code != tt.want.code || !strings.Contains(r.stdout, tt.want.stdout) || !strings.Contains(r.stderr, tt.want.stderr) {
+				t.Errorf("%s: %s: %+v, want %+v", name, command, r, tt.want)
+			}
+			if reads := len(f.requests()) - 1; tt.reads >= 0 && reads != tt.reads {
+				t.Errorf("%s: %s: %d reads, want %d", name, command, reads, tt.reads)
+			}
+		}
+	}
+
+	// apply waits for all of its documents.
+	f := newFakeAPI(t)
+	f.answer("GET /v1/services", 200, `{"services":[]}`)
+	f.answer("POST /v1/services", 201, body("Pending", "null"))
+	f.answer("GET /v1/services/"+uuid, 200, body("Pending", "null"), body("Refused", words))
+	if r := newShell(t, f).run("apply", "-bay", "b", "-f", file); r.code != 1 || !strings.Contains(r.stderr, words) {
+		t.Errorf("apply: %+v\n%q", r, f.requests())
+	}
+}
+
 func TestServiceUsage(t *testing.T) {
 	f := newFakeAPI(t)
 	two := write(t, t.TempDir(), "two.yaml", serviceManifestOf("a", "ports: [{port: 80}]")+"---\n"+

@@ -29,7 +29,8 @@ type settings struct {
 
 // setting is a setting of a daemon.
 type setting struct {
-	name      string // of the flag
+	name      string   // of the flag
+	aliases   []string // its other names
 	parse     func(string) error
 	repeat    bool     // has several values: the flag is repeated, the others are lists
 	fromFlags []string // values of the flags
@@ -49,12 +50,14 @@ func (s *setting) variable() string {
 }
 
 // attribute returns the name in a file.
-func (s *setting) attribute() string { return strings.ReplaceAll(s.name, "-", "_") }
+func (s *setting) attribute() string { return attributeOf(s.name) }
+
+func attributeOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 
 // add adds a setting. names are those of the flag; the first one is the main one.
 func (s *settings) add(names, placeholder, usage string, parse func(string) error) *setting {
-	name, _, _ := strings.Cut(names, " ")
-	set := &setting{name: name, parse: parse}
+	all := strings.Fields(names)
+	set := &setting{name: all[0], aliases: all[1:], parse: parse}
 	s.all = append(s.all, set)
 	s.flags.value(names, placeholder, usage, func(value string) error {
 		set.fromFlags = append(set.fromFlags, value)
@@ -71,6 +74,20 @@ func (s *settings) number(p *int, names, placeholder, usage string) *setting {
 	return s.add(names, placeholder, usage, func(v string) (err error) {
 		if *p, err = strconv.Atoi(v); err != nil {
 			return errors.New("is not a whole number")
+		}
+		return nil
+	})
+}
+
+// limit adds a limit. 0 turns it off, which is -1 in p: there, 0 is the default.
+func (s *settings) limit(p *int, name, usage string) *setting {
+	return s.add(name, "N", usage, func(v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return errors.New("is not a whole number, 0 or more")
+		}
+		if *p = n; n == 0 {
+			*p = -1
 		}
 		return nil
 	})
@@ -179,7 +196,7 @@ func (s *setting) set(values []string, origin string) error {
 }
 
 // loadFile reads settings from an HCL file. An attribute in a block is a setting with the
-// block's name before it: auth_url in keystone is keystone_auth_url.
+// block's prefix: auth_url in keystone is keystone_auth_url.
 func (s *settings) loadFile(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return usagef("-config: %v", err)
@@ -200,21 +217,20 @@ func (s *settings) loadFile(path string) error {
 		case len(block.Labels) > 0 || len(block.Body.Blocks) > 0:
 			return usagef("-config: %s: the block takes neither labels nor other blocks", origin)
 		}
-		if err := s.loadBody(path, block.Type+"_", block.Body); err != nil {
+		if err := s.loadBody(path, blocks[block.Type], block.Body); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// blocks are the blocks that a file may have.
-var blocks = []string{"keystone"}
+// blocks are the blocks that a file may have, with the prefix of their settings.
+var blocks = map[string]string{"keystone": "keystone_", "audit": "audit_log_"}
 
 // hasBlock reports whether a file of these settings may have the block.
 func (s *settings) hasBlock(name string) bool {
-	return slices.Contains(blocks, name) && slices.ContainsFunc(s.all, func(set *setting) bool {
-		return strings.HasPrefix(set.attribute(), name+"_")
-	})
+	prefix, ok := blocks[name]
+	return ok && slices.ContainsFunc(s.all, func(set *setting) bool { return strings.HasPrefix(set.attribute(), prefix) })
 }
 
 // loadBody reads the attributes of a file or block. prefix is what the names of its
@@ -223,8 +239,10 @@ func (s *settings) loadBody(path, prefix string, body *hclsyntax.Body) error {
 	known := make(map[string]*setting, len(s.all))
 	var names []string
 	for _, set := range s.all {
-		known[set.attribute()] = set
-		names = append(names, set.attribute())
+		for _, flag := range append([]string{set.name}, set.aliases...) {
+			known[attributeOf(flag)] = set
+			names = append(names, attributeOf(flag))
+		}
 	}
 	for name, a := range body.Attributes {
 		origin := fmt.Sprintf("%s:%d: %s", path, a.SrcRange.Start.Line, name)

@@ -32,7 +32,7 @@ func startServer(t *testing.T) string {
 			t.Error(err)
 		}
 	})
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if resp, err := http.Get(srv.URL() + "/v1/status/ready"); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == 200 {

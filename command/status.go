@@ -60,11 +60,12 @@ func statusCommand() *command {
 // readStatus reads the status from the server. Values that only operators can see, or
 // that an older server doesn't have, stay null.
 func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody, error) {
-	s := &statusBody{Server: client.Address(), Client: version(), BayStatus: map[string]int{}, ByStatus: map[string]int{}}
+	s := &statusBody{Client: version(), BayStatus: map[string]int{}, ByStatus: map[string]int{}}
 	versions, _, err := client.Versions(ctx)
 	if err := tolerate(err); err != nil {
 		return nil, err
 	}
+	s.Server = client.Address() // known only after a call if it is in Keystone's catalogue
 	if versions != nil && versions.Version != "" {
 		s.Version = &versions.Version
 	}

@@ -75,7 +75,7 @@ func (s *screen) follow(f *os.File) {
 
 func (s *screen) shows(t testing.TB, want string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		s.mu.Lock()
 		text := s.text.String()
@@ -171,7 +171,7 @@ func TestExecuteWithATerminal(t *testing.T) {
 			defer s.mu.Unlock()
 			t.Errorf("exit code %d, want 5; the screen: %q", code, s.text.String())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the command did not end")
 	}
 	after, err := term.GetState(int(p.program.Fd()))

@@ -36,20 +36,23 @@ func tokenCreateCommand() *command {
 		name: "token-create", group: groupOperators,
 		synopsis: "Create a token for a user, or for agents to register with",
 		about: "The token is printed only once: the servers keep a hash of it. A user sets OS_TOKEN to it. -join creates\n" +
-			"a join token, which agents take as -join-token to register for the first time. It has no other use, and\n" +
-			"any number of agents can use it until it expires or is revoked.\n\n" +
+			"a join token, which agents take as -join-token to register for the first time. It has no other use. Until\n" +
+			"it expires or is revoked, any number of hosts can be added with it, or -max-hosts. Its labels are those\n" +
+			"of the hosts, whatever their agents claim: bays can choose hosts by them.\n\n" +
 			"Roles: admin is an operator of the whole cluster; member can read and write the objects of the project;\n" +
 			"reader can only read them.",
 		examples: []string{
 			"magnum token-create -name ci -project web -role member -expires 30d",
 			"export OS_TOKEN=$(magnum token-create -role reader -q)",
 			"magnum token-create -join -expires 24h -q > join-token",
+			"magnum token-create -join -max-hosts 10 -label rack=r7 -q > join-token",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var req structs.TokenRequest
 			join, quiet := false, false
+			most := 0
 			f.value("name", "NAME", "name (default a generated one)", func(s string) error { req.Name = &s; return nil })
 			f.text(&req.ProjectID, "project", "PROJECT", "project of the token (default your own)")
 			f.text(&req.UserID, "user", "USER", "user of the token (default its name)")
@@ -60,6 +63,24 @@ func tokenCreateCommand() *command {
 				return err
 			}).defaultText("never")
 			f.switchOn(&join, "join", "create a join token for agents; excludes -project, -user and -role")
+			f.value("max-hosts", "N", "of a join token: how many hosts that registered with it there may be at a time", func(s string) (err error) {
+				if most, err = strconv.Atoi(s); err != nil {
+					return errors.New("is not a whole number")
+				}
+				req.MaxHosts = &most
+				return nil
+			}).defaultText("any number")
+			f.value("label", "KEY=VALUE", "of a join token: label that its hosts get (may be repeated)", func(s string) error {
+				key, value, err := parsePair(s)
+				if err != nil {
+					return err
+				}
+				if req.Labels == nil {
+					req.Labels = make(map[string]string)
+				}
+				req.Labels[key] = value
+				return nil
+			})
 			f.switchOn(&quiet, "quiet q", "print the token only")
 			out.flags(f)
 			conn.flags(f)

@@ -233,7 +233,7 @@ func (c *threeServers) awaitSameState() {
 // survives the loss of its leader, and a server that comes back catches up.
 func TestThreeServersFormCluster(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	w := history.New(history.Nodes, 1)
 	ids := make(map[string]bool)
 	for _, m := range c.members {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/server/audit"
 	"github.com/stackforge/magnum/server/identity/keystone"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
@@ -37,6 +38,18 @@ type Config struct {
 	// none, clients on loopback have no limit.
 	HTTPMaxConnsPerClient int
 
+	// RateWrites and RateReads limit a project's requests a second to this server; the defaults
+	// are 100 and 1000. RateAddresses limits the requests a second of a client address without a
+	// valid token; default 20. Twice as many may come at once. -1 means no limit, and with Auth
+	// none there is none.
+	RateWrites, RateReads, RateAddresses int
+	// MaxBytesInFlight limits, in MiB, the bodies and answers in memory; default 256, -1 means no
+	// limit. A project may use a quarter.
+	MaxBytesInFlight int
+	// TrustedProxies are networks, as ADDRESS/BITS, or addresses of proxies whose
+	// X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
+	TrustedProxies []string
+
 	// HTTPHosts are names by which clients call this server, in addition to its own
 	// name, its host's name, the names in its certificate, localhost and IP addresses.
 	// With Auth none the server answers to no other name; with Auth token names are not
@@ -56,6 +69,7 @@ type Config struct {
 	// tokens are valid.
 	Auth       string
 	Keystone   keystone.Config // the Keystone that authenticates callers
+	Audit      audit.Config    // the audit log; without a Path there is none
 	PolicyFile string          // YAML or JSON file with rules that override the default policy; "" means none. Reload reads it again
 	Insecure   bool            // allows auth none and no TLS on addresses other than loopback
 	TLSCA      string          // PEM files; see tlsconf.Files. All three, or none for no TLS
@@ -84,9 +98,17 @@ type Config struct {
 	// DefaultNodePortRange. Services that exist keep what they have.
 	ServicePool   string
 	NodePortRange string
+	// HostPorts are the ports of hosts that members of projects may ask for, as ranges
+	// FIRST-LAST separated by commas; default hostports.Default. The ports of this server and
+	// the default port of relays are not among them.
+	HostPorts string
 	// ManifestNetworks are networks, as ADDRESS/BITS, from which manifests are fetched by URL
 	// in addition to public addresses.
 	ManifestNetworks []string
+
+	// TrustAgentLabels lets bays and constraints choose hosts by the labels that agents
+	// give them. With Auth none they always do.
+	TrustAgentLabels bool
 
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
@@ -199,6 +221,9 @@ func (c Config) validate() error {
 				name)
 		}
 	}
+	if err := c.validateLimits(); err != nil {
+		return err
+	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
 		return structs.Errorf(structs.CodeInvalid,
 			"-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less",
@@ -238,6 +263,9 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "-host-lost-after %v not in 1s..1h", c.HostLostAfter)
 	}
 	if _, err := c.pools(); err != nil {
+		return err
+	}
+	if _, err := c.hostPorts(); err != nil {
 		return err
 	}
 	_, err := c.manifestNetworks()

@@ -76,7 +76,7 @@ func TestSilentClientsDontBlockOthers(t *testing.T) {
 	// when all connections are new is refused for a moment.
 	succeed := func(what string, want int, method, path, body string, headers ...string) []byte {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(time.Minute); ; {
 			status, b, err := ask(method, path, body, headers...)
 			if status == want {
 				return b
@@ -141,7 +141,7 @@ func TestSilentClientsDontBlockOthers(t *testing.T) {
 	}
 	// This request's connection is the token's only one, once the server has noticed
 	// the end of earlier ones.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		text := succeed("metrics", 200, "GET", "/v1/metrics", "", "X-Auth-Token", token.Token)
 		var missing []string
 		for _, want := range []string{`magnum_http_connections{holder="unproven"} `, `magnum_http_connections{holder="token"} 1` + "\n",
@@ -205,7 +205,7 @@ func TestConnectionLimitsWithTLS(t *testing.T) {
 		return client
 	}
 	client := as("")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	first, _, err := client.Tokens().Bootstrap(ctx)
 	for structs.CodeOf(err) == structs.CodeUnavailable { // the cluster's row is not there yet

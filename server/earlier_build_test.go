@@ -59,7 +59,7 @@ func startFixture(t *testing.T, dir string) (srv *Server, client *api.Client, st
 	if client, err = api.New(api.Config{Address: srv.URL(), Token: fixture.AdminToken()}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		_, _, err := client.Bays().List(ctx, api.QueryOptions{Consistent: true})
 		if err == nil {
 			return srv, client, stop

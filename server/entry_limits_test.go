@@ -260,7 +260,7 @@ func TestLeaderLoopsSurviveUnwritableEntry(t *testing.T) {
 	}
 	broken.Store(false)
 	placed := func() bool { return r.store.Snapshot().Container(made.UUID).HostID != "" }
-	for deadline := time.Now().Add(20 * time.Second); !placed(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !placed(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the container is not placed")
 		}

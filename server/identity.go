@@ -32,8 +32,9 @@ const catchUpTimeout = 5 * time.Second
 
 // authenticator returns the authenticator that Config.Auth selects.
 func (s *Server) authenticator(log *replication) identity.Authenticator {
-	local := identity.Tokens{
-		Find: func(id string) *structs.Token { return s.store.Snapshot().Token(id) },
+	find := func(id string) *structs.Token { return s.store.Snapshot().Token(id) }
+	tokens := identity.Tokens{
+		Find: find,
 		// This waits for a leader: otherwise a server that has just started would
 		// refuse every caller.
 		CatchUp: func(ctx context.Context) error {
@@ -46,6 +47,10 @@ func (s *Server) authenticator(log *replication) identity.Authenticator {
 			return s.store.WaitIndex(ctx, index)
 		},
 	}
+	local := &identity.Unknown{Tokens: tokens, Known: func(text string) bool {
+		id, _, ok := structs.ParseToken(text)
+		return !ok || find(id) != nil
+	}}
 	switch {
 	case s.config.Auth == authNone:
 		return identity.None{}

@@ -13,7 +13,7 @@ import (
 // authentication, one after the other, and back.
 func TestLostAdminTokenIsReplaced(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t, func(c *Config) { c.Auth = authToken })
+	c := newThreeServers(t, oneLeader, func(c *Config) { c.Auth = authToken })
 	call := func(token string, f func(context.Context, *api.Client) error) error {
 		client, err := api.New(api.Config{Address: c.members[0].running().URL(), Token: token})
 		if err != nil {

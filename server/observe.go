@@ -1,6 +1,9 @@
 package server
 
-import "github.com/stackforge/magnum/server/metrics"
+import (
+	"github.com/stackforge/magnum/server/limits"
+	"github.com/stackforge/magnum/server/metrics"
+)
 
 // newMetrics wires the metrics to their sources. Sources are called at each scrape, so
 // they may be created later.
@@ -22,7 +25,14 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			return open, f.Refused, f.Closed
 		},
 		Keystone: s.keystoneFigures(),
-		Disk:     func() (int64, error) { return s.space.free(s.config.DataDir) },
+		Limits: func() (int64, map[string]uint64) {
+			refused := make(map[string]uint64, len(limits.Kinds))
+			for kind, n := range s.limits.Refused() {
+				refused[string(kind)] = n
+			}
+			return s.limits.InFlight(), refused
+		},
+		Disk: func() (int64, error) { return s.space.free(s.config.DataDir) },
 	})
 }
 

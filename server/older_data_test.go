@@ -122,7 +122,7 @@ func (c *threeServers) quarantine(t *testing.T) (uuids []string) {
 // that the servers no longer know and still follows the servers. host-adopt ends the
 // quarantine either way.
 func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
-	c := newThreeServers(t)
+	c := newThreeServers(t, oneLeader)
 	fake := backendtest.NewFake()
 	c.withAgent(t, fake)
 	c.eventually("the host is there", func() bool { return c.leader().running().store.Snapshot().Hosts() == 1 })

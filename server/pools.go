@@ -6,6 +6,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/fetch"
+	"github.com/stackforge/magnum/server/service/hostports"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -29,6 +30,18 @@ func (c Config) pools() (pools services.Pools, err error) {
 		}
 	}
 	return pools, nil
+}
+
+// relayPort is where hosts reach each other unless an agent has another port.
+const relayPort = 9514
+
+// hostPorts returns which ports of hosts members of projects may ask for. CodeInvalid.
+func (c Config) hostPorts() (hostports.Rule, error) {
+	r, err := hostports.Parse(c.HostPorts, c.HTTPPort, c.RaftPort, c.GossipPort, relayPort)
+	if err != nil {
+		return r, structs.Errorf(structs.CodeInvalid, "-host-port-range: %w", err)
+	}
+	return r, nil
 }
 
 // linkLocal are networks that have a machine's metadata and nothing that a user needs.

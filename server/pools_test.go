@@ -6,7 +6,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -43,6 +45,19 @@ func TestPools(t *testing.T) {
 	}
 }
 
+// awaitDefaultBay waits until a server has made its default bay.
+func awaitDefaultBay(t testing.TB, s *Server) {
+	t.Helper()
+	for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		for range s.store.Snapshot().List(structs.TableBays, state.AllProjects, 0) {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal("the default bay is not made")
+		}
+	}
+}
+
 // TestManifestNetworks: a server fetches manifests from private networks that its operator
 // names, and from no others.
 func TestManifestNetworks(t *testing.T) {
@@ -60,6 +75,7 @@ func TestManifestNetworks(t *testing.T) {
 	} {
 		srv := serve(t, Config{Name: "s-1", ManifestNetworks: test.networks, DefaultBay: "b"})
 		awaitSchema(t, srv)
+		awaitDefaultBay(t, srv)
 		asked = 0
 		resp, err := http.Post(srv.URL()+"/v1/services", "application/json",
 			strings.NewReader(`{"manifest_url":"`+files.URL+`/web.yaml"}`))

@@ -18,11 +18,13 @@ import (
 
 	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/admission"
+	"github.com/stackforge/magnum/server/audit"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/identity/keystone"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/metrics"
 	"github.com/stackforge/magnum/server/peer"
@@ -45,7 +47,9 @@ type Server struct {
 	space     *space
 	listener  net.Listener
 	gate      *admission.Gate
+	limits    *limits.Limits
 	tls       *certificates
+	audit     *audit.Log // nil if there is none
 
 	grants    *bootstrap.Grants
 	servers   *directory
@@ -112,14 +116,18 @@ func (s *Server) open() (err error) {
 	if s.tls, err = loadCertificates(s.config, s.log); err != nil {
 		return err
 	}
+	if err := s.openAudit(); err != nil {
+		return err
+	}
 	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
 		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w",
 			s.config.httpAddr(), err)
 	}
 	s.gate = admission.New(admission.Config{
 		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone,
-		Logger: s.config.Logger.Named("http"),
+		Trusted: s.config.proxies().Trusts, Logger: s.config.Logger.Named("http"),
 	})
+	s.limits = limits.New(s.config.limits())
 	if err := s.openLog(record); err != nil {
 		return err
 	}
@@ -138,18 +146,22 @@ func (s *Server) open() (err error) {
 		log.peers, s.servers.gossip, s.servers.peers = s.peers, s.gossip, s.peers
 	}
 	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"),
-		Room: s.space.room, Observer: s.metrics})
+		Room: s.space.room, Observer: s.metrics, Quota: shippedQuota(s.authenticator(log))})
 	s.loops = &leaderLoops{id: s.id, log: s.log, store: s.store, conductor: s.conductor, raft: s.raft, space: s.space, servers: s.servers}
 	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
 		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs,
-		ServerID: s.id, URL: s.URL,
+		ServerID: s.id, URL: s.URL, Tenants: s.config.tenants(), ClaimedLabels: s.config.tenants() && !s.config.TrustAgentLabels,
 	}
 	pools, err := s.config.pools()
 	if err != nil {
 		return err
 	}
 	networks, err := s.config.manifestNetworks()
+	if err != nil {
+		return err
+	}
+	ports, err := s.config.hostPorts()
 	if err != nil {
 		return err
 	}
@@ -160,8 +172,9 @@ func (s *Server) open() (err error) {
 		Version:    s.config.Version,
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
-		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
-		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, Fetch: fetchFrom(networks),
+		Room: s.room, Audit: s.auditor(), Behind: s.raft.Behind, Pprof: s.config.Pprof,
+		Hosts: s.hostNames(), Connections: s.gate, Pools: pools, HostPorts: ports, Fetch: fetchFrom(networks),
+		Limits: s.limits, Proxies: s.config.proxies(), WriteTime: writeTime,
 	}
 	if !s.config.Solo {
 		s.relay = s.newRelay()
@@ -257,6 +270,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ConnState:         admission.State,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		WriteTimeout:      writeTime, // server/rest/web extends it as long as the client reads
 		MaxHeaderBytes:    structs.MaxHeader,
 		ErrorLog:          s.config.Logger.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
 	}
@@ -265,6 +279,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return wrap("raft", s.raft.Run(raftCtx, s.lead)) })
 	g.Go(func() error { return wrap("disk", s.space.run(ctx)) })
+	g.Go(func() error { return wrap("limits", s.limits.Run(ctx)) })
 	g.Go(func() error {
 		err := server.Serve(s.tls.listener(s.gate.Listener(s.listener)))
 		if errors.Is(err, http.ErrServerClosed) {
@@ -310,6 +325,9 @@ func (s *Server) Close() {
 func (s *Server) close() {
 	if s.listener != nil {
 		s.listener.Close()
+	}
+	if s.audit != nil {
+		s.audit.Close()
 	}
 	if s.dir != nil {
 		s.dir.close()

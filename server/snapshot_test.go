@@ -112,7 +112,7 @@ func TestRestoreReachesAllServers(t *testing.T) {
 		if err != nil {
 			t.Errorf("a list that waited for a change: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a list that waits for a change is not told of the restore")
 	}
 	// Through each server, a read not older than the client's index.
@@ -215,7 +215,7 @@ func TestRestoreRefusals(t *testing.T) {
 			return freeBytes(dir)
 		}
 	})
-	for until := time.Now().Add(20 * time.Second); s.store.Snapshot().Cluster().HostLostAfter == 0; time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); s.store.Snapshot().Cluster().HostLostAfter == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("the leader has not written all that it begins with")
 		}

@@ -35,6 +35,9 @@ func (c Config) validateAccess(bind net.IP) error {
 	if err := c.Keystone.Check(); err != nil {
 		return err
 	}
+	if err := c.Audit.Check(); err != nil {
+		return err
+	}
 	if err := c.tlsFiles().Check(true); err != nil {
 		return err
 	}
@@ -130,9 +133,11 @@ func (c *certificates) scheme() string {
 
 // Reload reads the policy file and the TLS files again, these for new connections. If
 // they can't be read, the error is logged and the old rules and certificates stay in use.
+// It also opens the audit log again, which another program may have moved.
 func (s *Server) Reload() {
 	s.reloadPolicy()
 	s.tls.reload()
+	s.reopenAudit()
 }
 
 func (c *certificates) reload() {

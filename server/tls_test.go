@@ -195,7 +195,7 @@ func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		if c.config != nil {
 			conn = tls.Client(conn, c.config)
 		}

@@ -8,6 +8,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// tenants reports whether callers are authenticated, so that the projects have to be kept
+// apart.
+func (c Config) tenants() bool { return c.Auth != authNone }
+
 // An expired token stays in lists for a day, so that users see why they were refused;
 // then the leader deletes it. No server accepts an expired token, so a leader's wrong
 // clock does little harm.

@@ -152,6 +152,10 @@ type Work struct {
 	Incarnation uint64 `json:"incarnation"`
 	Index       uint64 `json:"index"` // of the state that the answer is from; the next poll's N
 	Full        bool   `json:"full"`  // the answer lists all assignments of the host, not only those that changed since N
+	// More says that the answer is a page, and what the next one comes after; "" for the
+	// last page, and for an agent that doesn't ask for pages. All pages together are the
+	// answer, with the Index of the first one.
+	More string `json:"more,omitempty"`
 	// Confirmed says that the server has asked the leader for a read index, so that
 	// the answer is current. Only then may unknown containers be removed.
 	Confirmed   bool           `json:"confirmed"`

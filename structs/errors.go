@@ -39,6 +39,7 @@ const (
 	HintAmbiguous Hint = "ambiguous"    // the request uses a name that several objects have
 	HintChoose    Hint = "choose"       // the request has to name one of several objects
 	HintRecreate  Hint = "recreate"     // the change needs the object to be deleted and created again
+	HintDeleted   Hint = "deleted"      // the host of the agent was deleted: another try gets the same answer
 )
 
 // Error is a failure that a user may see.

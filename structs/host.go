@@ -62,7 +62,7 @@ type Host struct {
 	StateReason  string
 	BayID        string            // the bay that has claimed it; "" if it is free
 	Draining     bool              // nothing new is placed on it, and no bay claims it
-	Labels       map[string]string // override the agent's labels with the same keys
+	Labels       map[string]string // override all others with the same keys
 	Braked       bool              // suspect for longer than host_lost_after, and held back by the mass-loss brake
 	DrainTimeout time.Duration     // of a drain, from when a leader first sees it; 0 means none
 	DrainUntil   time.Time         // about when DrainTimeout ends, for people; leaders tell drains apart by it
@@ -75,17 +75,31 @@ type Host struct {
 	ReturnIndex  uint64            // index of its last return from lost; an agent that has followed no later state gets a full answer
 	Problems     []ServiceProblem  // what it doesn't serve of its bay's services, as reported in this registration
 	BayIndex     uint64            // index when its bay last changed; an agent that has followed no later state gets all services
+
+	// Written by the conductor from SchemaHosts on.
+	TokenID string            // the join token by which it registered; "" for the cluster's own, or if it registered before
+	Granted map[string]string // labels of that token; they override the agent's
+	Claimed bool              // the agent's labels are claims: neither bays nor constraints go by them
 }
 
-// AllLabels returns the effective labels: the agent's, overridden by the
-// operators'. The map is shared: never write to it.
+// AllLabels returns the effective labels: the agent's, unless they are mere claims,
+// overridden by those of its join token and then by the operators'. The map is shared:
+// never write to it.
 func (h *Host) AllLabels() map[string]string {
-	if len(h.Labels) == 0 {
-		return h.Fingerprint.Labels
+	all := h.Fingerprint.Labels
+	if h.Claimed {
+		all = nil
 	}
-	all := make(map[string]string, len(h.Labels)+len(h.Fingerprint.Labels))
-	maps.Copy(all, h.Fingerprint.Labels)
-	maps.Copy(all, h.Labels)
+	for _, over := range []map[string]string{h.Granted, h.Labels} {
+		switch {
+		case len(over) == 0:
+		case len(all) == 0:
+			all = over
+		default:
+			all = maps.Clone(all)
+			maps.Copy(all, over)
+		}
+	}
 	return all
 }
 
@@ -135,8 +149,12 @@ type HostBody struct {
 	// Quarantine holds the host's containers of another history of the cluster, until
 	// an operator decides about them.
 	Quarantine []QuarantinedBody `json:"quarantine"`
-	//api:doc Labels set by operators. They override the agent's labels.
+	//api:doc Labels set by operators. They override the host's other labels.
 	OperatorLabels map[string]string `json:"operator_labels"`
+	//api:doc Labels of the join token with which the host registered. They override the agent's.
+	TokenLabels map[string]string `json:"token_labels"`
+	//api:doc Labels that the agent claims. They are among the labels if the servers trust agents.
+	AgentLabels map[string]string `json:"agent_labels"`
 	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
 	//api:doc Time of the last change by a user; null if there was none.

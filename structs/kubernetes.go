@@ -23,12 +23,14 @@ type KubernetesCluster struct {
 	Nodes []KubernetesNode `json:"nodes"` // at most MaxKubernetesNodes, ready ones first, by name
 	//api:doc Number of nodes that are ready.
 	Ready int `json:"ready"` // those too that are not in Nodes
-	// AwaySince is when the API stopped to answer; zero while it answers. Everything else
-	// that was reported of the cluster is then as of that time.
+	// AwaySince is when the API stopped to answer, or to let the agent see what it needs; zero
+	// while it does. Everything else that was reported of the cluster is then as of that time.
 	//api:doc Since when the cluster's API does not answer; absent while it answers.
 	AwaySince time.Time `json:"away_since,omitzero"`
-	//api:doc Why the cluster's API does not answer.
+	//api:doc Why the cluster's API does not answer, or what it refuses.
 	Away string `json:"away,omitempty"` // "" while it answers
+	//api:doc Whether the cluster's API answers, but refuses what the agent has to see.
+	Refuses bool `json:"refuses,omitempty"`
 	// PublicAddress and CA are for users' own clients, such as kubectl. Both follow from how
 	// the agent was started.
 	//api:doc URL of the cluster's API as users reach it; absent if the agent was not told.
@@ -131,13 +133,17 @@ type RCReport struct {
 	RCObserved // Generation is the newest one of the assignment that the counts are of
 }
 
-// AwayText says since when the API of a cluster does not answer, and why; "" while it
-// answers. It completes a sentence.
+// AwayText says since when the API of a cluster does not answer, or refuses what the agent
+// needs, and why; "" while it answers. It completes a sentence.
 func AwayText(c *KubernetesCluster) string {
 	if c == nil || c.AwaySince.IsZero() {
 		return ""
 	}
-	text := "has not answered since " + c.AwaySince.UTC().Format(time.RFC3339)
+	text := "has not answered since "
+	if c.Refuses {
+		text = "answers, and refuses what magnum needs since "
+	}
+	text += c.AwaySince.UTC().Format(time.RFC3339)
 	if c.Away != "" {
 		text += ": " + c.Away
 	}

@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion in a form that the linker can set: tests build a
 // binary of a later schema with -ldflags -X.
-var schemaVersion = "4"
+var schemaVersion = "6"
 
 // SchemaVersion is the newest schema of log entries and snapshots that this binary
 // understands. A server that reads a higher one stops. A cluster writes
@@ -34,6 +34,9 @@ const (
 	// TableObjects, Fingerprint.Cluster, PodSpec.Cluster, and what a cluster's agent reports of pods. Servers of an earlier schema
 	// would lose these fields, so nothing writes them before: hosts with the backend kubernetes are not admitted until then.
 	SchemaKubernetes = 4
+	SchemaQuotas     = 5 // TableQuotas and RCObserved.OverQuota
+	// Host.TokenID, Granted and Claimed; Token.MaxHosts and Labels.
+	SchemaHosts = 6
 )
 
 // Limits of what users may send. A value beyond one is refused with
@@ -48,6 +51,7 @@ const (
 	MaxName        = 255      // characters of a name
 	MaxPage        = 1000     // objects of one page
 	MaxNodeCount   = 1000     // hosts of one bay
+	MaxTokenHosts  = 100_000  // hosts of one join token
 	MaxText        = 4096     // bytes of an image reference, path, user, ...
 	MaxCommand     = 64 << 10
 	MaxEnvironment = 256 << 10   // bytes of all environment variables of a container

@@ -36,6 +36,20 @@ type ObjectObserved struct {
 // Table says which table the row belongs to.
 func (*Object) Table() Table { return TableObjects }
 
+// ServiceStatus returns the status of the service that the object is; of nil, that of a service
+// of a Docker bay.
+func (o *Object) ServiceStatus() ServiceStatus {
+	switch {
+	case o == nil:
+		return ServiceActive
+	case o.Observed.Generation < o.Generation || o.Observed.Status == "":
+		return ServicePending
+	case o.Observed.Failed:
+		return ServiceRefused
+	}
+	return ServiceActive
+}
+
 // RowName returns the object's name.
 func (o *Object) RowName() string { return o.Name }
 

@@ -47,6 +47,7 @@ type RCObserved struct {
 	Ready      int    // pods that are ready
 	Updated    int    // pods of the current revision
 	Reason     string // what is not as wanted, and why; "" if all is
+	OverQuota  bool   // pods are missing because the project's quota has no room for them
 }
 
 // Table says which table the row belongs to.

@@ -22,6 +22,16 @@ func (r *ServiceRequest) Check() error {
 	return (&PodRequest{Bay: r.Bay, BayUUID: r.BayUUID, Manifest: r.Manifest, ManifestURL: r.ManifestURL}).Check()
 }
 
+// ServiceStatus says how far the last change of a service is.
+type ServiceStatus string
+
+// The statuses of services. One of a Docker bay is always active.
+const (
+	ServicePending ServiceStatus = "Pending" // the bay's cluster has not carried out the change yet
+	ServiceActive  ServiceStatus = "Active"
+	ServiceRefused ServiceStatus = "Refused" // by the bay's cluster; the reason has its words
+)
+
 // ServiceBody is a service as the API shows it. Lists show a summary: the fields up to Links,
 // unless the path ends in /detail.
 //
@@ -57,6 +67,8 @@ type ServiceBody struct {
 	Total int `json:"total"`
 	//api:doc Pods that the service leads to, in the order of their creation, at most 1000. Lists don't have it.
 	Endpoints *[]EndpointBody `json:"endpoints"`
+	//api:doc Pending while the bay's cluster has not carried out the last change, Refused if it refuses it, else Active.
+	Status ServiceStatus `json:"status"`
 	//api:doc Why no pod, or not each port of each pod, gets connections; null if all is well.
 	StatusReason *string `json:"status_reason"`
 	// Problems are those that the bay's hosts have reported. A blocking read doesn't wait

@@ -65,7 +65,19 @@ type SessionOffer struct {
 	//api:doc Project of the volumes, empty in a list of all projects' volumes; or project of the credential.
 	ProjectID string `json:"project_id,omitempty"` // volumes, credential
 	Volume    string `json:"volume,omitempty"`     // volume_delete: name of the volume in the project
+	//api:doc Who opens the session, so that nobody holds all sessions of the host.
+	Holder SessionHolder `json:"holder,omitzero"` // written by the server that offers the session
 }
+
+// SessionHolder is who holds a session. The zero value stands for nobody in particular: there
+// is no authentication, or the server is of a version without shares.
+type SessionHolder struct {
+	Project string `json:"project,omitempty"` // ID
+	User    string `json:"user,omitempty"`    // ID; users of different projects are different holders
+}
+
+// MaxSessions is how many sessions a host has by default.
+const MaxSessions = 128
 
 // Ref returns the reference of the workload or part; the zero Ref in a session about
 // the host.
@@ -123,6 +135,7 @@ const (
 type Control struct {
 	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
 	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended; forward: in both directions
+	Accepted bool    `json:"accepted,omitempty"`  // agent to server, logs with follow and streams: the host has room
 	Attached bool    `json:"attached,omitempty"`  // agent to client, attach: from now on all output of the process is sent
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed

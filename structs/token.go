@@ -25,6 +25,10 @@ type Token struct {
 	Role      Role      // role in the project; "" for a join token
 	ExpiresAt time.Time // UTC, whole seconds; zero means never. Each server compares it with its own clock; no entry depends on it
 	Join      bool      // a join token: agents register with it, and nothing else can be done with it
+
+	// Of a join token, from SchemaHosts on.
+	MaxHosts int               // how many hosts that registered with it there may be at a time; 0 means any number
+	Labels   map[string]string // that a host gets which registers with it
 }
 
 // Table says which table the row belongs to.
@@ -82,6 +86,10 @@ type TokenRequest struct {
 	ExpiresIn *int `json:"expires_in,omitempty"`
 	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
 	Join bool `json:"join,omitempty"` // excludes project_id, user_id and role
+	//api:doc Of a join token: how many hosts that registered with it there may be at a time; 0 or absent means any number.
+	MaxHosts *int `json:"max_hosts,omitempty"`
+	//api:doc Of a join token: labels that a host gets which registers with it. Bays choose hosts by them.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // TokenBody is a token as the API shows it, without its secret and the hash.
@@ -100,6 +108,10 @@ type TokenBody struct {
 	Role *Role `json:"role"`
 	//api:doc Whether it is a join token, with which agents register and nothing else can be done.
 	Join bool `json:"join"`
+	//api:doc Of a join token: how many hosts that registered with it there may be at a time; 0 means any number.
+	MaxHosts int `json:"max_hosts"`
+	//api:doc Of a join token: labels that a host gets which registers with it.
+	Labels map[string]string `json:"labels"`
 	//api:doc When the token expires; null means never.
 	ExpiresAt Time `json:"expires_at"`
 	//api:doc Whether the token has expired and is refused.

@@ -34,7 +34,7 @@ func load(port int) (stop func() (int, []error)) {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(c, "word"); err != nil {
 			return err
 		}

@@ -196,7 +196,7 @@ func dialPort(t testing.TB, port int) net.Conn {
 // say checks that a connection repeats a word.
 func say(t testing.TB, c net.Conn, word string) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, word); err != nil {
 		t.Fatal(err)
 	}

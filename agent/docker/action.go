@@ -46,6 +46,7 @@ func (rt *runtime) Start(ctx context.Context, engineID string) error {
 }
 
 func (rt *runtime) start(ctx context.Context, engineID string) error {
+	rt.ooms.byAgent.take(engineID)
 	return rt.engine.Change(ctx, func(ctx context.Context) error {
 		return rt.engine.Fresh.ContainerStart(ctx, engineID, container.StartOptions{})
 	})
@@ -80,6 +81,7 @@ func (rt *runtime) Reconnect(ctx context.Context, engineID string) error {
 
 // Stop asks the process to end and waits for it.
 func (rt *runtime) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+	rt.ooms.byAgent.add(engineID)
 	seconds := int((timeout + time.Second - 1) / time.Second)
 	return rt.engine.Stop(ctx, timeout, func(ctx context.Context) error {
 		return rt.engine.Client.ContainerStop(ctx, engineID, container.StopOptions{Timeout: &seconds})
@@ -88,6 +90,7 @@ func (rt *runtime) Stop(ctx context.Context, engineID string, timeout time.Durat
 
 // Kill ends the process at once.
 func (rt *runtime) Kill(ctx context.Context, engineID string) error {
+	rt.ooms.byAgent.add(engineID)
 	err := rt.engine.Change(ctx, func(ctx context.Context) error {
 		return rt.engine.Client.ContainerKill(ctx, engineID, "KILL")
 	})
@@ -99,6 +102,9 @@ func (rt *runtime) Kill(ctx context.Context, engineID string) error {
 
 // Signal sends the process a signal.
 func (rt *runtime) Signal(ctx context.Context, engineID, signal string) error {
+	if signal == "KILL" || signal == "SIGKILL" || signal == "9" {
+		rt.ooms.byAgent.add(engineID)
+	}
 	err := rt.engine.Change(ctx, func(ctx context.Context) error {
 		return rt.engine.Client.ContainerKill(ctx, engineID, signal)
 	})
@@ -193,6 +199,7 @@ const removePause = 100 * time.Millisecond
 // its next container: see TidyNetworks.
 func (rt *runtime) Remove(ctx context.Context, engineID string) error {
 	rt.unstarted.take(engineID)
+	rt.ooms.forget(engineID)
 	raw, err := rt.engine.Inspect(ctx, engineID)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil

@@ -243,8 +243,9 @@ func (rt *runtime) hostConfig(ctx context.Context, req backend.CreateRequest) (*
 			"max-size": strconv.FormatInt(int64(logSize), 10), "max-file": strconv.Itoa(console.LogFiles),
 		}},
 	}
+	rt.contained.contain(req, host)
 	for _, p := range spec.Ports {
-		binding := nat.PortBinding{}
+		binding := nat.PortBinding{HostIP: rt.contained.hostIP()}
 		if p.HostPort != 0 {
 			binding.HostPort = strconv.Itoa(p.HostPort)
 		}
@@ -254,8 +255,8 @@ func (rt *runtime) hostConfig(ctx context.Context, req backend.CreateRequest) (*
 		m := mount.Mount{Type: mount.TypeVolume, Target: v.Target, ReadOnly: v.ReadOnly}
 		if v.Name == "" {
 			m.Type = mount.TypeTmpfs
-			if v.Size > 0 {
-				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: v.Size}
+			if size := rt.contained.tmpfs(v.Size); size > 0 {
+				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: size}
 			}
 		} else {
 			source, err := rt.volumes.Ensure(ctx, volumes.Key{Cluster: req.ClusterID, Project: req.ProjectID, Name: v.Name})

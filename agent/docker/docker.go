@@ -36,6 +36,9 @@ type Config struct {
 	// NetworkKeep is how long a project's network is kept after its last container, because
 	// making one takes long; default 10 minutes.
 	NetworkKeep time.Duration
+	// Containment bounds what containers may have of the host; the zero value means the
+	// defaults.
+	Containment Containment
 }
 
 func (c Config) withDefaults() Config {
@@ -57,6 +60,7 @@ func (c Config) withDefaults() Config {
 	if c.NetworkKeep == 0 {
 		c.NetworkKeep = 10 * time.Minute
 	}
+	c.Containment = c.Containment.withDefaults()
 	return c
 }
 
@@ -77,12 +81,15 @@ var _ backend.Backend = (*Docker)(nil)
 // New returns a backend for the engine at conf.Host. It does not connect yet. CodeInvalid.
 func New(conf Config) (*Docker, error) {
 	conf = conf.withDefaults()
+	if err := conf.Containment.validate(); err != nil {
+		return nil, err
+	}
 	e, err := engine.New(engine.Config{Host: conf.Host, Parallel: conf.Parallel, Logger: conf.Logger})
 	if err != nil {
 		return nil, err
 	}
 	rt := &runtime{
-		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e),
+		engine: e, images: images.New(e, isInfra), volumes: volumes.New(e), contained: conf.Containment,
 		networks: networks.New(e, networks.Config{Pool: conf.NetworkPool, Keep: conf.NetworkKeep, Machine: networks.MachinePrefixes}),
 	}
 	return &Docker{
@@ -102,9 +109,12 @@ type runtime struct {
 	volumes  *volumes.Volumes
 	infra    infraImage
 
+	contained Containment // of all containers
+
 	// unstarted are containers that this agent has created and not started yet, and that
 	// need nothing before their start.
 	unstarted idSet
+	ooms      oomKills
 }
 
 // maxIDs bounds an idSet: containers that others have removed stay in it.
@@ -123,6 +133,12 @@ func (s *idSet) add(id string) {
 		s.ids = make(map[string]bool)
 	}
 	s.ids[id] = true
+}
+
+func (s *idSet) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[id]
 }
 
 // take removes an ID, and reports whether the set had it.

@@ -49,6 +49,9 @@ func onEngine(t testing.TB) *Docker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
+	if err := d.engine.Negotiate(t.Context()); err != nil { // tests call the engine's client, too
+		t.Fatal(err)
+	}
 	return d
 }
 
@@ -287,7 +290,7 @@ func TestRegistryAway(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if took := time.Since(began); took > 15*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the answer took %s", took)
 	}
 	if len(said) != images.Attempts { // the first sentence, and one for each failure but the last

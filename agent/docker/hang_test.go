@@ -69,7 +69,7 @@ func TestEngineThatHangs(t *testing.T) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s still waits", what)
 			return nil
 		}
@@ -110,7 +110,7 @@ func TestEngineThatHangs(t *testing.T) {
 	away("a call of an engine that hangs", err)
 	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{},
 		backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("they were refused after %v", took)
 	}
 	events, _ = follow()

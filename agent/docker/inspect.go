@@ -52,6 +52,7 @@ func (rt *runtime) Inspect(ctx context.Context, engineID string) (*backend.Conta
 		rt.images.NoteUse(raw.Image, engine.TimeOf(raw.Created))
 	}
 	c := containerOf(raw)
+	c.OOMKilled = c.OOMKilled || rt.killedLate(ctx, raw)
 	c.Inherited = c.ID != "" && rt.engine.Inherits(ctx, raw.Image, c.Entry)
 	return c, nil
 }

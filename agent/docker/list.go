@@ -96,6 +96,9 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	if err := rt.engine.Ping(ctx); err != nil {
 		return err
 	}
+	if err := rt.engine.Negotiate(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silent := make(chan error, 1)
@@ -109,6 +112,7 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 	}()
 	ofContainers, ofImages, ofNetworks := owned(owner), filters.NewArgs(), filters.NewArgs()
 	ofContainers.Add("type", string(events.ContainerEventType))
+	ofContainers.Add("event", string(events.ActionOOM))
 	for action := range eventKinds {
 		ofContainers.Add("event", string(action))
 	}
@@ -143,6 +147,9 @@ func (rt *runtime) Events(ctx context.Context, owner backend.Owner, ready func()
 		case m := <-containers:
 			action, _, _ := strings.Cut(string(m.Action), ":")
 			kind := eventKinds[events.Action(action)]
+			if m.Action == events.ActionOOM && rt.ooms.note(m.Actor.ID, time.Unix(0, m.TimeNano)) {
+				kind = backend.EventChanged // the process was inspected as one that had ended otherwise
+			}
 			if e, ok := engine.EntryOf(m.Actor.ID, m.Actor.Attributes); ok && kind != "" {
 				event(backend.Event{Entry: e, Kind: kind})
 			}

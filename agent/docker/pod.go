@@ -58,6 +58,7 @@ func (rt *runtime) configurePod(ctx context.Context, req backend.CreateRequest, 
 		return rt.configureInfra(ctx, part, conf, host)
 	}
 	shared := "container:" + part.Infra
+	host.ShmSize = 0 // that of the infra container
 	host.NetworkMode, host.IpcMode = container.NetworkMode(shared), container.IpcMode(shared)
 	if part.SharePID {
 		host.PidMode = container.PidMode(shared)
@@ -76,7 +77,7 @@ func (rt *runtime) configureInfra(ctx context.Context, part *backend.PodPart, co
 			host.ExtraHosts = append(host.ExtraHosts, name+":"+alias.IP)
 		}
 	}
-	host.CapDrop, host.SecurityOpt = []string{"ALL"}, []string{"no-new-privileges"}
+	host.CapDrop, host.SecurityOpt = []string{"ALL"}, []string{noNewPrivileges}
 	if conf.Image != "" {
 		return nil
 	}
@@ -110,7 +111,7 @@ func quotaOf(milliCPU int64) (period, quota int64) {
 func (rt *runtime) secure(ctx context.Context, s *structs.PodSecurity, conf *container.Config, host *container.HostConfig) error {
 	host.ReadonlyRootfs, host.CapDrop = s.ReadOnlyRoot, s.DropCaps
 	if s.NoNewPrivs {
-		host.SecurityOpt = []string{"no-new-privileges"}
+		host.SecurityOpt = []string{noNewPrivileges}
 	}
 	user := conf.User
 	switch {

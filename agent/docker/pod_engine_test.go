@@ -424,7 +424,7 @@ func TestInfraAsProcessOne(t *testing.T) {
 		t.Fatalf("process 1 is %q", got)
 	}
 	p.run(c, "(sleep 0.1 & sleep 0.1 & sleep 0.1 &)")
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		ps := p.run(c, "ps -o stat,comm")
 		if !strings.Contains(ps, "Z") && strings.Count(ps, "sleep") == 1 {
 			break
@@ -451,7 +451,7 @@ func TestPodAddressIsReachable(t *testing.T) {
 	spec := backendtest.Sleeper()
 	spec.Command = []string{"nc", "-ll", "-p", "7001", "-e", "echo", "hello"}
 	p.started("web", backend.PodPart{Infra: in.EngineID}, spec)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.DialTimeout("tcp", net.JoinHostPort(in.Addresses[0], "7001"), time.Second)
 		if err == nil {
 			got, err := io.ReadAll(conn)

@@ -53,9 +53,11 @@ type rig struct {
 	refuse   error
 }
 
-// newRig starts a Client. The namespace of its project goes with the test.
+// newRig starts a Client. The namespace of its project goes with the test, which runs beside
+// others: all wait more than they work.
 func newRig(t *testing.T, change ...func(*rest.Config)) *rig {
 	t.Helper()
+	t.Parallel()
 	k := kubetest.Open(t)
 	conf, err := cluster.Load(k.Dir + "/admin.conf")
 	if err != nil {
@@ -121,10 +123,13 @@ func (r *rig) take(full bool, ids ...string) {
 }
 
 // pod assigns a pod and returns its ID.
-func (r *rig) pod(name, spec string) string {
+func (r *rig) pod(name, spec string) string { return r.podOf(name, manifestOf("Pod", name, spec)) }
+
+// podOf assigns a pod of a whole manifest.
+func (r *rig) podOf(name, manifest string) string {
 	id := structs.NewID()
 	r.work[id] = structs.Assignment{Kind: structs.WorkloadPod, ID: id, ProjectID: r.project, Name: name, Epoch: 1, Generation: 1,
-		Desired: structs.DesiredRunning, Pod: &structs.PodAssignment{Manifest: manifestOf("Pod", name, spec)}}
+		Desired: structs.DesiredRunning, Pod: &structs.PodAssignment{Manifest: manifest}}
 	r.take(false, id)
 	return id
 }

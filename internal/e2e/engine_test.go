@@ -28,19 +28,17 @@ type engine struct {
 
 func newEngine(t testing.TB) *engine {
 	t.Helper()
-	return engineAt(t, docker.FromEnv)
+	return engineAt(t, "")
 }
 
-func engineAt(t testing.TB, opts ...docker.Opt) *engine {
+// engineAt returns the engine at host, "" for the one of the environment.
+func engineAt(t testing.TB, host string) *engine {
 	t.Helper()
-	cli, err := docker.NewClientWithOpts(append(opts, docker.WithAPIVersionNegotiation())...)
+	cli, err := dockertest.Open(host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cli.Close() })
-	if _, err := cli.Ping(context.Background()); err != nil {
-		t.Fatalf("no Docker engine answers: %v; run `make test`, which starts one", err)
-	}
 	return &engine{t, cli}
 }
 

@@ -21,8 +21,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -41,7 +39,7 @@ type secondHost struct {
 func (c *cluster) addHost() *secondHost {
 	c.Helper()
 	own := newOwnEngine(c)
-	h := &secondHost{own: own, engine: engineAt(c, docker.WithHost(own.host)), dir: filepath.Join(c.dir, "data-2")}
+	h := &secondHost{own: own, engine: engineAt(c, own.host), dir: filepath.Join(c.dir, "data-2")}
 	link := httptest.NewServer(h.link(&url.URL{Scheme: "http", Host: c.addr}))
 	c.Cleanup(link.Close)
 	token, err := os.ReadFile(filepath.Join(c.dir, "data", "server", "join-token"))
@@ -220,7 +218,7 @@ func TestHostIsLost(t *testing.T) {
 	began := time.Now()
 	h.agent.kill()
 	h.own.kill()
-	c.awaitMoved(always, 15*time.Second)
+	c.awaitMoved(always, patience)
 	t.Logf("lost host to replacement running elsewhere: %v", time.Since(began).Round(100*time.Millisecond))
 	for _, id := range []string{one, no} {
 		if b := c.status(id); b.Status != structs.ContainerUnknown || deref(b.Host) != "host-2" || b.Epoch != 1 {
@@ -232,7 +230,7 @@ func TestHostIsLost(t *testing.T) {
 		t.Errorf("a ready host was fenced: %+v", r)
 	}
 	c.magnum("host-fence", "host-2").must(t)
-	c.awaitMoved(one, 15*time.Second)
+	c.awaitMoved(one, patience)
 
 	h.own.start()
 	h.agent.start()
@@ -263,8 +261,8 @@ func TestLongHostIsCutOff(t *testing.T) {
 	before := h.engine.started(h.hostID())
 
 	h.cut.Store(true)
-	c.awaitMoved(always, 20*time.Second)
-	c.awaitMoved(lease, 20*time.Second)
+	c.awaitMoved(always, patience)
+	c.awaitMoved(lease, patience)
 	_, ended := c.times(h.engine, h.hostID(), lease)
 	again, _ := c.times(c.engine, c.hostID(), lease)
 	t.Logf("the copy with a lease ended %v before the other one began", again.Sub(ended).Round(time.Millisecond))
@@ -298,7 +296,7 @@ func TestDrain(t *testing.T) {
 	if !strings.Contains(r.stderr, "host-2: drained") {
 		t.Errorf("progress:\n%s", r.stderr)
 	}
-	c.awaitMoved(made[0].UUID, time.Second)
+	c.awaitMoved(made[0].UUID, patience)
 	if b := c.status(made[1].UUID); b.Status != structs.ContainerStopped {
 		t.Errorf("what can't move is %s", b.Status)
 	}

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,7 +21,7 @@ import (
 func TestImagesAndVolumes(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
-	l := &commandLine{newClusterOn(t, engineAt(t, docker.WithHost(own.host)), "-docker-host", own.host)}
+	l := &commandLine{newClusterOn(t, engineAt(t, own.host), "-docker-host", own.host)}
 	l.loads()
 	l.pulls()
 	l.prunes()

@@ -190,6 +190,7 @@ spec:
 
 // TestKubernetesRedisExample: the manifests that Docker bays run in TestRedisExample, unchanged.
 func TestKubernetesRedisExample(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	archive := filepath.Join(b.dir, "redis.tar")
 	build := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), "docker.io/"+redisImage, archive)
@@ -204,14 +205,14 @@ func TestKubernetesRedisExample(t *testing.T) {
 	master, replicas := b.service("redis-master", 1), b.service("redis-replica", 2)
 	set := func(node int, key, value string) {
 		t.Helper()
-		b.eventually(key+" is written", 30*time.Second, func() error { // kube-proxy may learn of the pod after magnum
+		b.eventually(key+" is written", patience, func() error { // kube-proxy may learn of the pod after magnum
 			return says(b.at(node, b.nodePort(master, 0)), "SET "+key+" "+value, "+OK")
 		})
 	}
 	read := func(node int, key, value string) {
 		t.Helper()
 		for range 4 { // of both replicas
-			b.eventually(key+" is read from a replica", 30*time.Second, func() error {
+			b.eventually(key+" is read from a replica", patience, func() error {
 				return says(b.at(node, b.nodePort(replicas, 0)), "GET "+key, value)
 			})
 		}
@@ -235,6 +236,7 @@ func TestKubernetesRedisExample(t *testing.T) {
 // and the report of them, or frozen for longer than its lease, the other one goes on; nothing that
 // runs is touched, and nothing is made twice.
 func TestKubernetesAgents(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	b.startAgent()
 	b.make("pod", sleeper("stays"))
@@ -351,6 +353,7 @@ func TestKubernetesServersAway(t *testing.T) {
 // TestKubernetesInCluster: the agents of the shipped manifests run in the cluster, with no more
 // rights than they need: what isn't a project's is closed to them.
 func TestKubernetesInCluster(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newKubeBay(t)
 	const tag = "docker.io/magnum-test/magnum:latest"
 	archive := filepath.Join(b.dir, "magnum.tar")
@@ -424,6 +427,7 @@ func TestKubernetesInCluster(t *testing.T) {
 // TestKubernetesProjectsApart: a pod is reached by pods of its own project and through its node
 // port, and by no pod of another project: neither by its address nor by its service's.
 func TestKubernetesProjectsApart(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	const server = `
 apiVersion: v1
@@ -496,6 +500,7 @@ spec:
 // TestKubernetesRefusals: what the cluster doesn't let a project do comes back in its own words,
 // and at once.
 func TestKubernetesRefusals(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	refused := func(want, kind, manifest string, args ...string) {
 		t.Helper()
@@ -539,6 +544,15 @@ spec:
 	b.kube.Kubectl(t, "", "-n", namespace, "run", "foreign", "--image="+kubetest.Image, "--image-pull-policy=Never", "--", "sleep", "1000")
 	refused("exists in namespace "+namespace+" of the cluster and is not magnum's", "pod", sleeper("foreign"))
 	b.cli("pod-delete", "foreign", "-wait", "1m")
+	// Of a service, what the cluster says is the answer, too: by an admission's refusal, and by a quota's.
+	refused(`Service "broken" is invalid: spec.clusterIPs[0]: Invalid value: "nonsense"`, "service",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {clusterIP: nonsense, ports: [{port: 80}]}\n")
+	b.kube.Kubectl(t, "", "-n", namespace, "create", "quota", "none", "--hard=services=0")
+	kubetest.Await(t, b.kube, "/api/v1/namespaces/"+namespace+"/resourcequotas", "none", "counts", func(q *corev1.ResourceQuota) bool {
+		return q != nil && len(q.Status.Used) > 0
+	})
+	refused(`services "many" is forbidden: exceeded quota: none, requested: services=1, used: services=0, limited: services=0`, "service",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: many}\nspec: {ports: [{port: 80}]}\n")
 	b.kube.Kubectl(t, "", "-n", namespace, "delete", "pod", "foreign", "--grace-period=0", "--force") // it is still there
 
 	// What servers know without the cluster.

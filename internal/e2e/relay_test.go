@@ -65,7 +65,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	t.Logf("container-logs ended with code %d: %s", code, strings.TrimSpace(said))
 	select {
 	case <-term.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("container-execute does not end; the terminal shows %q", term.shown())
 	}
 	term.shows("ERROR: ")

@@ -108,7 +108,7 @@ var lastHeard = regexp.MustCompile(`lastrcv:(\d+)`)
 // are new.
 func (b *serviceBay) noneHangs(addrs ...string) {
 	b.Helper()
-	b.eventually("all connections get answers", 15*time.Second, func() error {
+	b.eventually("all connections get answers", patience, func() error {
 		for _, addr := range addrs {
 			out, err := exec.Command("ss", "-HtniO", "state", "established", "state", "syn-sent", "dst", addr).CombinedOutput()
 			if err != nil || len(out) == 0 {

@@ -21,8 +21,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -61,7 +59,7 @@ func newServiceBay(t testing.TB, serverArgs ...string) *serviceBay {
 		return nil
 	})
 	for i, e := range engines {
-		a := &hostAgent{dir: filepath.Join(b.dir, e.on.name), own: e, engine: engineAt(t, docker.WithHost(e.host))}
+		a := &hostAgent{dir: filepath.Join(b.dir, e.on.name), own: e, engine: engineAt(t, e.host)}
 		a.process = b.process(e.on.name, "agent", "-server", b.addr, "-data-dir", a.dir, "-name", e.on.name, "-join-token", testJoinToken,
 			"-gossip=false", "-log-level", "debug", "-image-gc-high", "0", "-docker-host", e.host, "-label", "on="+e.on.name)
 		a.on = n.hosts[i]
@@ -502,7 +500,7 @@ func TestRedisExample(t *testing.T) {
 	}
 	read := func(host int, key, value string) {
 		t.Helper()
-		b.eventually(key+" is read from a replica", 30*time.Second, func() error {
+		b.eventually(key+" is read from a replica", patience, func() error {
 			return says(b.at(host, b.nodePort(replicas, 0)), "GET "+key, value)
 		})
 	}

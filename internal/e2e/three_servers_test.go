@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/docker/docker/client"
-
 	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -188,7 +186,7 @@ func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 		if a.own = c.engines[name]; a.own == nil {
 			a.own = newOwnEngines(c, a.on)[0]
 		}
-		a.engine = engineAt(c, docker.WithHost(a.own.host))
+		a.engine = engineAt(c, a.own.host)
 		a.args = append(a.args, "-docker-host", a.own.host)
 		// The agent ends before its engine, or it would restart the containers that end.
 		c.Cleanup(a.end)

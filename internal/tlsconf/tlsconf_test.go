@@ -80,7 +80,7 @@ func load(t testing.TB, f Files) *Credentials {
 func handshake(t testing.TB, server, client *tls.Config) (seen tls.ConnectionState, atServer, atClient error) {
 	t.Helper()
 	a, b := net.Pipe()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	a.SetDeadline(deadline)
 	b.SetDeadline(deadline)
 	done := make(chan error, 1)

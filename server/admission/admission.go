@@ -42,7 +42,10 @@ type Config struct {
 	// OpenLoopback exempts clients on loopback from MaxPerClient: without authentication
 	// they have no credential to show.
 	OpenLoopback bool
-	Logger       hclog.Logger // nil logs nothing
+	// Trusted reports whether an address is that of a proxy, which has connections of many
+	// clients and is exempt from MaxPerClient; nil means that there is none.
+	Trusted func(netip.Addr) bool
+	Logger  hclog.Logger // nil logs nothing
 }
 
 // Reserve returns how many of MaxConns are reserved for hosts and peers.
@@ -99,6 +102,9 @@ func New(c Config) *Gate {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.Trusted == nil {
+		c.Trusted = func(netip.Addr) bool { return false }
+	}
 	return &Gate{
 		Config: c, now: time.Now,
 		open: make(map[Kind]int), clients: make(map[netip.Addr]*queue), holders: make(map[holder]int),
@@ -151,7 +157,7 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 		clients = new(queue)
 	}
 	c.opened = g.now()
-	if g.MaxPerClient > 0 && c.bounded && clients.n >= g.MaxPerClient {
+	if g.MaxPerClient > 0 && c.bounded && !g.Trusted(addr) && clients.n >= g.MaxPerClient {
 		limit = "-http-max-conns-per-client"
 		if old := g.oldest(clients, inClient); old != nil {
 			g.drop(old)

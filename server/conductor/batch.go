@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor/quotas"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -132,7 +133,9 @@ func decideCall(t *scratch.Tx, call *call) bool {
 		return true
 	}
 	fits, err := t.Do(func() (err error) {
-		call.result, err = call.decide(t)
+		if call.result, err = call.decide(t); err == nil && !call.free {
+			err = quotas.Check(t)
+		}
 		return err
 	})
 	call.err = err

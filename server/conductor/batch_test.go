@@ -28,7 +28,7 @@ func (h *harness) hold() (started chan struct{}, release func()) {
 // queued waits until n calls are in the queue.
 func (h *harness) queued(n int) {
 	h.Helper()
-	for deadline := time.Now().Add(5 * time.Second); len(h.queue) != n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(h.queue) != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.Fatalf("%d calls are queued, want %d", len(h.queue), n)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -193,7 +194,7 @@ func shrinkBay(t *scratch.Tx, b *structs.Bay) (full bool) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.Reserved.Used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
+		if t.Reserved.Used(h.ID).Workloads == 0 && !quarantine.Has(t, h) {
 			empty = append(empty, h)
 		}
 	}

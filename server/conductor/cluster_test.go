@@ -50,7 +50,9 @@ func TestAgentOfAnotherClusterIsRefused(t *testing.T) {
 		}
 	}
 	must(h, register(structs.Following{}))
-	must(h, register(structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation}))
+	again := register(structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation})
+	again.Name = "h2"
+	must(h, again)
 }
 
 // TestUnknownRegistrationSupersedesNoAgent: after a restore into another cluster, a host's

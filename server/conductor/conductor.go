@@ -41,7 +41,8 @@ type Config struct {
 	// Room returns the error with which requests are refused while the disk is nearly full.
 	// nil means that the disk never is.
 	Room     func() error
-	Observer observer // counts the loop's work; nil means none
+	Observer observer         // counts the loop's work; nil means none
+	Quota    *structs.Amounts // limits of projects for which nobody has set any; nil means that nothing is limited
 }
 
 // observer counts the conductor's work. server/metrics implements it. Its methods must be
@@ -67,6 +68,7 @@ type Conductor struct {
 	now      func() time.Time
 	room     func() error
 	observer observer
+	quota    structs.Amounts
 
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
@@ -90,6 +92,7 @@ type call struct {
 	request any // the log names its type
 	decide  func(t *scratch.Tx) (any, error)
 	report  bool // an agent's report, which the agent repeats if it is refused
+	free    bool // quotas don't bind it: it only carries out what was decided, or tells what happened
 	result  any
 	err     error
 	done    chan struct{}
@@ -106,8 +109,12 @@ func New(c Config) *Conductor {
 	if c.Observer == nil {
 		c.Observer = noObserver{}
 	}
+	if c.Quota == nil {
+		none := structs.UnlimitedAmounts()
+		c.Quota = &none
+	}
 	return &Conductor{
-		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room, observer: c.Observer,
+		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room, observer: c.Observer, quota: *c.Quota,
 		queue: make(chan *call, structs.MaxQueue),
 	}
 }
@@ -118,8 +125,9 @@ func New(c Config) *Conductor {
 // meanwhile. In the latter case ErrUnknown is in the chain, and the outcome is unknown.
 func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	_, report := any(r).(ReportStatus)
+	_, step := any(r).(Settle)
 	call := &call{
-		ctx: ctx, request: r, report: report, done: make(chan struct{}),
+		ctx: ctx, request: r, report: report, free: report || step, done: make(chan struct{}),
 		decide: func(t *scratch.Tx) (any, error) { return r.decide(t) },
 	}
 	var zero T

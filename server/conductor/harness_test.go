@@ -83,7 +83,7 @@ func (h *harness) lead() {
 		cancel()
 		<-h.ended
 	})
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		h.mu.RLock()
 		leading := h.leading
 		h.mu.RUnlock()

@@ -7,8 +7,10 @@ import (
 	"fmt"
 
 	"github.com/stackforge/magnum/server/conductor/endpoints"
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
+	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -20,6 +22,7 @@ type RegisterHost struct {
 	TokenID    string // of the join token that the agent sent; "" if the token has no ID, as the cluster's own
 	TokenHash  string // hash of that token, or of its secret if the token has an ID
 	SecretHash string // hash of the secret that the agent sent
+	Claimed    bool   // the agent's own labels are mere claims: see structs.Host
 }
 
 func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
@@ -33,6 +36,9 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 		return none, err
 	}
 	if was == nil {
+		if hosts.WasDeleted(cluster, &r.HostRegister) && !hasDiverged(t, r.Follows, cluster) {
+			return none, hosts.ErrDeleted(r.HostID)
+		}
 		was = &structs.Host{Meta: t.Meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	inCluster := r.Fingerprint.Backend == structs.BackendKubernetes
@@ -61,12 +67,15 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if len(host.Fingerprint.Kinds) == 0 { // its agent doesn't say
 		host.Fingerprint.Kinds = []structs.WorkloadKind{structs.WorkloadContainer}
 	}
+	if err := hosts.Join(t, &host, was, r.TokenID, r.Claimed); err != nil {
+		return none, err
+	}
 	host.Registration++
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount, host.Problems = 0, false, nil, 0, nil
 	t.Put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
 	if hasDiverged(t, r.Follows, cluster) {
-		quarantine{t, host.ID}.markPending()
+		quarantine.Of(t, host.ID).MarkPending()
 		answer.Diverged, answer.Index = true, t.Base.Index()
 		answer.Lineage = scratch.Row[structs.Lineages](t, structs.LineagesRowID).Current()
 	}
@@ -82,6 +91,8 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 		return err
 	}
 	switch {
+	case host == nil && !r.mayJoin(cluster, token) && hosts.WasDeleted(cluster, &r.HostRegister):
+		return hosts.ErrDeleted(r.HostID)
 	case host == nil && !r.mayJoin(cluster, token):
 		return structs.Errorf(structs.CodeUnauthenticated,
 			"the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, "+
@@ -276,6 +287,20 @@ func (r FenceHost) decide(t *scratch.Tx) (*structs.Host, error) {
 	host.Fenced, host.UpdatedAt = true, t.Now
 	t.Put(&host)
 	return &host, nil
+}
+
+// DeleteHost deletes a host that is lost, or drained and empty. Its secret ends with it.
+type DeleteHost struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+}
+
+func (r DeleteHost) decide(t *scratch.Tx) (*structs.Host, error) {
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	return h, hosts.Delete(t, h)
 }
 
 // LabelHost changes the operators' labels of a host.

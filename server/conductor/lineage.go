@@ -12,6 +12,7 @@ import (
 // leadership names its lineage.
 func (c *Conductor) newTx(now time.Time) *scratch.Tx {
 	t := scratch.NewFor(c.lastBatch, c.store.Snapshot(), now)
+	t.SetShipped(&c.quota)
 	beginLineage(t, c.lineage)
 	return t
 }

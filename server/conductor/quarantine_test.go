@@ -15,7 +15,7 @@ func (h *harness) registerAs(id string, follows structs.Following) structs.HostR
 	h.Helper()
 	return must(h, RegisterHost{
 		HostRegister: structs.HostRegister{
-			HostID: id, Name: "host", Follows: follows,
+			HostID: id, Name: "host-" + id, Follows: follows,
 			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 8 << 30},
 		},
 		TokenHash: structs.HashSecret("join"), SecretHash: "s",
@@ -103,6 +103,7 @@ func TestRegisterOfAnotherHistory(t *testing.T) {
 		"an earlier incarnation, the same": {restored, false},
 	} {
 		id := structs.NewID()
+		second.registerAs(id, structs.Following{}) // an unknown host that follows the cluster was deleted
 		a := second.registerAs(id, tt.follows)
 		pages := h.store.Snapshot().Quarantine(id)
 		if a.Diverged != tt.want || (len(pages) == 1 && pages[0].Pending) != tt.want {

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor/objects"
 	"github.com/stackforge/magnum/server/conductor/placing"
+	"github.com/stackforge/magnum/server/conductor/quotas"
 	"github.com/stackforge/magnum/server/conductor/replicas"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
@@ -295,7 +297,8 @@ func (k *keeper) keep(pods *baysPods) {
 		k.item(func() { placing.Delete(k.t, p, false) })
 	}
 	if manifest := scratch.Row[structs.Manifest](k.t, k.rc.BesideID()); manifest != nil && manifest.RC != nil {
-		for i := 0; i < plan.Create && k.item(func() { k.create(manifest.RC) }); i++ {
+		if short := k.createAll(plan.Create, manifest.RC, own); short != "" {
+			plan.Observed.OverQuota, plan.Observed.Reason = true, short
 		}
 	}
 	if !k.changed && !k.full {
@@ -303,16 +306,41 @@ func (k *keeper) keep(pods *baysPods) {
 	}
 }
 
-// create creates a pod.
-func (k *keeper) create(spec *structs.RCSpec) {
+// createAll creates n pods, or as many as the project's quota has room for: then short says why
+// there are no more. own are all pods of the replication controller. Those that only wait for a
+// lost host to return don't count: the loss of a host is charged to nobody.
+func (k *keeper) createAll(n int, spec *structs.RCSpec, own []*structs.Pod) (short string) {
+	var spared structs.Amounts
+	for _, p := range own {
+		if host := scratch.Row[structs.Host](k.t, p.HostID); p.Desired == structs.DesiredAbsent && host != nil && host.State == structs.HostLost {
+			takes := k.t.Takes(p)
+			for i := range takes {
+				spared[i] += takes[i]
+			}
+		}
+	}
+	for i := range n {
+		p := k.pod(spec)
+		p.Name = generatePodName(k.t, k.rc.Name+"-", p, k.bay)
+		p.Spec.Hostname = cmp.Or(p.Spec.Hostname, p.Name) // it is charged too
+		if why := quotas.Short(k.t, p, &spared); why != "" {
+			return fmt.Sprintf("%d of %d pods are not created: %s; they follow when there is room", n-i, k.rc.Replicas, why)
+		}
+		if !k.item(func() { startPod(k.t, p, k.bay) }) {
+			break
+		}
+	}
+	return ""
+}
+
+// pod returns a pod of the template, without a name.
+func (k *keeper) pod(spec *structs.RCSpec) *structs.Pod {
 	rc := k.rc
-	p := structs.Pod{
+	return &structs.Pod{
 		Meta:   k.t.Meta(structs.Caller{ProjectID: rc.ProjectID, UserID: rc.UserID}, ""),
 		Labels: maps.Clone(spec.Labels), Annotations: maps.Clone(spec.Annotations), Spec: spec.Template, Secrets: rc.Secrets,
 		Request: rc.Request, Owner: rc.ID, Revision: rc.Revision,
 	}
-	p.Name = generatePodName(k.t, rc.Name+"-", &p, k.bay)
-	startPod(k.t, &p, k.bay)
 }
 
 // adopt makes a pod count for the replication controller. It is not replaced because it was

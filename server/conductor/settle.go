@@ -5,6 +5,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor/endpoints"
 	"github.com/stackforge/magnum/server/conductor/placing"
+	"github.com/stackforge/magnum/server/conductor/quarantine"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -91,8 +92,8 @@ func endBays(t *scratch.Tx) (full bool) {
 		}
 		kept := ""
 		for h := range t.HostsInBay(b.ID) {
-			if hasQuarantine(t, h) {
-				kept = quarantineReason(h)
+			if quarantine.Has(t, h) {
+				kept = quarantine.Reason(h)
 				continue
 			}
 			if !t.Room() || !t.Item(func() { freeHost(t, h) }) {

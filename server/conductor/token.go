@@ -3,6 +3,7 @@ package conductor
 import (
 	"cmp"
 
+	"github.com/stackforge/magnum/server/conductor/hosts"
 	"github.com/stackforge/magnum/server/conductor/scratch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -56,6 +57,9 @@ func (r CreateToken) decide(t *scratch.Tx) (*structs.Token, error) {
 			return nil, structs.Errorf(structs.CodeConflict, "A token with UUID %s already exists.", r.UUID).About(structs.KindToken)
 		}
 		token := r.Token
+		if err := hosts.CheckToken(t, &token); err != nil {
+			return nil, err
+		}
 		token.Meta = t.Meta(r.Caller, r.UUID)
 		token.ProjectID = "" // tokens belong to operators, like hosts
 		token.Name = cmp.Or(token.Name, structs.GenerateName(token.ID))

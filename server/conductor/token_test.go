@@ -112,7 +112,9 @@ func TestHostsJoinWithTokens(t *testing.T) {
 	}
 	host := structs.NewID()
 	must(h, register(host, join, "j"))
-	must(h, register(structs.NewID(), "", "join")) // the cluster's own token
+	own := register(structs.NewID(), "", "join") // the cluster's own token
+	own.Name = "h2"
+	must(h, own)
 	must(h, RevokeToken{Caller: root, Ident: join})
 	refuse(h, structs.CodeUnauthenticated, register(structs.NewID(), join, "j"))
 	if got := must(h, register(host, join, "j")); got.Registration != 2 { // a known host needs no token

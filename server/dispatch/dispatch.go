@@ -43,6 +43,10 @@ type Config struct {
 	URL      func() string
 	// HostLostAfter is the silence after which a host is lost; at least 1 s, 0 means 10 s.
 	HostLostAfter time.Duration
+	// Tenants says that callers are authenticated, so that the projects have to be kept apart.
+	Tenants bool
+	// ClaimedLabels says that the labels which agents give their hosts are mere claims.
+	ClaimedLabels bool
 	// Agree reports whether a majority of the servers, this one included, has not seen the
 	// hosts either. nil means that there is no other server.
 	Agree func(ctx context.Context, hostIDs []string) bool
@@ -145,7 +149,8 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	if err := checkRegister(&r); err != nil {
 		return none, err
 	}
-	request := conductor.RegisterHost{HostRegister: r, TokenHash: structs.HashSecret(r.JoinToken), SecretHash: structs.HashSecret(r.Secret)}
+	request := conductor.RegisterHost{HostRegister: r, TokenHash: structs.HashSecret(r.JoinToken), SecretHash: structs.HashSecret(r.Secret),
+		Claimed: d.config.ClaimedLabels}
 	if id, secret, ok := structs.ParseToken(r.JoinToken); ok {
 		request.TokenID, request.TokenHash = id, structs.HashSecret(secret)
 		if err := d.checkExpiry(id, request.TokenHash, r.HostID); err != nil {

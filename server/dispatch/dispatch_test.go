@@ -63,7 +63,7 @@ func newDispatch(t testing.TB) *Dispatch {
 
 func registration(id string) structs.HostRegister {
 	return structs.HostRegister{
-		HostID: id, Name: "h", JoinToken: "join", Secret: strings.Repeat("s", 64),
+		HostID: id, Name: "h-" + id, JoinToken: "join", Secret: strings.Repeat("s", 64),
 		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30},
 	}
 }
@@ -352,7 +352,7 @@ func TestLeaderlessServerAnswersPolls(t *testing.T) {
 		select {
 		case err := <-answer:
 			refused(err)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a parked poll is not answered")
 		}
 		_, err := d.Work(t.Context(), p)

@@ -25,6 +25,7 @@ func (d *Dispatch) write(t testing.TB, remove bool, rows ...structs.Row) {
 		}
 		if !remove {
 			c.Row = r
+			_, c.Assign = r.(structs.Workload)
 		}
 		changes = append(changes, c)
 	}

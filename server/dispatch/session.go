@@ -10,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/stackforge/magnum/internal/shares"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -31,6 +33,11 @@ type sessions struct {
 	mu        sync.Mutex          // guards what follows, and the mailboxes
 	mailboxes map[string]*mailbox // by host
 	waiting   map[string]*Session // by SID, until the agent has dialed back
+
+	// shares are of the sessions of each host that this server's users hold, including those
+	// that wait for the agent. The agent counts those of all servers. A project's share is
+	// less than three quarters of maxOffers.
+	shares shares.Shares
 }
 
 func newSessions(c *Config) *sessions {
@@ -112,6 +119,7 @@ type Session struct {
 	once         sync.Once
 	closed       chan struct{} // closed by Close
 	lastMessage  atomic.Int64  // when the agent's last message came: nanoseconds since processStart
+	giveBack     func()        // its share of the host's sessions
 	silenceLimit time.Duration // how long a write waits for an agent that sends nothing
 }
 
@@ -120,18 +128,26 @@ var processStart = time.Now()
 
 // open asks the host's agent for a session and returns once it has dialed
 // back. The caller closes the session. Errors: CodeUnavailable if the agent
-// does not come within five seconds, CodeRateLimited.
+// does not come within five seconds, CodeRateLimited if too many wait for the
+// host, or if the holder in ctx has its share of the host's sessions.
 func (ss *sessions) open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
-	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silenceLimit: maxSilence}
+	use := limits.FromContext(ctx)
+	offer.Holder = limits.HolderOf(ctx)
+	giveBack, err := ss.shares.Take(hostID, structs.MaxSessions, offer.Holder, "sessions of the host")
+	if err != nil {
+		use.CountRefusal(limits.Sessions)
+		return nil, err
+	}
+	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silenceLimit: maxSilence, giveBack: giveBack}
 	offer.SID = structs.NewSecret()
 	if err := ss.add(hostID, offer, s); err != nil {
+		giveBack()
 		return nil, err
 	}
 	timeout := time.NewTimer(offerTimeout)
 	defer timeout.Stop()
 	again := time.NewTicker(offerAgain)
 	defer again.Stop()
-	var err error
 	for err == nil {
 		if ss.config.Ask != nil {
 			away := offer
@@ -155,6 +171,7 @@ func (ss *sessions) open(ctx context.Context, hostID string, offer structs.Sessi
 		<-s.dialed
 		s.Close()
 	}
+	giveBack()
 	return nil, err
 }
 
@@ -346,5 +363,6 @@ func (s *Session) Close() {
 	s.once.Do(func() {
 		s.conn.CloseNow()
 		close(s.closed)
+		s.giveBack()
 	})
 }

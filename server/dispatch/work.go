@@ -19,6 +19,8 @@ type Poll struct {
 	Behind       bool          // the host doesn't serve yet what the last answer said of services
 	Sent         uint64        // number of the poll, which grows with each poll of the host; 0 for a host without leases
 	Wait         time.Duration // how long to wait if nothing has changed; at most structs.MaxWork
+	Pages        bool          // the agent asks for the rest of an answer with After
+	After        string        // More of the page before, with the Index of the first page's poll; "" for the first page
 }
 
 // confirmTimeout bounds the wait for the leader's read index. A full answer without it
@@ -69,8 +71,9 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 			return d.fullWork(p), nil
 		}
 		work := d.newWork(snap, p.HostID)
-		for w := range snap.AssignedSince(p.HostID, p.Index) {
-			work.Assignments = append(work.Assignments, assignmentOf(snap, w, p.HostID))
+		p.assign(work, snap, snap.AssignedSince(p.HostID, p.Index))
+		if p.After != "" {
+			return work, nil // all else was in the first page
 		}
 		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
 		work.Services = servicesSince(snap, snap.Host(p.HostID), p.Index)
@@ -148,8 +151,9 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	snap := d.config.Store.Snapshot()
 	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
-	for w := range snap.OnHost(p.HostID) {
-		work.Assignments = append(work.Assignments, assignmentOf(snap, w, p.HostID))
+	p.assign(work, snap, snap.OnHost(p.HostID))
+	if p.After != "" {
+		return work // all else was in the first page
 	}
 	for _, page := range snap.Quarantine(p.HostID) {
 		work.Pending = work.Pending || page.Pending
@@ -165,8 +169,7 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 // cluster gets the manifest as it was sent, others never do.
 func assignmentOf(snap *state.Snapshot, w structs.Workload, hostID string) structs.Assignment {
 	a := structs.AssignmentOf(w, hostID)
-	if host := snap.Host(hostID); host == nil || host.Fingerprint.Backend != structs.BackendKubernetes ||
-		a.Desired == structs.DesiredAbsent {
+	if !hasManifests(snap, hostID) || a.Desired == structs.DesiredAbsent {
 		return a
 	}
 	switch {

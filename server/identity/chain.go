@@ -50,3 +50,13 @@ func (a Chain) Authenticate(ctx context.Context, c Credentials) (structs.Caller,
 }
 
 var errServiceToken = structs.Errorf(structs.CodeUnauthenticated, "The X-Service-Token is not valid: it must be a token of Keystone")
+
+// Knows reports whether the token can be checked without asking another server or Keystone.
+func (a Chain) Knows(token string) bool {
+	var of Authenticator = a.Keystone
+	if structs.IsLocalToken(token) {
+		of = a.Local
+	}
+	k, ok := of.(interface{ Knows(token string) bool })
+	return ok && k.Knows(token)
+}

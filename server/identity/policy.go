@@ -43,6 +43,7 @@ const (
 	HostDrain   Action = "host:drain"
 	HostFence   Action = "host:fence"
 	HostRelease Action = "host:release"
+	HostDelete  Action = "host:delete"
 	HostAdopt   Action = "host:adopt"
 
 	ContainerCreate  Action = "container:create"
@@ -118,6 +119,11 @@ const (
 	OperatorSave    Action = "operator:snapshot_save" // a snapshot holds all secrets of the state
 	OperatorRestore Action = "operator:snapshot_restore"
 
+	QuotaList   Action = "quota:get_all"
+	QuotaGet    Action = "quota:get"
+	QuotaUpdate Action = "quota:update"
+	QuotaDelete Action = "quota:delete"
+
 	TokenCreate Action = "token:create"
 	TokenList   Action = "token:get_all"
 	TokenDetail Action = "token:detail"
@@ -191,6 +197,7 @@ var defaults = map[Action]string{
 	HostDrain:   operators,
 	HostFence:   operators,
 	HostRelease: operators,
+	HostDelete:  operators,
 	HostAdopt:   operators,
 
 	ContainerCreate:  members,
@@ -256,6 +263,11 @@ var defaults = map[Action]string{
 	VolumeDelete: members,
 
 	EventList: anyone,
+
+	QuotaList:   anyone,
+	QuotaGet:    anyone,
+	QuotaUpdate: operators,
+	QuotaDelete: operators,
 
 	TokenCreate: operators,
 	TokenList:   operators,

@@ -59,7 +59,10 @@ var (
 	tokenCache = gauge("magnum_keystone_cache_requests_total", "Requests with a token of Keystone, by whether the cache had it.", "cache")
 	tokens     = gauge("magnum_keystone_cache_tokens", "Valid tokens of Keystone in the cache.")
 	tokenBytes = gauge("magnum_keystone_cache_bytes", "Bytes of the valid tokens of Keystone in the cache.")
-	diskFree   = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
+	inFlight   = gauge("magnum_bytes_in_flight", "Counted bytes of bodies and answers in memory.")
+	limited    = prometheus.NewDesc("magnum_limited_total", "Requests refused or cut off because a limit was exceeded.",
+		[]string{"limit"}, nil)
+	diskFree = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
 )
 
 // Describe sends the descriptions of all metrics of the collector.
@@ -67,7 +70,7 @@ func (f *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
 		queueLength, stateIndex, stateRows, hosts, bays, containers, pods, readsParked, pollsParked, sessions, dropped,
-		connections, turnedAway, diskFree, tokenCache, tokens, tokenBytes,
+		connections, turnedAway, inFlight, limited, diskFree, tokenCache, tokens, tokenBytes,
 	} {
 		out <- d
 	}
@@ -113,6 +116,11 @@ func (f *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(tokenCache, prometheus.CounterValue, float64(k.Misses), "miss")
 		set(tokens, float64(k.Entries))
 		set(tokenBytes, float64(k.Bytes))
+	}
+	bytes, byLimit := f.Limits()
+	set(inFlight, float64(bytes))
+	for limit, n := range byLimit {
+		out <- prometheus.MustNewConstMetric(limited, prometheus.CounterValue, float64(n), limit)
 	}
 	if f.Disk != nil {
 		if free, err := f.Disk(); err == nil { // after an error the metric is absent

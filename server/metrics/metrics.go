@@ -36,8 +36,11 @@ type Config struct {
 	// Connections returns the open connections of the REST API by kind of holder, and how
 	// many connections were refused or closed to make room; nil shows zeros.
 	Connections func() (open map[string]int, refused, closed uint64)
-	Disk        func() (free int64, err error) // free bytes on the file system of the data directory
-	Keystone    func() Keystone
+	// Limits returns the bytes in flight and how many requests were refused by each limit; nil
+	// shows zeros.
+	Limits   func() (inFlight int64, refused map[string]uint64)
+	Disk     func() (free int64, err error) // free bytes on the file system of the data directory
+	Keystone func() Keystone
 }
 
 // Keystone has the counts of the cache of Keystone's tokens.
@@ -85,6 +88,9 @@ var (
 func New(c Config) *Metrics {
 	if c.Connections == nil {
 		c.Connections = func() (map[string]int, uint64, uint64) { return map[string]int{"unproven": 0}, 0, 0 }
+	}
+	if c.Limits == nil {
+		c.Limits = func() (int64, map[string]uint64) { return 0, map[string]uint64{"bytes": 0} }
 	}
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {

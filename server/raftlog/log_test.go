@@ -20,7 +20,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // member is a Log whose Run is running.
 type member struct {

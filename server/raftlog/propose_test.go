@@ -45,7 +45,7 @@ func TestTooLargeEntryOfLogIsApplied(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	m := start(t, c)
 	change := nodeChange(1)
-	change.Row.(*structs.Node).Type = strings.Repeat("x", 20*structs.MaxEntry)
+	change.Row.(*structs.Node).Type = strings.Repeat("x", 3*structs.MaxEntry)
 	if err := m.raft.Apply(encode(t, m.Term(), m.config.Store.Index(), change), patience).Error(); err != nil {
 		t.Fatal(err)
 	}

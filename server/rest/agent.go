@@ -39,6 +39,8 @@ func (a agentCalls) routes() []*web.Route {
 				{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for a change."},
 				{Name: "lineage", Kind: wire.ArgText, Doc: "Of the last answer, if it had one."},
 				{Name: "seen", Kind: wire.ArgIndex, Doc: "Index of the last answer, also if index asks for everything."},
+				{Name: "pages", Kind: wire.ArgBool, Doc: "The agent asks for the rest of a long answer."},
+				{Name: "after", Kind: wire.ArgText, Doc: "What the page before has in more."},
 				{Name: "behind", Kind: wire.ArgBool, Doc: "The host doesn't serve yet what the last answer said of services."},
 				{Name: "sent", Kind: wire.ArgIndex, Doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, Gives: web.OK(structs.Work{})},
@@ -103,7 +105,7 @@ func (a agentCalls) work(q *web.Request) error {
 		HostID: q.Ident(), Index: q.Query.Index("index"), Incarnation: q.Query.Index("incarnation"),
 		Registration: q.Query.Index("registration"), Wait: q.Query.Duration("wait", 0),
 		Sent: q.Query.Index("sent"), Lineage: q.Query.Text("lineage"), Seen: q.Query.Index("seen"),
-		Behind: q.Query.Bool("behind", false),
+		Behind: q.Query.Bool("behind", false), Pages: q.Query.Bool("pages", false), After: q.Query.Text("after"),
 	}
 	if h := q.R.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)

@@ -60,7 +60,7 @@ func (s sessionCalls) stats(q *web.Request) error {
 		return err
 	}
 	defer session.Close()
-	return stream(q, session, mediaLines, func(payload []byte) ([]byte, error) {
+	return web.Stream(q, session, mediaLines, func(payload []byte) ([]byte, error) {
 		var stats structs.StatsBody
 		if err := json.Unmarshal(payload, &stats); err != nil {
 			return nil, service.ErrDocument(err)

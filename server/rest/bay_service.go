@@ -97,7 +97,8 @@ func serviceBody(v web.View, s *structs.Service) structs.ServiceBody {
 	if reason == "" {
 		reason = serviceReason(s, endpoints, body.Ready)
 	}
-	body.StatusReason = wire.OrNull(reason)
+	o, _ := v.Snap.Get(structs.TableObjects, s.BesideID()).(*structs.Object) // nil on a Docker bay
+	body.Status, body.StatusReason = o.ServiceStatus(), wire.OrNull(reason)
 	return body
 }
 

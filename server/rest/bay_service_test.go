@@ -33,7 +33,7 @@ func TestServiceLifeCycle(t *testing.T) {
 		t.Errorf("Location %q", r.header.Get("Location"))
 	}
 	r.holds(made, map[string]any{"name": "web", "bay_uuid": f.bay, "manifest": text, "manifest_url": nil, "ready": 1.0, "total": 1.0,
-		"status_reason": nil, "headless": false, "client_ip_timeout": 0.0, "ip": made["address"], "updated_at": nil})
+		"status": "Active", "status_reason": nil, "headless": false, "client_ip_timeout": 0.0, "ip": made["address"], "updated_at": nil})
 	address, err := netip.ParseAddr(made["address"].(string))
 	if err != nil || !netip.MustParsePrefix("10.127.0.0/16").Contains(address) {
 		t.Errorf("address %v", made["address"])

@@ -14,8 +14,10 @@ import (
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/fetch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
+	"github.com/stackforge/magnum/server/service/hostports"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -60,7 +62,8 @@ type Config struct {
 	// Fetch returns the manifest at a URL that a caller gives. nil means fetch.Manifest.
 	Fetch func(ctx context.Context, url string) (string, error)
 
-	Pools services.Pools // what services of bays get; the zero value means the defaults
+	Pools     services.Pools // what services of bays get; the zero value means the defaults
+	HostPorts hostports.Rule // ports of hosts that members of projects may ask for
 
 	Metrics http.Handler // answers GET /v1/metrics; nil answers 404
 	// Observe returns a function that records the requests of a route. took is below 0
@@ -75,6 +78,10 @@ type Config struct {
 	Pprof      bool          // serve /debug/pprof/ to operators
 	// Connections counts connections by credential; nil counts none.
 	Connections *admission.Gate
+	Audit       web.Auditor    // keeps the audit log; nil keeps none
+	Limits      *limits.Limits // bounds rates and bytes in flight; nil bounds none
+	Proxies     web.Proxies    // whose headers about their clients are believed
+	WriteTime   time.Duration  // how long a client may take to read a piece of a response; 0 means no bound
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name, which is safe
 	// if requests need a credential.

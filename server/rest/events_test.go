@@ -42,7 +42,7 @@ func (c *caller) events(t *testing.T, query string, headers ...header) *stream {
 	if resp.StatusCode != 200 {
 		t.Fatalf("%s: %d", query, resp.StatusCode)
 	}
-	timer := time.AfterFunc(20*time.Second, cancel) // a test that waits for nothing ends
+	timer := time.AfterFunc(time.Minute, cancel) // a test that waits for nothing ends
 	t.Cleanup(func() { timer.Stop() })
 	return &stream{t, bufio.NewScanner(resp.Body), c}
 }

@@ -44,7 +44,14 @@ func (s sessionCalls) execute(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	body := structs.OutputBody{Output: text(out.Both), ExitCode: out.ExitCode, Encoding: encoding, Truncated: out.Truncated}
+	body := structs.OutputBody{ExitCode: out.ExitCode, Encoding: encoding, Truncated: out.Truncated}
+	if encoding == "" && !q.Query.Bool("split", false) {
+		return web.Output(q, out.Both, body)
+	}
+	if err := q.Use.Grow(4 * len(out.Both)); err != nil { // copies in the body, before they are encoded
+		return err
+	}
+	body.Output = text(out.Both)
 	if q.Query.Bool("split", false) {
 		stdout, stderr := text(out.Stdout), text(out.Stderr)
 		body.Stdout, body.Stderr = &stdout, &stderr

@@ -83,6 +83,7 @@ func hostBody(v web.View, h *structs.Host) structs.HostBody {
 	body.Labels, body.Addresses = wire.Object(h.AllLabels()), wire.List(body.Addresses)
 	body.Cluster = listed(body.Cluster)
 	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
+	body.TokenLabels, body.AgentLabels = wire.Object(h.Granted), wire.Object(h.Fingerprint.Labels)
 	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
@@ -193,6 +194,8 @@ func hostRoutes() []*web.Route {
 		}, Summary: "Adopt or remove a container that is in a host's quarantine", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/release", Action: identity.HostRelease, Handle: releaseHost,
 			Summary: "End the mass-loss brake for a host, which makes it lost", Gives: shown},
+		&web.Route{Method: http.MethodDelete, Path: "/hosts/:id", Action: identity.HostDelete, Handle: deleteHost,
+			Summary: "Delete a host that is lost, or drained and empty, and revoke its secret", Gives: web.DeletedNow()},
 	)
 }
 
@@ -222,6 +225,11 @@ var fenceHost = writeHost(func(q *web.Request) (*structs.Host, error) {
 var releaseHost = writeHost(func(q *web.Request) (*structs.Host, error) {
 	return q.Service.Hosts().Release(q.Context(), &q.Call, q.Ident())
 })
+
+// deleteHost deletes a host.
+var deleteHost = web.Write(func(q *web.Request) (service.Removed[*structs.Host], error) {
+	return q.Service.Hosts().Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, _ service.Removed[*structs.Host]) error { return q.NoContent() })
 
 // adoptHost adopts or removes a container in the host's quarantine.
 var adoptHost = writeHost(func(q *web.Request) (*structs.Host, error) {

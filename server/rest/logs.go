@@ -1,13 +1,10 @@
 package rest
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
@@ -101,98 +98,12 @@ func (s sessionCalls) logs(q *web.Request) error {
 		if err != nil {
 			return err
 		}
-		return q.JSON(http.StatusOK, structs.OutputBody{Output: text})
+		return web.Output(q, text, structs.OutputBody{})
 	}
 	session, err := s.of(q).Logs(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	return stream(q, session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
-}
-
-// message is one message of a session.
-type message struct {
-	channel byte
-	payload []byte
-	err     error
-}
-
-// firstMessage is how long a stream waits for its first message before it begins the
-// response, so that an early failure still gets an error status.
-const firstMessage = 250 * time.Millisecond
-
-// stream writes the session's output as it comes. shown encodes each message.
-func stream(q *web.Request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
-	ctx, cancel := context.WithCancel(q.Context())
-	messages := make(chan message)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			var m message
-			m.channel, m.payload, m.err = session.Read(ctx)
-			m.payload = append([]byte(nil), m.payload...) // the next Read overwrites it
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-				return
-			}
-			if m.err != nil {
-				return
-			}
-		}
-	}()
-	defer func() { <-done }()
-	defer cancel()
-
-	begin := time.NewTimer(firstMessage)
-	defer begin.Stop()
-	out := http.NewResponseController(q.W)
-	start := func() {
-		if q.W.Status == 0 {
-			q.W.Header().Set("Content-Type", media)
-			q.W.Header().Set("X-Content-Type-Options", "nosniff")
-			q.W.WriteHeader(http.StatusOK)
-		}
-	}
-	for {
-		var m message
-		select {
-		case m = <-messages:
-		case <-ctx.Done():
-			return structs.Errorf(structs.CodeUnavailable, "the stream was cut short: %w", context.Cause(ctx))
-		case <-begin.C:
-			start()
-			if err := out.Flush(); err != nil {
-				return err
-			}
-			continue
-		}
-		if m.err != nil {
-			return m.err
-		}
-		if m.channel == structs.ChannelControl {
-			last, err := service.Control(m.payload)
-			if err != nil {
-				return err
-			}
-			if last.Done || last.ExitCode != nil {
-				start()
-				return nil
-			}
-			continue
-		}
-		text, err := shown(m.payload)
-		if err != nil {
-			return err
-		}
-		start()
-		if _, err := q.W.Write(text); err != nil {
-			return err
-		}
-		if err := out.Flush(); err != nil {
-			return err
-		}
-	}
+	return web.Stream(q, session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
 }

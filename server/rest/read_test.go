@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/servertest"
@@ -139,6 +141,48 @@ func TestReadsWithoutLeaderAreMarkedStale(t *testing.T) {
 	f.do("GET", "/v1/containers/"+unknown, "").is(404).isNotStale()
 }
 
+// TestSessionRefusalsOnAStaleStateAreNotFinal: a container whose start another server has
+// acknowledged may not have been started yet in this server's state.
+func TestSessionRefusalsOnAStaleStateAreNotFinal(t *testing.T) {
+	behind, s := onFollower(t)
+	f := newFixtureOn(t, s)
+	id := f.container("c", "")
+	requests := []struct{ method, path string }{
+		{"GET", "logs"}, {"PUT", "execute?command=ls"}, {"GET", "stats"}, {"GET", "top"},
+	}
+	sockets := []string{"execute/ws?command=ls", "attach/ws"}
+	socket := func(path string) *http.Response {
+		conn, resp, err := websocket.Dial(t.Context(), strings.Replace(s.URL, "http", "ws", 1)+"/v1/containers/"+path,
+			&websocket.DialOptions{HTTPClient: httpClient})
+		if err == nil {
+			conn.CloseNow()
+		}
+		if resp == nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return resp
+	}
+	for _, away := range []bool{false, true} {
+		behind.away.Store(away)
+		want, says := 409, ""
+		if away {
+			want, says = 503, "may be behind"
+		}
+		for _, r := range requests {
+			f.do(r.method, "/v1/containers/"+id+"/"+r.path, "").is(want).mentions(says)
+		}
+		for _, path := range sockets {
+			if resp := socket(id + "/" + path); resp.StatusCode != want {
+				t.Errorf("%s with the leader away %v: %d, want %d", path, away, resp.StatusCode, want)
+			}
+			missing := map[bool]int{false: 404, true: 503}[away]
+			if resp := socket(structs.NewID() + "/" + path); resp.StatusCode != missing {
+				t.Errorf("%s of nobody with the leader away %v: %d, want %d", path, away, resp.StatusCode, missing)
+			}
+		}
+	}
+}
+
 // TestTokenRevokedOnAnotherServer checks that a read is refused if its token was revoked on
 // another server, although this server doesn't know of that when the read comes.
 func TestTokenRevokedOnAnotherServer(t *testing.T) {
@@ -169,7 +213,7 @@ func (r *reply) isNotStale() *reply {
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("not in time: %s", what)
 		}

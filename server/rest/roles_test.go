@@ -65,6 +65,7 @@ var walk = map[string][7]int{
 	"PUT /v1/hosts/:id/fence":   {401, 401, 403, 403, 403, 409, 403},
 	"PUT /v1/hosts/:id/release": {401, 401, 403, 403, 403, 409, 403},
 	"PUT /v1/hosts/:id/adopt":   {401, 401, 403, 403, 403, 400, 403},
+	"DELETE /v1/hosts/:id":      {401, 401, 403, 403, 403, 409, 403}, // it is ready
 
 	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
 	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
@@ -146,6 +147,15 @@ var walk = map[string][7]int{
 	"GET /v1/status/leader": {200, 200, 200, 200, 200, 200, 200},
 	"GET /v1/status/health": {200, 200, 200, 200, 200, 200, 200},
 	"GET /v1/status/ready":  {200, 200, 200, 200, 200, 200, 200},
+
+	"GET /v1/quotas":                   {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/quotas/:id":               {401, 401, 403, 200, 200, 200, 404},
+	"PUT /v1/quotas/:id":               {401, 401, 403, 403, 403, 200, 403},
+	"DELETE /v1/quotas/:id":            {401, 401, 403, 403, 403, 204, 403},
+	"GET /v1/quotas/:id/defaults":      {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/quota_classes/default":    {401, 401, 403, 200, 200, 200, 200},
+	"PUT /v1/quota_classes/default":    {401, 401, 403, 403, 403, 200, 403},
+	"DELETE /v1/quota_classes/default": {401, 401, 403, 403, 403, 204, 403},
 
 	"POST /v1/tokens":       {401, 401, 403, 403, 403, 201, 403},
 	"GET /v1/tokens":        {401, 401, 403, 403, 403, 200, 403},
@@ -238,6 +248,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 					id = root.do("POST", "/v1/tokens", `{}`).is(201).uuid()
 				case "volumes":
 					id = "data"
+				case "quotas":
+					id = "p1"
 				case "operator":
 					id = "s1"
 				case "containers":
@@ -264,6 +276,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				body = `[{"op":"replace","path":"/manifest","value":` + service() + `}]`
 			case rt.Method == "PATCH":
 				body = `[{"op":"replace","path":"/name","value":"new"}]`
+			case rt.Method == "PUT" && strings.Contains(path, "/quota"):
+				body = `{"bays":100}`
 			case body != "":
 			case key == "POST /v1/baymodels":
 				body = `{"coe":"docker"}`

@@ -5,8 +5,8 @@
 //
 // Package server wires it and listens. rest holds no state but its configuration, and
 // never writes the state store. server/rest/web does what all requests share,
-// server/rest/wire reads and writes bodies, and server/rest/zun is the dialect of
-// OpenStack's container client.
+// server/rest/wire reads and writes bodies, server/rest/operator has the routes of those who
+// run the servers, and server/rest/zun is the dialect of OpenStack's container client.
 package rest
 
 import (
@@ -14,6 +14,8 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/operator"
+	"github.com/stackforge/magnum/server/rest/quota"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/service"
@@ -36,7 +38,7 @@ func New(c Config) *Server {
 		Store: c.Store, Conductor: c.Conductor, Dispatch: c.Dispatch, Cluster: c.Cluster, Operations: c.Operations,
 		Single: c.Peers == nil, LocalTokens: c.LocalTokens, Logger: c.Logger,
 		Hold: c.Hold, Patience: c.Patience, HostPatience: c.HostPatience, MaxImageFile: c.MaxImageFile, Fetch: c.Fetch,
-		Leader: c.Leader, Leaderless: c.Leaderless, Pools: c.Pools,
+		Leader: c.Leader, Leaderless: c.Leaderless, Pools: c.Pools, HostPorts: c.HostPorts,
 	})}
 	d := &document{}
 	routes := slices.Concat(
@@ -44,16 +46,17 @@ func New(c Config) *Server {
 		bayRoutes(), bayConfigRoutes(), bayModelRoutes(), nodeRoutes(), hostRoutes(),
 		containerRoutes(), podRoutes(), rcRoutes(), bayServiceRoutes(), sessionRoutes(), imageRoutes(), volumeRoutes(),
 		events{tick: c.EventTick}.routes(),
-		operatorRoutes(c.Leader), snapshots{most: c.MaxSnapshot, peers: c.Peers, cluster: c.Cluster, log: c.Logger}.routes(),
-		metrics{c.Metrics}.routes(), status{leader: c.Leader, room: c.Room, behind: c.Behind}.routes(),
-		terminals, tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
+		operator.Routes(operator.Config{MaxSnapshot: c.MaxSnapshot, Peers: c.Peers, Cluster: c.Cluster, Metrics: c.Metrics,
+			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),
+		terminals, quota.Routes(), tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
 	d.describe(c.Version, routes)
 	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
 	s.web = web.New(web.Config{
 		Service: s.service, Store: c.Store, Agents: c.Dispatch, Cluster: c.Cluster, Peers: c.Peers, Member: c.Member,
 		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Rules: c.Rules, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
-		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts,
+		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts, Audit: c.Audit, Limits: c.Limits, Proxies: c.Proxies,
+		WriteTime: c.WriteTime,
 	}, s.routes, s.peers, s.zun)
 	return s
 }

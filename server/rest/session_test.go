@@ -144,7 +144,7 @@ func TestFollowLogs(t *testing.T) {
 	resp.Body.Close()
 	select {
 	case <-left:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the agent still serves a user who has left")
 	}
 }
@@ -216,7 +216,7 @@ func (f *fixture) terminal(ctx context.Context, query string, h http.Header) (*w
 // receive reads one message.
 func receive(t *testing.T, conn *websocket.Conn) (byte, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	kind, message, err := conn.Read(ctx)
 	if err != nil || kind != websocket.MessageBinary || len(message) == 0 {
@@ -233,7 +233,7 @@ func lastControl(t *testing.T, conn *websocket.Conn) structs.Control {
 	if err := json.Unmarshal([]byte(text), &m); err != nil || channel != ctl {
 		t.Fatalf("last message %d %q", channel, text)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
 		t.Errorf("the connection ends with %v", err)
@@ -344,7 +344,7 @@ func TestTerminal(t *testing.T) {
 		if err == nil {
 			t.Error("the session ended well")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the agent still serves a user who has left")
 	}
 

@@ -35,6 +35,7 @@ var tokens = &web.Resource{
 func tokenBody(v web.View, t *structs.Token) structs.TokenBody {
 	body := structs.TokenBody{
 		UUID: t.ID, Name: t.Name, ProjectID: wire.OrNull(t.Project), UserID: wire.OrNull(t.User), Join: t.Join,
+		MaxHosts: t.MaxHosts, Labels: wire.Object(t.Labels),
 		ExpiresAt: structs.Time{Time: t.ExpiresAt}, Expired: t.Expired(time.Now()), CreatedAt: structs.Time{Time: t.CreatedAt},
 		CreatedBy: wire.OrNull(t.UserID), Links: v.Links("tokens", t.ID),
 	}

@@ -331,8 +331,8 @@ func TestAgentsJoinWithTokens(t *testing.T) {
 	l := newLocal(t, s)
 	register := func(host, secret, token string) *reply {
 		return l.as("").do("POST", "/v1/agent/hosts",
-			fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, token,
-				secret))
+			fmt.Sprintf(`{"host_id":"%s","name":"x-%s","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, host,
+				token, secret))
 	}
 	host, secret := structs.NewID(), structs.NewSecret()
 	join := l.create(`{"name":"rack 7","join":true,"expires_in":3600}`)

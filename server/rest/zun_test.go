@@ -61,6 +61,12 @@ var zunWalk = map[string][7]int{
 	"GET /v1/containers/:id/container_actions/:request": {401, 401, 403, 404, 404, 404, 404},
 	"GET /v1/containers/:id/get_archive":                {401, 401, 403, 403, 200, 200, 404},
 	"POST /v1/containers/:id/put_archive":               {401, 401, 403, 403, 202, 202, 404},
+
+	"GET /v1/quotas/:id":            {401, 401, 403, 200, 200, 200, 404},
+	"PUT /v1/quotas/:id":            {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/quotas/:id/defaults":   {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/quota_classes/default": {401, 401, 403, 200, 200, 200, 200},
+	"PUT /v1/quota_classes/default": {401, 401, 403, 403, 403, 200, 403},
 }
 
 func TestEveryZunRouteByRole(t *testing.T) {
@@ -85,7 +91,7 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 		}
 		for i, token := range walkers {
 			path, body := rt.Path, ""
-			if strings.Contains(path, ":id") {
+			if path = strings.Replace(path, "quotas/:id", "quotas/p1", 1); strings.Contains(path, ":id") {
 				id := owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox"}`).is(201).uuid()
 				path = strings.Replace(path, ":id", id, 1)
 			}
@@ -100,6 +106,8 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 				path += "?force=True&stop=False&all_projects=False"
 			case rt.Method == "PATCH":
 				body = `{"name":"new"}`
+			case rt.Method == "PUT":
+				body = `{"containers":"1000"}`
 			case rt.Path == "/v1/containers" && rt.Method == "POST":
 				body = `{"image":"busybox"}`
 			case strings.Contains(path, "put_archive"):

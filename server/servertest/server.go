@@ -16,6 +16,7 @@ import (
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -224,7 +225,7 @@ func (s *Server) MustDo(t testing.TB, do func() error) {
 // Eventually waits until the condition is true, and fails the test after ten seconds.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("not within 10s: %s", what)
 		}
@@ -245,4 +246,12 @@ func (s *Server) Leading() bool {
 	default:
 		return true
 	}
+}
+
+// WithAudit sets the audit log.
+func WithAudit(a web.Auditor) Option { return func(c *rest.Config) { c.Audit = a } }
+
+// WithObserve sets what observes the requests of each route.
+func WithObserve(observe func(method, route string) func(status int, took time.Duration)) Option {
+	return func(c *rest.Config) { c.Observe = observe }
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -222,6 +223,9 @@ func (s *Service) askHost(ctx context.Context, h *structs.Host, offer structs.Se
 		if room.Add(-int64(len(payload))) < 0 {
 			return structs.Errorf(structs.CodeTooLarge, "the answers of all hosts have more than %d bytes: ask one bay or host at a time",
 				structs.MaxListing)
+		}
+		if err := limits.FromContext(ctx).Grow(len(payload)); err != nil {
+			return err
 		}
 		text = append(text, payload...)
 		return nil

@@ -36,6 +36,9 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 	if request.Spec, err = body.Spec(); err != nil {
 		return nil, err
 	}
+	if err := n.s.config.HostPorts.Container(c.Caller, &request.Spec); err != nil {
+		return nil, err
+	}
 	if body.Bay != "" {
 		if request.Bay != "" && request.Bay != body.Bay {
 			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them",

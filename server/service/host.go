@@ -39,6 +39,17 @@ func (n Hosts) Release(ctx context.Context, c *Call, ident string) (*structs.Hos
 	return decide(ctx, n.s, c, conductor.ReleaseHost{Caller: c.Caller, Ident: ident})
 }
 
+// Delete deletes a host that is lost, or drained and empty. Errors are CodeNotFound,
+// CodeConflict, and those of onLeader.
+func (n Hosts) Delete(ctx context.Context, c *Call, ident string) (Removed[*structs.Host], error) {
+	h, err := remove(ctx, n.s, c, conductor.DeleteHost{Caller: c.Caller, Ident: ident})
+	if err == nil && !h.Gone && !c.Forwarded {
+		n.s.config.Logger.Info("host deleted", "request_id", c.RequestID, "host_id", h.Row.ID, "name", h.Row.Name, "user_id",
+			c.Caller.UserID)
+	}
+	return h, err
+}
+
 // Adopt decides about a container in the host's quarantine: the cluster adopts it as
 // its container of that UUID, or, with remove, the host removes it. Errors are
 // CodeNotFound, CodeConflict, and those of onLeader.

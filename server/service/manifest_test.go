@@ -63,7 +63,7 @@ func newReading(t *testing.T) (*Service, *follower) {
 	in := &follower{leads: true}
 	s := New(Config{Store: store, Conductor: c, Cluster: in, Logger: hclog.NewNullLogger(), Hold: 5 * time.Second,
 		Leaderless: func() string { return "nobody leads" }})
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		_, err := conductor.Do(ctx, c, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: "h", Schema: structs.SchemaVersion})
 		if err == nil {
 			return s, in

@@ -47,7 +47,7 @@ func (n Pods) Create(ctx context.Context, c *Call, body *structs.PodRequest, onc
 		if backend == structs.BackendDocker {
 			err = r.Pod.Spec.CheckCredentials(body.Registry)
 		}
-		return r, err
+		return r, cmp.Or(err, n.s.config.HostPorts.Pod(c.Caller, "spec", &r.Pod.Spec))
 	}
 	return createRead(ctx, n.s, c, once, id, minted, source{body.Manifest, body.ManifestURL}, bay, read)
 }
@@ -77,6 +77,11 @@ func (n Pods) Patch(ctx context.Context, c *Call, r PatchPod) (*structs.Pod, err
 			is, err := parse(backend, text)
 			if err != nil {
 				return nil, err
+			}
+			if is != nil {
+				if err := n.s.config.HostPorts.Pod(c.Caller, "spec", &is.Spec); err != nil {
+					return nil, err
+				}
 			}
 			change := conductor.PatchPod{Caller: c.Caller, Ident: r.Ident, Manifest: text, Backend: backend}
 			change.Apply = func(p *structs.Pod) error {

@@ -47,7 +47,7 @@ func (n RCs) Create(ctx context.Context, c *Call, body *structs.RCRequest, once 
 		if backend == structs.BackendDocker {
 			err = r.Spec.Template.CheckCredentials(body.Registry)
 		}
-		return r, err
+		return r, cmp.Or(err, n.s.config.HostPorts.Pod(c.Caller, "spec.template.spec", &r.Spec.Template))
 	}
 	return createRead(ctx, n.s, c, once, id, minted, source{body.Manifest, body.ManifestURL}, bay, read)
 }
@@ -78,7 +78,7 @@ func (n RCs) Patch(ctx context.Context, c *Call, r PatchRC) (*structs.RC, error)
 			if is != nil {
 				change.Spec, change.RC = is.Spec, structs.RC{Name: is.Name, Labels: is.Labels, ManifestURL: r.URL}
 			}
-			return change, nil
+			return change, n.s.config.HostPorts.Pod(c.Caller, "spec.template.spec", &change.Spec.Template)
 		})
 }
 

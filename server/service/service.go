@@ -19,6 +19,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/conductor/services"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/service/hostports"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -65,8 +66,9 @@ type Config struct {
 	HostPatience time.Duration // how long hosts may take to list images or volumes
 	MaxImageFile int64         // limit of an archive of images, in bytes
 	// Fetch returns the manifest at a URL, within fetchTime. Errors are CodeInvalid.
-	Fetch func(ctx context.Context, url string) (string, error)
-	Pools services.Pools // what services of bays get; the zero value means the defaults
+	Fetch     func(ctx context.Context, url string) (string, error)
+	Pools     services.Pools // what services of bays get; the zero value means the defaults
+	HostPorts hostports.Rule // ports of hosts that members of projects may ask for
 	// Leader returns the name and address of the leader's REST API, "" while they
 	// aren't known.
 	Leader func() (name, address string)

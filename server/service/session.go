@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -54,16 +55,17 @@ func (n Sessions) Logs(ctx context.Context, call *Call, ident string, r *structs
 }
 
 // LogsText returns the logs of a container. Errors are CodeTooLarge if the logs are
-// longer than MaxOutput, and those of Logs.
-func (n Sessions) LogsText(ctx context.Context, call *Call, ident string, r *structs.LogsRequest) (string, error) {
+// longer than MaxOutput, CodeRateLimited or CodeUnavailable if they have too many bytes in
+// flight, and those of Logs.
+func (n Sessions) LogsText(ctx context.Context, call *Call, ident string, r *structs.LogsRequest) ([]byte, error) {
 	session, err := n.Logs(ctx, call, ident, r)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer session.Close()
-	out := Output{instead: insteadOfLogs}
+	out := Output{instead: insteadOfLogs, joined: true}
 	err = out.read(ctx, session)
-	return string(out.Both), err
+	return out.Both, err
 }
 
 // ExecOffer returns the offer of a command for a running container. Errors are those
@@ -226,6 +228,7 @@ type Output struct {
 
 	instead   string // advice in the error for too much output
 	drain     bool   // drop output beyond MaxOutput instead of failing
+	joined    bool   // collect Both only
 	Truncated bool   // output was dropped
 }
 
@@ -244,10 +247,10 @@ func (o *Output) read(ctx context.Context, session *dispatch.Session) error {
 			payload, o.Truncated = payload[:room], true
 		}
 		switch channel {
-		case structs.ChannelStdout:
-			o.Stdout = append(o.Stdout, payload...)
-		case structs.ChannelStderr:
-			o.Stderr = append(o.Stderr, payload...)
+		case structs.ChannelStdout, structs.ChannelStderr:
+			if err := o.add(ctx, channel, payload); err != nil {
+				return err
+			}
 		case structs.ChannelControl:
 			m, err := Control(payload)
 			if err != nil {
@@ -256,13 +259,28 @@ func (o *Output) read(ctx context.Context, session *dispatch.Session) error {
 			if o.ExitCode = m.ExitCode; m.Done || m.ExitCode != nil {
 				return nil
 			}
-			continue
-		default:
-			continue
-		}
-		if o.Both = append(o.Both, payload...); len(o.Both) > MaxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput,
-				strings.TrimSuffix(": "+o.instead, ": "))
 		}
 	}
+}
+
+// add appends a piece of output. Errors: CodeTooLarge, and those of limits.Use.Grow.
+func (o *Output) add(ctx context.Context, channel byte, payload []byte) error {
+	if len(o.Both)+len(payload) > MaxOutput {
+		return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput,
+			strings.TrimSuffix(": "+o.instead, ": "))
+	}
+	part, copies := &o.Stdout, 2
+	if channel == structs.ChannelStderr {
+		part = &o.Stderr
+	}
+	if o.joined {
+		part, copies = new([]byte), 1
+	}
+	if err := limits.FromContext(ctx).Grow(copies * len(payload)); err != nil {
+		return err
+	}
+	if o.Both = append(o.Both, payload...); !o.joined {
+		*part = append(*part, payload...)
+	}
+	return nil
 }

@@ -72,7 +72,21 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 		}
 		t.ExpiresAt = now.UTC().Truncate(time.Second).Add(time.Duration(*body.ExpiresIn) * time.Second)
 	}
+	if !t.Join && (body.MaxHosts != nil || len(body.Labels) > 0) {
+		return t, structs.Invalid("join", false, "max_hosts and labels are of join tokens only.")
+	}
 	if t.Join {
+		if body.MaxHosts != nil {
+			if t.MaxHosts = *body.MaxHosts; t.MaxHosts < 0 || t.MaxHosts > structs.MaxTokenHosts {
+				return t, structs.Invalid("max_hosts", t.MaxHosts, "It is a number of hosts in 0..%d; 0 is any number.",
+					structs.MaxTokenHosts)
+			}
+		}
+		if t.Labels = body.Labels; len(t.Labels) > 0 {
+			if err := structs.CheckRowLabels("labels", t.Labels); err != nil {
+				return t, err
+			}
+		}
 		if t.Project != "" || t.User != "" || t.Role != "" {
 			return t, structs.Invalid("join", true, "A join token is for agents and has no project_id, user_id or role.")
 		}

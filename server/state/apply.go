@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stackforge/magnum/server/state/charges"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -298,6 +299,18 @@ func (st *step) write(w *writer, index uint64) (hash uint64) {
 		w.put(st.table, st.old, now)
 	}
 	return hash
+}
+
+// charge replaces what the row was charged for.
+func (st *step) charge(b *charges.Batch) {
+	if !charges.Charges(st.table) {
+		return
+	}
+	var was structs.Row
+	if st.old != nil {
+		was = st.old.row
+	}
+	b.Replace(was, st.row)
 }
 
 // writeLists sets the index of each list that the steps touch.

@@ -338,6 +338,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	}
 	bays := 0
 	checkRooms(t, s)
+	checkCharged(t, s)
 	if e, u := count(s.EndingBays()), count(s.UnsettledHosts()); e != ending || u != unsettled {
 		t.Fatalf("%d bays end and %d hosts are unsettled, want %d and %d", e, u, ending, unsettled)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/stackforge/magnum/server/state/charges"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -19,6 +20,7 @@ type restorer struct {
 	state       Snapshot
 	codec       *rowCodec
 	usage       map[string]*Usage
+	charged     *charges.Batch
 	lists, rows uint64            // numbers in the header
 	schema      int               // of the rows
 	seen        func(structs.Row) // called for each row; nil for none
@@ -37,7 +39,7 @@ func readSnapshot(r io.Reader) (*Snapshot, error) { return new(restorer).build(r
 
 // build reads a stream into new tables.
 func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
-	rs.usage = make(map[string]*Usage)
+	rs.usage, rs.charged = make(map[string]*Usage), charges.NewBatch(new(charges.Ledger))
 	rs.w = newWriter(nil, &rs.state)
 	if err := rs.read(r); err != nil {
 		return nil, err
@@ -51,6 +53,7 @@ func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 		rs.w.usage(hostID, u)
 	}
 	rs.w.buildRooms()
+	rs.state.charged.Apply(rs.w.epoch, rs.charged)
 	if lists, rows := countRows(&rs.state); lists != rs.readLists || rows != rs.readRows {
 		return nil, errors.New("it contains a row or a list twice")
 	}
@@ -247,6 +250,7 @@ func (rs *restorer) row(r *reader) error {
 	rs.state.hash += rec.hash
 	if rs.w != nil {
 		rs.w.put(table, nil, rec)
+		(&step{table: table, row: row}).charge(rs.charged)
 	}
 	return nil
 }

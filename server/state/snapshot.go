@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/state/btree"
+	"github.com/stackforge/magnum/server/state/charges"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,6 +23,7 @@ type Snapshot struct {
 	lists    btree.Tree[listRecord] // by table and project
 	usages   btree.Tree[Usage]      // by host; none for an empty host
 	rooms    Rooms                  // of hosts in bays
+	charged  charges.Ledger         // what projects use
 }
 
 // Index returns the index of the last entry in the snapshot.
@@ -169,6 +171,14 @@ func (s *Snapshot) Token(id string) *structs.Token {
 // Usage returns what the workloads of the host reserve. The value belongs to the caller,
 // who may change it.
 func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
+
+// Charged returns what projects use of their quotas.
+func (s *Snapshot) Charged() *charges.Ledger { return &s.charged }
+
+// Quota returns a project's row, nil if there is none; "" stands for the default of all projects.
+func (s *Snapshot) Quota(project string) *structs.Quota {
+	return get[structs.Quota](s, structs.TableQuotas, structs.QuotaID(project))
+}
 
 // usage returns the store's Usage, which must not be modified.
 func (s *Snapshot) usage(hostID string) *Usage {

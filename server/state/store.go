@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/stackforge/magnum/server/state/charges"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -66,22 +67,29 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	}
 	after := *before
 	after.index = index
-	emptied := false
+	var less freed
 	if len(steps) > 0 {
-		emptied = writeSteps(before, &after, steps)
+		less = writeSteps(before, &after, steps)
 	}
 	s.publish(&after)
 	s.events.record(index, steps)
-	s.topics.publish(&after, steps, emptied)
+	s.topics.publish(&after, steps, less)
 	return nil
 }
 
-// writeSteps applies the steps to after, a copy of before. It reports whether a host has
-// become empty.
-func writeSteps(before, after *Snapshot, steps []*step) (emptied bool) {
+// freed is what an entry gives back.
+type freed struct {
+	emptied bool // a host has become empty
+	quota   bool // a project uses less of its quota
+}
+
+// writeSteps applies the steps to after, a copy of before.
+func writeSteps(before, after *Snapshot, steps []*step) (less freed) {
 	w := newWriter(before, after)
+	charged := charges.NewBatch(&before.charged)
 	for _, st := range steps {
 		after.hash += st.write(w, after.index)
+		st.charge(charged)
 		if st.row != nil {
 			m := st.row.Base()
 			after.lastSeq = max(after.lastSeq, m.Seq)
@@ -89,7 +97,7 @@ func writeSteps(before, after *Snapshot, steps []*step) (emptied bool) {
 		}
 	}
 	writeLists(w, steps, after.index)
-	return w.moveUsage(steps)
+	return freed{emptied: w.moveUsage(steps), quota: after.charged.Apply(w.epoch, charged)}
 }
 
 func (s *Store) publish(now *Snapshot) {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/stackforge/magnum/structs"
@@ -73,7 +74,8 @@ func TopicUnsettled() Topic { return Topic{kind: topicUnsettled} }
 
 // TopicReplicas fires when a replication controller is created, changed by a user or
 // deleted, and when something changes of a pod that decides how many replicas there are and
-// which of them are ready.
+// which of them are ready; also when a project may use more of its quota while one of them
+// waits for that.
 func TopicReplicas() Topic { return Topic{kind: topicReplicas} }
 
 // TopicEndpoints fires when a service is written or deleted, and when something changes of a
@@ -176,7 +178,7 @@ func (t *topics) fireAll() {
 }
 
 // publish wakes the subscriptions whose topics the steps of an entry fire.
-func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
+func (t *topics) publish(after *Snapshot, steps []*step, less freed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.first) == 0 {
@@ -206,11 +208,11 @@ func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 			fire(t.first[TopicHost(q.HostID)])
 		}
 	}
-	t.publishLeader(after, steps, emptied)
+	t.publishLeader(after, steps, less)
 }
 
 // publishLeader wakes the leader's steps, if this server leads.
-func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
+func (t *topics) publishLeader(after *Snapshot, steps []*step, less freed) {
 	waiting := 0
 	for kind := topicBays; kind <= topicEndpoints; kind++ {
 		waiting += t.kinds[kind]
@@ -218,7 +220,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	if waiting == 0 {
 		return
 	}
-	if emptied {
+	if less.emptied {
 		fire(t.first[TopicEmptied()])
 	}
 	var all leaderTopics
@@ -243,6 +245,10 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	}
 	if unsettled {
 		fire(t.first[TopicUnsettled()])
+	}
+	less.quota = less.quota || slices.ContainsFunc(steps, func(st *step) bool { return st.table == structs.TableQuotas })
+	if less.quota && after.table(structs.TableRCs)[indexWaiting].Len() > 0 {
+		all.replicas = true // one of them waits for its project's quota
 	}
 	// Without a replication controller no pod counts.
 	if all.replicas && after.table(structs.TableRCs)[indexID].Len() > 0 {

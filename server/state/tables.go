@@ -54,12 +54,15 @@ var tables = registered(
 	&Table{Name: structs.TablePods, Code: 13, Schema: structs.SchemaPods, New: newRow[structs.Pod], Kind: structs.KindPod},
 	&Table{Name: structs.TableManifests, Code: 14, Schema: structs.SchemaPods, New: newRow[structs.Manifest]},
 	&Table{Name: structs.TableRCs, Code: 15, Schema: structs.SchemaPods, New: newRow[structs.RC], Kind: structs.KindRC,
-		Bay: func(row structs.Row) string { return row.(*structs.RC).BayID }},
+		Bay:       func(row structs.Row) string { return row.(*structs.RC).BayID },
+		Unsettled: func(row structs.Row) bool { return row.(*structs.RC).Observed.OverQuota }},
 	&Table{Name: structs.TableServices, Code: 16, Schema: structs.SchemaPods, New: newRow[structs.Service], Kind: structs.KindService,
 		Bay: func(row structs.Row) string { return row.(*structs.Service).BayID }},
 	&Table{Name: structs.TableEndpoints, Code: 17, Schema: structs.SchemaPods, New: newRow[structs.Endpoints],
 		Bay: func(row structs.Row) string { return row.(*structs.Endpoints).BayID }},
 	&Table{Name: structs.TableObjects, Code: 18, Schema: structs.SchemaKubernetes, New: newRow[structs.Object]},
+	&Table{Name: structs.TableQuotas, Code: 19, Schema: structs.SchemaQuotas, New: newRow[structs.Quota], Kind: structs.KindQuota,
+		Operators: true},
 )
 
 // unsettledHost reports whether the host is one of UnsettledHosts.

@@ -106,7 +106,7 @@ func Volumes(t *testing.T, b backend.Backend, v backend.Volumes) {
 }
 
 // patience is the longest wait for a condition.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // env is the environment of one test: an owner and a project of its own.
 type env struct {
@@ -134,7 +134,7 @@ type (
 )
 
 func newEnv(t testing.TB, b backend.Backend) *env {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	x := &env{TB: t, engine: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
 		proj: structs.NewID()}

@@ -131,12 +131,8 @@ func TestServerAnswersByUDPAndTCP(t *testing.T) {
 
 func TestServerRefusesOtherNamesWithoutUpstreams(t *testing.T) {
 	s := start(t, Config{})
-	began := time.Now()
 	if m := s.ask(t, "udp", askA("example.com")); m.Rcode != dns.RcodeRefused {
 		t.Errorf("%v", m)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the refusal took %v", took)
 	}
 	s.Set(nil, []string{"resolver.example.com:53", "192.0.2.1", "0.0.0.0:53"})
 	if m := s.ask(t, "udp", askA("example.com")); m.Rcode != dns.RcodeRefused {
@@ -311,7 +307,7 @@ func TestServerBoundsWhatAProjectHasInFlight(t *testing.T) {
 		if i < 4 {
 			continue // in flight
 		}
-		_ = flood.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = flood.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := flood.Read(buf)
 		m := new(dns.Msg)
 		if err != nil || m.Unpack(buf[:n]) != nil {
@@ -363,7 +359,7 @@ func TestServerBoundsTCPConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer third.Close()
-	_ = third.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = third.SetDeadline(time.Now().Add(time.Minute))
 	if n, err := third.Read(make([]byte, 1)); err == nil {
 		t.Errorf("a third connection gets %d bytes", n)
 	}
@@ -374,7 +370,7 @@ func TestServerBoundsTCPConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &dns.Conn{Conn: c}
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		_ = m.WriteMsg(askA("redis"))
 		_, err = m.ReadMsg()
 		_ = c.Close()

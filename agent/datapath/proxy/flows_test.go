@@ -66,7 +66,7 @@ func TestFlowsAreTakenOver(t *testing.T) {
 	}
 	b := make([]byte, 100)
 	for name, c := range clients {
-		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := c.Read(b)
 		if pod, _, _ := strings.Cut(was[name], ":"); err != nil || string(b[:n]) != pod+":"+name {
 			t.Errorf("%s of pod %s got %q, %v", name, pod, b[:n], err)

@@ -123,7 +123,7 @@ func dial(t testing.TB, s Status) *net.TCPConn {
 func nameOf(t testing.TB, c net.Conn) string {
 	t.Helper()
 	b := make([]byte, 8)
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadFull(c, b); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal("no answer")
 	} else if err != nil {
@@ -150,7 +150,7 @@ func ask(t testing.TB, s Status) string {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); <-time.After(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !holds(); <-time.After(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within 30 s: %s", what)
 		}
@@ -234,7 +234,7 @@ func TestWithoutAReadyPodConnectionsAreReset(t *testing.T) {
 	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", s.TCP[projectID]))
 	if err == nil {
 		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err = c.Read(make([]byte, 1))
 	}
 	if !errors.Is(err, syscall.ECONNRESET) {
@@ -306,7 +306,7 @@ func TestAResetIsPassedOn(t *testing.T) {
 	p := testProxy(t, Options{})
 	c := dial(t, p.Apply(config(structs.ServiceSpec{}, a.endpoint(true))))
 	_, _ = c.Write([]byte("x"))
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("reading gives %v, want a reset", err)
 	}
@@ -334,7 +334,7 @@ func TestAnEndRightAfterAnAnswerIsPassedOn(t *testing.T) {
 			s := p.Apply(config(structs.ServiceSpec{}, a.endpoint(true)))
 			for range 200 {
 				c := dial(t, s)
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				b := make([]byte, 64)
 				for range 8 {
 					_, _ = c.Write([]byte("x"))
@@ -394,7 +394,7 @@ func TestCloseEndsConnectionsThatWait(t *testing.T) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Close waits for a pod that doesn't read")
 	}
 }

@@ -59,7 +59,7 @@ func TestPeerThatHangs(t *testing.T) {
 			if _, err := a.Dial(limited(t), "b", toPod); err == nil {
 				t.Fatal("a stream was opened")
 			}
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > 40*time.Second {
 				t.Errorf("it took %v", took)
 			}
 		})
@@ -108,7 +108,7 @@ func TestPeerThatHangsInAStream(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		_, _ = st.Write(sent)
-		_ = st.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = st.SetReadDeadline(time.Now().Add(time.Minute))
 		if n, err := st.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("%s is answered by %d bytes, %v; want the stream's end", name, n, err)
 		}

@@ -124,7 +124,7 @@ var toPod = Target{ServiceID: "service", PodID: "pod", Port: 80, Protocol: "tcp"
 
 func limited(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -136,7 +136,7 @@ func (h *testHost) mustDial(t testing.TB, to string) *Conn {
 		t.Fatalf("host %s dialling %s: %v", h.id, to, err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -155,7 +155,7 @@ func mustEcho(t testing.TB, c net.Conn, text string) {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for !holds() {
 		if time.Now().After(end) {
 			t.Fatalf("it did not come about that %s", what)
@@ -321,8 +321,8 @@ func TestPodThatSendsToNobodyIsStopped(t *testing.T) {
 	_ = c.Close()
 	select {
 	case <-stopped:
-	case <-time.After(5 * time.Second):
-		t.Error("the pod still sends 5s after its client has gone")
+	case <-time.After(time.Minute):
+		t.Error("the pod still sends a minute after its client has gone")
 	}
 	eventually(t, "no stream is left", func() bool { _, n := b.numbers("a"); return n == 0 })
 }
@@ -708,7 +708,7 @@ func TestUDP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_ = f.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = f.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, maxDatagram)
 	for _, size := range []int{1, 0, 1400, 9000, 65507} {
 		if _, err := f.Write(make([]byte, size)); err != nil {
@@ -750,7 +750,7 @@ func TestUDPFloodIsDroppedNotKept(t *testing.T) {
 	if f.Dropped() == 0 {
 		t.Error("nothing was dropped")
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("writes waited: %v", took)
 	}
 	b.pod.Store(echo(t))

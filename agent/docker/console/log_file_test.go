@@ -179,7 +179,7 @@ func (f *follower) Write(p []byte) (int, error) {
 // has waits until the follower has the whole text.
 func (f *follower) has(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		f.mu.Lock()
 		got := f.text.String()
 		f.mu.Unlock()

@@ -57,15 +57,10 @@ func (e *Engine) start() error {
 	if err := e.cmd.Start(); err != nil {
 		return err
 	}
-	cli, err := client.NewClientWithOpts(client.WithHost(e.Host), client.WithAPIVersionNegotiation())
-	if err != nil {
-		return err
-	}
-	defer cli.Close()
 	for deadline := time.Now().Add(enginePatience); ; time.Sleep(50 * time.Millisecond) {
-		_, err := cli.Ping(context.Background())
+		cli, err := Open(e.Host)
 		if err == nil {
-			return nil
+			return cli.Close()
 		}
 		if time.Now().After(deadline) {
 			text, _ := os.ReadFile(in("log"))
@@ -76,12 +71,12 @@ func (e *Engine) start() error {
 
 // copyImage copies Image from the machine's engine.
 func (e *Engine) copyImage() error {
-	from, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	from, err := Open("")
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := client.NewClientWithOpts(client.WithHost(e.Host), client.WithAPIVersionNegotiation())
+	to, err := Open(e.Host)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
 )
 
 // Image is the image that tests run: a static busybox and links to it.
@@ -25,14 +24,11 @@ const Image = "magnum-test/busybox:latest"
 func EnsureImage() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	cli, err := Open("")
 	if err != nil {
 		return err
 	}
 	defer cli.Close()
-	if _, err := cli.Ping(ctx); err != nil {
-		return fmt.Errorf("these tests need a Docker engine; start dockerd: %w", err)
-	}
 	if _, err := cli.ImageInspect(ctx, Image); err == nil {
 		return nil
 	}

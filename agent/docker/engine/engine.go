@@ -44,7 +44,7 @@ type Config struct {
 
 // Engine is the connection to one engine. All methods are safe for concurrent use.
 type Engine struct {
-	Client *client.Client // for calls that start no process
+	Client *client.Client // for calls that start no process, after Negotiate
 	Fresh  *client.Client // for calls that start a process: each call has its own connection
 	Log    hclog.Logger
 
@@ -144,9 +144,16 @@ func (e *Engine) inSlot(ctx context.Context, slots chan struct{}, timeout time.D
 	return e.Read(ctx, timeout, call)
 }
 
-// negotiate negotiates the version of the API before the first call. The clients would
-// do that themselves, but with a data race: one call reads the version while another
-// sets it.
+// Negotiate negotiates the version of the API unless a call has done so. It comes before
+// each call outside Read, Change and Stop that may be the first one. The clients would
+// negotiate themselves, but with a data race: one call reads the version while another
+// sets it. And after a ping that fails they call with their newest version, which an older
+// engine refuses.
+func (e *Engine) Negotiate(ctx context.Context) error {
+	return e.Read(ctx, ReadTimeout, func(context.Context) error { return nil })
+}
+
+// negotiate is Negotiate without a deadline. It returns the engine's own error.
 func (e *Engine) negotiate(ctx context.Context) error {
 	if e.negotiated.Load() {
 		return nil

@@ -189,6 +189,9 @@ var loadedPrefixes = []string{"Loaded image: ", "Loaded image ID: "}
 
 // LoadImages loads the images of a tar stream.
 func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
+	if err := im.engine.Negotiate(ctx); err != nil {
+		return nil, err
+	}
 	from := &engine.Noted{R: r}
 	resp, err := im.engine.Client.ImageLoad(ctx, from, client.ImageLoadWithQuiet(true))
 	var names []string

@@ -201,6 +201,9 @@ func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, 
 			err = errSilent
 		}
 	}()
+	if err := im.engine.Negotiate(ctx); err != nil {
+		return err
+	}
 	body, err := im.engine.Client.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
@@ -266,7 +269,7 @@ func pullFailure(key pullKey, err error) error {
 		return false
 	}
 	switch {
-	case engine.IsAway(err, ""):
+	case errors.Is(err, backend.ErrAway), engine.IsAway(err, ""):
 		return engine.Failure(err)
 	case has("invalid reference format", "must be lowercase", "invalid repository name", "invalid tag format"):
 		return &backend.Failure{Reason: backend.ErrInvalid, Err: err,

@@ -25,13 +25,14 @@ import (
 type api struct {
 	*httptest.Server
 
-	mu      sync.Mutex
-	away    bool
-	version int
-	pods    []string
-	tooOld  bool     // the next watch of pods has to begin again
-	calls   []string // but for lists and watches
-	bodies  [][]byte // of calls
+	mu        sync.Mutex
+	away      bool
+	version   int
+	pods      []string
+	forbidden string   // the resource that may not be listed
+	tooOld    bool     // the next watch of pods has to begin again
+	calls     []string // but for lists and watches
+	bodies    [][]byte // of calls
 }
 
 func newAPI(t *testing.T) *api {
@@ -61,7 +62,7 @@ func (a *api) set(f func()) {
 // ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	away, version, pods := a.away, a.version, slices.Clone(a.pods)
+	away, version, pods, forbidden := a.away, a.version, slices.Clone(a.pods), a.forbidden
 	a.mu.Unlock()
 	if away {
 		panic(http.ErrAbortHandler)
@@ -72,6 +73,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/readyz":
 		fmt.Fprint(w, "ok")
+	case resource == forbidden:
+		answer(w, http.StatusForbidden, resource+` is forbidden: User "agent" cannot list resource "`+resource+`" at the cluster scope`)
 	case r.Method == http.MethodGet && query.Get("sendInitialEvents") != "":
 		answer(w, http.StatusBadRequest, "sendInitialEvents is unknown") // an API server of before
 	case r.Method == http.MethodGet && query.Get("watch") != "":
@@ -100,8 +103,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func answer(w http.ResponseWriter, code int, message string) {
 	w.WriteHeader(code)
+	reason := map[int]metav1.StatusReason{http.StatusForbidden: metav1.StatusReasonForbidden}[code]
 	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
-		Code: int32(code), Message: message})
+		Code: int32(code), Reason: reason, Message: message})
 }
 
 func kindOf(resource string) string {
@@ -202,6 +206,29 @@ func TestWatchTooOld(t *testing.T) {
 		if got != "back" {
 			t.Fatalf("said %q", got)
 		}
+	}
+}
+
+// TestMissingRight: an account that may not list a kind is told which right it lacks; the API
+// isn't away.
+func TestMissingRight(t *testing.T) {
+	a := newAPI(t)
+	a.forbidden = "networkpolicies"
+	c := a.client(t, nil)
+	s := follow(t, c)
+	seen := map[string]bool{}
+	for len(seen) < 3 {
+		select {
+		case text := <-s.said:
+			seen[text] = true
+		case <-time.After(time.Minute):
+			t.Fatalf("only said: %v", seen)
+		}
+	}
+	const want = "trouble: the agent's account lacks a right that the YAML that magnum ships gives: " +
+		`networkpolicies is forbidden: User "agent" cannot list resource "networkpolicies" at the cluster scope`
+	if !seen["back"] || !seen["pods [a] of 10"] || !seen[want] {
+		t.Errorf("said %v", seen)
 	}
 }
 

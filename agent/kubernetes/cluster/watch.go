@@ -129,13 +129,21 @@ func (c *Client) follow(ctx context.Context, kind Object, selector string, to Si
 		case apierrors.IsTooManyRequests(err):
 			pause(ctx, listPause)
 		case err != nil && !tooOld(err):
-			res, _ := resourceOf(kind)
-			to.Trouble(kind, fmt.Errorf("the cluster refuses to list %s: %w", res.name, err))
+			to.Trouble(kind, refused(kind, err))
 			pause(ctx, listPause)
 		case time.Since(begun) < listPause:
 			pause(ctx, shortPause) // a watch that ends at once would be begun without end
 		}
 	}
+}
+
+// refused says what the API refuses. A right that is missing is named by the API.
+func refused(kind Object, err error) error {
+	res, _ := resourceOf(kind)
+	if status := apierrors.APIStatus(nil); apierrors.IsForbidden(err) && errors.As(err, &status) {
+		return fmt.Errorf("the agent's account lacks a right that the YAML that magnum ships gives: %s", status.Status().Message)
+	}
+	return fmt.Errorf("the cluster refuses to list %s: %w", res.name, err)
 }
 
 // pause waits; false if ctx has ended.

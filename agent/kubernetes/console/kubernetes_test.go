@@ -232,7 +232,7 @@ func testTerminal(t *testing.T, r *real, id string) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the session ends with %v", err)
 	}
-	_, _, code := r.do(t, id, "", "sh", "-c", "for i in $(seq 100); do kill -0 $(cat /tmp/shell) 2>/dev/null || exit 5; sleep 0.1; done")
+	_, _, code := r.do(t, id, "", "sh", "-c", "for i in $(seq 1200); do kill -0 $(cat /tmp/shell) 2>/dev/null || exit 5; sleep 0.1; done")
 	if code != 5 {
 		t.Error("the shell goes on without its user")
 	}

@@ -20,7 +20,7 @@ func (m *Mirror) Room(projectID string, until time.Time) (ok bool, waits string,
 	s.project, s.asked, s.dirty = projectID, until, true
 	switch {
 	case m.away != "":
-		return false, "the cluster's API " + structs.AwayText(&structs.KubernetesCluster{AwaySince: m.awaySince, Away: m.away}), nil
+		return false, "the cluster's API " + structs.AwayText(m.absence()), nil
 	case !m.Listed():
 		return false, "the agent has not seen yet what the cluster has", nil
 	}

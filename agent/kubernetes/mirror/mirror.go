@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,8 +62,8 @@ type Mirror struct {
 	seen
 	dead map[types.UID]time.Time // objects that are gone: an answer that is late doesn't bring them back
 
-	troubled  map[Kind]bool // kinds that the API refuses to list
-	away      string        // why the API doesn't answer; "" while it does
+	troubled  map[Kind]string // why the API refuses to list a kind
+	away      string          // why the API doesn't answer, or what it refuses; "" while it does neither
 	awaySince time.Time
 	cluster   *structs.KubernetesCluster // as it was reported
 	later     []*Call                    // for the next Next
@@ -232,22 +233,33 @@ func New(conf Config) *Mirror {
 // Away says that the API doesn't answer: calls wait. The first of several in a row says
 // since when.
 func (m *Mirror) Away(reason string, now time.Time) {
-	if m.away == "" {
-		m.awaySince = now.UTC()
-	}
-	m.away = cmp.Or(reason, "it does not answer")
-	m.all()
+	clear(m.troubled)
+	m.wait(cmp.Or(reason, "it does not answer"), now)
 }
 
 // Trouble says that the API refuses to list a kind, and why: calls wait until it was listed.
 func (m *Mirror) Trouble(kind Kind, reason string, now time.Time) {
-	m.unlisted[kind], m.troubled[kind] = true, true
-	m.Away(reason, now)
+	m.troubled[kind], m.unlisted[kind] = reason, true
+	m.wait(m.refuses(), now)
+}
+
+// refuses says what the API refuses to list; "" for nothing.
+func (m *Mirror) refuses() string {
+	return strings.Join(slices.Sorted(maps.Values(m.troubled)), "; ")
+}
+
+// wait has calls wait for a reason.
+func (m *Mirror) wait(reason string, now time.Time) {
+	if m.away == "" {
+		m.awaySince = now.UTC()
+	}
+	m.away = reason
+	m.all()
 }
 
 // Back says that the API answers. Calls wait until all kinds were listed again.
 func (m *Mirror) Back() {
-	m.away, m.unlisted, m.troubled = "", map[Kind]bool{}, map[Kind]bool{}
+	m.away, m.unlisted, m.troubled = "", map[Kind]bool{}, map[Kind]string{}
 	for _, kind := range kinds {
 		m.unlisted[kind] = true
 	}

@@ -501,11 +501,34 @@ func TestListIsRefused(t *testing.T) {
 	s.m.Trouble(Services, "services is forbidden", s.now)
 	s.drop(podKey("web"))
 	s.none()
-	if s.cluster.Away != "services is forbidden" {
+	if s.cluster.Away != "services is forbidden" || !s.cluster.Refuses {
+		t.Errorf("the cluster is %+v", s.cluster)
+	}
+	// Two kinds are refused in turn, which is one state.
+	s.m.Trouble(RCs, "rcs too", s.now)
+	s.none()
+	since := s.cluster.AwaySince
+	for range 3 {
+		s.now = s.now.Add(time.Second)
+		s.m.Trouble(Services, "services is forbidden", s.now)
+		s.m.Trouble(RCs, "rcs too", s.now)
+		s.cluster = nil
+		s.none()
+		if s.cluster != nil {
+			t.Errorf("the cluster is reported again as %+v", s.cluster)
+		}
+	}
+	s.pod(otherID, "new", onePod)
+	s.take(false, otherID)
+	s.none()
+	s.is(otherID, structs.ContainerCreating, 0, false, "until the agent may see all of the cluster that it has to: rcs too; services")
+	s.m.Replace(RCs, nil, "98")
+	s.none()
+	if s.cluster.Away != "services is forbidden" || !s.cluster.AwaySince.Equal(since) {
 		t.Errorf("the cluster is %+v", s.cluster)
 	}
 	s.m.Replace(Services, nil, "99")
-	s.call("create pod web")
+	s.call("create pod new, create pod web")
 	if s.cluster.Away != "" {
 		t.Errorf("the cluster is %+v", s.cluster)
 	}

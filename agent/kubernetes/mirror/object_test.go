@@ -588,11 +588,11 @@ func TestParts(t *testing.T) {
 		{"it has failed", corev1.ContainerStatus{State: ended(3, "Error")}, structs.ContainerStopped,
 			structs.PartState{State: "terminated", Reason: "Error", Message: "its process has ended with exit code 3; its logs may say why",
 				ExitCode: new(3), StartedAt: at.Time, FinishedAt: at.Time},
-			"main: Error: its process has ended with exit code 3; its logs may say why"},
+			"main: its process has ended with exit code 3; its logs may say why"},
 		{"it was killed", corev1.ContainerStatus{State: ended(137, "OOMKilled")}, structs.ContainerStopped,
 			structs.PartState{State: "terminated", Reason: "OOMKilled", ExitCode: new(137), StartedAt: at.Time, FinishedAt: at.Time,
 				Message: "its process was killed because it needed more than its memory limit; raise resources.limits.memory"},
-			"main: OOMKilled: its process was killed because it needed more than its memory limit"},
+			"main: its process was killed because it needed more than its memory limit"},
 	} {
 		s := startPod(t, onePod)
 		alter(s, podKey("web"), func(pod *corev1.Pod) {

@@ -150,10 +150,9 @@ func (m *Mirror) Replace(kind Kind, objects []Object, version string) {
 	for _, o := range objects {
 		m.See(o)
 	}
-	if m.troubled[kind] {
-		if delete(m.troubled, kind); len(m.troubled) == 0 {
-			m.away = ""
-		}
+	if _, was := m.troubled[kind]; was {
+		delete(m.troubled, kind)
+		m.away = m.refuses()
 	}
 	if delete(m.unlisted, kind); len(m.unlisted) == 0 {
 		m.all()

@@ -54,6 +54,9 @@ func (w *workload) showBarred(m *Mirror, o Object, says string, barred *refusal)
 	} else {
 		if m.away != "" && !carriedOut {
 			says = "it waits for the cluster's API, which does not answer: " + m.away
+			if len(m.troubled) > 0 {
+				says = "it waits until the agent may see all of the cluster that it has to: " + m.away
+			}
 		}
 		r.Reason = orText(says, r.Reason)
 	}

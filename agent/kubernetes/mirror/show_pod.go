@@ -105,7 +105,10 @@ func partReason(s *corev1.ContainerStatus) string {
 	case state.Waiting != nil && state.Waiting.Reason != structs.ReasonCreating && state.Waiting.Reason != structs.ReasonInitializing:
 		return words(state.Waiting.Reason, state.Waiting.Message)
 	case state.Terminated != nil && (state.Terminated.ExitCode != 0 || state.Terminated.Reason != structs.ReasonCompleted):
-		return words(state.Terminated.Reason, endMessage(state.Terminated))
+		if text := endMessage(state.Terminated); text != "" && state.Terminated.Message == "" {
+			return text // as on a Docker host
+		}
+		return words(state.Terminated.Reason, state.Terminated.Message)
 	}
 	return ""
 }

@@ -60,7 +60,7 @@ func StartCluster(ctx context.Context, program, dir string, agents int) (t *Clus
 		_, err = t.Leader()
 		return t, err
 	}
-	if t.Engine, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
+	if t.Engine, err = dockertest.Open(""); err != nil {
 		return nil, err
 	}
 	var addrs []string

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	docker "github.com/docker/docker/client"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 )
 
 // Machine returns lines that describe the machine and the versions measured.
@@ -19,7 +19,7 @@ func Machine(ctx context.Context, program string) []string {
 		fmt.Sprintf("%d cores of %s, %s, Linux %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"), memory(), kernel()),
 		"magnum " + Version(ctx, program),
 	}
-	if engine, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err == nil {
+	if engine, err := dockertest.Open(""); err == nil {
 		defer engine.Close()
 		if v, err := engine.ServerVersion(ctx); err == nil {
 			lines = append(lines, "Docker engine "+v.Version)

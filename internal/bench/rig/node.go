@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	docker "github.com/docker/docker/client"
 
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -35,7 +36,7 @@ var SleepCommand = []string{"sh", "-c", `trap "exit 0" TERM; while :; do sleep 1
 // in the bay. flags are additional flags of the server.
 func StartNode(ctx context.Context, program, dir, image string, flags ...string) (n *Node, err error) {
 	n = &Node{Image: image}
-	if n.Engine, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
+	if n.Engine, err = dockertest.Open(""); err != nil {
 		return nil, err
 	}
 	if n.Server, err = StartServer(ctx, program, dir, flags...); err != nil {

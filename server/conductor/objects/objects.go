@@ -145,6 +145,7 @@ func takeRC(t *scratch.Tx, o *structs.Object, was *structs.RC, said *structs.RCR
 	rc.Observed.Reason = "" // the counts stay if there are no others
 	if said != nil {
 		rc.Observed = said.RCObserved
+		rc.Observed.OverQuota = false // such a replication controller is refused as a whole
 	}
 	rc.Observed.Reason = cmp.Or(o.Observed.Reason, rc.Observed.Reason)
 	if rc.Observed != was.Observed {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/server/state/charges"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -44,6 +45,7 @@ type Tx struct {
 	order      []rowKey                   // keys of rows, in the order of their first write
 	writtenIDs map[structs.Table][]string // IDs of rows by table, in the same order
 	Reserved   *Reservations              // what the batch sees reserved on hosts
+	account    account                    // what the batch sees of quotas
 
 	// Cached across the requests of a batch until a bay or host is written: most of a batch
 	// are creates of the same few projects.
@@ -84,6 +86,7 @@ func NewFor(rows int, base *state.Snapshot, now time.Time) *Tx {
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 	t.Reserved = newReservations(t)
+	t.account = account{charged: charges.NewBatch(base.Charged()), shipped: structs.UnlimitedAmounts()}
 	return t
 }
 
@@ -183,6 +186,7 @@ func (t *Tx) set(key rowKey, p pending) {
 		t.writtenIDs[key.table] = append(t.writtenIDs[key.table], key.id)
 	}
 	t.reserve(key, p.row)
+	t.charge(key.table, before, p.row)
 	t.forget(key)
 	t.rows[key] = p
 	t.size += p.size - was.size
@@ -218,6 +222,8 @@ func (t *Tx) forget(key rowKey) {
 	case structs.TableHosts:
 		clear(t.hosts)
 		t.Reserved.stale[key.id] = true
+	case structs.TableQuotas:
+		clear(t.account.limits)
 	}
 }
 
@@ -225,6 +231,7 @@ func (t *Tx) forget(key rowKey) {
 func (t *Tx) Begin() {
 	t.undo, t.seqMark, t.sizeMark = t.undo[:0], t.seq, t.size
 	t.refusal, t.needsOwnEntry = nil, false
+	t.account.marks = t.account.marks[:0]
 }
 
 // Rollback undoes all writes of the request.
@@ -236,11 +243,15 @@ func (t *Tx) rollbackTo(writes int, seq uint64) {
 		u := t.undo[i]
 		t.forget(u.key)
 		t.size += u.previous.size - t.rows[u.key].size
+		previous := u.previous.row
+		if !u.written {
+			previous = t.baseRow(u.key)
+		}
+		t.reserve(u.key, previous)
+		t.charge(u.key.table, t.rows[u.key].row, previous)
 		if u.written {
-			t.reserve(u.key, u.previous.row)
 			t.rows[u.key] = u.previous
 		} else {
-			t.reserve(u.key, t.baseRow(u.key))
 			delete(t.rows, u.key)
 			t.order = t.order[:len(t.order)-1]
 			t.writtenIDs[u.key.table] = t.writtenIDs[u.key.table][:len(t.writtenIDs[u.key.table])-1]

@@ -103,6 +103,13 @@ func (a *Authenticator) Authenticate(ctx context.Context, c identity.Credentials
 	return caller, nil
 }
 
+// Knows reports whether the cache has an answer for the token, valid or not.
+func (a *Authenticator) Knows(token string) bool {
+	now := a.now()
+	e, refused := a.cache.find(keyOf(token, false), now)
+	return refused || e != nil && now.Before(e.until)
+}
+
 // Service returns the service that an X-Service-Token is of. CodeUnauthenticated if it is
 // not valid or has none of the roles of services; CodeUnavailable.
 func (a *Authenticator) Service(ctx context.Context, token string) (*structs.ServiceCaller, error) {

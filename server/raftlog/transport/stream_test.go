@@ -104,7 +104,7 @@ func isAccepted(t *testing.T, s *Stream) {
 
 func keepNothing(string) error { return nil }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 var errKept = errors.New("disk is broken")
 
@@ -206,14 +206,14 @@ func TestSlowCallerDelaysNoOther(t *testing.T) {
 	}
 	defer conn.Close()
 	isAccepted(t, s)
-	if took := time.Since(began); took > handshakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout*9/10 {
 		t.Errorf("a server waited %v behind callers that say nothing", took)
 	}
 	began = time.Now()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > handshakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout*9/10 {
 		t.Errorf("Close took %v: it waits for callers that say nothing", took)
 	}
 	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {

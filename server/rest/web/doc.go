@@ -1,6 +1,7 @@
 // Package web serves the HTTP requests of the REST API. It has the route table,
 // authentication, the checks of other servers and of pages of other sites, deadlines of
-// bodies, the Request that handlers get, lists, and responses with their errors and
+// bodies and responses, limits of rates and bytes, what trusted proxies say of
+// their clients, the Request that handlers get, lists, and responses with their errors and
 // headers.
 //
 // server/rest makes a Server from the routes of all nouns and of the dialect in

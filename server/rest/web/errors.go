@@ -49,11 +49,12 @@ func (q *Request) fail(err error) {
 		// The response has begun: cut it off, so that no client takes it for complete.
 		panic(http.ErrAbortHandler)
 	}
+	q.audit.code, q.audit.unknown = known.Code, service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown)
 	if known.Code == structs.CodeUnauthenticated {
 		q.W.Header().Set("WWW-Authenticate", q.challenge())
 	}
 	q.discardBody()
-	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
+	if q.audit.unknown {
 		q.W.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}
 	writeError(q.W, known)

@@ -302,37 +302,56 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// answer writes the page, with next if the page is full.
+// answer writes the page, with next if the page is full. It holds a part of the page at a time.
 func (res *Resource) answer(q *Request, v View, p page, rows []structs.Row, detail bool) error {
-	e := wire.NewEncoder()
-	defer e.Free()
+	out := newJSONStream(q)
+	defer out.e.Free()
+	e := out.e
 	e.Buf.WriteString(`{"` + res.Noun + `":[`)
+	more := len(rows) == p.limit
 	for i, r := range rows {
 		if i > 0 {
 			e.Buf.WriteByte(',')
 		}
-		if !detail && res.AppendSummary != nil {
-			e.Buf.Write(res.AppendSummary(e.Buf.AvailableBuffer(), v.Base, r))
-			continue
-		}
-		body := res.Summary
-		if detail {
-			body = res.Detail
-		}
-		if err := e.Value(body(v, r)); err != nil {
+		if err := res.write(e, v, r, detail); err != nil {
 			return err
+		}
+		if i == len(rows)-1 {
+			break
+		}
+		if err := out.flush(); err != nil {
+			return err
+		}
+		if out.sent >= maxPageBytes {
+			rows, more = rows[:i+1], true
+			break
 		}
 	}
 	e.Buf.WriteByte(']')
-	if len(rows) == p.limit {
+	if more {
 		e.Buf.WriteString(`,"next":`)
 		if err := e.Value(res.next(q, v, p, rows[len(rows)-1], detail)); err != nil {
 			return err
 		}
 	}
 	e.Buf.WriteByte('}')
-	SendJSON(q.W, http.StatusOK, e)
-	return nil
+	return out.end()
+}
+
+// maxPageBytes is the size of a page in bytes after which it ends, even if it has fewer objects
+// than its limit.
+const maxPageBytes = 8 << 20
+
+// write writes the object of one row.
+func (res *Resource) write(e *wire.Encoder, v View, r structs.Row, detail bool) error {
+	switch {
+	case detail:
+		return e.Value(res.Detail(v, r))
+	case res.AppendSummary != nil:
+		e.Buf.Write(res.AppendSummary(e.Buf.AvailableBuffer(), v.Base, r))
+		return nil
+	}
+	return e.Value(res.Summary(v, r))
 }
 
 // next returns the URL of the next page.

@@ -12,6 +12,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
@@ -30,8 +31,13 @@ type Request struct {
 	route   *Route
 	params  httprouter.Params
 
+	// Use is who makes the request, and the bytes that it holds. Handlers that hold many grow
+	// it.
+	Use      limits.Use
+	charged  bool      // it was counted for its caller
 	incoming *incoming // the body as a stream, nil if there is none
 	raw      []byte    // the body after it was read as a whole
+	audit    auditPart
 }
 
 // Caller returns who makes the request.
@@ -122,6 +128,9 @@ func (q *Request) Patience() (atMost time.Duration, said bool) {
 func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) error) func(*Request) error {
 	return func(q *Request) error {
 		decided, err := decide(q)
+		if err == nil && q.audit.begun {
+			q.noteTarget(decided)
+		}
 		switch {
 		case err != nil:
 			return err
@@ -200,11 +209,28 @@ func (q *Request) Body() ([]byte, error) {
 // readAll reads the whole body, into one buffer if its length is known.
 func (q *Request) readAll(most int64) ([]byte, error) {
 	if q.R.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(q.W, q.R.Body, most))
+		return io.ReadAll(&growing{http.MaxBytesReader(q.W, q.R.Body, most), q})
+	}
+	if err := q.Use.Grow(bodyWeight * int(q.R.ContentLength)); err != nil {
+		return nil, err
 	}
 	b := make([]byte, q.R.ContentLength)
 	_, err := io.ReadFull(q.R.Body, b)
 	return b, err
+}
+
+// growing counts the bytes of a body of unknown length as they come.
+type growing struct {
+	body io.Reader
+	q    *Request
+}
+
+func (g *growing) Read(p []byte) (int, error) {
+	n, err := g.body.Read(p)
+	if refused := g.q.Use.Grow(bodyWeight * n); refused != nil {
+		return 0, refused
+	}
+	return n, err
 }
 
 // View is what a response is made from: one snapshot, the caller, and the URL by which
@@ -221,10 +247,11 @@ func (q *Request) View(snap *state.Snapshot) View {
 	return View{Snap: snap, Caller: q.Caller(), Base: q.BaseURL()}
 }
 
-// BaseURL returns scheme and host of this server as the client wrote them.
+// BaseURL returns scheme and host of this server as the client wrote them, to this server or to
+// a trusted proxy.
 func (q *Request) BaseURL() string {
 	scheme, host := "http://", q.R.Host
-	if q.R.TLS != nil {
+	if q.W.scheme == "https" || q.W.scheme == "" && q.R.TLS != nil {
 		scheme = "https://"
 	}
 	if host == "" {

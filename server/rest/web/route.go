@@ -139,16 +139,19 @@ var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http
 
 // ServeHTTP finds the route and serves it.
 func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
-	w := &ResponseWriter{ResponseWriter: hw, store: s.config.Store, RequestID: structs.NewRequestID()}
 	started := time.Now()
+	r, scheme := s.config.Proxies.unwrap(r)
+	w := &ResponseWriter{ResponseWriter: hw, store: s.config.Store, RequestID: structs.NewRequestID(), scheme: scheme,
+		writeTime: s.config.WriteTime, unread: s.unread, extended: started}
+	defer w.endAudit() // of a handler that sent nothing
 	defer s.observe(w, started)
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.recovered(w, r, cause)
 		}
 		if s.config.Logger.IsDebug() {
-			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "status", w.Status,
-				"duration", time.Since(started))
+			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path,
+				"addr", ClientAddress(r), "status", w.Status, "duration", time.Since(started))
 		}
 	}()
 	path := cleanPath(r.URL.EscapedPath())
@@ -200,14 +203,23 @@ func (s *Server) serve(rt *Route, w *ResponseWriter, r *http.Request, params htt
 	w.route = rt
 	q := &Request{Service: s.config.Service, server: s, route: rt, W: w, R: r, params: params}
 	q.Call.Transport, q.Call.RequestID = (*transport)(q), w.RequestID
+	defer q.Use.Release()
 	q.limitBodyTime()
 	defer q.discardBody()
+	if s.config.Audit != nil {
+		w.audited = q
+	}
 	if err := q.admit(); err != nil {
+		q.fail(err)
+		return
+	}
+	if err := q.beginAudit(); err != nil {
 		q.fail(err)
 		return
 	}
 	defer q.watchToken()()
 	if err := rt.Handle(q); err != nil {
+		countFailure(q, err)
 		q.fail(err)
 	}
 }
@@ -220,7 +232,7 @@ func (q *Request) admit() error {
 	if err := q.checkSite(); err != nil {
 		return err
 	}
-	if err := q.authenticate(); err != nil {
+	if err := authenticateLimited(q); err != nil {
 		return err
 	}
 	if q.route.Method == "" {
@@ -268,6 +280,7 @@ func (q *Request) authenticate() error {
 		if err := q.server.config.Agents.Authenticate(q.R.Context(), q.Ident(), secret); err != nil {
 			return err
 		}
+		q.server.config.Limits.OfHost(&q.Use, q.Ident())
 		return q.Prove(admission.Host, q.Ident())
 	}
 	caller, known := q.server.forwardedCaller(q)
@@ -290,6 +303,9 @@ func (q *Request) authenticate() error {
 	caller.RequestID = q.W.RequestID
 	q.Call.Caller = caller
 	if err := q.ProveCaller(caller); err != nil {
+		return err
+	}
+	if err := Charge(q, caller); err != nil {
 		return err
 	}
 	return identity.Check(caller, q.route.Action)

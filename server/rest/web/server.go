@@ -11,8 +11,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/internal/shares"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/limits"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
@@ -84,6 +86,12 @@ type Config struct {
 	Observe     func(method, route string) func(status int, took time.Duration)
 	Pprof       bool            // serve /debug/pprof/ to operators
 	Connections *admission.Gate // counts connections by credential; nil counts none
+	Audit       Auditor         // keeps the audit log; nil keeps none
+	Limits      *limits.Limits  // bounds rates and bytes in flight; nil bounds none
+	Proxies     Proxies         // whose headers about their clients are believed
+	// WriteTime is how long a client may take to read a piece of a response, at most 64 KiB;
+	// 0 means no bound. The WriteTimeout of the http.Server must not be shorter.
+	WriteTime time.Duration
 	// Hosts are names of this server, in addition to localhost and IP addresses. A
 	// request with another Host header is refused. nil accepts every name.
 	Hosts []string
@@ -102,6 +110,8 @@ type Server struct {
 	origins  http.CrossOriginProtection
 	others   *Route // observes requests without a route
 	failures *failures
+
+	terminals shares.Shares
 }
 
 // New returns a server of the API's routes, of the routes for other servers, and of
@@ -121,6 +131,9 @@ func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
 	s.observeRoutes()
 	return s
 }
+
+// unread counts a response that its client didn't read.
+func (s *Server) unread() { s.config.Limits.Count(limits.Unread) }
 
 // allRoutes returns the observed routes of the API and all dialects.
 func (s *Server) allRoutes() []*Route {

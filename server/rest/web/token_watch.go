@@ -68,10 +68,9 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 			"request_id", q.W.RequestID, "token_id", caller.TokenID, "user_id", caller.UserID, "project_id", caller.ProjectID)
 		// From now on nothing that the handler writes reaches the client, not even a
 		// success.
-		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)
-		_ = connection.SetWriteDeadline(over)
+		q.W.cutOff()
 		cut()
-		_ = connection.SetReadDeadline(over) // wakes the reader of the body; see incoming.Read
+		_ = http.NewResponseController(q.W).SetReadDeadline(time.Unix(1, 0)) // wakes the reader of the body; see incoming.Read
 	}()
 	return func() {
 		cut()

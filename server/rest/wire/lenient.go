@@ -19,6 +19,7 @@ import (
 var readers = map[reflect.Type]func(raw json.RawMessage, v reflect.Value) error{
 	reflect.TypeFor[structs.Bytes]():         readBytes,
 	reflect.TypeFor[structs.MilliCPU]():      readCPU,
+	reflect.TypeFor[float64]():               readFloat,
 	reflect.TypeFor[structs.Text]():          readText,
 	reflect.TypeFor[structs.Words]():         readWords,
 	reflect.TypeFor[structs.Command]():       readCommand,
@@ -78,6 +79,20 @@ func readBytes(raw json.RawMessage, v reflect.Value) error {
 	n, err := structs.ParseBytes(s)
 	v.SetInt(int64(n))
 	return err
+}
+
+// readFloat accepts 0.5 and "0.5".
+func readFloat(raw json.RawMessage, v reflect.Value) error {
+	s, err := scalar(raw)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+		return fmt.Errorf("%s is not a number", excerpt(raw))
+	}
+	v.SetFloat(n)
+	return nil
 }
 
 // readCPU accepts a number of cores, such as 0.5 or "0.5".

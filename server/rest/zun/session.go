@@ -35,7 +35,8 @@ func getLogs(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	return q.JSON(http.StatusOK, text)
+	web.Text(q, text)
+	return nil
 }
 
 // execOutput answers an execute.
@@ -59,6 +60,9 @@ func (ts *terminals) execute(q *web.Request) error {
 	}
 	out, err := q.Service.Sessions().Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
+		return err
+	}
+	if err := q.Use.Grow(len(out.Both)); err != nil { // a copy, before it is encoded
 		return err
 	}
 	return q.JSON(http.StatusOK, execOutput{Output: string(out.Both), ExitCode: out.ExitCode, Truncated: out.Truncated})

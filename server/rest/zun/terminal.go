@@ -35,23 +35,31 @@ type terminals struct {
 // terminal is one raw stream.
 type terminal struct {
 	caller  structs.Caller // who asked for it
+	end     func()         // gives back its share of the terminals
 	offer   service.Offer
 	until   time.Time         // deadline for opening it
 	opened  bool              // its URL was used; each URL can be used once
 	session *dispatch.Session // nil until the session is open
 }
 
-// add stores a terminal and returns its secret. CodeRateLimited.
-func (ts *terminals) add(t *terminal) (string, error) {
+// add stores a terminal of the request's caller and returns its secret. CodeRateLimited.
+func (ts *terminals) add(q *web.Request, offer service.Offer) (string, error) {
+	t := &terminal{caller: q.Caller(), offer: offer}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	now := time.Now()
 	for id, old := range ts.open {
 		if !old.opened && now.After(old.until) {
+			old.end()
 			delete(ts.open, id)
 		}
 	}
-	if len(ts.open) >= maxTerminals {
+	end, err := web.TakeTerminal(q, maxTerminals)
+	if err != nil {
+		return "", err
+	}
+	if t.end = end; len(ts.open) >= maxTerminals {
+		end()
 		return "", structs.Errorf(structs.CodeRateLimited, "%d terminals are open already: try again later", maxTerminals)
 	}
 	if ts.open == nil {
@@ -86,7 +94,10 @@ func (ts *terminals) joined(t *terminal, session *dispatch.Session) {
 func (ts *terminals) remove(id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	delete(ts.open, id)
+	if t := ts.open[id]; t != nil {
+		t.end()
+		delete(ts.open, id)
+	}
 }
 
 // setSize sets the size of the terminals for which fits is true. The caller sends the size
@@ -122,7 +133,7 @@ func (ts *terminals) prepare(q *web.Request, r *structs.ExecRequest) error {
 	if err != nil {
 		return err
 	}
-	id, err := ts.add(&terminal{caller: q.Caller(), offer: offer})
+	id, err := ts.add(q, offer)
 	if err != nil {
 		return err
 	}
@@ -136,7 +147,7 @@ func (ts *terminals) attach(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := ts.add(&terminal{caller: q.Caller(), offer: offer})
+	id, err := ts.add(q, offer)
 	if err != nil {
 		return err
 	}
@@ -193,7 +204,11 @@ func (ts *terminals) join(q *web.Request) error {
 			terminalWait)
 	}
 	defer ts.remove(id)
+	q.AuditSession(t.caller, offer.Session.ContainerID)
 	if err := q.ProveCaller(t.caller); err != nil {
+		return err
+	}
+	if err := web.Charge(q, t.caller); err != nil {
 		return err
 	}
 	defer q.WatchTokenOf(t.caller)()

@@ -90,7 +90,7 @@ func New() (d *web.Dialect, own []*web.Route) {
 
 // routes returns the routes that differ from magnum's own API.
 func routes(ts *terminals) []*web.Route {
-	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	allProjects := wire.Arg{Name: "all_projects", Kind: wire.ArgBool}
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt}
 	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
@@ -136,6 +136,13 @@ func routes(ts *terminals) []*web.Route {
 		{Method: get, Path: "/containers/:id/get_archive", Action: identity.ArchiveGet, Handle: getArchive, Args: wire.ArchiveArgs},
 		{Method: post, Path: "/containers/:id/put_archive", Action: identity.ArchivePut, Handle: putArchive,
 			Takes: struct{}{}, Streams: true, Args: wire.ArchiveArgs},
+
+		{Method: get, Path: "/quotas/:id", Action: identity.QuotaGet, Handle: showQuota((*web.Request).Ident),
+			Args: []wire.Arg{{Name: "usages", Kind: wire.ArgBool}}},
+		{Method: put, Path: "/quotas/:id", Action: identity.QuotaUpdate, Handle: setQuota((*web.Request).Ident), Takes: struct{}{}},
+		{Method: get, Path: "/quotas/:id/defaults", Action: identity.QuotaGet, Handle: showQuota(ofDefault)},
+		{Method: get, Path: "/quota_classes/default", Action: identity.QuotaGet, Handle: showQuota(ofDefault)},
+		{Method: put, Path: "/quota_classes/default", Action: identity.QuotaUpdate, Handle: setQuota(ofDefault), Takes: struct{}{}},
 	}
 }
 

@@ -74,6 +74,13 @@ func Size(v reflect.Value, buf []byte) (size int, largest string, of int, used [
 	return size + len(appendLen(head[:0], n, 0x80, 16, 0, 0xde)), largest, of, buf
 }
 
+// Identical reports whether two values are the same in memory, as those of a row and of its
+// copy are: then they are equal. Otherwise they may be equal too.
+func Identical[T any](a, b *T) bool {
+	size := unsafe.Sizeof(*a)
+	return string(unsafe.Slice((*byte)(unsafe.Pointer(a)), size)) == string(unsafe.Slice((*byte)(unsafe.Pointer(b)), size))
+}
+
 // structs contains the []field of each type that Size was asked for.
 var structs sync.Map
 

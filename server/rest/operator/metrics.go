@@ -1,4 +1,4 @@
-package rest
+package operator
 
 import (
 	"net/http"
