@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -61,7 +60,7 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 		return t, err
 	}
 	for field, value := range map[string]string{"project_id": t.Project, "user_id": t.User} {
-		if err := structs.CheckLine(field, value, structs.MaxName); err != nil {
+		if err := structs.CheckOwner(field, value); err != nil {
 			return t, err
 		}
 	}
@@ -91,9 +90,6 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 			return t, structs.Invalid("join", true, "A join token is for agents and has no project_id, user_id or role.")
 		}
 		return t, nil
-	}
-	if t.Project == state.AllProjects {
-		return t, structs.Invalid("project_id", t.Project, "It stands for all projects: name one, and use the role admin to see all.")
 	}
 	t.Project, t.Role = cmp.Or(t.Project, caller.ProjectID), cmp.Or(t.Role, structs.RoleMember)
 	switch t.Role {
