@@ -303,6 +303,7 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 		srv.Close()
 		return a.asUsageError(err)
 	}
+	defer onHangup(srv.Reload)()
 	logger.Info("dev mode: don't keep anything important here", "addr", srv.URL(), "data_dir", dir)
 
 	// The agent ends first: it reports to the server until it has stopped.

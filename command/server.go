@@ -19,7 +19,8 @@ func serverCommand() *command {
 			"To bootstrap a cluster of three or five servers, start all of them with the same -bootstrap-expect and\n" +
 			"-join. A server that has state continues with it and ignores -bootstrap-expect. The leader adds a server\n" +
 			"that is started later with -join only.\n\n" +
-			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates and reopens the audit log.\n\n" + settingsHelp,
+			"An address other than loopback requires TLS, and -auth token or a Keystone. SIGHUP reloads the certificates\n" +
+			"and the policy, and reopens the audit log.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum server", "magnum server -data-dir /srv/magnum -log-format json",
 			"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",

@@ -73,7 +73,8 @@ func TestKeystoneTurnsAuthenticationOn(t *testing.T) {
 	_, option := withKeystone(t)
 	refused := Config{DataDir: filepath.Join(t.TempDir(), "server"), Auth: "none"}
 	option(&refused)
-	if _, err := New(refused); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-auth none and the -keystone") {
+	if _, err := New(refused); structs.CodeOf(err) != structs.CodeInvalid ||
+		!strings.Contains(err.Error(), "-auth none and the -keystone") {
 		t.Errorf("-auth none: %v", err)
 	}
 	for says, change := range map[string]func(*Config){

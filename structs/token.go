@@ -67,6 +67,15 @@ func ParseToken(text string) (id, secret string, ok bool) {
 	return id, secret, true
 }
 
+// CheckOwner checks the ID of a project or user that a token is for. "*" stands for all
+// projects, so that nobody may have it as an ID. CodeInvalid.
+func CheckOwner(field, id string) error {
+	if id == "*" {
+		return Invalid(field, id, "It stands for all projects: name one, and use the role admin to see all.")
+	}
+	return CheckLine(field, id, MaxName)
+}
+
 // MaxTokenDays is the longest time in days after which a token may expire.
 const MaxTokenDays = 3650
 

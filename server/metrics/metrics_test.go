@@ -58,7 +58,8 @@ func full(t testing.TB) *Metrics {
 			return Raft{Term: 3, Leader: true, LastIndex: 12, CommitIndex: 11, AppliedIndex: 10, SnapshotIndex: 5, Peers: 2}
 		},
 		Queue: func() int { return 4 }, Reads: func() int { return 5 }, Polls: func() int { return 6 }, Sessions: func() int { return 7 },
-		Disk: func() (int64, error) { return 1 << 30, nil },
+		Disk:     func() (int64, error) { return 1 << 30, nil },
+		Keystone: func() Keystone { return Keystone{Hits: 90, Misses: 10, Entries: 8, Bytes: 9000} },
 		Connections: func() (map[string]int, uint64, uint64) {
 			return map[string]int{"unproven": 8, "host": 9}, 10, 11
 		},
@@ -73,6 +74,7 @@ func TestScrapeShowsAllMetrics(t *testing.T) {
 	m.Refused(structs.CodeQuota)
 	m.Forwarded(true)
 	m.Forwarded(false)
+	m.Validated("valid", 30*time.Millisecond)
 	bays := m.Route("GET", "/v1/bays/:id")
 	bays(200, time.Millisecond)
 	bays(200, -1)
@@ -92,6 +94,8 @@ func TestScrapeShowsAllMetrics(t *testing.T) {
 		`magnum_http_connections{holder="unproven"} 8`, `magnum_http_connections{holder="host"} 9`,
 		`magnum_http_connections_refused_total{how="refused"} 10`, `magnum_http_connections_refused_total{how="closed"} 11`,
 		"magnum_disk_free_bytes 1.073741824e+09",
+		`magnum_keystone_cache_requests_total{cache="hit"} 90`, `magnum_keystone_cache_requests_total{cache="miss"} 10`,
+		`magnum_keystone_validation_seconds_count{result="valid"} 1`, "magnum_keystone_cache_tokens 8", "magnum_keystone_cache_bytes 9000",
 		`magnum_api_requests_total{code="200",method="GET",route="/v1/bays/:id"} 2`,
 		`magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
 		`magnum_api_request_seconds_count{method="GET",route="/v1/bays/:id"} 2`, // without the blocking one
@@ -164,6 +168,7 @@ func TestManualListsAllMetrics(t *testing.T) {
 	m.Decided(1, 0)
 	m.Refused(structs.CodeQuota)
 	m.Forwarded(true)
+	m.Validated("valid", 0)
 	m.Route("GET", "/")(200, 0)
 	served := map[string]string{}
 	for _, l := range scrape(t, m) {

@@ -216,7 +216,8 @@ func TestOnlyServersVouchForCallers(t *testing.T) {
 	root := base64.StdEncoding.EncodeToString([]byte(`{"project_id":"p9","user_id":"root","roles":["admin"]}`))
 	for _, token := range []string{"", "garbage"} {
 		call.as(token).do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderCaller, root}).is(401)
-		call.as(token).do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderCaller, root}, header{peer.HeaderPeer, "x"}).is(403)
+		call.as(token).do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderCaller, root},
+			header{peer.HeaderPeer, "x"}).is(403)
 	}
 	secret := header{peer.HeaderPeer, "the secret"}
 	made := call.do("POST", "/v1/baymodels", `{"coe":"docker"}`, secret, header{peer.HeaderCaller, root}).is(200)

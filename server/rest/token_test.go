@@ -299,6 +299,7 @@ func TestInvalidTokenRequests(t *testing.T) {
 		`{"role":"root"}`:                                {"role", "root", "admin, member, reader"},
 		`{"expires_in":-1}`:                              {"expires_in", "-1", "0..315360000"},
 		`{"expires_in":315360001}`:                       {"expires_in", "315360001"},
+		`{"project_id":"*"}`:                             {"project_id", "all projects"},
 		`{"expires_in":"soon"}`:                          {"expires_in", "soon"},
 		`{"name":""}`:                                    {"name"},
 		`{"name":5}`:                                     {"name"},

@@ -60,7 +60,7 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 		return t, err
 	}
 	for field, value := range map[string]string{"project_id": t.Project, "user_id": t.User} {
-		if err := structs.CheckLine(field, value, structs.MaxName); err != nil {
+		if err := structs.CheckOwner(field, value); err != nil {
 			return t, err
 		}
 	}

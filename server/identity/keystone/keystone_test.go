@@ -152,12 +152,14 @@ func TestTokensThatAreRefused(t *testing.T) {
 		AccessRules: `[{"service":"container","method":"GET","path":"/v1/bays"}]`})
 	x.fake.Add("no-rules", keystonefake.Token{User: "alice", Project: "alpha", Roles: []string{"member"}, AccessRules: `[]`})
 	x.fake.Add("forged", keystonefake.Caller("al\npha", "alice", "admin"))
+	x.fake.Add("any", keystonefake.Token{User: "alice", Project: "any", ProjectID: "*", Roles: []string{"member"}})
 	x.fake.Add("long", keystonefake.Caller("alpha", strings.Repeat("x", 300), "admin"))
 	for token, says := range map[string]string{
 		"garbage": "401 Keystone does not know it", "expired": "401 Keystone does not know it",
 		"domain": "403 scoped to a domain: use a project-scoped token", "project-domain": "403 scoped to a domain",
 		"system": "403 scoped to the system: use a project-scoped token", "unscoped": "403 no scope: use a project-scoped token",
-		"rules": "403 access rules", "no-rules": "403 access rules", "forged": "403 can't use", "long": "403 can't use",
+		"rules": "403 access rules", "no-rules": "403 access rules",
+		"forged": "403 can't use", "long": "403 can't use", "any": "403 has no project",
 		strings.Repeat("x", maxToken+1): "401 longer than", "a b": "401 not valid", "a\x00": "401 not valid", "ä": "401 not valid",
 	} {
 		status, text, _ := strings.Cut(says, " ")

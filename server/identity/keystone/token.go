@@ -13,6 +13,9 @@ import (
 // tokens up to 2,000.
 const maxToken = 4096
 
+// anyProject stands for all projects in the state, so that no project may have it as its ID.
+const anyProject = "*"
+
 // maxRoles bounds the roles of a token.
 const maxRoles = 256
 
@@ -96,7 +99,7 @@ func (a *answer) caller(c *Config) (structs.Caller, error) {
 			return structs.Caller{}, structs.Errorf(structs.CodeForbidden, "The token has a name or ID that magnum can't use")
 		}
 	}
-	if t.Project.ID == "" || t.User.ID == "" || len(t.Roles) > maxRoles {
+	if t.Project.ID == "" || t.Project.ID == anyProject || t.User.ID == "" || len(t.Roles) > maxRoles {
 		return structs.Caller{}, structs.Errorf(structs.CodeForbidden, "The token has no project, no user, or too many roles")
 	}
 	return structs.Caller{

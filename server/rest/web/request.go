@@ -51,8 +51,9 @@ func (q *Request) Context() context.Context { return q.R.Context() }
 type transport Request
 
 // Forward forwards the whole request to the leader. The leader authenticates it again, or
-// believes this server in what Keystone has said of the caller, decides it and returns the decision. Waiting for a result and encoding the response
-// are done here, where the client is.
+// believes this server in what Keystone has said of the caller, decides it and returns the
+// decision. Waiting for a result and encoding the response are done here, where the client
+// is.
 func (t *transport) Forward(ctx context.Context, leader string, retryAfterUnknown bool, sinceIndex uint64) ([]byte, uint64, error) {
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
