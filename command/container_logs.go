@@ -72,8 +72,8 @@ func copyLogs(ctx context.Context, w io.Writer, logs io.Reader) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("the logs broke off: %w. Either the connection broke, or the log was rotated faster than it was read. "+
-			"Read the rest with -since", err)
+		return fmt.Errorf("the logs broke off: %w. Either the connection broke, or the token has ended, or the log was rotated "+
+			"faster than it was read. Read the rest with -since", err)
 	}
 	return nil
 }

@@ -30,9 +30,9 @@ type keystoneCluster struct {
 	region   string
 }
 
-// newKeystoneCluster starts a server, and with agent an agent and a shared bay. The server
-// calls Keystone at authURL, "" for the Keystone's own.
-func newKeystoneCluster(t testing.TB, k *keystonetest.Keystone, authURL string, agent bool, args ...string) *keystoneCluster {
+// newKeystoneCluster starts a server, which calls Keystone at authURL, "" for the Keystone's
+// own.
+func newKeystoneCluster(t testing.TB, k *keystonetest.Keystone, authURL string, args ...string) *keystoneCluster {
 	t.Helper()
 	if authURL == "" {
 		authURL = k.URL
@@ -54,27 +54,40 @@ func newKeystoneCluster(t testing.TB, k *keystonetest.Keystone, authURL string, 
 		_, _, err := c.client.OperatorState(c.ctx())
 		return err
 	})
-	if !agent {
-		return c
-	}
-	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", data,
+	return c
+}
+
+// startAgent starts an agent, whose host no bay has.
+func (c *keystoneCluster) startAgent() {
+	c.Helper()
+	c.agent = c.process("agent", "agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"),
 		"-name", "host-1", "-log-level", "debug", "-image-gc-high", "0")
 	c.agent.start()
+	c.eventually("the host is ready", patience, func() error {
+		h, _, err := c.client.Hosts().Get(c.ctx(), "host-1", api.QueryOptions{})
+		if err == nil && h.State != structs.HostReady {
+			err = fmt.Errorf("it is %s", h.State)
+		}
+		return err
+	})
+}
+
+// makeBay makes a bay with the host, as the client's user.
+func (c *keystoneCluster) makeBay(client *api.Client) {
+	c.Helper()
+	_, port, _ := net.SplitHostPort(c.addr)
 	count, name := 1, "bay-"+port
 	var err error
-	request := &structs.BayRequest{Name: &name, NodeCount: &count, Shared: true}
-	c.bay, _, err = c.client.Bays().Create(c.ctx(), request, api.WriteOptions{})
-	if err != nil {
-		t.Fatal(err)
+	if c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name, NodeCount: &count}, api.WriteOptions{}); err != nil {
+		c.Fatal(err)
 	}
 	c.eventually("the bay has its host", patience, func() error {
-		b, _, err := c.client.Bays().Get(c.ctx(), c.bay.UUID, api.QueryOptions{})
+		b, _, err := client.Bays().Get(c.ctx(), c.bay.UUID, api.QueryOptions{})
 		if err == nil && b.Status != structs.BayCreated {
 			err = fmt.Errorf("the bay is %s: %s", b.Status, deref(b.StatusReason))
 		}
 		return err
 	})
-	return c
 }
 
 // as returns a client with a token.
@@ -143,7 +156,7 @@ func (c *keystoneCluster) get(header map[string]string) (*http.Response, string)
 func TestKeystoneUsers(t *testing.T) {
 	t.Parallel()
 	k := keystonetest.Open(t)
-	c := newKeystoneCluster(t, k, "", false, "-keystone-cache-ttl", "1s")
+	c := newKeystoneCluster(t, k, "", "-keystone-cache-ttl", "1s")
 
 	c.signedIn(c.Alice, c.Alpha, "bay-create", "-name", "web", "-detach").must(t)
 	sees := func(who string, r result, want bool) {
@@ -332,10 +345,11 @@ func TestKeystoneAway(t *testing.T) {
 	t.Parallel()
 	k := keystonetest.Start(t, keystonetest.Options{})
 	proxy := keystonetest.NewProxy(t, k)
-	c := newKeystoneCluster(t, k, proxy.URL, true, "-keystone-cache-ttl", "5m", "-keystone-timeout", "3s")
+	c := newKeystoneCluster(t, k, proxy.URL, "-keystone-cache-ttl", "5m", "-keystone-timeout", "3s")
+	c.startAgent()
 	alice, bob, carol := k.Token(t, c.Alice, c.Alpha), k.Token(t, c.Bob, c.Beta), k.Token(t, c.Carol, c.Alpha)
 	late := k.Token(t, c.Alice, c.Alpha)
-	c.becomes("alice lists", alice, "")
+	c.makeBay(c.as(alice))
 
 	// Everything that alice does while the load runs must succeed.
 	ctx, stop := context.WithCancel(c.ctx())
