@@ -122,7 +122,7 @@ func TestLongClockJumps(t *testing.T) {
 	t.Parallel()
 	bin := jumpingProgram(t)
 	// Longer than an election takes beside other tests, which uses up a part of the lease.
-	const lostAfter = 5 * time.Second
+	const lostAfter = 8 * time.Second
 	c := newThreeServersOf(t, 2, func(p *process) {
 		p.bin, p.env = bin, append(p.env, "MAGNUM_TEST_CLOCK="+filepath.Join(t.TempDir(), "clock"))
 	}, "-host-lost-after", lostAfter.String())
@@ -155,7 +155,7 @@ func TestLongClockJumps(t *testing.T) {
 				continue // while there is no leader
 			}
 			for _, h := range hosts {
-				if h.State != structs.HostReady {
+				if h.State == structs.HostLost { // on a busy machine an agent may be silent long enough to be suspect
 					t.Errorf("%s is %s (%s)", h.Name, h.State, deref(h.StateReason))
 					return
 				}
@@ -223,6 +223,9 @@ func TestLongClockJumps(t *testing.T) {
 	close(stop)
 	monitor.Wait()
 	c.awaitAll()
+	for _, a := range c.agents {
+		c.awaitHost(a.name, structs.HostReady, patience)
+	}
 	c.sameState()
 	c.run("after-the-jumps", sleepScript)
 }

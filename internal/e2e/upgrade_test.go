@@ -28,13 +28,16 @@ func newerProgram(t testing.TB) string {
 
 const module = "github.com/stackforge/magnum"
 
-// build builds a magnum with further flags of go build, and returns its path.
+// build builds a magnum with further flags of go build, and returns its path. A build may
+// have to compile the standard library again. It leaves the processors to the tests that run
+// beside it.
 func build(t testing.TB, flags ...string) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "magnum")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-trimpath", "-buildvcs=false"}, flags...), "-o", bin, module)...)
+	args := append([]string{"-n", "10", "go", "build", "-trimpath", "-buildvcs=false"}, flags...)
+	cmd := exec.CommandContext(ctx, "nice", append(args, "-o", bin, module)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building another magnum: %v\n%s", err, out)

@@ -27,7 +27,7 @@ const (
 	Attempts      = 3                // of a registry that is away
 	progressPause = 2 * time.Second  // between two sentences: each is a write to the cluster
 	pullPause     = time.Second      // before the second attempt; doubled before the third
-	pullPatience  = 10 * time.Second // no new attempt after a registry was silent for this long, because a user waits
+	pullPatience  = 10 * time.Second // no new attempt after one that heard nothing for this long, because a user waits
 	pullSilence   = 5 * time.Minute  // a registry that is silent for this long is away
 )
 
@@ -200,9 +200,10 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 		return err
 	}
 	say("pulling " + ref)
-	began := time.Now()
+	answered := false // some attempt has seen a layer
 	for attempt := 1; ; attempt++ {
 		var got layers
+		began := time.Now()
 		err := im.fetchOnce(ctx, ref, auth, &got, say)
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -212,7 +213,8 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 			return final
 		}
 		im.engine.Log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
-		if attempt == Attempts || got.none() && time.Since(began) > pullPatience {
+		answered = answered || !got.none()
+		if !tryAgain(attempt, answered, time.Since(began)) {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 				"image %s can't be pulled: %s", ref, silentText)}
 		}
@@ -225,6 +227,13 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 			return ctx.Err()
 		}
 	}
+}
+
+// tryAgain reports whether an attempt that failed after a time is followed by another one.
+// answered says that the registry has answered some attempt. If it has, the time is no
+// silence: on a busy machine an attempt takes long, too.
+func tryAgain(attempt int, answered bool, took time.Duration) bool {
+	return attempt < Attempts && (answered || took <= pullPatience)
 }
 
 // fetchOnce makes one attempt, and notes the layers' progress.

@@ -3,6 +3,7 @@ package images
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -29,6 +30,28 @@ func TestPullFailure(t *testing.T) {
 		got := pullFailure(pullKey{ref: "x:1"}, c.err)
 		if c.want == nil && got != nil || c.want != nil && !errors.Is(got, c.want) {
 			t.Errorf("pullFailure(%q) is %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+// TestAttemptsOfAPull: a slow attempt ends the pull only if the registry has never answered.
+func TestAttemptsOfAPull(t *testing.T) {
+	for _, c := range []struct {
+		attempt  int
+		answered bool
+		took     time.Duration
+		want     bool
+	}{
+		{1, false, time.Second, true},
+		{2, false, pullPatience, true},
+		{1, false, pullPatience + 1, false},
+		{1, true, time.Minute, true},
+		{2, true, time.Minute, true},
+		{Attempts, true, 0, false},
+		{Attempts, false, 0, false},
+	} {
+		if got := tryAgain(c.attempt, c.answered, c.took); got != c.want {
+			t.Errorf("after attempt %d of %v, answered %v, another one: %v", c.attempt, c.took, c.answered, got)
 		}
 	}
 }
