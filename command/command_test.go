@@ -291,7 +291,7 @@ func TestServerErrorsAndAdvice(t *testing.T) {
 		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" lists them.\n",
 		"bay-show web": "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum " +
 			"bay-list\" shows the uuids.\n",
-		"bay-show other":    "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token, or sign in at Keystone with " +
+		"bay-show other": "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token, or sign in at Keystone with " +
 			"-os-cloud or the OS_* variables of an openrc file.\n",
 		"bay-show old":      "ERROR: Bay old could not be found. (HTTP 404)\n",
 		"bay-show evil":     "ERROR: a\\x1b[31mb (HTTP 400)\n",
