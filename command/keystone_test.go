@@ -111,7 +111,8 @@ func TestSignInAgain(t *testing.T) {
 		t.Errorf("code %d, sent %q, %s", r.code, sent.Load(), r.stderr)
 	}
 	sent.Store("")
-	if r := s.run("bay-list"); r.code != 1 || sent.Load() != "kt3 kt4 " || !strings.Contains(r.stderr, "The token is not valid (HTTP 401) Set OS_TOKEN") {
+	r := s.run("bay-list")
+	if r.code != 1 || sent.Load() != "kt3 kt4 " || !strings.Contains(r.stderr, "The token is not valid (HTTP 401) Set OS_TOKEN") {
 		t.Errorf("code %d, sent %q, %s", r.code, sent.Load(), r.stderr)
 	}
 }
@@ -156,7 +157,8 @@ func TestDebugHidesLogins(t *testing.T) {
 	s := newShell(t, nil)
 	s.signIn(newFakeKeystone(t, f.url))
 	r := s.run("bay-list", "-debug")
-	if r.code != 0 || !strings.Contains(r.stderr, "/v3/auth/tokens") || strings.Contains(r.stderr, "secret") || strings.Contains(r.stderr, "kt1") {
+	if r.code != 0 || !strings.Contains(r.stderr, "/v3/auth/tokens") || strings.Contains(r.stderr, "secret") ||
+		strings.Contains(r.stderr, "kt1") {
 		t.Errorf("code %d, stderr %s", r.code, r.stderr)
 	}
 }
