@@ -53,9 +53,11 @@ type rig struct {
 	refuse   error
 }
 
-// newRig starts a Client. The namespace of its project goes with the test.
+// newRig starts a Client. The namespace of its project goes with the test, which runs beside
+// others: all wait more than they work.
 func newRig(t *testing.T, change ...func(*rest.Config)) *rig {
 	t.Helper()
+	t.Parallel()
 	k := kubetest.Open(t)
 	conf, err := cluster.Load(k.Dir + "/admin.conf")
 	if err != nil {

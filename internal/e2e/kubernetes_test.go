@@ -190,6 +190,7 @@ spec:
 
 // TestKubernetesRedisExample: the manifests that Docker bays run in TestRedisExample, unchanged.
 func TestKubernetesRedisExample(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	archive := filepath.Join(b.dir, "redis.tar")
 	build := exec.Command(filepath.Join("..", "..", "scripts", "redis-image"), "docker.io/"+redisImage, archive)
@@ -235,6 +236,7 @@ func TestKubernetesRedisExample(t *testing.T) {
 // and the report of them, or frozen for longer than its lease, the other one goes on; nothing that
 // runs is touched, and nothing is made twice.
 func TestKubernetesAgents(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	b.startAgent()
 	b.make("pod", sleeper("stays"))
@@ -351,6 +353,7 @@ func TestKubernetesServersAway(t *testing.T) {
 // TestKubernetesInCluster: the agents of the shipped manifests run in the cluster, with no more
 // rights than they need: what isn't a project's is closed to them.
 func TestKubernetesInCluster(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newKubeBay(t)
 	const tag = "docker.io/magnum-test/magnum:latest"
 	archive := filepath.Join(b.dir, "magnum.tar")
@@ -424,6 +427,7 @@ func TestKubernetesInCluster(t *testing.T) {
 // TestKubernetesProjectsApart: a pod is reached by pods of its own project and through its node
 // port, and by no pod of another project: neither by its address nor by its service's.
 func TestKubernetesProjectsApart(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	const server = `
 apiVersion: v1
@@ -496,6 +500,7 @@ spec:
 // TestKubernetesRefusals: what the cluster doesn't let a project do comes back in its own words,
 // and at once.
 func TestKubernetesRefusals(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
 	b := newClaimedKubeBay(t)
 	refused := func(want, kind, manifest string, args ...string) {
 		t.Helper()

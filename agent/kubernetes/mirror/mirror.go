@@ -58,6 +58,7 @@ type Mirror struct {
 	wanted map[Key]name // what has the right to an object's name
 	spaces map[string]*space
 	dirty  map[name]struct{}
+	timed  map[name]struct{} // those that Next has to look at again at a time
 
 	seen
 	dead map[types.UID]time.Time // objects that are gone: an answer that is late doesn't bring them back
@@ -80,9 +81,10 @@ type Mirror struct {
 // seen is what the cluster has.
 type seen struct {
 	objects  map[Key]Object
-	mine     map[name]Key              // where the object of a workload is
-	owned    map[string]map[Key]bool   // the pods of a replication controller, by its UUID
-	slices   map[Key]map[Key]*endpoint // the endpoint slices of a service
+	mine     map[name]Key                       // where the object of a workload is
+	owned    map[string]map[Key]bool            // the pods of a replication controller, by its UUID
+	slices   map[Key]map[Key]*endpoint          // the endpoint slices of a service
+	services map[string]map[Key]*corev1.Service // by namespace
 	nodes    map[string]*corev1.Node
 	unlisted map[Kind]bool // kinds that were not listed since the API is back
 }
@@ -222,8 +224,10 @@ func New(conf Config) *Mirror {
 	conf.PodSecurity = cmp.Or(conf.PodSecurity, "baseline")
 	m := &Mirror{
 		conf: conf, work: map[name]*workload{}, wanted: map[Key]name{}, spaces: map[string]*space{}, dirty: map[name]struct{}{},
+		timed: map[name]struct{}{},
 		seen: seen{objects: map[Key]Object{}, mine: map[name]Key{}, owned: map[string]map[Key]bool{},
-			slices: map[Key]map[Key]*endpoint{}, nodes: map[string]*corev1.Node{}},
+			slices: map[Key]map[Key]*endpoint{}, nodes: map[string]*corev1.Node{},
+			services: map[string]map[Key]*corev1.Service{}},
 		dead: map[types.UID]time.Time{},
 	}
 	m.Back()
@@ -318,9 +322,11 @@ func (m *Mirror) touchSpace(namespace string) {
 func (m *Mirror) Next(now time.Time) Outcome {
 	m.now, m.out = now, Outcome{Calls: m.later}
 	m.later = nil
-	for _, w := range m.work {
-		if !w.due.IsZero() && !now.Before(w.due) || !w.eventAt.IsZero() && !now.Before(w.eventAt) {
-			m.touch(w.name)
+	for n := range m.timed {
+		if w := m.work[n]; w == nil {
+			delete(m.timed, n)
+		} else if !w.due.IsZero() && !now.Before(w.due) || !w.eventAt.IsZero() && !now.Before(w.eventAt) {
+			m.touch(n)
 		}
 	}
 	if m.takes > 0 {
@@ -329,10 +335,11 @@ func (m *Mirror) Next(now time.Time) Outcome {
 			names := slices.SortedFunc(maps.Keys(m.dirty), func(a, b name) int {
 				return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
 			})
-			clear(m.dirty)
+			m.dirty = map[name]struct{}{} // one that was large once takes long to clear
 			for _, n := range names {
 				if w := m.work[n]; w != nil {
 					w.step(m)
+					m.time(w)
 				}
 			}
 		}
@@ -353,14 +360,30 @@ func (m *Mirror) Next(now time.Time) Outcome {
 	}
 	m.wake(m.fullDue)
 	m.out.NeedFull, m.needFull = m.needFull, false
-	for _, w := range m.work {
-		m.wake(w.due)
-		m.wake(w.eventAt)
+	for n := range m.timed {
+		if w := m.work[n]; w != nil {
+			m.wake(w.due)
+			m.wake(w.eventAt)
+		}
 	}
 	for _, s := range m.spaces {
 		m.wake(s.due)
 	}
 	return m.out
+}
+
+// time notes whether Next has to look at a workload again at a time.
+func (m *Mirror) time(w *workload) {
+	if !w.due.IsZero() || !w.eventAt.IsZero() {
+		m.timed[w.name] = struct{}{}
+		return
+	}
+	if _, was := m.timed[w.name]; !was {
+		return
+	}
+	if delete(m.timed, w.name); len(m.timed) == 0 {
+		m.timed = map[name]struct{}{} // as dirty
+	}
 }
 
 // lateAnswer is longer than any call takes.
