@@ -196,4 +196,3 @@ func (b *kubeBay) clusterPods() map[string]string {
 	}
 	return uids
 }
-
