@@ -159,9 +159,9 @@ func (m *Mirror) Replace(kind Kind, objects []Object, version string) {
 	for _, o := range objects {
 		m.See(o)
 	}
-	if _, was := m.troubled[kind]; was {
-		delete(m.troubled, kind)
-		m.away = m.refuses()
+	if _, was := m.api.troubled[kind]; was {
+		delete(m.api.troubled, kind)
+		m.api.away = m.api.refuses()
 	}
 	if delete(m.unlisted, kind); len(m.unlisted) == 0 {
 		m.all()

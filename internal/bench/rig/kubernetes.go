@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/stackforge/magnum/api"
@@ -50,7 +51,8 @@ func StartKubeNode(ctx context.Context, program, dir, state string) (n *KubeNode
 		return nil, err
 	}
 	name, one := "rig-kubernetes", 1
-	bay, _, err := n.Client.Bays().Create(ctx, &structs.BayRequest{Name: &name, COE: string(structs.BackendKubernetes), NodeCount: &one}, api.WriteOptions{})
+	request := &structs.BayRequest{Name: &name, COE: string(structs.BackendKubernetes), NodeCount: &one}
+	bay, _, err := n.Client.Bays().Create(ctx, request, api.WriteOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +120,12 @@ func (n *KubeNode) End() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // the measurement's may have ended
 	defer cancel()
 	if n.KubeBay != "" {
-		_, _ = n.Client.Bays().Delete(ctx, n.KubeBay, api.WriteOptions{Wait: time.Minute}) // with its pods and namespaces
+		_, _ = n.Client.Bays().Delete(ctx, n.KubeBay, api.WriteOptions{Wait: time.Minute})
+		// The agent removes the namespace with all pods. Another run can't use one that is left.
+		_ = Until(2*time.Minute, func() bool {
+			namespace := "/api/v1/namespaces/" + structs.KubernetesNamespace("default")
+			return apierrors.IsNotFound(n.Kube.Do(ctx, http.MethodGet, namespace, nil, nil))
+		})
 	}
 	n.Agent.Stop()
 	for _, namespace := range []string{n.agents, n.Spare} {
