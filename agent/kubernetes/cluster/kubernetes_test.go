@@ -114,7 +114,6 @@ func (a *aged) cutAll() (release func()) {
 
 // services is a sink that has what the watch of services shows.
 type services struct {
-	sink
 	mu    sync.Mutex
 	names []string
 	lists int
