@@ -326,8 +326,8 @@ func (a *Agent) workPages(ctx context.Context, query url.Values, w *structs.Work
 			return server, err
 		}
 		sameBay := w.BayID == nil && page.BayID == nil || w.BayID != nil && page.BayID != nil && *w.BayID == *page.BayID
-		if page.Full != w.Full || page.ClusterID != w.ClusterID || page.Incarnation != w.Incarnation || page.Lineage != w.Lineage || !sameBay ||
-			page.More != "" && page.More <= w.More {
+		if page.Full != w.Full || page.ClusterID != w.ClusterID || page.Incarnation != w.Incarnation || page.Lineage != w.Lineage ||
+			!sameBay || page.More != "" && page.More <= w.More {
 			return server, structs.Errorf(structs.CodeUnavailable, "the servers have changed what they want between two pages of an answer")
 		}
 		w.Assignments = append(w.Assignments, page.Assignments...)

@@ -67,8 +67,9 @@ func TestServiceWaitsForItsCluster(t *testing.T) {
 		"made":     {body("Active", "null"), "", result{0, "web", ""}, 2},
 		"refused":  {body("Refused", words), "", result{1, "", "service web is Refused: " + words + ". Look at it with"}, 2},
 		"detached": {body("Refused", words), " -d", result{0, "Pending", ""}, 0},
-		"slow":     {body("Pending", "the API is away"), " -wait 100ms", result{1, "", "still Pending after 100ms: the API is away. It goes on"}, -1},
-		"earlier":  {body("", "null"), "", result{0, "web", ""}, 2}, // a server without statuses of services
+		"slow": {body("Pending", "the API is away"), " -wait 100ms",
+			result{1, "", "still Pending after 100ms: the API is away. It goes on"}, -1},
+		"earlier": {body("", "null"), "", result{0, "web", ""}, 2}, // a server without statuses of services
 	} {
 		for _, command := range []string{"service-create -manifest " + file, "service-update web replace manifest=" + file} {
 			f := newFakeAPI(t)

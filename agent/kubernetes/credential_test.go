@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// applying is held while the shipped YAML is applied.
+var applying sync.Mutex
+
 // applyShipped applies what the shipped YAML has for the whole cluster. It stays there.
 func applyShipped(t *testing.T, kube *kubetest.Cluster) {
 	t.Helper()
@@ -36,6 +40,8 @@ func applyShipped(t *testing.T, kube *kubetest.Cluster) {
 			global = append(global, doc)
 		}
 	}
+	applying.Lock() // two at once would both make what is missing
+	defer applying.Unlock()
 	apply := exec.Command(kube.Dir+"/bin/kubectl", "--kubeconfig", kube.Dir+"/admin.conf", "apply", "-f", "-")
 	apply.Stdin = strings.NewReader(strings.Join(global, "\n---\n"))
 	if out, err := apply.CombinedOutput(); err != nil || len(global) < 10 {

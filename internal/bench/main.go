@@ -24,11 +24,12 @@ var (
 	baselineBinary = flag.String("baseline", "bin/baseline", "the built internal/bench/baseline")
 	image          = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
 	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, pods, "+
-		"services, sessions, agent-memory, pod-memory, server-memory, failover, lost-host (default all)")
-	quick    = flag.Bool("quick", false, "check that it works: few, short rounds and small states; a missed gate is no failure")
-	rounds   = flag.Int("rounds", 7, "pairs of each measurement")
-	duration = flag.Duration("duration", 3*time.Second, "duration of one wrk run, in whole seconds")
-	page     = flag.String("page", "", "write the report to this file, unless -only or -quick is given")
+		"services, sessions, agent-memory, pod-memory, server-memory, failover, lost-host, kubernetes (default all)")
+	kubernetesDir = flag.String("kubernetes", "", "the directory of a cluster that scripts/peers/kubernetes-up has started")
+	quick         = flag.Bool("quick", false, "check that it works: few, short rounds and small states; a missed gate is no failure")
+	rounds        = flag.Int("rounds", 7, "pairs of each measurement")
+	duration      = flag.Duration("duration", 3*time.Second, "duration of one wrk run, in whole seconds")
+	page          = flag.String("page", "", "write the report to this file, unless -only or -quick is given")
 )
 
 // measurement is a group of rows of the report.
@@ -53,6 +54,7 @@ func measurements() []measurement {
 		{"server-memory", (*bench).serverMemory},
 		{"failover", (*bench).failover},
 		{"lost-host", (*bench).lostHost},
+		{"kubernetes", (*bench).kubernetes},
 	}
 }
 
@@ -88,7 +90,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	wanted := names()
+	wanted := slices.DeleteFunc(names(), func(name string) bool { return name == "kubernetes" && *kubernetesDir == "" })
 	if *only != "" {
 		wanted = strings.Split(*only, ",")
 		for _, name := range wanted {

@@ -129,6 +129,8 @@ const foot = `
   Client, data path and pod share the machine's cores, so the ratio is one of processor time.
   For UDP, 16 clients each send a datagram of 64 bytes and wait until it comes back.
 - **execute, logs**: the same command and the same log through the API and directly from the engine.
+- **pod in a Kubernetes cluster**: the time from the request until Running is reported. The baseline
+  is a POST of the same pod to the API of the same cluster, and a watch.
 - **memory**: resident memory of the process.
 - **failover**: three servers. Two clients write through the followers, each sequentially. For a
   kill -9 the value is the time from the signal to the end of the first write that began after it.

@@ -130,7 +130,9 @@ func (b *kubeBay) loseNode() {
 func (b *kubeBay) restartCluster() {
 	b.Helper()
 	before := b.clusterPods()
-	b.kube.Down(b.TB)
+	for _, program := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", "node1", "node2"} {
+		b.kube.Signal(b.TB, program, syscall.SIGKILL)
+	}
 	b.awaitPod("stays", "says that the cluster is away", func(p *structs.PodBody) bool {
 		return strings.Contains(deref(p.StatusReason), "API")
 	})

@@ -55,6 +55,36 @@ func Open(t testing.TB) *Cluster {
 	return c
 }
 
+// Connect returns the cluster with a state directory. It asks nothing of the cluster.
+func Connect(dir string) (*Cluster, error) { return load(dir) }
+
+// RunPod creates a pod, and watches until it runs.
+func (c *Cluster) RunPod(ctx context.Context, namespace string, pod *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pods, made := "/api/v1/namespaces/"+namespace+"/pods", &corev1.Pod{}
+	if err := c.Do(ctx, http.MethodPost, pods, pod, made); err != nil {
+		return err
+	}
+	for version := made.ResourceVersion; ; {
+		runs, err := c.watch(ctx, pods+"?fieldSelector=metadata.name%3D"+made.Name+"&watch=1&resourceVersion="+version,
+			func(object json.RawMessage, gone bool) (bool, error) {
+				seen := &corev1.Pod{}
+				if err := json.Unmarshal(object, seen); err != nil {
+					return false, err
+				}
+				version = seen.ResourceVersion
+				if gone || seen.Status.Phase == corev1.PodFailed {
+					return false, fmt.Errorf("pod %s of %s does not run: %s", made.Name, namespace, object)
+				}
+				return seen.Status.Phase == corev1.PodRunning, nil
+			})
+		if runs || err != nil {
+			return err
+		}
+	}
+}
+
 // load reads the cluster's admin.conf, which is JSON.
 func load(dir string) (*Cluster, error) {
 	const help = "run `make test-kubernetes`, or `scripts/peers/kubernetes-up DIR` and set MAGNUM_KUBERNETES=DIR (an absolute path)"
@@ -226,7 +256,13 @@ func (c *Cluster) follow(ctx context.Context, collection, name string, see func(
 	if done, err := see(first, first == nil); done || err != nil {
 		return done, err
 	}
-	stream, err := c.open(ctx, http.MethodGet, selected+"&watch=1&resourceVersion="+list.ResourceVersion, nil)
+	return c.watch(ctx, selected+"&watch=1&resourceVersion="+list.ResourceVersion, see)
+}
+
+// watch shows the changes of a watch until see is content. It ends without an error when the
+// watch has to begin again.
+func (c *Cluster) watch(ctx context.Context, path string, see func(json.RawMessage, bool) (bool, error)) (bool, error) {
+	stream, err := c.open(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return false, err
 	}

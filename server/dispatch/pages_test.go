@@ -67,7 +67,8 @@ func TestLongAnswersComeInPages(t *testing.T) {
 					work := d.poll(t, p)
 					pages++
 					if len(work.Assignments) > tt.most || work.Full != (index == 0) || work.Full != work.Confirmed {
-						t.Fatalf("page %d has %d assignments, full %t, confirmed %t", pages, len(work.Assignments), work.Full, work.Confirmed)
+						t.Fatalf("page %d has %d assignments, full %t, confirmed %t", pages, len(work.Assignments), work.Full,
+							work.Confirmed)
 					}
 					for _, a := range work.Assignments {
 						seen[a.ID]++

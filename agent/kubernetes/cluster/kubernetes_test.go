@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -20,14 +19,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// aged is a transport that can cut the watches of services, and have the next one begin at the
-// oldest version there is.
+// aged is a transport that can end the watches of services, as an API server does from time to
+// time, and have the next one begin at the oldest version there is.
 type aged struct {
 	http.RoundTripper
 
 	mu      sync.Mutex
-	cut     []context.CancelFunc // of the watches
-	held    chan struct{}        // closed once watches may begin again; nil if they may
+	ends    []func()      // end the watches
+	held    chan struct{} // closed once watches may begin again; nil if they may
 	old     bool
 	answers []string // of the watches that began at the oldest version
 }
@@ -47,35 +46,52 @@ func (a *aged) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, r.Context().Err()
 		}
 	}
-	ctx, cancel := context.WithCancel(r.Context())
 	a.mu.Lock()
-	a.cut = append(a.cut, cancel)
 	old := a.old && query.Get("sendInitialEvents") == ""
 	if old {
 		a.old = false
 	}
 	a.mu.Unlock()
-	r = r.Clone(ctx)
-	if !old {
-		return a.RoundTripper.RoundTrip(r)
+	if old {
+		r = r.Clone(r.Context())
+		query.Set("resourceVersion", "1")
+		r.URL.RawQuery = query.Encode()
+		r.Header.Set("Accept", "application/json") // to be read here
 	}
-	query.Set("resourceVersion", "1")
-	r.URL.RawQuery = query.Encode()
-	r.Header.Set("Accept", "application/json") // to be read here
 	resp, err := a.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	body := bufio.NewReader(resp.Body)
-	line, _ := body.ReadString('\n')
+	body, first := io.Reader(resp.Body), ""
+	if old {
+		lines := bufio.NewReader(resp.Body)
+		first, _ = lines.ReadString('\n')
+		body = io.MultiReader(strings.NewReader(first), lines)
+	}
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, body)
+		in.CloseWithError(err)
+	}()
 	a.mu.Lock()
-	a.answers = append(a.answers, line)
-	a.mu.Unlock()
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(strings.NewReader(line), body), resp.Body}
+	defer a.mu.Unlock()
+	if old {
+		a.answers = append(a.answers, first)
+	}
+	a.ends = append(a.ends, func() { in.Close() })
+	resp.Body = &piped{out, resp.Body}
 	return resp, nil
+}
+
+// piped is the body of a watch.
+type piped struct {
+	*io.PipeReader
+	from io.Closer
+}
+
+func (p *piped) Close() error {
+	_ = p.PipeReader.Close()
+	return p.from.Close()
 }
 
 // cutAll ends the watches, and lets none begin until release is called.
@@ -84,10 +100,10 @@ func (a *aged) cutAll() (release func()) {
 	defer a.mu.Unlock()
 	held := make(chan struct{})
 	a.held = held
-	for _, cancel := range a.cut {
-		cancel()
+	for _, end := range a.ends {
+		end()
 	}
-	a.cut = nil
+	a.ends = nil
 	return func() {
 		a.mu.Lock()
 		a.held, a.old = nil, true
@@ -98,7 +114,6 @@ func (a *aged) cutAll() (release func()) {
 
 // services is a sink that has what the watch of services shows.
 type services struct {
-	sink
 	mu    sync.Mutex
 	names []string
 	lists int

@@ -19,8 +19,8 @@ func (m *Mirror) Room(projectID string, until time.Time) (ok bool, waits string,
 	}
 	s.project, s.asked, s.dirty = projectID, until, true
 	switch {
-	case m.away != "":
-		return false, "the cluster's API " + structs.AwayText(m.absence()), nil
+	case m.api.away != "":
+		return false, "the cluster's API " + structs.AwayText(m.api.absence()), nil
 	case !m.Listed():
 		return false, "the agent has not seen yet what the cluster has", nil
 	}

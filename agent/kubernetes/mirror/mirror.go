@@ -58,31 +58,31 @@ type Mirror struct {
 	wanted map[Key]name // what has the right to an object's name
 	spaces map[string]*space
 	dirty  map[name]struct{}
+	timed  timers
 
 	seen
 	dead map[types.UID]time.Time // objects that are gone: an answer that is late doesn't bring them back
 
-	troubled  map[Kind]string // why the API refuses to list a kind
-	away      string          // why the API doesn't answer, or what it refuses; "" while it does neither
-	awaySince time.Time
-	cluster   *structs.KubernetesCluster // as it was reported
-	later     []*Call                    // for the next Next
-	bay       *string                    // the host's; nil while unknown
-	sure      bool                       // bay is of a full, confirmed answer
-	takes     uint64                     // answers taken
-	needFull  bool
-	fullDue   time.Time // when a full answer is asked for again, if there is anything that none has named
-	serial    uint64
-	out       Outcome
-	now       time.Time // of the present Next
+	api      outage
+	cluster  *structs.KubernetesCluster // as it was reported
+	later    []*Call                    // for the next Next
+	bay      *string                    // the host's; nil while unknown
+	sure     bool                       // bay is of a full, confirmed answer
+	takes    uint64                     // answers taken
+	needFull bool
+	fullDue  time.Time // when a full answer is asked for again, if there is anything that none has named
+	serial   uint64
+	out      Outcome
+	now      time.Time // of the present Next
 }
 
 // seen is what the cluster has.
 type seen struct {
 	objects  map[Key]Object
-	mine     map[name]Key              // where the object of a workload is
-	owned    map[string]map[Key]bool   // the pods of a replication controller, by its UUID
-	slices   map[Key]map[Key]*endpoint // the endpoint slices of a service
+	mine     map[name]Key                       // where the object of a workload is
+	owned    map[string]map[Key]bool            // the pods of a replication controller, by its UUID
+	slices   map[Key]map[Key]*endpoint          // the endpoint slices of a service
+	services map[string]map[Key]*corev1.Service // by namespace
 	nodes    map[string]*corev1.Node
 	unlisted map[Kind]bool // kinds that were not listed since the API is back
 }
@@ -222,8 +222,10 @@ func New(conf Config) *Mirror {
 	conf.PodSecurity = cmp.Or(conf.PodSecurity, "baseline")
 	m := &Mirror{
 		conf: conf, work: map[name]*workload{}, wanted: map[Key]name{}, spaces: map[string]*space{}, dirty: map[name]struct{}{},
+		timed: timers{map[name]struct{}{}},
 		seen: seen{objects: map[Key]Object{}, mine: map[name]Key{}, owned: map[string]map[Key]bool{},
-			slices: map[Key]map[Key]*endpoint{}, nodes: map[string]*corev1.Node{}},
+			slices: map[Key]map[Key]*endpoint{}, nodes: map[string]*corev1.Node{},
+			services: map[string]map[Key]*corev1.Service{}},
 		dead: map[types.UID]time.Time{},
 	}
 	m.Back()
@@ -233,33 +235,46 @@ func New(conf Config) *Mirror {
 // Away says that the API doesn't answer: calls wait. The first of several in a row says
 // since when.
 func (m *Mirror) Away(reason string, now time.Time) {
-	clear(m.troubled)
-	m.wait(cmp.Or(reason, "it does not answer"), now)
+	clear(m.api.troubled)
+	m.api.begin(cmp.Or(reason, "it does not answer"), now)
+	m.all()
 }
 
 // Trouble says that the API refuses to list a kind, and why: calls wait until it was listed.
 func (m *Mirror) Trouble(kind Kind, reason string, now time.Time) {
-	m.troubled[kind], m.unlisted[kind] = reason, true
-	m.wait(m.refuses(), now)
+	m.api.troubled[kind], m.unlisted[kind] = reason, true
+	m.api.begin(m.api.refuses(), now)
+	m.all()
+}
+
+// outage says whether the API can be worked with.
+type outage struct {
+	troubled  map[Kind]string // why the API refuses to list a kind
+	away      string          // why the API doesn't answer, or what it refuses; "" while it does neither
+	awaySince time.Time
 }
 
 // refuses says what the API refuses to list; "" for nothing.
-func (m *Mirror) refuses() string {
-	return strings.Join(slices.Sorted(maps.Values(m.troubled)), "; ")
+func (o *outage) refuses() string {
+	return strings.Join(slices.Sorted(maps.Values(o.troubled)), "; ")
 }
 
-// wait has calls wait for a reason.
-func (m *Mirror) wait(reason string, now time.Time) {
-	if m.away == "" {
-		m.awaySince = now.UTC()
+// begin notes why calls wait. The first of several in a row says since when.
+func (o *outage) begin(reason string, now time.Time) {
+	if o.away == "" {
+		o.awaySince = now.UTC()
 	}
-	m.away = reason
-	m.all()
+	o.away = reason
+}
+
+// absence describes an API that is away, or refuses to be listed.
+func (o *outage) absence() *structs.KubernetesCluster {
+	return &structs.KubernetesCluster{AwaySince: o.awaySince, Away: o.away, Refuses: len(o.troubled) > 0}
 }
 
 // Back says that the API answers. Calls wait until all kinds were listed again.
 func (m *Mirror) Back() {
-	m.away, m.unlisted, m.troubled = "", map[Kind]bool{}, map[Kind]string{}
+	m.api.away, m.unlisted, m.api.troubled = "", map[Kind]bool{}, map[Kind]string{}
 	for _, kind := range kinds {
 		m.unlisted[kind] = true
 	}
@@ -268,7 +283,7 @@ func (m *Mirror) Back() {
 
 // Listed reports whether the API answers, and everything that it has was listed since it
 // does.
-func (m *Mirror) Listed() bool { return m.away == "" && len(m.unlisted) == 0 }
+func (m *Mirror) Listed() bool { return m.api.away == "" && len(m.unlisted) == 0 }
 
 // Taken says that a server has taken a report.
 func (m *Mirror) Taken(ref structs.Ref, serial uint64) {
@@ -318,9 +333,11 @@ func (m *Mirror) touchSpace(namespace string) {
 func (m *Mirror) Next(now time.Time) Outcome {
 	m.now, m.out = now, Outcome{Calls: m.later}
 	m.later = nil
-	for _, w := range m.work {
-		if !w.due.IsZero() && !now.Before(w.due) || !w.eventAt.IsZero() && !now.Before(w.eventAt) {
-			m.touch(w.name)
+	for n := range m.timed.names {
+		if w := m.work[n]; w == nil {
+			delete(m.timed.names, n)
+		} else if !w.due.IsZero() && !now.Before(w.due) || !w.eventAt.IsZero() && !now.Before(w.eventAt) {
+			m.touch(n)
 		}
 	}
 	if m.takes > 0 {
@@ -329,10 +346,11 @@ func (m *Mirror) Next(now time.Time) Outcome {
 			names := slices.SortedFunc(maps.Keys(m.dirty), func(a, b name) int {
 				return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
 			})
-			clear(m.dirty)
+			m.dirty = map[name]struct{}{} // one that was large once takes long to clear
 			for _, n := range names {
 				if w := m.work[n]; w != nil {
 					w.step(m)
+					m.timed.note(w)
 				}
 			}
 		}
@@ -353,14 +371,33 @@ func (m *Mirror) Next(now time.Time) Outcome {
 	}
 	m.wake(m.fullDue)
 	m.out.NeedFull, m.needFull = m.needFull, false
-	for _, w := range m.work {
-		m.wake(w.due)
-		m.wake(w.eventAt)
+	for n := range m.timed.names {
+		if w := m.work[n]; w != nil {
+			m.wake(w.due)
+			m.wake(w.eventAt)
+		}
 	}
 	for _, s := range m.spaces {
 		m.wake(s.due)
 	}
 	return m.out
+}
+
+// timers are the workloads that Next has to look at again at a time.
+type timers struct{ names map[name]struct{} }
+
+// note notes whether a workload is one of them.
+func (t *timers) note(w *workload) {
+	if !w.due.IsZero() || !w.eventAt.IsZero() {
+		t.names[w.name] = struct{}{}
+		return
+	}
+	if _, was := t.names[w.name]; !was {
+		return
+	}
+	if delete(t.names, w.name); len(t.names) == 0 {
+		t.names = map[name]struct{}{} // as dirty
+	}
 }
 
 // lateAnswer is longer than any call takes.

@@ -53,6 +53,11 @@ func (m *Mirror) See(o Object) {
 			}
 			m.owned[id][key] = true
 		}
+	case *corev1.Service:
+		if m.services[o.Namespace] == nil {
+			m.services[o.Namespace] = map[Key]*corev1.Service{}
+		}
+		m.services[o.Namespace][key] = o
 	case *discoveryv1.EndpointSlice:
 		service := serviceOf(o)
 		if m.slices[service] == nil {
@@ -117,6 +122,10 @@ func (m *Mirror) drop(o Object) {
 		if w := m.work[n]; w != nil && is {
 			w.why, w.adopted = vanished(o), controlled(o)
 		}
+	case *corev1.Service:
+		if delete(m.services[o.Namespace], key); len(m.services[o.Namespace]) == 0 {
+			delete(m.services, o.Namespace)
+		}
 	case *discoveryv1.EndpointSlice:
 		service := serviceOf(o)
 		if delete(m.slices[service], key); len(m.slices[service]) == 0 {
@@ -150,9 +159,9 @@ func (m *Mirror) Replace(kind Kind, objects []Object, version string) {
 	for _, o := range objects {
 		m.See(o)
 	}
-	if _, was := m.troubled[kind]; was {
-		delete(m.troubled, kind)
-		m.away = m.refuses()
+	if _, was := m.api.troubled[kind]; was {
+		delete(m.api.troubled, kind)
+		m.api.away = m.api.refuses()
 	}
 	if delete(m.unlisted, kind); len(m.unlisted) == 0 {
 		m.all()
@@ -183,12 +192,9 @@ func (m *Mirror) touchAround(o, was Object) {
 			m.touch(name{structs.WorkloadObject, structs.KindRC + "/" + id})
 		}
 		before, _ := was.(*corev1.Pod)
-		for _, w := range m.work {
-			if w.key.Kind != Services || w.key.Namespace != o.Namespace {
-				continue
-			}
-			if s, ok := m.objects[w.key].(*corev1.Service); ok && (selects(s, o) || before != nil && selects(s, before)) {
-				m.touch(w.name)
+		for _, s := range m.services[o.Namespace] {
+			if selects(s, o) || before != nil && selects(s, before) {
+				m.touch(nameOf(s))
 			}
 		}
 	case *discoveryv1.EndpointSlice:

@@ -18,7 +18,7 @@ func (w *workload) showBarred(m *Mirror, o Object, says string, barred *refusal)
 	if !w.assigned && !w.found {
 		return
 	}
-	if o == nil && !m.Listed() && (m.away == "" || w.existed || w.done > 0) {
+	if o == nil && !m.Listed() && (m.api.away == "" || w.existed || w.done > 0) {
 		return // it may be there
 	}
 	r := w.begin()
@@ -52,10 +52,10 @@ func (w *workload) showBarred(m *Mirror, o Object, says string, barred *refusal)
 		}
 		setCode(&r, barred.code)
 	} else {
-		if m.away != "" && !carriedOut {
-			says = "it waits for the cluster's API, which does not answer: " + m.away
-			if len(m.troubled) > 0 {
-				says = "it waits until the agent may see all of the cluster that it has to: " + m.away
+		if m.api.away != "" && !carriedOut {
+			says = "it waits for the cluster's API, which does not answer: " + m.api.away
+			if len(m.api.troubled) > 0 {
+				says = "it waits until the agent may see all of the cluster that it has to: " + m.api.away
 			}
 		}
 		r.Reason = orText(says, r.Reason)

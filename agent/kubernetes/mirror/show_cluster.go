@@ -19,19 +19,14 @@ func (m *Mirror) describeCluster() {
 		return // the servers know more of it
 	}
 	c := Describe(m.conf.Address, m.nodes)
-	if m.away != "" {
-		a := m.absence()
+	if m.api.away != "" {
+		a := m.api.absence()
 		c.AwaySince, c.Away, c.Refuses = a.AwaySince, a.Away, a.Refuses
 	}
 	if m.cluster == nil || !reflect.DeepEqual(*m.cluster, c) {
 		m.cluster = &c
 		m.out.Cluster = new(c)
 	}
-}
-
-// absence describes an API that is away, or refuses to be listed.
-func (m *Mirror) absence() *structs.KubernetesCluster {
-	return &structs.KubernetesCluster{AwaySince: m.awaySince, Away: m.away, Refuses: len(m.troubled) > 0}
 }
 
 // Describe describes a cluster with these nodes.
