@@ -23,7 +23,9 @@ var baymodels = noun{
 }
 
 func baymodelCommands() []*command {
-	return []*command{baymodelCreateCommand(), baymodels.listCommand(), baymodels.showCommand(), baymodelDeleteCommand(), baymodelActionsCommand()}
+	return []*command{
+		baymodelCreateCommand(), baymodels.listCommand(), baymodels.showCommand(), baymodelDeleteCommand(), baymodelActionsCommand(),
+	}
 }
 
 func baymodelCreateCommand() *command {

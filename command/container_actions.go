@@ -78,7 +78,8 @@ func actionsCommand(n noun, list func(context.Context, *api.Client, string) (api
 				if err != nil {
 					return err
 				}
-				columns, wide := []string{"action", "user_id", "started_at", "result", "message"}, []string{"finished_at", "request_id", "project_id", "service_user_id"}
+				columns := []string{"action", "user_id", "started_at", "result", "message"}
+				wide := []string{"finished_at", "request_id", "project_id", "service_user_id"}
 				return out.list(e.stdout, meta.Items, columns, wide, false)
 			}
 		},

@@ -39,7 +39,8 @@ var services = noun{
 
 func serviceCommands() []*command {
 	return []*command{
-		serviceCreateCommand(), services.listCommand(), services.showCommand(), serviceUpdateCommand(), serviceDeleteCommand(), serviceActionsCommand(),
+		serviceCreateCommand(), services.listCommand(), services.showCommand(), serviceUpdateCommand(), serviceDeleteCommand(),
+		serviceActionsCommand(),
 	}
 }
 

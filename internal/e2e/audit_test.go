@@ -179,7 +179,7 @@ func TestAuditLogIsFull(t *testing.T) {
 	})
 	create := func(s *clusterServer, name string) error {
 		coe := "docker"
-		_, _, err := s.client.BayModels().Create(c.ctx(), &structs.BayModelRequest{Name: &name, COE: &coe}, api.WriteOptions{})
+		_, _, err := s.client.BayModels().Create(c.ctx(), &structs.BayModelRequest{Name: &name, COE: coe}, api.WriteOptions{})
 		return err
 	}
 	ballast, err := os.Create(filepath.Join(dir, "ballast"))
@@ -209,7 +209,8 @@ func TestAuditLogIsFull(t *testing.T) {
 		structs.CodeNotFound {
 		t.Errorf("the refused write was carried out: %v", err)
 	}
-	if r, err := http.Get("http://" + c.servers[0].addr + "/v1/status/health"); err != nil || r.StatusCode != http.StatusServiceUnavailable {
+	health := "http://" + c.servers[0].addr + "/v1/status/health"
+	if r, err := http.Get(health); err != nil || r.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("health: %v, %v", r, err)
 	}
 	if err := create(c.servers[1], "elsewhere"); err != nil { // and so through a server whose log has room

@@ -16,7 +16,7 @@ import (
 
 // file is the open file of a Log.
 type file struct {
-	*os.File
+	disk      *os.File
 	regular   bool
 	size      int64 // of a regular file
 	allocated int64 // size up to which disk blocks are allocated
@@ -47,7 +47,7 @@ func (l *Log) open(flags int) (*file, error) {
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeInvalid, "-audit-log can't be opened: %w", err)
 	}
-	f := &file{File: opened}
+	f := &file{disk: opened}
 	if err := f.look(); err != nil {
 		opened.Close()
 		return nil, err
@@ -57,21 +57,21 @@ func (l *Log) open(flags int) (*file, error) {
 
 // look locks a regular file, and finds out how it ends.
 func (f *file) look() error {
-	info, err := f.Stat()
+	info, err := f.disk.Stat()
 	if err != nil {
 		return err
 	}
 	if f.regular = info.Mode().IsRegular(); !f.regular {
 		return nil
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return structs.Errorf(structs.CodeConflict, "-audit-log %s is in use by another server: each needs a file of its own", f.Name())
+	if err := syscall.Flock(int(f.disk.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return structs.Errorf(structs.CodeConflict, "-audit-log %s is in use by another server: each needs a file of its own", f.disk.Name())
 	}
 	f.size, f.allocates = info.Size(), true
 	f.allocated = f.size
 	if f.size > 0 { // a machine that crashed may have left a piece of a line
 		last := []byte{'\n'}
-		if _, err := f.ReadAt(last, f.size-1); err == nil || errors.Is(err, io.EOF) {
+		if _, err := f.disk.ReadAt(last, f.size-1); err == nil || errors.Is(err, io.EOF) {
 			f.torn = last[0] != '\n'
 		}
 	}
@@ -106,7 +106,7 @@ func (f *file) reserve(n int64, fault func(string) error) error {
 func (f *file) allocate(n int64) error {
 	const keepSize = 1 // FALLOC_FL_KEEP_SIZE
 	for {
-		err := syscall.Fallocate(int(f.Fd()), keepSize, f.size, n)
+		err := syscall.Fallocate(int(f.disk.Fd()), keepSize, f.size, n)
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
@@ -140,7 +140,7 @@ func (f *file) put(b []byte, fault func(string) error) error {
 	err := fault("write")
 	n := 0
 	if err == nil {
-		n, err = f.Write(b)
+		n, err = f.disk.Write(b)
 	}
 	f.proven = err == nil
 	if err == nil {
@@ -149,7 +149,7 @@ func (f *file) put(b []byte, fault func(string) error) error {
 		}
 		return nil
 	}
-	if n > 0 && f.regular && f.Truncate(f.size) != nil {
+	if n > 0 && f.regular && f.disk.Truncate(f.size) != nil {
 		f.size, f.torn = f.size+int64(n), true
 	}
 	return err
@@ -161,16 +161,16 @@ func (f *file) named(path string) bool {
 	if err != nil {
 		return false
 	}
-	own, err := f.Stat()
+	own, err := f.disk.Stat()
 	return err == nil && os.SameFile(info, own)
 }
 
 // close closes the file and gives back the blocks behind its end.
 func (f *file) close() {
 	if f.regular && f.allocated > f.size {
-		_ = f.Truncate(f.size) // they would stay allocated, which harms nobody
+		_ = f.disk.Truncate(f.size) // they would stay allocated, which harms nobody
 	}
-	f.Close()
+	f.disk.Close()
 }
 
 // stampFormat is what is appended to the name of a rotated file. Names sort by time.

@@ -211,7 +211,8 @@ func FuzzLine(f *testing.F) {
 
 func TestActionsOfCADF(t *testing.T) {
 	for action, want := range map[string]string{
-		"container:create": "create", "container:execute": "update/execute", "token:revoke": "revoke", "bay:delete": "delete", "": "update/unknown",
+		"container:create": "create", "container:execute": "update/execute", "token:revoke": "revoke",
+		"bay:delete": "delete", "": "update/unknown",
 	} {
 		if got := cadfAction(action, false); got != want {
 			t.Errorf("%s is %s", action, got)

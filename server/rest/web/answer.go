@@ -84,7 +84,7 @@ func (w *ResponseWriter) WriteHeader(status int) {
 // endAudit has the request leave its line in the audit log, if it has not yet.
 func (w *ResponseWriter) endAudit() {
 	if w.audited != nil {
-		w.audited.leaveLine(cmp.Or(w.Status, http.StatusOK))
+		leaveLine(w.audited, cmp.Or(w.Status, http.StatusOK))
 	}
 }
 

@@ -47,9 +47,9 @@ type auditPart struct {
 // isAudited reports whether the request leaves a line, unless it is refused. The first
 // server writes the line of a request that is forwarded. Agents and servers act for
 // requests that have a line already.
-func (q *Request) isAudited() bool {
+func isAudited(q *Request) bool {
 	rt := q.route
-	if !q.mayBeAudited() {
+	if !mayBeAudited(q) {
 		return false
 	}
 	_, session := sessions[rt.Action]
@@ -58,7 +58,7 @@ func (q *Request) isAudited() bool {
 }
 
 // mayBeAudited reports whether a refusal of the request leaves a line.
-func (q *Request) mayBeAudited() bool {
+func mayBeAudited(q *Request) bool {
 	switch q.route.Action {
 	case identity.AgentCall, identity.AgentRegister, identity.PeerCall:
 		return false
@@ -67,11 +67,11 @@ func (q *Request) mayBeAudited() bool {
 }
 
 // beginAudit makes sure that the request's line can be written. CodeNoSpace.
-func (q *Request) beginAudit() error {
-	if q.server.config.Audit == nil || !q.isAudited() {
+func beginAudit(q *Request) error {
+	if q.server.config.Audit == nil || !isAudited(q) {
 		return nil
 	}
-	q.findTarget()
+	findTarget(q)
 	if err := q.server.config.Audit.Begin(); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (q *Request) beginAudit() error {
 
 // findTarget notes the object that the path names, as this server sees it now: afterwards
 // it may be gone.
-func (q *Request) findTarget() {
+func findTarget(q *Request) {
 	kind, _, _ := strings.Cut(string(q.route.Action), ":")
 	t := &q.audit.target
 	t.Kind, t.ID = kind, q.Ident()
@@ -89,12 +89,12 @@ func (q *Request) findTarget() {
 		return
 	}
 	if row, err := conductor.Lookup(q.Service.Snapshot(), q.Caller(), kind, t.ID); err == nil {
-		q.noteTarget(row)
+		noteTarget(q, row)
 	}
 }
 
 // noteTarget notes the object of a write, from the decision about it.
-func (q *Request) noteTarget(decided any) {
+func noteTarget(q *Request, decided any) {
 	if created, ok := decided.(service.NewToken); ok {
 		decided = created.Token
 	}
@@ -108,37 +108,37 @@ func (q *Request) noteTarget(decided any) {
 
 // AuditSession notes who opens a session with which container, for a request without a
 // token.
-func (q *Request) AuditSession(caller structs.Caller, containerID string) {
+func AuditSession(q *Request, caller structs.Caller, containerID string) {
 	q.Call.Caller = caller
 	q.audit.target = audit.Target{Kind: structs.KindContainer, ID: containerID}
 	if c := q.Service.Snapshot().Container(containerID); c != nil {
-		q.noteTarget(c)
+		noteTarget(q, c)
 	}
 }
 
 // leaveLine writes the request's line once its status is known, before the answer. Reads
 // leave one only if the policy refuses them.
-func (q *Request) leaveLine(status int) {
+func leaveLine(q *Request, status int) {
 	q.W.audited = nil
 	log := q.server.config.Audit
 	switch {
 	case q.audit.begun:
-		log.End(q.event(status))
-	case q.isAudited() || q.audit.code == structs.CodeForbidden && q.mayBeAudited():
-		q.findTarget()
-		log.Refused(q.event(status))
+		log.End(event(q, status))
+	case isAudited(q) || q.audit.code == structs.CodeForbidden && mayBeAudited(q):
+		findTarget(q)
+		log.Refused(event(q, status))
 	}
 }
 
 // event returns the request as an event of the audit log. The path and the query may hold
 // secrets, so it has neither.
-func (q *Request) event(status int) *audit.Event {
+func event(q *Request, status int) *audit.Event {
 	reads, session := sessions[q.route.Action]
 	e := &audit.Event{
 		Action: string(q.route.Action), Reads: q.route.Method == http.MethodGet && (reads || !session),
 		Outcome: audit.Success, Status: status, Code: q.audit.code,
 		RequestID: q.W.RequestID, Method: q.route.Method, Route: q.route.FullPath(),
-		Address: q.clientAddress(), Agent: q.R.UserAgent(), Caller: auditCaller(q.Caller()), Target: q.audit.target,
+		Address: clientAddress(q), Agent: q.R.UserAgent(), Caller: auditCaller(q.Caller()), Target: q.audit.target,
 	}
 	switch {
 	case q.audit.unknown:
@@ -171,7 +171,7 @@ func roleNames(roles []structs.Role) []string {
 }
 
 // clientAddress returns the address of the client, "" if it has none.
-func (q *Request) clientAddress() string {
+func clientAddress(q *Request) string {
 	if a := ClientAddress(q.R); a.IsValid() {
 		return a.String()
 	}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"net"
 	"sync"
 	"time"
 
@@ -43,10 +42,7 @@ func (f *failures) note(q *Request, err error) {
 	if structs.CodeOf(err) != structs.CodeUnauthenticated || q.token() == "" || q.Call.Forwarded {
 		return
 	}
-	addr, _, splitErr := net.SplitHostPort(q.R.RemoteAddr)
-	if splitErr != nil {
-		addr = q.R.RemoteAddr
-	}
+	addr := clientAddress(q)
 	if suppressed, ok := f.due(addr); ok {
 		f.log.Info("authentication failed", "client", addr, "request_id", q.W.RequestID, "method", q.R.Method,
 			"route", q.route.FullPath(), "reason", err, "suppressed", suppressed)

@@ -129,7 +129,7 @@ func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) err
 	return func(q *Request) error {
 		decided, err := decide(q)
 		if err == nil && q.audit.begun {
-			q.noteTarget(decided)
+			noteTarget(q, decided)
 		}
 		switch {
 		case err != nil:

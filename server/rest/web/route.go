@@ -213,7 +213,7 @@ func (s *Server) serve(rt *Route, w *ResponseWriter, r *http.Request, params htt
 		q.fail(err)
 		return
 	}
-	if err := q.beginAudit(); err != nil {
+	if err := beginAudit(q); err != nil {
 		q.fail(err)
 		return
 	}

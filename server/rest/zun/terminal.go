@@ -204,7 +204,7 @@ func (ts *terminals) join(q *web.Request) error {
 			terminalWait)
 	}
 	defer ts.remove(id)
-	q.AuditSession(t.caller, offer.Session.ContainerID)
+	web.AuditSession(q, t.caller, offer.Session.ContainerID)
 	if err := q.ProveCaller(t.caller); err != nil {
 		return err
 	}
