@@ -65,7 +65,8 @@ func (f *file) look() error {
 		return nil
 	}
 	if err := syscall.Flock(int(f.disk.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return structs.Errorf(structs.CodeConflict, "-audit-log %s is in use by another server: each needs a file of its own", f.disk.Name())
+		return structs.Errorf(structs.CodeConflict,
+			"-audit-log %s is in use by another server: each needs a file of its own", f.disk.Name())
 	}
 	f.size, f.allocates = info.Size(), true
 	f.allocated = f.size
