@@ -159,7 +159,7 @@ var arrows = []arrow{
 		why: "a second spelling of the API does what the service does, and nothing of its own"},
 	{from: []string{"server/rest/quota"},
 		only: []string{"server/rest/quota", "server/rest/web", "server/rest/wire", "server/service", "server/identity", "structs"},
-		why: "a route reads a request and answers; what a quota is, the service knows"},
+		why:  "a route reads a request and answers; what a quota is, the service knows"},
 	{from: []string{"server/conductor/quotas"}, only: []string{"server/conductor/quotas", "server/conductor/scratch", "structs"},
 		why: "whether a project may have more follows from the batch's view, never from hosts"},
 	{from: []string{"server/state/charges"},

@@ -68,7 +68,7 @@ func TestCompletion(t *testing.T) {
 		"magnum container-list -bay ":            "b2 web",
 		"magnum server -log-format ":             "json text",
 		"magnum baymodel-create -coe d":          "docker",
-		"magnum help baymodel-":                  "baymodel-create baymodel-delete baymodel-list baymodel-show",
+		"magnum help baymodel-":                  "baymodel-actions baymodel-create baymodel-delete baymodel-list baymodel-show",
 		"magnum help operator ":                  "bootstrap raft snapshot",
 		"magnum help operator snapshot re":       "restore",
 		"magnum help bay-list ":                  "",

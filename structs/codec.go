@@ -19,4 +19,5 @@ var _ = []struct{}{
 	ServiceSpec{}._struct, ServicePort{}._struct, RCSpec{}._struct, RCObserved{}._struct,
 	Endpoint{}._struct, Relay{}._struct, ServiceProblem{}._struct,
 	ObjectObserved{}._struct, KubernetesCluster{}._struct, KubernetesNode{}._struct, Condition{}._struct,
+	QuotaLimit{}._struct, Cleaning{}._struct,
 }

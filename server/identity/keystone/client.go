@@ -28,8 +28,8 @@ const maxAnswer = 4 << 20
 // The errors of client.validate.
 var (
 	errInvalid = errors.New("the token is not valid")
-	errAway    = errors.New("Keystone can't be reached")
-	errDenied  = errors.New("Keystone does not let the service user validate tokens")
+	errAway    = errors.New("the identity service can't be reached")
+	errDenied  = errors.New("the identity service does not let the service user validate tokens")
 )
 
 // client calls Keystone as the service user.
