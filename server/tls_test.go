@@ -35,7 +35,7 @@ func TestAccessOffLoopback(t *testing.T) {
 		{"two files of three", func(c *Config) { files(c); c.TLSKey = "" }, "-tls-ca is given without -tls-key"},
 		{"two files of three, insecure", func(c *Config) { files(c); c.TLSCA = ""; c.Insecure = true },
 			"-tls-cert is given without -tls-ca"},
-		{"another kind of auth", func(c *Config) { c.Auth = "magic" }, `-auth "magic" is neither none nor token`},
+		{"another kind of auth", func(c *Config) { c.Auth = "magic" }, `-auth "magic" is not one of none, token and keystone`},
 	} {
 		c := Config{}
 		tt.change(&c)

@@ -113,7 +113,7 @@ func (c *keystoneCluster) newClient2015(u keystonetest.User, p keystonetest.Proj
 	for _, s := range out.Token.Catalog {
 		for _, e := range s.Endpoints {
 			if s.Type == "container" && e.Interface == "public" && e.Region == c.region {
-				return &client2015{t: c.TB, root: strings.TrimRight(e.URL, "/v1"), token: a.Header.Get("X-Subject-Token")}
+				return &client2015{t: c.TB, root: strings.TrimSuffix(e.URL, "/v1"), token: a.Header.Get("X-Subject-Token")}
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func TestPolicyFileRefusals(t *testing.T) {
 	}
 	doubling.WriteString("n40: '@'\n")
 	for name, c := range map[string]struct{ text, says string }{
-		"unknown action":      {"\n\"bay:craete\": \"role:admin\"", "line 2: there is no action \"bay:craete\": known are bay:config"},
+		"unknown action":      {"\n\"bay:craete\": \"role:admin\"", "line 2: there is no action \"bay:craete\": known are bay:actions"},
 		"unknown noun":        {"bya:create: role:admin", "actions are of "},
 		"an agent's action":   {"agent:call: '@'", "no action"},
 		"a public action":     {"public: '!'", "no rule refers to it"},

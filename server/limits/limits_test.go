@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,8 +248,8 @@ func TestBytesOfOne(t *testing.T) {
 func TestReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Config{})
-		freed := 0
-		l.free = func() { freed++ }
+		var freed atomic.Int32
+		l.free = func() { freed.Add(1) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx) }()
@@ -264,24 +265,24 @@ func TestReclaim(t *testing.T) {
 			peak(1 << 20)
 		}
 		time.Sleep(time.Hour)
-		if freed != 0 {
-			t.Errorf("memory was given back %d times without a peak", freed)
+		if freed.Load() != 0 {
+			t.Errorf("memory was given back %d times without a peak", freed.Load())
 		}
 		for range 10 {
 			peak(40 << 20)
 		}
 		time.Sleep(30 * time.Second)
-		if synctest.Wait(); freed != 1 {
-			t.Errorf("memory was given back %d times after one peak", freed)
+		if synctest.Wait(); freed.Load() != 1 {
+			t.Errorf("memory was given back %d times after one peak", freed.Load())
 		}
 		peak(40 << 20)
 		time.Sleep(20 * time.Second)
-		if synctest.Wait(); freed != 1 {
-			t.Errorf("memory was given back %d times within a minute", freed)
+		if synctest.Wait(); freed.Load() != 1 {
+			t.Errorf("memory was given back %d times within a minute", freed.Load())
 		}
 		time.Sleep(time.Hour)
-		if synctest.Wait(); freed != 2 {
-			t.Errorf("memory was given back %d times after two peaks", freed)
+		if synctest.Wait(); freed.Load() != 2 {
+			t.Errorf("memory was given back %d times after two peaks", freed.Load())
 		}
 		cancel()
 		if err := <-done; err != nil {
