@@ -229,8 +229,8 @@ func TestUnfinishedBodies(t *testing.T) {
 // TestUnreadLogs: clients ask for large logs and read nothing. They take a project's share of
 // memory until they are cut off, and others are served.
 func TestUnreadLogs(t *testing.T) {
-	const size = 12 << 20
-	l := limits.New(limits.Config{Bytes: 128 << 20, Reads: -1, Writes: -1})
+	const size = 4 << 20
+	l := limits.New(limits.Config{Bytes: 42 << 20, Reads: -1, Writes: -1})
 	line := strings.Repeat("\x01", 63<<10) // its JSON is six times as long
 	s := servertest.New(t, withLimits(l), func(c *rest.Config) { c.WriteTime = 2 * time.Second })
 	agent := servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {

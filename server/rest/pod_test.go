@@ -618,6 +618,7 @@ func TestPodRequestsOfClientOf2015(t *testing.T) {
 	r.holds(r.object(), map[string]any{"name": "p2", "manifest_url": "http://example.com/pod.json"})
 	post(nil, nil).is(400) // of a file that doesn't exist
 
+	await(t, "the pod runs", func() bool { return f.do("GET", "/v1/pods/p1", "").is(200).object()["status"] == "Running" })
 	r = f.observe("GET", "/v1/pods", "").is(200)
 	exactly(t, r.items("pods")[0], podShort, "name")
 	r.only(r.items("pods")[0], f.observe("GET", "/v1/pods/p1", "").is(200).object())
