@@ -165,7 +165,11 @@ func (l *commandLine) about() {
 	for _, line := range strings.Split(main, "\n") {
 		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") &&
 			(strings.Contains(name, "-") && name != "tls-init" || name == "status") {
-			l.says([]string{"help", name}, "Usage: magnum "+name+" [FLAGS]", "-addr", "Examples:")
+			flag := "-addr"
+			if name == "keystone-setup" { // it calls no server
+				flag = "-os-cloud"
+			}
+			l.says([]string{"help", name}, "Usage: magnum "+name+" [FLAGS]", flag, "Examples:")
 			commands++
 		}
 	}

@@ -231,7 +231,7 @@ func imageMissing(t *testing.T, c *cluster) {
 		t.Fatalf("the create with wait ends with %v", err)
 	}
 	b := c.await("imageless", structs.ContainerError)
-	c.checkReason(b, r.Image, "refused", "registry can be reached", "tried again in 30s")
+	c.checkReason(b, r.Image, "doesn't answer", "registry can be reached", "tried again in 30s")
 
 	t.Cleanup(func() {
 		if _, err := c.engine.ImageRemove(context.Background(), r.Image, dockerimage.RemoveOptions{Force: true}); err != nil {

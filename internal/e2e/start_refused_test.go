@@ -61,7 +61,7 @@ func TestProcessesThatCannotStart(t *testing.T) {
 		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0"}, 2, []string{"-bind", "-insecure"}},
 		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0", "-auth", "token"}, 2,
 			[]string{"-bind 0.0.0.0 without TLS lets anyone on the way read tokens", "magnum tls-init", "-insecure"}},
-		{[]string{"server", "-data-dir", fresh(), "-auth", "keystones"}, 2, []string{"-auth", "keystones", "none nor token"}},
+		{[]string{"server", "-data-dir", fresh(), "-auth", "keystones"}, 2, []string{"-auth", "keystones", "none, token and keystone"}},
 		{[]string{"server", "-data-dir", fresh(), "-tls-ca", "ca.pem", "-tls-cert", "cert.pem"}, 2,
 			[]string{"-tls-ca is given without -tls-key"}},
 		{[]string{"server", "-data-dir", fresh(), "-tls-ca", config(""), "-tls-cert", "none.pem", "-tls-key", "none.pem"}, 2,

@@ -37,10 +37,8 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 	if err := r.Admit(cluster, was, scratch.Row[structs.Token](t, r.TokenID)); err != nil {
 		return none, err
 	}
-	if was == nil {
-		if hosts.WasDeleted(cluster, &r.HostRegister) && !hasDiverged(t, r.Follows, cluster) {
-			return none, hosts.ErrDeleted(r.HostID)
-		}
+	fresh := was == nil
+	if fresh {
 		was = &structs.Host{Meta: t.Meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	inCluster := r.Fingerprint.Backend == structs.BackendKubernetes
@@ -54,8 +52,12 @@ func (r RegisterHost) decide(t *scratch.Tx) (structs.HostRegistered, error) {
 				"this one is admitted again after a restart",
 			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
 	}
+	// First: a damaged host_id looks like that of a deleted host.
 	if err := checkEngine(t, r, was); err != nil {
 		return none, err
+	}
+	if fresh && hosts.WasDeleted(cluster, &r.HostRegister) && !hasDiverged(t, r.Follows, cluster) {
+		return none, hosts.ErrDeleted(r.HostID)
 	}
 	engine := was.Fingerprint.Engine.Merge(r.Fingerprint.Engine)
 	markHost(t, was, HostMark{ID: was.ID, State: structs.HostReady})
