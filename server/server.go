@@ -146,7 +146,7 @@ func (s *Server) open() (err error) {
 		log.peers, s.servers.gossip, s.servers.peers = s.peers, s.gossip, s.peers
 	}
 	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"),
-		Room: s.space.room, Observer: s.metrics, Quota: shippedQuota(s.authenticator(log))})
+		Room: s.space.room, Observer: s.metrics, Quota: s.config.shippedQuota()})
 	s.loops = &leaderLoops{id: s.id, log: s.log, store: s.store, conductor: s.conductor, raft: s.raft, space: s.space, servers: s.servers}
 	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
