@@ -55,7 +55,16 @@ func (c *Cluster) script(t testing.TB, env []string, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // t's may have ended
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join("..", "..", "scripts", "peers", name), c.Dir)
+	root := "." // a test runs in the directory of its package
+	for ; ; root = filepath.Join("..", root) {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			break
+		}
+		if len(root) > 100 {
+			t.Fatal("the test doesn't run in the module's tree")
+		}
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", "peers", name), c.Dir)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
