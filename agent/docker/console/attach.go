@@ -15,9 +15,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// detachPause is how long the process may still seem to run after the end of its output.
-// After that, the output has ended because of the engine's detach keys.
-const detachPause = 3 * time.Second
+// How long the process may still seem to run after the end of its output, because the engine
+// is busy. After that, the output has ended for another reason: the engine's detach keys, or
+// the process has closed it.
+const (
+	detachPause = 3 * time.Second  // with a terminal and input, which may have had the keys
+	closedPause = 30 * time.Second // else
+)
 
 // Attach attaches to the streams of the container's own process.
 func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
@@ -73,6 +77,10 @@ func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Re
 	if err := converse(ctx, &conn, raw.Config.Tty, s, resize); err != nil {
 		return nil, cs.engine.CallError(ctx, err)
 	}
+	pause := closedPause
+	if s.Stdin != nil && raw.Config.Tty {
+		pause = detachPause
+	}
 	select {
 	case end := <-ended:
 		code := int(end.StatusCode)
@@ -81,7 +89,7 @@ func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Re
 		return nil, cs.engine.CallError(ctx, err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-time.After(detachPause):
+	case <-time.After(pause):
 	}
 	now, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil || now.State.Running {
