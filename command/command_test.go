@@ -50,6 +50,12 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
 		return
 	}
+	// A handler's variables are its next call's too, also after a panic that
+	// aborts the answer.
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+	}()
 	h(w, r)
 }
 
