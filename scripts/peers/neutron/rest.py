@@ -42,11 +42,11 @@ class Client:
         self.url = url + "/v2.0/"
 
     def get(self, path, **query):
-        """returns the object, or the list of objects that match the query"""
+        """returns the object, or the first page of the list of objects that match the query"""
         if query:
             path += "?" + urllib.parse.urlencode(query)
-        (value,) = call("GET", self.url + path, token=self.token)[1].values()
-        return value
+        answer = call("GET", self.url + path, token=self.token)[1]
+        return next(value for key, value in answer.items() if not key.endswith("_links"))
 
     def create(self, kind, **attributes):
         return call("POST", f"{self.url}{kind.replace('_', '-')}s", {kind: attributes}, self.token)[1][kind]
