@@ -1,6 +1,6 @@
 # Functions of neutron-up, l2host-up, l2-demo and those that stop them. To be sourced, after
 # scripts/lib.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # Debian's Python, not another that comes first in PATH.
 export PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
@@ -52,7 +52,7 @@ launch() {
 	say "starting $name"
 	(
 		close_inherited
-		cd "$state"
+		cd "$state" || exit
 		exec setsid "$@" </dev/null >>"$state/$name.out" 2>&1
 	) &
 	since $! >"$state/$name.since"
