@@ -19,7 +19,7 @@ def call(method, url, body=None, token=None):
         headers["X-Auth-Token"] = token
     request = urllib.request.Request(url, method=method, headers=headers, data=json.dumps(body).encode() if body else None)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             content = answer.read()
             return answer.headers, json.loads(content) if content else None
     except urllib.error.HTTPError as e:
