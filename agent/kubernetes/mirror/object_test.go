@@ -338,7 +338,7 @@ func TestRCReasonOfSidecar(t *testing.T) {
 			ContainerStatuses:     []corev1.ContainerStatus{{Name: "main", State: running}}}}
 	pod.Name = "web-1"
 	for _, want := range []string{"init container log runs and is not ready", "container main runs and is not ready"} {
-		if got := new(seen).rcReason(1, 1, 0, pod); got != "waits for pod web-1 to be ready: "+want {
+		if got := rcReason(1, 1, 0, pod, ""); got != "waits for pod web-1 to be ready: "+want {
 			t.Errorf("the reason is %q, want %q", got, want)
 		}
 		pod.Status.InitContainerStatuses[0].Started = &yes

@@ -138,19 +138,24 @@ func (v *seen) showRC(w *workload, rc *corev1.ReplicationController) *structs.RC
 		}
 	}
 	if r.Reason == "" {
-		r.Reason = v.rcReason(replicas(rc), r.Updated, old, waits)
+		silent := ""
+		if waits != nil {
+			silent = v.nodeSilent(waits)
+		}
+		r.Reason = rcReason(replicas(rc), r.Updated, old, waits, silent)
 	}
 	return r
 }
 
-// rcReason says what is not as wanted. waits is a pod that isn't ready, nil if there is none. What
-// the cluster says of a container that waits follows, except for the time of its next start.
-func (v *seen) rcReason(wanted, updated, old int, waits *corev1.Pod) string {
+// rcReason says what is not as wanted. waits is a pod that isn't ready, nil if there is none, and
+// silent is what nodeSilent says of it. What the cluster says of a container that waits follows,
+// except for the time of its next start.
+func rcReason(wanted, updated, old int, waits *corev1.Pod, silent string) string {
 	if waits == nil {
 		return structs.RCReason(wanted, updated, old, nil)
 	}
 	p, status := &structs.Pod{Name: waits.Name, Spec: *specOf(waits)}, &waits.Status
-	p.PlaceReason = v.podTrouble(waits, false)
+	p.PlaceReason = podTrouble(waits, silent, false)
 	r := structs.ContainerReport{Pod: &structs.PodReport{Phase: structs.PodPhase(status.Phase),
 		Conditions: []structs.Condition{{Type: structs.ConditionReady}}}}
 	r.Status = structs.ContainerRunning
