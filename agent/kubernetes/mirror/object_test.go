@@ -268,6 +268,30 @@ func TestRCIsMade(t *testing.T) {
 	}
 }
 
+// TestRCIsScaledByOthers: the number of replicas that the manifest gives is put back; one that it
+// doesn't give is left to others.
+func TestRCIsScaledByOthers(t *testing.T) {
+	s, id := startRC(t, 2)
+	key := Key{RCs, namespace, "web"}
+	scale := func() {
+		alter(s, key, func(rc *corev1.ReplicationController) { rc.Spec.Replicas = new(int32(4)) })
+	}
+	scale()
+	s.call("update rc web")
+	s.do()
+	s.none()
+	if got := s.objects[key].(*corev1.ReplicationController); replicas(got) != 2 {
+		t.Errorf("there are %d replicas, want 2", replicas(got))
+	}
+	s.change(id, func(a *structs.Assignment) {
+		a.Object.Manifest = strings.Replace(a.Object.Manifest, "replicas: 2", "minReadySeconds: 1", 1)
+	})
+	s.call("update rc web")
+	s.do()
+	scale()
+	s.none()
+}
+
 // TestRCReason: what the cluster says of a quota comes back word for word, and otherwise what
 // the first pod lacks, as on a Docker bay.
 func TestRCReason(t *testing.T) {
