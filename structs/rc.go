@@ -77,6 +77,23 @@ func (r *RC) Settled() bool {
 	return !r.Deleting && o.Generation >= r.Generation && o.Current == r.Replicas && o.Updated == r.Replicas && o.Ready == r.Replicas
 }
 
+// RCReason says what is not as wanted of a replication controller, in the same words on every
+// bay; "" if all is. updated of its pods are of the current revision, old are of earlier ones.
+// waits is a pod that is not ready, nil if there is none.
+func RCReason(wanted, updated, old int, waits *Pod) string {
+	text := ""
+	if old > 0 {
+		text = fmt.Sprintf("rolling update: %d of %d pods are of the new template", updated, wanted)
+	}
+	if waits == nil {
+		return text
+	}
+	if text != "" {
+		text += "; "
+	}
+	return text + fmt.Sprintf("waits for pod %s to be ready: %s", waits.Name, waits.Obstacle())
+}
+
 // Overlap reports whether a pod could have the labels of both selectors: no label has
 // different values in them.
 func Overlap(a, b map[string]string) bool {

@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/stackforge/magnum/agent/backend/backendtest/manifests"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/kubetest"
 	"github.com/stackforge/magnum/structs"
@@ -230,6 +231,13 @@ func TestKubernetesRedisExample(t *testing.T) {
 		return nil
 	})
 	read(0, "there", "2")
+}
+
+// TestKubernetesObjects is the counterpart of TestObjectsOnDocker.
+func TestKubernetesObjects(t *testing.T) {
+	t.Parallel() // after those that stop parts of the cluster
+	b := newClaimedKubeBay(t)
+	manifests.Objects(t, &manifests.Bay{Backend: structs.BackendKubernetes, Image: kubetest.Image, Project: &objectClient{b.client, "b"}})
 }
 
 // TestKubernetesAgents: one of two agents is active. When it is killed between the creation of pods

@@ -93,12 +93,17 @@ func serviceBody(v web.View, s *structs.Service) structs.ServiceBody {
 			body.Ready++
 		}
 	}
+	o, _ := v.Snap.Get(structs.TableObjects, s.BesideID()).(*structs.Object) // nil on a Docker bay
+	body.Status = o.ServiceStatus()
 	reason := objectReason(v, s.BesideID())
-	if reason == "" {
+	switch {
+	case reason != "":
+	case body.Status == structs.ServicePending: // its endpoints are those of before
+		reason = "the bay's cluster has not carried out the last change yet"
+	default:
 		reason = serviceReason(s, endpoints, body.Ready)
 	}
-	o, _ := v.Snap.Get(structs.TableObjects, s.BesideID()).(*structs.Object) // nil on a Docker bay
-	body.Status, body.StatusReason = o.ServiceStatus(), wire.OrNull(reason)
+	body.StatusReason = wire.OrNull(reason)
 	return body
 }
 

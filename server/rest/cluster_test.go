@@ -196,6 +196,14 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 	}
 }
 
+// TestServiceWaitsForItsCluster: until the cluster has a service, nothing is said about pods, which
+// may be there.
+func TestServiceWaitsForItsCluster(t *testing.T) {
+	k := newKube(t, servertest.Behave(func(structs.Assignment) *structs.Observed { return nil }))
+	k.do("POST", "/v1/services", podOf(t, serviceManifest("web", "ports: [{port: 80}]"), `,"bay":"kube"`)).is(201).
+		has(`"status":"Pending"`, `"status_reason":"the bay's cluster has not carried out the last change yet"`)
+}
+
 // TestRCOnAKubernetesBay: the pods that the cluster has made are pods as all others.
 func TestRCOnAKubernetesBay(t *testing.T) {
 	k := newKube(t)

@@ -268,23 +268,77 @@ func TestRCIsMade(t *testing.T) {
 	}
 }
 
+// TestRCIsScaledByOthers: the number of replicas that the manifest gives is put back; one that it
+// doesn't give is left to others.
+func TestRCIsScaledByOthers(t *testing.T) {
+	s, id := startRC(t, 2)
+	key := Key{RCs, namespace, "web"}
+	scale := func() {
+		alter(s, key, func(rc *corev1.ReplicationController) { rc.Spec.Replicas = new(int32(4)) })
+	}
+	scale()
+	s.call("update rc web")
+	s.do()
+	s.none()
+	if got := s.objects[key].(*corev1.ReplicationController); replicas(got) != 2 {
+		t.Errorf("there are %d replicas, want 2", replicas(got))
+	}
+	s.change(id, func(a *structs.Assignment) {
+		a.Object.Manifest = strings.Replace(a.Object.Manifest, "replicas: 2", "minReadySeconds: 1", 1)
+	})
+	s.call("update rc web")
+	s.do()
+	scale()
+	s.none()
+}
+
 // TestRCReason: what the cluster says of a quota comes back word for word, and otherwise what
-// the first pod lacks.
+// the first pod lacks, as on a Docker bay.
 func TestRCReason(t *testing.T) {
 	s, id := startRC(t, 1)
-	for key := range s.objects {
-		if key.Kind == Pods {
-			s.runs(key.Name, false)
-			alter(s, key, func(pod *corev1.Pod) {
-				pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
-					Reason: "ImagePullBackOff", Message: `Back-off pulling image "nix"`}}
-			})
+	var key Key
+	for k := range s.objects {
+		if k.Kind == Pods {
+			key = k
 		}
 	}
-	s.none()
-	got := s.reports[id].Object.RC.Reason
-	if !strings.HasSuffix(got, `is not ready: main: ImagePullBackOff: Back-off pulling image "nix"`) {
-		t.Errorf("the reason is %q", got)
+	waiting := func(reason, message string) func(*corev1.PodStatus) {
+		return func(status *corev1.PodStatus) {
+			status.ContainerStatuses[0].State = corev1.ContainerState{
+				Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*corev1.PodStatus)
+		want   string
+	}{
+		{"image", waiting("ImagePullBackOff", `Back-off pulling image "nix"`),
+			`container main is waiting: ImagePullBackOff: Back-off pulling image "nix"`},
+		{"crash", waiting("CrashLoopBackOff", "back-off 10s restarting failed container"), "container main is waiting: CrashLoopBackOff"},
+		{"first start", waiting("ContainerCreating", ""), "container main is waiting: ContainerCreating"},
+		{"unknown", func(status *corev1.PodStatus) { status.ContainerStatuses = nil }, "container main has not been started yet"},
+		{"not ready", func(*corev1.PodStatus) {}, "container main runs and is not ready"},
+		{"no node", func(status *corev1.PodStatus) {
+			status.Phase, status.ContainerStatuses = corev1.PodPending, nil
+			status.Conditions = append(status.Conditions, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
+				Reason: "Unschedulable", Message: "0/2 nodes are available"})
+		}, "Unschedulable: 0/2 nodes are available"},
+		{"gate", func(status *corev1.PodStatus) {
+			status.ContainerStatuses[0].Ready = true
+			status.Conditions = []corev1.PodCondition{{Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
+				{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ReadinessGatesNotReady", Message: "a gate is shut"}}
+		}, "ReadinessGatesNotReady: a gate is shut"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.runs(key.Name, false)
+			alter(s, key, func(pod *corev1.Pod) { test.change(&pod.Status) })
+			s.none()
+			want := "waits for pod " + key.Name + " to be ready: " + test.want
+			if got := s.reports[id].Object.RC.Reason; got != want {
+				t.Errorf("the reason is %q, want %q", got, want)
+			}
+		})
 	}
 	const quota = `pods "web-x" is forbidden: exceeded quota: small`
 	alter(s, Key{RCs, namespace, "web"}, func(rc *corev1.ReplicationController) {
@@ -294,6 +348,24 @@ func TestRCReason(t *testing.T) {
 	s.none()
 	if got := s.reports[id].Object.RC.Reason; got != quota {
 		t.Errorf("the reason is %q, want %q", got, quota)
+	}
+}
+
+// TestRCReasonOfSidecar: an init container that goes on beside the others is no reason once it has
+// started.
+func TestRCReasonOfSidecar(t *testing.T) {
+	running, yes := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, true
+	pod := &corev1.Pod{
+		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "log"}}, Containers: []corev1.Container{{Name: "main"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning,
+			InitContainerStatuses: []corev1.ContainerStatus{{Name: "log", State: running}},
+			ContainerStatuses:     []corev1.ContainerStatus{{Name: "main", State: running}}}}
+	pod.Name = "web-1"
+	for _, want := range []string{"init container log runs and is not ready", "container main runs and is not ready"} {
+		if got := rcReason(1, 1, 0, pod, ""); got != "waits for pod web-1 to be ready: "+want {
+			t.Errorf("the reason is %q, want %q", got, want)
+		}
+		pod.Status.InitContainerStatuses[0].Started = &yes
 	}
 }
 
@@ -316,8 +388,16 @@ func TestRCRolls(t *testing.T) {
 		s.none()
 		s.controller() // makes a new one, which isn't ready
 		s.none()
-		if got := s.reports[id].Object.RC; got.Generation != 2 || got.Updated != i+1 || got.Ready != 2 || got.Current != 3 {
+		got := s.reports[id].Object.RC
+		if got.Generation != 2 || got.Updated != i+1 || got.Ready != 2 || got.Current != 3 {
 			t.Errorf("step %d: the counts are %+v", i, got)
+		}
+		rolls := ""
+		if i+1 < len(old) {
+			rolls = fmt.Sprintf("rolling update: %d of 3 pods are of the new template; ", i+1)
+		}
+		if !strings.HasPrefix(got.Reason, rolls+"waits for pod web-") {
+			t.Errorf("step %d: the reason is %q", i, got.Reason)
 		}
 		s.ready()
 	}

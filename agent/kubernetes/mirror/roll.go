@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -120,11 +119,16 @@ func (v *seen) showRC(w *workload, rc *corev1.ReplicationController) *structs.RC
 		r.Generation = number(rc, annotationGeneration)
 	}
 	var waits *corev1.Pod
+	old := 0
 	for _, pod := range v.livePods(w) {
-		if present(pod, rc) {
+		isOld := !present(pod, rc)
+		if isOld {
+			old++
+		} else {
 			r.Updated++
 		}
-		if waits == nil && !podReady(pod) {
+		// Pods of the present template are named first, as on a Docker bay.
+		if !podReady(pod) && (waits == nil || !isOld && !present(waits, rc)) {
 			waits = pod
 		}
 	}
@@ -133,11 +137,56 @@ func (v *seen) showRC(w *workload, rc *corev1.ReplicationController) *structs.RC
 			r.Reason = c.Message
 		}
 	}
-	if r.Reason == "" && waits != nil {
-		r.Reason = fmt.Sprintf("pod %s is not ready", waits.Name)
-		if why := v.podReason(waits, false); why != "" {
-			r.Reason += ": " + why
+	if r.Reason == "" {
+		silent := ""
+		if waits != nil {
+			silent = v.nodeSilent(waits)
 		}
+		r.Reason = rcReason(replicas(rc), r.Updated, old, waits, silent)
 	}
 	return r
+}
+
+// rcReason says what is not as wanted. waits is a pod that isn't ready, nil if there is none, and
+// silent is what nodeSilent says of it. What the cluster says of a container that waits follows,
+// except for the time of its next start.
+func rcReason(wanted, updated, old int, waits *corev1.Pod, silent string) string {
+	if waits == nil {
+		return structs.RCReason(wanted, updated, old, nil)
+	}
+	p, status := &structs.Pod{Name: waits.Name, Spec: *specOf(waits)}, &waits.Status
+	p.PlaceReason = podTrouble(waits, silent, false)
+	r := structs.ContainerReport{Pod: &structs.PodReport{Phase: structs.PodPhase(status.Phase),
+		Conditions: []structs.Condition{{Type: structs.ConditionReady}}}}
+	r.Status = structs.ContainerRunning
+	r.Parts = append(parts(waits.Spec.InitContainers, status.InitContainerStatuses),
+		parts(waits.Spec.Containers, status.ContainerStatuses)...)
+	if p.Observe(&r); p.PlaceReason == "" {
+		p.PlaceReason = gated(waits)
+	}
+	// An init container that is to go on beside the others holds up nothing once it has started.
+	p.Spec.InitContainers = slices.DeleteFunc(p.Spec.InitContainers, func(c structs.PodContainer) bool {
+		seen := p.Part(c.Name)
+		return seen != nil && seen.State == structs.PartRunning && seen.Started
+	})
+	text := structs.RCReason(wanted, updated, old, p)
+	for i := range p.Observed.Parts {
+		if s := &p.Observed.Parts[i].PartState; s.State == structs.PartWaiting && s.Reason != structs.ReasonCrashLoop && s.Message != "" &&
+			strings.HasSuffix(text, ": "+s.Reason) {
+			return text + ": " + s.Message
+		}
+	}
+	return text
+}
+
+// gated says which condition keeps a pod from being ready whose containers all are; "" if none
+// does.
+func gated(pod *corev1.Pod) string {
+	if c := condition(pod, corev1.ContainersReady); c == nil || c.Status != corev1.ConditionTrue {
+		return ""
+	}
+	if c := condition(pod, corev1.PodReady); c != nil && c.Status != corev1.ConditionTrue {
+		return words(c.Reason, c.Message)
+	}
+	return ""
 }

@@ -62,11 +62,27 @@ func (w *workload) showPod(m *Mirror, pod *corev1.Pod, r *structs.ContainerRepor
 // podReason says what is not well with a pod. ours says that magnum deletes it.
 func (v *seen) podReason(pod *corev1.Pod, ours bool) string {
 	var reasons []string
+	if why := podTrouble(pod, v.nodeSilent(pod), ours); why != "" {
+		reasons = append(reasons, why)
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			if why := partReason(&list[i]); why != "" {
+				reasons = append(reasons, list[i].Name+": "+why)
+			}
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// podTrouble says what is not well with a pod as a whole, whatever its containers do. silent is what
+// nodeSilent says of it.
+func podTrouble(pod *corev1.Pod, silent string, ours bool) string {
+	var reasons []string
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	s := &pod.Status
-	silent := v.nodeSilent(pod)
 	if silent != "" {
-		add("%s", silent)
+		reasons = append(reasons, silent)
 	}
 	if pod.DeletionTimestamp != nil && !ours {
 		if c := condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {
@@ -80,13 +96,6 @@ func (v *seen) podReason(pod *corev1.Pod, ours bool) string {
 	}
 	if c := condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
 		reasons = append(reasons, words(c.Reason, c.Message))
-	}
-	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
-		for i := range list {
-			if why := partReason(&list[i]); why != "" {
-				add("%s: %s", list[i].Name, why)
-			}
-		}
 	}
 	return strings.Join(reasons, "; ")
 }

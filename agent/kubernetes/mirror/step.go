@@ -132,10 +132,24 @@ func (w *workload) keep(m *Mirror, o Object) {
 	default:
 		w.done, w.refused = max(w.done, w.a.Generation), nil
 		if rc, ok := o.(*corev1.ReplicationController); ok {
+			w.keepReplicas(m, rc)
 			w.roll(m, rc)
 		}
 	}
 	w.show(m, o, "")
+}
+
+// keepReplicas sets the number of replicas again that the manifest gives, if somebody has changed
+// it in the cluster. A number that the manifest doesn't give is the business of others, such as an
+// autoscaler.
+func (w *workload) keepReplicas(m *Mirror, rc *corev1.ReplicationController) {
+	want, ok := w.manifest.(*corev1.ReplicationController)
+	if !ok || want.Spec.Replicas == nil || *want.Spec.Replicas == int32(replicas(rc)) || !w.free(m) {
+		return
+	}
+	if updated, err := m.conf.merged(w, rc); err == nil { // it was made of this manifest before
+		m.call(w, &Call{Verb: Update, Object: updated})
+	}
 }
 
 // free reports whether a call may be made for the workload now.

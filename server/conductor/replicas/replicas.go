@@ -5,7 +5,6 @@ package replicas
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/stackforge/magnum/structs"
@@ -123,20 +122,12 @@ func number(b bool) int {
 
 // reason says what is not as wanted; "" if all is.
 func reason(n int, old, updated []*candidate) string {
-	text := ""
-	if len(old) > 0 {
-		text = fmt.Sprintf("rolling update: %d of %d pods are of the new template", len(updated), n)
-	}
 	for _, list := range [][]*candidate{updated, old} {
 		for _, c := range list {
-			if c.ready {
-				continue
+			if !c.ready {
+				return structs.RCReason(n, len(updated), len(old), c.pod)
 			}
-			if text != "" {
-				text += "; "
-			}
-			return text + fmt.Sprintf("waits for pod %s to be ready: %s", c.pod.Name, c.pod.Obstacle())
 		}
 	}
-	return text
+	return structs.RCReason(n, len(updated), len(old), nil)
 }
