@@ -52,7 +52,8 @@ func (k pullKey) auth() (string, error) {
 	if host, _, ok := strings.Cut(k.ref, "/"); server == "" && ok && strings.ContainsAny(host, ".:") {
 		server = host
 	}
-	return engineregistry.EncodeAuthConfig(engineregistry.AuthConfig{Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
+	return engineregistry.EncodeAuthConfig(engineregistry.AuthConfig{
+		Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
 }
 
 // pull is one fetch of an image, shared by all who wait for it. It ends when nobody
