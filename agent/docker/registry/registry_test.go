@@ -247,10 +247,12 @@ func TestOddRegistries(t *testing.T) {
 		"a manifest of other things": {text(`{"config":{"digest":"../../../etc/passwd"}}`), ErrSilent},
 		"a list of other things": {text(`{"manifests":[{"digest":"x/../y","platform":{"os":"linux","architecture":"amd64"}}]}`),
 			ErrSilent},
-		"a huge manifest":          {text(strings.Repeat(" ", maxManifest+1)), ErrSilent},
-		"a realm that isn't TLS":   {asks(`Bearer realm="ftp://10.0.0.1/"`), ErrSilent},
-		"a realm without a host":   {asks(`Bearer realm="http://"`), ErrSilent},
-		"redirects without an end": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 307) }, ErrSilent},
+		"a huge manifest":        {text(strings.Repeat(" ", maxManifest+1)), ErrSilent},
+		"a realm that isn't TLS": {asks(`Bearer realm="ftp://10.0.0.1/"`), ErrSilent},
+		"a realm without a host": {asks(`Bearer realm="http://"`), ErrSilent},
+		"redirects without an end": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}, ErrSilent},
 		"a cut answer": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, "{")
