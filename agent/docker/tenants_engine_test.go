@@ -14,6 +14,7 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -35,7 +36,7 @@ func onShared(t *testing.T, ref, file string) *Docker {
 
 // TestTwoProjectsOnOneEngine: alpha's private image is there, and beta gets it by no name.
 func TestTwoProjectsOnOneEngine(t *testing.T) {
-	ref, file := privateRegistry(t), filepath.Join(t.TempDir(), "images")
+	ref, file := dockertest.PrivateRegistry(t, password), filepath.Join(t.TempDir(), "images")
 	d := onShared(t, ref, file)
 	alpha, beta := structs.NewID(), structs.NewID()
 	owner := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}

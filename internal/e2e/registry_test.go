@@ -41,10 +41,30 @@ type registry struct {
 // it before newCluster, so that its images are removed after the containers.
 func newRegistry(t testing.TB, password string) *registry {
 	t.Helper()
-	dir := t.TempDir()
 	r := &registry{TB: t, own: "127.0.0.1:" + freePort(t)}
+	r.serve(password, r.own, exec.Command)
+	r.registryProxy = newRegistryProxy(t, r.own)
+	t.Cleanup(r.removeImages)
+	return r
+}
+
+// newRegistryOn starts a registry on a network host, whose engine reaches it at an address
+// of loopback, without a proxy.
+func newRegistryOn(t testing.TB, h *netHost, password string) *registry {
+	t.Helper()
+	port := freePort(t)
+	r := &registry{TB: t, own: h.ip + ":" + port, registryProxy: &registryProxy{TB: t, addr: "127.0.0.1:" + port}}
+	r.serve(password, ":"+port, h.command)
+	return r
+}
+
+// serve runs the registry at an address, and waits until it answers.
+func (r *registry) serve(password, at string, command func(string, ...string) *exec.Cmd) {
+	t := r.TB
+	t.Helper()
+	dir := t.TempDir()
 	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"+
-		"storage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", filepath.Join(dir, "data"), r.own)
+		"storage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", filepath.Join(dir, "data"), at)
 	if password != "" {
 		r.username, r.password = "me", password
 		users := filepath.Join(dir, "htpasswd")
@@ -62,7 +82,7 @@ func newRegistry(t testing.TB, password string) *registry {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command("docker-registry", "serve", file)
+	cmd := command("docker-registry", "serve", file)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -84,9 +104,6 @@ func newRegistry(t testing.TB, password string) *registry {
 			t.Fatalf("the registry does not start:\n%s", tail(log.Name(), 20))
 		}
 	}
-	r.registryProxy = newRegistryProxy(t, r.own)
-	t.Cleanup(r.removeImages)
-	return r
 }
 
 // pushed is an image in a registry. No engine has its layers.

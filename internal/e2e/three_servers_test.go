@@ -102,18 +102,7 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 		}
 	}
 	t.Cleanup(c.cleanup)
-	var join []string
-	for i := range 3 {
-		n := c.newServer(fmt.Sprintf("s%d", i+1))
-		c.servers, join = append(c.servers, n), append(join, n.gossip)
-	}
-	c.gossip = strings.Join(join, ",")
-	c.addr, c.client = c.servers[0].addr, c.servers[0].client
-	for _, n := range c.servers {
-		n.args = append(n.args, "-bootstrap-expect", "3", "-join", c.gossip)
-		n.args = append(n.args, args...)
-		n.start()
-	}
+	c.startServers(args...)
 	c.awaitAll()
 	for _, name := range names {
 		c.addAgent(name)
@@ -138,6 +127,23 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 		})
 	}
 	return c
+}
+
+// startServers starts three servers with the same flags.
+func (c *threeServers) startServers(args ...string) {
+	c.Helper()
+	var join []string
+	for i := range 3 {
+		n := c.newServer(fmt.Sprintf("s%d", i+1))
+		c.servers, join = append(c.servers, n), append(join, n.gossip)
+	}
+	c.gossip = strings.Join(join, ",")
+	c.addr, c.client = c.servers[0].addr, c.servers[0].client
+	for _, n := range c.servers {
+		n.args = append(n.args, "-bootstrap-expect", "3", "-join", c.gossip)
+		n.args = append(n.args, args...)
+		n.start()
+	}
 }
 
 // newServer prepares a server without -join or -bootstrap-expect.

@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	dockerimage "github.com/docker/docker/api/types/image"
 )
 
@@ -77,6 +80,65 @@ func TestTwoProjectsOnOneHost(t *testing.T) {
 	}
 	if list := as(alpha, "image-list").must(t); !strings.Contains(list, private.ref) {
 		t.Errorf("alpha sees\n%s", list)
+	}
+	// The same holds for pods, their init containers, and the replicas of a controller.
+	manifest := func(kind, name, policy string, initial bool) string {
+		t.Helper()
+		of := func(name, image, script string) map[string]any {
+			return map[string]any{"name": name, "image": image, "imagePullPolicy": policy, "command": []string{"sh", "-c", script}}
+		}
+		spec := map[string]any{"containers": []any{of("main", private.ref, sleepScript)}}
+		if initial {
+			spec = map[string]any{"initContainers": []any{of("first", private.ref, "true")},
+				"containers": []any{of("main", image, sleepScript)}}
+		}
+		all := map[string]any{"apiVersion": "v1", "kind": kind, "metadata": map[string]any{"name": name}, "spec": spec}
+		if kind == "ReplicationController" {
+			labels := map[string]any{"of": name}
+			all["spec"] = map[string]any{"replicas": 1, "selector": labels, "template": map[string]any{"metadata": map[string]any{
+				"labels": labels}, "spec": spec}}
+		}
+		if err := os.WriteFile(file(name), r.json(all), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file(name)
+	}
+	apply := func(token, password, manifest string) {
+		t.Helper()
+		args := []string{"apply", "-d", "-bay", "b", "-f", manifest}
+		if password != "" {
+			args = append(args, "-registry-username", r.username, "-registry-password-stdin", "-registry-server", r.addr)
+		}
+		with(token, password, args...).must(t)
+	}
+	pods := func(token string, want int, status string) {
+		t.Helper()
+		c.eventually(fmt.Sprintf("%d pods say %s", want, status), 2*time.Minute, func() error {
+			if list := as(token, "pod-list", "-wide").must(t); strings.Count(list, status) != want {
+				return fmt.Errorf("%s", list)
+			}
+			return nil
+		})
+	}
+	for i, policy := range []string{"IfNotPresent", "Never", "Always"} {
+		apply(beta, "", manifest("Pod", fmt.Sprint("bp", i), policy, false))
+	}
+	apply(beta, "wrong", manifest("Pod", "bp-init", "IfNotPresent", true))
+	apply(beta, "", manifest("ReplicationController", "brc", "IfNotPresent", false))
+	apply(alpha, r.password, manifest("Pod", "ap", "Never", false))
+	apply(alpha, r.password, manifest("Pod", "ap-init", "IfNotPresent", true))
+	apply(alpha, r.password, manifest("ReplicationController", "arc", "IfNotPresent", false))
+	pods(alpha, 3, "Running")
+	pods(beta, 5, "Image")
+	all, err := c.engine.ContainerList(context.Background(), container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "magnum.project=beta"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		if b.ImageID == raw.ID {
+			t.Errorf("beta has the container %v of alpha's image", b.Names)
+		}
 	}
 	run(alpha, "a2", private.ref, r.password).must(t)
 	run(alpha, "a3", image, "").must(t)

@@ -263,7 +263,7 @@ func (st *step) changedHost() (hostID string) {
 // hostUseDiffers reports whether the rows of a host differ in what decides who may use it.
 func hostUseDiffers(a, b *structs.Host) bool {
 	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) ||
-		a.State != b.State ||
+		a.State != b.State || (a.Cleaning == nil) != (b.Cleaning == nil) ||
 		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull ||
 		(a.Quarantined > 0) != (b.Quarantined > 0) || !reflect.DeepEqual(a.Fingerprint.Cluster, b.Fingerprint.Cluster)
 }

@@ -91,3 +91,31 @@ func TestClusterOfHostFiresHosts(t *testing.T) {
 		}
 	}
 }
+
+// TestCleanHostFiresHosts: a bay may wait for a host that has become clean. A failed attempt
+// to clean it gives no step any work.
+func TestCleanHostFiresHosts(t *testing.T) {
+	s := New()
+	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
+	h := &structs.Host{Meta: structs.Meta{ID: testID(5), Seq: 5}, Cleaning: &structs.Cleaning{Epoch: 1}}
+	mustApply(t, s, 2, put(h, 0))
+	hosts := s.Subscribe(TopicHosts())
+	defer hosts.Close()
+	for i, test := range []struct {
+		cleaning *structs.Cleaning
+		fires    bool
+	}{{&structs.Cleaning{Epoch: 1, Attempts: 1}, false}, {nil, true}, {nil, false}, {&structs.Cleaning{Epoch: 2}, true}} {
+		now := *h
+		now.ReportSeq, now.Cleaning = uint64(i+1), test.cleaning
+		mustApply(t, s, uint64(i+3), put(&now, uint64(i+2)))
+		fired := false
+		select {
+		case <-hosts.C():
+			fired = true
+		default:
+		}
+		if fired != test.fires {
+			t.Errorf("report %d with the cleaning %+v: fires is %v", i, test.cleaning, fired)
+		}
+	}
+}

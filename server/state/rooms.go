@@ -55,7 +55,7 @@ func sameHostRoom(a, b *structs.Host) bool {
 	return a.State == b.State && a.Draining == b.Draining && a.BayID == b.BayID && a.Name == b.Name && a.NetworksFull == b.NetworksFull &&
 		a.Fingerprint.Memory == b.Fingerprint.Memory && a.Fingerprint.Cores == b.Fingerprint.Cores &&
 		slices.Equal(a.Fingerprint.Kinds, b.Fingerprint.Kinds) && maps.Equal(a.Labels, b.Labels) &&
-		maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
+		a.Claimed == b.Claimed && maps.Equal(a.Granted, b.Granted) && maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
 }
 
 // Rooms keeps the hosts of each bay in the order of the bay's strategy, so that a choice

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -57,6 +58,31 @@ func TestRoomsFollowTheirBay(t *testing.T) {
 	is("no hosts", "")
 	if rooms := s.Snapshot().rooms; rooms.hosts.Len() != 0 || rooms.counts.Len() != 0 {
 		t.Errorf("%d hosts and %d bays are left", rooms.hosts.Len(), rooms.counts.Len())
+	}
+}
+
+// TestRoomsFollowLabels: the labels of a host are those by which containers choose it, also
+// once they come from elsewhere.
+func TestRoomsFollowLabels(t *testing.T) {
+	s := New()
+	h := bayHost(1, "bay")
+	h.Fingerprint.Labels = map[string]string{"zone": "a"}
+	mustApply(t, s, 1, put(h, 0))
+	for i, change := range []func(*structs.Host){
+		func(h *structs.Host) { h.Claimed = true },
+		func(h *structs.Host) { h.Granted = map[string]string{"zone": "b"} },
+		func(h *structs.Host) { h.Labels = map[string]string{"zone": "c"} },
+	} {
+		now := *h
+		change(&now)
+		mustApply(t, s, uint64(i+2), put(&now, uint64(i+1)))
+		checkRooms(t, s.Snapshot())
+		for room := range s.Snapshot().rooms.Preferred("bay", strategyOf(s.Snapshot(), "bay"), 0) {
+			if !maps.Equal(room.Labels, now.AllLabels()) {
+				t.Errorf("change %d: the labels are %v, want %v", i, room.Labels, now.AllLabels())
+			}
+		}
+		h = &now
 	}
 }
 

@@ -57,8 +57,8 @@ func TopicServices(bayID string) Topic { return Topic{kind: topicServices, id: b
 func TopicBays() Topic { return Topic{kind: topicBays} }
 
 // TopicHosts fires when something changes that decides who may use a host: it registered,
-// became ready, suspect or lost, was claimed or freed, is drained or fenced, or has other
-// labels; or when a quarantine has become empty.
+// became ready, suspect, lost or clean, was claimed or freed, is drained or fenced, or has
+// other labels; or when a quarantine has become empty.
 func TopicHosts() Topic { return Topic{kind: topicHosts} }
 
 // TopicRoom fires when there may be more room on a host: a workload was deleted, moved, or

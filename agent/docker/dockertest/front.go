@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/docker/docker/client"
 )
@@ -22,6 +23,7 @@ type Front struct {
 	id       string
 	socket   string
 	listener net.Listener
+	refuse   atomic.Pointer[func(*http.Request) bool]
 }
 
 // NewFront listens at path, in front of the engine of DOCKER_HOST, which must be a unix
@@ -31,6 +33,11 @@ func NewFront(path, id string) (*Front, error) {
 	if host == "" {
 		host = client.DefaultDockerHost
 	}
+	return NewFrontOf(path, id, host)
+}
+
+// NewFrontOf is NewFront for the engine at host. An id of "" leaves the engine's own.
+func NewFrontOf(path, id, host string) (*Front, error) {
 	socket, ok := strings.CutPrefix(host, "unix://")
 	if !ok {
 		return nil, fmt.Errorf("the engine at %s is not on a unix socket", host)
@@ -46,6 +53,19 @@ func NewFront(path, id string) (*Front, error) {
 
 // Close accepts no more connections.
 func (f *Front) Close() error { return f.listener.Close() }
+
+// Refuse answers those requests with an error of the engine for which refused returns true,
+// until it is called again. nil refuses none.
+func (f *Front) Refuse(refused func(*http.Request) bool) {
+	if refused == nil {
+		refused = func(*http.Request) bool { return false }
+	}
+	f.refuse.Store(&refused)
+}
+
+// refused is the answer to a request that Refuse names.
+const refused = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 28\r\nConnection: close\r\n\r\n" +
+	`{"message":"device is busy"}`
 
 func (f *Front) serve() {
 	for {
@@ -73,7 +93,11 @@ func (f *Front) pass(from *net.UnixConn) {
 		if err != nil {
 			return
 		}
-		info := strings.HasSuffix(req.URL.Path, "/info")
+		if r := f.refuse.Load(); r != nil && (*r)(req) {
+			_, _ = io.WriteString(from, refused)
+			return
+		}
+		info := f.id != "" && strings.HasSuffix(req.URL.Path, "/info")
 		if req.Write(to) != nil {
 			return
 		}

@@ -34,6 +34,7 @@ type Images struct {
 	engine *engine.Engine
 	hidden func(image.InspectResponse) bool
 	rules  registry.Rules
+	asker  func() asker
 	ledger ledger
 	rights rights
 
@@ -50,8 +51,10 @@ var _ backend.Images = (*Images)(nil)
 // made: they aren't listed, and so nobody removes them. rules say from where projects may
 // pull. New makes no call.
 func New(e *engine.Engine, hidden func(image.InspectResponse) bool, rules registry.Rules) *Images {
-	return &Images{engine: e, hidden: hidden, rules: rules, ledger: ledger{list: listAll(e)},
+	im := &Images{engine: e, hidden: hidden, rules: rules, ledger: ledger{list: listAll(e)},
 		pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
+	im.asker = im.client
+	return im
 }
 
 // ListImages lists the engine's images.

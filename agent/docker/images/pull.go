@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,11 +15,12 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/registry"
+	engineregistry "github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/registry"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -36,8 +38,9 @@ var errSilent = fmt.Errorf("nothing has come for %s", pullSilence)
 // pullKey identifies a shared fetch. Credentials belong to it, because a registry may
 // refuse one user what another may have.
 type pullKey struct {
-	ref   string
-	creds structs.Registry // zero means none
+	ref    string
+	creds  structs.Registry // zero means none
+	pinned string           // the name with a digest that the engine is to fetch instead of ref; "" means ref
 }
 
 // auth returns the credentials in the engine's form, "" for none. They are secret.
@@ -49,7 +52,8 @@ func (k pullKey) auth() (string, error) {
 	if host, _, ok := strings.Cut(k.ref, "/"); server == "" && ok && strings.ContainsAny(host, ".:") {
 		server = host
 	}
-	return registry.EncodeAuthConfig(registry.AuthConfig{Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
+	return engineregistry.EncodeAuthConfig(engineregistry.AuthConfig{
+		Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
 }
 
 // pull is one fetch of an image, shared by all who wait for it. It ends when nobody
@@ -70,22 +74,31 @@ type pull struct {
 // PullImage fetches an image. It returns when the image exists, or after a few quick attempts
 // if the registry is away. ErrNoImage, ErrInvalid.
 func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+	var there *registry.Image
 	if im.Guarded() { // the engine would say that it has what it has of others
-		if _, err := im.askFor(ctx, ref, creds); err != nil {
+		var err error
+		if there, err = im.askFor(ctx, ref, creds); err != nil {
 			return err
 		}
 	}
-	return im.pullShared(ctx, ref, creds, progress)
+	return im.pullShared(ctx, ref, creds, there, progress)
 }
 
 // pullShared fetches an image, or joins the fetch in progress with the same credentials.
-func (im *Images) pullShared(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+// there is what the registry has just said of the image; nil if it wasn't asked.
+func (im *Images) pullShared(
+	ctx context.Context, ref string, creds *structs.Registry, there *registry.Image, progress func(string),
+) error {
 	if err := im.checkRegistry(ctx, ref, creds); err != nil {
 		return err
 	}
 	key := pullKey{ref: ref}
 	if creds != nil {
 		key.creds = *creds
+	}
+	var err error
+	if key.pinned, err = im.pin(ctx, ref, creds, there); err != nil {
+		return err
 	}
 	im.mu.Lock()
 	p := im.pulls[key]
@@ -136,14 +149,41 @@ func (im *Images) bring(ctx context.Context, key pullKey, say func(string)) erro
 	return im.fetch(ctx, key, say)
 }
 
-// checkRegistry refuses a registry from which projects may not pull. The engine looks its
-// name up again after that.
+// pin returns the name by which the engine has to fetch an image from a registry that the
+// operator hasn't named: with the digest that this agent has seen there. The engine looks
+// the registry's name up again, and follows where it is sent. What it finds elsewhere has
+// another digest, and is refused. "" if the registry is one that the operator has named.
+func (im *Images) pin(ctx context.Context, ref string, creds *structs.Registry, there *registry.Image) (string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil || im.asker().Listed(reference.Domain(named)) {
+		return "", nil // of a wrong reference the engine says why
+	}
+	if there == nil {
+		if there, err = im.askFor(ctx, ref, creds); err != nil {
+			return "", err
+		}
+	}
+	return reference.TrimNamed(named).String() + "@" + there.Digest, nil
+}
+
+// tag gives an image that was fetched by its digest the name that was asked for.
+func (im *Images) tag(ctx context.Context, key pullKey) error {
+	named, err := reference.ParseNormalizedNamed(key.ref)
+	if _, digested := named.(reference.Digested); err != nil || digested || key.pinned == "" {
+		return err
+	}
+	return im.engine.Change(ctx, func(ctx context.Context) error {
+		return im.engine.Client.ImageTag(ctx, key.pinned, reference.TagNameOnly(named).String())
+	})
+}
+
+// checkRegistry refuses a registry from which projects may not pull.
 func (im *Images) checkRegistry(ctx context.Context, ref string, creds *structs.Registry) error {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return nil // the engine says why
 	}
-	if err := im.client().Rules.Check(ctx, reference.Domain(named)); err != nil && ctx.Err() == nil {
+	if err := im.asker().Check(ctx, reference.Domain(named)); err != nil && ctx.Err() == nil {
 		im.engine.Log.Info("registry refused", "image", ref, "error", err)
 		return asked(ref, creds, err)
 	}
@@ -204,8 +244,11 @@ func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) erro
 	for attempt := 1; ; attempt++ {
 		var got layers
 		began := time.Now()
-		err := im.fetchOnce(ctx, ref, auth, &got, say)
-		if err == nil || ctx.Err() != nil {
+		err := im.fetchOnce(ctx, key, auth, &got, say)
+		if err == nil {
+			return im.tag(ctx, key)
+		}
+		if ctx.Err() != nil {
 			return err
 		}
 		if final := pullFailure(key, err); final != nil {
@@ -237,7 +280,7 @@ func tryAgain(attempt int, answered bool, took time.Duration) bool {
 }
 
 // fetchOnce makes one attempt, and notes the layers' progress.
-func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, say func(string)) (err error) {
+func (im *Images) fetchOnce(ctx context.Context, key pullKey, auth string, got *layers, say func(string)) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(pullSilence, func() { cancel(errSilent) })
@@ -250,14 +293,14 @@ func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, 
 	if err := im.engine.Negotiate(ctx); err != nil {
 		return err
 	}
-	body, err := im.engine.Client.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
+	body, err := im.engine.Client.ImagePull(ctx, cmp.Or(key.pinned, key.ref), image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	ended := make(chan struct{})
 	var saying sync.WaitGroup
-	saying.Go(func() { sayProgress(ref, got, say, ended) })
+	saying.Go(func() { sayProgress(key.ref, got, say, ended) })
 	defer saying.Wait()
 	defer close(ended)
 	for dec := json.NewDecoder(body); ; {
@@ -317,6 +360,8 @@ func pullFailure(key pullKey, err error) error {
 	switch {
 	case errors.Is(err, backend.ErrAway), engine.IsAway(err, ""):
 		return engine.Failure(err)
+	case key.pinned != "" && !has("no matching manifest"):
+		return nil // what the engine has met need not be the registry: a name may lead elsewhere the second time
 	case has("invalid reference format", "must be lowercase", "invalid repository name", "invalid tag format"):
 		return &backend.Failure{Reason: backend.ErrInvalid, Err: err,
 			Msg: fmt.Sprintf("image %q is not an image reference; write it as name:tag", ref)}
@@ -358,7 +403,7 @@ func (im *Images) FetchMissing(ctx context.Context, spec *structs.ContainerSpec,
 	if spec.PullPolicy == structs.PullNever {
 		return errNever(spec.Image)
 	}
-	err := im.pullShared(ctx, spec.Image, creds, progress)
+	err := im.pullShared(ctx, spec.Image, creds, nil, progress)
 	if err != nil && im.hasImage(ctx, spec.Image) {
 		return nil // somebody has loaded it meanwhile
 	}

@@ -70,11 +70,23 @@ func (im *Images) tenancyNow() structs.Tenancy {
 // Guarded reports whether projects need rights to images: other projects use the engine.
 func (im *Images) Guarded() bool { now := im.tenancyNow(); return now.Separate && now.Shared }
 
-// client returns what asks registries by the rules that hold now.
-func (im *Images) client() *registry.Client {
-	c := &registry.Client{Rules: im.rules, Insecure: im.insecure}
-	c.Rules.Open = !im.tenancyNow().Separate
-	return c
+// asker asks registries by the rules that hold now. A registry.Client with its Rules is one.
+type asker interface {
+	Check(ctx context.Context, host string) error
+	Listed(host string) bool
+	Resolve(ctx context.Context, ref string, creds *structs.Registry) (*registry.Image, error)
+}
+
+// ruled is a registry.Client as an asker.
+type ruled struct {
+	*registry.Client
+	registry.Rules
+}
+
+func (im *Images) client() asker {
+	rules := im.rules
+	rules.Open = !im.tenancyNow().Separate
+	return ruled{&registry.Client{Rules: rules, Insecure: im.insecure}, rules}
 }
 
 // insecure reports whether the engine's operator lets it use the registry without TLS.
@@ -128,7 +140,7 @@ func (im *Images) Resolve(ctx context.Context, n Need, progress func(string)) (i
 	case id != "" && n.Policy != structs.PullAlways && there.Is(id):
 		return id, im.grant(n, id)
 	}
-	if err := im.pullShared(ctx, n.Image, n.Creds, progress); err != nil {
+	if err := im.pullShared(ctx, n.Image, n.Creds, there, progress); err != nil {
 		return "", err
 	}
 	if id, err = im.idOf(ctx, n.Image); err != nil {
@@ -163,7 +175,7 @@ func (im *Images) grant(n Need, id string) error {
 // askFor asks the registry of an image what the credentials get. Its errors are failures with
 // a text for users, which tells nothing of addresses and ports.
 func (im *Images) askFor(ctx context.Context, ref string, creds *structs.Registry) (*registry.Image, error) {
-	there, err := im.client().Resolve(ctx, ref, creds)
+	there, err := im.asker().Resolve(ctx, ref, creds)
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return there, err

@@ -55,7 +55,8 @@ type Client struct {
 
 // Image is an image in a registry, as far as its user may know it.
 type Image struct {
-	IDs []string // the IDs that an engine may give it: digests of its configurations and manifests
+	Digest string   // of its manifest, or of its list of manifests
+	IDs    []string // the IDs that an engine may give it: digests of its configurations and manifests
 }
 
 // Is reports whether an engine's image is this one.
@@ -175,7 +176,7 @@ func (s *session) resolve(ctx context.Context, version string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{IDs: []string{digest}}
+	img := &Image{Digest: digest, IDs: []string{digest}}
 	if top.Config != nil {
 		return img, s.config(ctx, img, top.Config.Digest)
 	}
@@ -192,6 +193,9 @@ func (s *session) resolve(ctx context.Context, version string) (*Image, error) {
 		first = others
 	}
 	for _, digest := range first {
+		if !digestFormat.MatchString(digest) {
+			return nil, fmt.Errorf("%w: its list of manifests is damaged", ErrSilent)
+		}
 		one, digest, err := s.manifest(ctx, digest)
 		if err != nil {
 			return nil, err

@@ -1,16 +1,20 @@
 package registry
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -211,5 +215,100 @@ func TestIsPublic(t *testing.T) {
 		if got := isPublic(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s is public: %v", text, got)
 		}
+	}
+}
+
+// TestOddRegistries: whatever answers at an address, the error is one of the few, and there
+// is no image.
+func TestOddRegistries(t *testing.T) {
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	text := func(s string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s) }
+	}
+	asks := func(challenge string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}
+	for name, c := range map[string]struct {
+		serve http.HandlerFunc
+		want  error
+	}{
+		"401 without a challenge":    {status(401), ErrRefused},
+		"401 always":                 {asks(`Basic realm="x"`), ErrRefused},
+		"403":                        {status(403), ErrRefused},
+		"404":                        {status(404), ErrNone},
+		"500":                        {status(500), ErrSilent},
+		"204":                        {status(204), ErrSilent},
+		"garbage":                    {text("<html>an intranet</html>"), ErrSilent},
+		"a manifest of other things": {text(`{"config":{"digest":"../../../etc/passwd"}}`), ErrSilent},
+		"a list of other things": {text(`{"manifests":[{"digest":"x/../y","platform":{"os":"linux","architecture":"amd64"}}]}`),
+			ErrSilent},
+		"a huge manifest":        {text(strings.Repeat(" ", maxManifest+1)), ErrSilent},
+		"a realm that isn't TLS": {asks(`Bearer realm="ftp://10.0.0.1/"`), ErrSilent},
+		"a realm without a host": {asks(`Bearer realm="http://"`), ErrSilent},
+		"redirects without an end": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}, ErrSilent},
+		"a cut answer": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "{")
+		}, ErrSilent},
+		"a closed connection": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ErrSilent},
+	} {
+		server := httptest.NewServer(c.serve)
+		host := strings.TrimPrefix(server.URL, "http://")
+		img, err := (&Client{Rules: Rules{Allow: []string{host}}}).Resolve(t.Context(), host+"/it:1",
+			&structs.Registry{Username: "me", Password: "pw"})
+		server.Close()
+		if img != nil || !errors.Is(err, c.want) {
+			t.Errorf("%s gives %+v, %v, want %v", name, img, err, c.want)
+		}
+	}
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer slow.Close()
+	host := strings.TrimPrefix(slow.URL, "http://")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if img, err := (&Client{Rules: Rules{Open: true}}).Resolve(ctx, host+"/it:1", nil); img != nil || !errors.Is(err, ErrSilent) {
+		t.Errorf("a registry that says nothing gives %+v, %v", img, err)
+	}
+}
+
+// TestRedirectInside: a public registry can't lead the agent to a private address.
+func TestRedirectInside(t *testing.T) {
+	var inside atomic.Int32
+	private := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inside.Add(1) }))
+	defer private.Close()
+	public := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/manifests/realm") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+private.URL+`/token"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		http.Redirect(w, r, private.URL, http.StatusTemporaryRedirect)
+	}))
+	defer public.Close()
+	host := strings.TrimPrefix(public.URL, "http://")
+	s := &session{path: "it", base: public.URL}
+	rules := Rules{}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == host { // stands for a public address
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+		return rules.dialer("example.com").DialContext(ctx, network, address)
+	}
+	s.client = &http.Client{Transport: transport, CheckRedirect: limitRedirects}
+	for _, version := range []string{"redirect", "realm"} {
+		if img, err := s.resolve(t.Context(), version); img != nil || !errors.Is(err, ErrNotAllowed) {
+			t.Errorf("%s gives %+v, %v", version, img, err)
+		}
+	}
+	if n := inside.Load(); n > 0 {
+		t.Errorf("%d requests have come inside", n)
 	}
 }

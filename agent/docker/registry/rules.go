@@ -55,8 +55,9 @@ func hubName(host string) string {
 	return host
 }
 
-// listed reports whether the operator has named the registry.
-func (r Rules) listed(host string) bool {
+// Listed reports whether the operator has named the registry, host or host:port, and so
+// trusts it whatever its address.
+func (r Rules) Listed(host string) bool {
 	return r.Open || slices.Contains(r.Allow, hubName(strings.ToLower(host)))
 }
 
@@ -64,7 +65,7 @@ func (r Rules) listed(host string) bool {
 // only listed ones may be, or one with an address that isn't public. ErrNotAllowed; ErrSilent
 // if it has no address.
 func (r Rules) Check(ctx context.Context, host string) error {
-	if r.listed(host) {
+	if r.Listed(host) {
 		return nil
 	}
 	if r.Allow != nil && !slices.Contains(r.Allow, Any) {
@@ -93,7 +94,7 @@ func (r Rules) Check(ctx context.Context, host string) error {
 // that aren't public, unless the registry is listed.
 func (r Rules) dialer(host string) *net.Dialer {
 	d := &net.Dialer{Timeout: 10 * time.Second}
-	if r.listed(host) {
+	if r.Listed(host) {
 		return d
 	}
 	d.Control = func(_, address string, _ syscall.RawConn) error {
