@@ -30,7 +30,7 @@ const (
 	// a while.
 	mostUnderAttack = 512 << 20
 	// mostAfterAttack is how much of that it may keep.
-	mostAfterAttack = 64 << 20
+	mostAfterAttack = 96 << 20
 )
 
 // attacked is a server of which two projects, alpha and beta, have tokens. Attackers are alpha,
@@ -64,17 +64,32 @@ func newAttacked(t *testing.T) *attacked {
 // open connects as an attacker and sends the text. It returns nil if the server doesn't want
 // that.
 func (s *attacked) open(ctx context.Context, text string) net.Conn {
-	conn, err := s.attacker.DialContext(ctx, "tcp", s.addr)
+	raw, err := s.attacker.DialContext(ctx, "tcp", s.addr)
 	if err != nil {
 		return nil
 	}
-	context.AfterFunc(ctx, func() { conn.Close() })
-	if _, err := io.WriteString(conn, text); err != nil {
-		s.closed.Add(1)
-		conn.Close()
-		return nil
+	conn := closing{raw, context.AfterFunc(ctx, func() { raw.Close() })}
+	for rest := text; rest != ""; { // in parts, because each is copied
+		part := rest[:min(len(rest), 16<<10)]
+		if _, err := io.WriteString(conn, part); err != nil {
+			s.closed.Add(1)
+			conn.Close()
+			return nil
+		}
+		rest = rest[len(part):]
 	}
 	return conn
+}
+
+// closing is a connection that is closed when its context ends.
+type closing struct {
+	net.Conn
+	forget func() bool
+}
+
+func (c closing) Close() error {
+	c.forget()
+	return c.Conn.Close()
 }
 
 // head begins a request of alpha.
@@ -102,6 +117,9 @@ func (s *attacked) drain(conn net.Conn) {
 type latencies []time.Duration
 
 func (l latencies) at(percent int) time.Duration {
+	if len(l) == 0 {
+		return 0
+	}
 	slices.Sort(l)
 	return l[(len(l)-1)*percent/100].Round(100 * time.Microsecond)
 }
@@ -228,7 +246,11 @@ func TestLongAttacks(t *testing.T) {
 		{"slow headers", 400, func(s *attacked) func(context.Context) {
 			return func(ctx context.Context) {
 				conn := s.open(ctx, "GET /v1/bays HTTP/1.1\r\nHost: localhost\r\n")
-				for conn != nil && ctx.Err() == nil {
+				if conn == nil {
+					return
+				}
+				defer conn.Close()
+				for ctx.Err() == nil {
 					if _, err := io.WriteString(conn, "X-A: a\r\n"); err != nil {
 						s.closed.Add(1)
 						break
@@ -260,8 +282,12 @@ func TestLongAttacks(t *testing.T) {
 			s.fill()
 			return func(ctx context.Context) {
 				conn := s.open(ctx, s.head("GET", "/v1/containers/detail")+"\r\n")
+				if conn == nil {
+					return
+				}
+				defer conn.Close()
 				b := make([]byte, 4<<10)
-				for conn != nil && ctx.Err() == nil {
+				for ctx.Err() == nil {
 					if _, err := conn.Read(b); err != nil {
 						break
 					}
