@@ -94,7 +94,8 @@ func (c closing) Close() error {
 
 // head begins a request of alpha.
 func (s *attacked) head(method, path string) string {
-	return method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Auth-Token: " + s.token["alpha"] + "\r\n"
+	return method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Auth-Token: " +
+		s.token["alpha"] + "\r\n"
 }
 
 // drain waits for the answer on a connection, and counts it. It reads the body.
@@ -220,19 +221,18 @@ func (s *attacked) attack(attackers int, attack func(ctx context.Context)) {
 // sets how long each attack takes.
 func TestLongAttacks(t *testing.T) {
 	const mega = 1 << 20
+	const registration = "POST /v1/agent/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for _, c := range []struct {
 		name      string
 		attackers int
 		attack    func(s *attacked) func(ctx context.Context)
 	}{
 		{"registrations that don't end", 400, func(s *attacked) func(context.Context) {
-			text := "POST /v1/agent/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n" +
-				strings.Repeat(" ", mega-10)
+			text := registration + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", mega-10)
 			return func(ctx context.Context) { s.drain(s.open(ctx, text)) }
 		}},
 		{"small registrations that don't end", 400, func(s *attacked) func(context.Context) {
-			text := "POST /v1/agent/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16000\r\n\r\n" +
-				strings.Repeat(" ", 15990)
+			text := registration + "Content-Length: 16000\r\n\r\n" + strings.Repeat(" ", 15990)
 			return func(ctx context.Context) { s.drain(s.open(ctx, text)) }
 		}},
 		{"bodies that don't end", 400, func(s *attacked) func(context.Context) {
