@@ -208,7 +208,8 @@ func (s *attacked) attack(attackers int, attack func(ctx context.Context)) {
 			counts += fmt.Sprintf(" %d: %d", status, n)
 		}
 	}
-	s.Logf("%v: RSS %d MiB before, %d at most, %d after; beta alone p50 %v p99 %v, beside p50 %v p99 %v (%d requests); answers%s, %d closed",
+	s.Logf("%v: RSS %d MiB before, %d at most, %d after; "+
+		"beta alone p50 %v p99 %v, beside p50 %v p99 %v (%d requests); answers%s, %d closed",
 		duration, before>>20, peak>>20, s.server.rss()>>20, alone.at(50), alone.at(99), beside.at(50), beside.at(99), len(beside), counts,
 		s.closed.Load())
 	if peak > before+mostUnderAttack {
