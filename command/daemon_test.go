@@ -110,6 +110,15 @@ func TestKeystoneBlock(t *testing.T) {
 	}
 }
 
+// TestLimitsBlock: the limits of a server can be in a block. 0 in it means no limit, as in a flag.
+func TestLimitsBlock(t *testing.T) {
+	file := "limits {\n  rate_writes = 7\n  rate_reads = 0\n  rate_addresses = 5\n  max_bytes_in_flight = 64\n}\n"
+	conf, _, err := loadServer(t, file, map[string]string{"MAGNUM_RATE_ADDRESSES": "6"})
+	if err != nil || conf.RateWrites != 7 || conf.RateReads != -1 || conf.RateAddresses != 6 || conf.MaxBytesInFlight != 64 {
+		t.Errorf("%d, %d, %d, %d, %v", conf.RateWrites, conf.RateReads, conf.RateAddresses, conf.MaxBytesInFlight, err)
+	}
+}
+
 func TestSettingsErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file string
@@ -126,6 +135,8 @@ func TestSettingsErrors(t *testing.T) {
 		"block":       {file: "server { }", want: "-config"},
 		"keystone": {file: "keystone {\n  auth_ulr = \"x\"\n}",
 			want: "magnum.hcl:2: auth_ulr: there is no such setting; did you mean auth_url?"},
+		"limits": {file: "limits {\n  http_port = 1\n}",
+			want: "magnum.hcl:2: http_port: there is no such setting in block limits, which has rate_writes, rate_reads,"},
 		"nested block":  {file: "keystone {\n  x { }\n}", want: "neither labels nor other blocks"},
 		"label":         {file: "keystone \"a\" {\n}", want: "neither labels nor other blocks"},
 		"password file": {file: "keystone {\n  password_file = \"/nowhere/password\"\n}", want: "/nowhere/password"},

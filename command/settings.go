@@ -217,20 +217,37 @@ func (s *settings) loadFile(path string) error {
 		case len(block.Labels) > 0 || len(block.Body.Blocks) > 0:
 			return usagef("-config: %s: the block takes neither labels nor other blocks", origin)
 		}
-		if err := s.loadBody(path, blocks[block.Type], block.Body); err != nil {
+		is := blocks[block.Type]
+		for name, a := range block.Body.Attributes {
+			if is.only != nil && !slices.Contains(is.only, name) {
+				return usagef("%s:%d: %s: there is no such setting in block %s, which has %s", path, a.SrcRange.Start.Line, name,
+					block.Type, strings.Join(is.only, ", "))
+			}
+		}
+		if err := s.loadBody(path, is.prefix, block.Body); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// blocks are the blocks that a file may have, with the prefix of their settings.
-var blocks = map[string]string{"keystone": "keystone_", "audit": "audit_log_"}
+// blocks are the blocks that a file may have, with the prefix of their settings, or with the
+// names of those that are all of it.
+var blocks = map[string]struct {
+	prefix string
+	only   []string
+}{
+	"keystone": {prefix: "keystone_"},
+	"audit":    {prefix: "audit_log_"},
+	"limits":   {only: []string{"rate_writes", "rate_reads", "rate_addresses", "max_bytes_in_flight"}},
+}
 
 // hasBlock reports whether a file of these settings may have the block.
 func (s *settings) hasBlock(name string) bool {
-	prefix, ok := blocks[name]
-	return ok && slices.ContainsFunc(s.all, func(set *setting) bool { return strings.HasPrefix(set.attribute(), prefix) })
+	is, ok := blocks[name]
+	return ok && slices.ContainsFunc(s.all, func(set *setting) bool {
+		return is.prefix != "" && strings.HasPrefix(set.attribute(), is.prefix) || slices.Contains(is.only, set.attribute())
+	})
 }
 
 // loadBody reads the attributes of a file or block. prefix is what the names of its

@@ -22,8 +22,8 @@ type PodSpec struct {
 	InfraImage   string            `json:"infra_image,omitempty"` // "" means the agent's own
 	Exclusive    Exclusive         `json:"exclusive"`
 	// Cluster says that a Kubernetes cluster runs the pod, from its manifest. The spec then
-	// has only what servers show and sessions need: of containers the names, images, ports and
-	// terminals, and RestartPolicy, GracePeriod and ActiveDeadline.
+	// has only what servers show, count and need for sessions: of containers the names, images,
+	// ports, terminals and Requests, and RestartPolicy, GracePeriod and ActiveDeadline.
 	Cluster bool `json:"cluster,omitempty"`
 }
 
@@ -69,7 +69,10 @@ type PodContainer struct {
 	Env    []EnvVar   `json:"env,omitempty"`
 	Ports  []PodPort  `json:"ports,omitempty"`
 	Mounts []PodMount `json:"mounts,omitempty"`
-	// Requests are reserved on the host, Limits bind the process. 0 means none.
+	// Requests are reserved on the host, Limits bind the process. 0 means none. In a cluster
+	// Requests are only charged: those of the first container that has any are more than its
+	// own, such that the sum is what the cluster reserves for the pod with its sidecars and
+	// overhead. Pods that the cluster has made, and rows of earlier versions, have none.
 	Requests Resources `json:"requests,omitzero"`
 	Limits   Resources `json:"limits,omitzero"`
 

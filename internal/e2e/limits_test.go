@@ -44,6 +44,9 @@ func (s *limitedServer) as(token string, args ...string) result {
 	return magnum(s.TB, []string{"MAGNUM_ADDR=" + s.addr, "OS_TOKEN=" + token}, "", args...)
 }
 
+// keeping keeps its connections, as clients that send many requests do.
+var keeping = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}
+
 // get makes a request and returns its answer, whose body is read.
 func (s *limitedServer) get(token, path string) (*http.Response, string) {
 	s.Helper()
@@ -52,7 +55,7 @@ func (s *limitedServer) get(token, path string) (*http.Response, string) {
 		s.Fatal(err)
 	}
 	r.Header.Set("X-Auth-Token", token)
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := keeping.Do(r)
 	if err != nil {
 		s.Error(err)
 		return &http.Response{Header: make(http.Header)}, ""
@@ -66,12 +69,11 @@ func (s *limitedServer) get(token, path string) (*http.Response, string) {
 }
 
 // pace calls do so many times a second until ctx ends, in several goroutines.
-func pace(ctx context.Context, perSecond int, do func()) {
-	const workers = 10
+func pace(ctx context.Context, workers, perSecond int, do func()) {
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			tick := time.NewTicker(workers * time.Second / time.Duration(perSecond))
+			tick := time.NewTicker(time.Duration(workers) * time.Second / time.Duration(perSecond))
 			defer tick.Stop()
 			for {
 				select {
@@ -110,7 +112,7 @@ func TestRates(t *testing.T) {
 		var took []time.Duration
 		ctx, cancel := context.WithTimeout(t.Context(), period)
 		defer cancel()
-		pace(ctx, reads/4, func() {
+		pace(ctx, 10, reads/4, func() {
 			began := time.Now()
 			resp, body := s.get(token["beta"], "/v1/bays")
 			mu.Lock()
@@ -130,7 +132,7 @@ func TestRates(t *testing.T) {
 	began := time.Now()
 	go func() {
 		defer close(done)
-		pace(attack, 10*reads, func() {
+		pace(attack, 100, 10*reads, func() {
 			resp, body := s.get(token["alpha"], "/v1/bays")
 			mu.Lock()
 			defer mu.Unlock()

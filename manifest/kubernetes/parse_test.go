@@ -69,7 +69,7 @@ spec:
 	}
 	want := &manifest.Pod{Name: "web", Spec: structs.PodSpec{Cluster: true, RestartPolicy: "OnFailure", GracePeriod: 1<<31 - 1,
 		ActiveDeadline: 60,
-		InitContainers: []structs.PodContainer{{Name: "init", Image: "busybox:1.36"}},
+		InitContainers: []structs.PodContainer{{Name: "init", Image: "busybox:1.36", Requests: structs.Resources{Memory: 1 << 20}}},
 		Containers: []structs.PodContainer{{Name: "web", Image: "busybox", TTY: true, Stdin: true, StdinOnce: true,
 			Ports: []structs.PodPort{
 				{Name: "http", Port: structs.Port{ContainerPort: 80, Protocol: "tcp"}},

@@ -76,6 +76,7 @@ func podSpec(spec *corev1.PodSpec, path string) (structs.PodSpec, error) {
 	if out.Containers, err = containers(spec.Containers, path+".containers", seen); err != nil {
 		return out, err
 	}
+	setRequests(spec, &out)
 	return out, manifest.CheckSize(out, path)
 }
 

@@ -241,6 +241,26 @@ func TestQuotaIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestQuotaOfHugeRequests: no sum of requests overflows, so that a quota which is set later
+// binds.
+func TestQuotaOfHugeRequests(t *testing.T) {
+	c := newCluster(t)
+	for i := range 16 {
+		rc := c.makeRC(fmt.Sprint("rc", i), structs.MaxReplicas)
+		rc.Spec.Selector = map[string]string{"app": rc.RC.Name}
+		rc.Spec.Template.Containers[0].Requests = structs.Resources{Memory: structs.MaxMemory, MilliCPU: structs.MaxMilliCPU}
+		must(c.harness, rc)
+	}
+	memory, cpu := c.used(structs.ResourceMemory), c.used(structs.ResourceCPU)
+	if memory != 16*structs.MaxMemory || cpu != 16*structs.MaxMilliCPU {
+		t.Errorf("%d bytes and %d milli CPU are used", memory, cpu)
+	}
+	c.quota(structs.ResourceMemory, 1<<40)
+	p := c.makePod("p")
+	p.Pod.Spec = podSpec(1<<20, 1<<20)
+	refuse(c.harness, structs.CodeQuota, p)
+}
+
 // TestQuotaDefaults: a project's own limit goes before that of all projects, which goes before
 // the one that a server ships with.
 func TestQuotaDefaults(t *testing.T) {

@@ -68,6 +68,7 @@ type Limits struct {
 	peers         pool // of other servers together
 	freeing       chan struct{}
 	free          func() // gives memory back to the system
+	paced         pacer
 	refused       map[Kind]*atomic.Uint64
 }
 
@@ -84,6 +85,7 @@ func New(c Config) *Limits {
 		l.writes = newTable[string](cmp.Or(c.Writes, DefaultWrites), c.now)
 		l.reads = newTable[string](cmp.Or(c.Reads, DefaultReads), c.now)
 		l.addresses = newTable[netip.Addr](cmp.Or(c.Addresses, DefaultAddresses), c.now)
+		l.paced.prompt, l.paced.waiting = newTable[string](promptRefusals, c.now), make(map[string]int)
 	}
 	all := cmp.Or(c.Bytes, DefaultBytes)
 	quarter := all / 4
@@ -124,7 +126,8 @@ func (l *Limits) InFlight() int64 {
 	return l.users.inFlight() + l.hosts.inFlight() + l.peers.inFlight()
 }
 
-// Request counts a request of a project, a write or a read. CodeRateLimited.
+// Request counts a request of a project, a write or a read. CodeRateLimited, before which the
+// caller calls Slow.
 func (l *Limits) Request(project string, write bool) error {
 	if l == nil {
 		return nil

@@ -244,6 +244,78 @@ func TestBytesOfOne(t *testing.T) {
 	}
 }
 
+// TestSlow: few refusals are answered at once, then each takes a while, and only so many of
+// them wait.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{})
+		slow := func(ctx context.Context, project string) time.Duration {
+			began := time.Now()
+			l.Slow(ctx, project)
+			return time.Since(began)
+		}
+		for i := range 2 * promptRefusals {
+			if took := slow(t.Context(), "alpha"); took != 0 {
+				t.Fatalf("refusal %d takes %v", i, took)
+			}
+		}
+		// A client that sends again once it is refused gets few answers: those that wait, and
+		// those that may be prompt meanwhile.
+		refusals := 0
+		for began := time.Now(); time.Since(began) < 10*time.Second; refusals++ {
+			slow(t.Context(), "alpha")
+		}
+		if refusals > 10*promptRefusals+10*int(time.Second/refusalTime) {
+			t.Errorf("%d refusals in 10 s", refusals)
+		}
+		if took := slow(t.Context(), "beta"); took != 0 {
+			t.Errorf("a refusal of another project takes %v", took)
+		}
+
+		// Many of one project at the same time, then many of all projects.
+		var wg sync.WaitGroup
+		var atOnce, waited atomic.Int32
+		attack := func(project string, n int) {
+			for range n {
+				wg.Go(func() {
+					if slow(t.Context(), project) == 0 {
+						atOnce.Add(1)
+					} else {
+						waited.Add(1)
+					}
+				})
+			}
+		}
+		attack("gamma", 1000)
+		wg.Wait()
+		if waited.Load() != maxWaiting || atOnce.Load() != 1000-maxWaiting {
+			t.Errorf("%d of one project wait, %d don't", waited.Load(), atOnce.Load())
+		}
+		waited.Store(0)
+		for i := range 2 * maxAllWaiting / maxWaiting {
+			attack(fmt.Sprint("p", i), 1000)
+		}
+		wg.Wait()
+		if waited.Load() != maxAllWaiting || l.paced.all != 0 || len(l.paced.waiting) != 0 {
+			t.Errorf("%d of all projects wait; %d, %v are left", waited.Load(), l.paced.all, l.paced.waiting)
+		}
+
+		// A client that has left is waited for no longer.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 2*promptRefusals + 1 {
+			if took := slow(ctx, "delta"); took != 0 {
+				t.Fatalf("a refusal for nobody takes %v", took)
+			}
+		}
+	})
+	for _, l := range []*Limits{nil, New(Config{Open: true})} {
+		for range 10 * promptRefusals {
+			l.Slow(t.Context(), "p") // returns at once, as the test's end shows
+		}
+	}
+}
+
 // TestReclaim: memory is given back once after a peak, and not again within a minute.
 func TestReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

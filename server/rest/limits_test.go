@@ -70,6 +70,32 @@ func TestProjectRates(t *testing.T) {
 	}
 }
 
+// TestManyRefusals: a client that sends again once it is refused isn't refused faster than the
+// server wants, and others are served meanwhile.
+func TestManyRefusals(t *testing.T) {
+	l := limits.New(limits.Config{Reads: 1})
+	f := newCaller(t, servertest.New(t, withLimits(l)))
+	alice, mallory := f.as("alice"), f.as("mallory")
+	var wg sync.WaitGroup
+	var slow atomic.Bool
+	for range 16 { // so that there are enough of them on a slow machine, too
+		wg.Go(func() {
+			for n := 0; n < 1000 && !slow.Load(); n++ {
+				began := time.Now()
+				if alice.raw("GET", "/v1/bays", "").status == 429 && time.Since(began) > 200*time.Millisecond {
+					slow.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if !slow.Load() {
+		t.Error("no refusal is slow")
+	}
+	alice.raw("GET", "/v1/bays", "").limited(429, "1 reads a second", "-rate-reads")
+	mallory.do("GET", "/v1/bays", "").is(200)
+}
+
 // TestAddressRate: whoever has no valid token is slowed down, and nobody else at the same
 // address is.
 func TestAddressRate(t *testing.T) {

@@ -99,6 +99,49 @@ func TestQuotas(t *testing.T) {
 	admin.do("GET", "/v1/quota_classes/other", "").is(404)
 }
 
+// TestQuotaOfAKubernetesBay: what pods and replication controllers of a Kubernetes bay request
+// is read from their manifests.
+func TestQuotaOfAKubernetesBay(t *testing.T) {
+	k := newKube(t)
+	before := k.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("before", "x"), `,"bay":"kube"`)).is(201).uuid()
+	k.do("PUT", "/v1/quotas/"+structs.DefaultProject, fmt.Sprintf(`{"memory":%d,"cpu":2}`, 100<<20)).is(200)
+	in := func(manifest, requests string) string {
+		text := strings.Replace(manifest, `"image":"x"`, `"image":"x","resources":{"requests":{`+requests+`}}`, 1)
+		return podOf(t, text, `,"bay":"kube"`)
+	}
+	pod := func(name, requests string) string { return in(podManifest(name, "x"), requests) }
+	rc := func(name string, replicas int, requests string) string {
+		return in(rcManifest(name, replicas, "x"), requests)
+	}
+	used := func(want string) {
+		t.Helper()
+		got := k.do("GET", "/v1/quotas/"+structs.DefaultProject, "").is(200).object()
+		memory, cpu := got["memory"].(map[string]any)["in_use"], got["cpu"].(map[string]any)["in_use"]
+		if text := fmt.Sprint(memory.(float64)/(1<<20), "Mi, ", cpu); text != want {
+			t.Errorf("%s are used, not %s", text, want)
+		}
+	}
+	const at, template = "spec.containers[0].resources.requests.", "spec.template.spec.containers[0].resources.requests."
+	k.do("POST", "/v1/pods", pod("a", ``)).is(400).mentions(at + "memory is missing")
+	k.do("POST", "/v1/pods", pod("a", `"memory":"1Mi"`)).is(400).mentions(at + "cpu is missing")
+	k.do("POST", "/v1/rcs", rc("c", 1, `"cpu":1`)).is(400).mentions(template + "memory is missing")
+	k.do("POST", "/v1/pods", pod("a", `"memory":"101Mi","cpu":1`)).is(403).mentions("Quota exceeded for memory")
+	k.do("POST", "/v1/pods?wait=10s", pod("a", `"memory":"60Mi","cpu":"500m"`)).is(201)
+	used("60Mi, 0.5")
+	k.do("POST", "/v1/pods", pod("b", `"memory":"60Mi","cpu":"500m"`)).is(403).mentions("Quota exceeded for memory")
+	k.do("POST", "/v1/rcs", rc("c", 2, `"memory":"10Mi","cpu":"250m"`)).is(201)
+	used("80Mi, 1")
+	change := func(text string) string {
+		return `[{"op":"replace","path":"/manifest","value":` + strings.TrimSpace(toJSON(t, text)) + `}]`
+	}
+	k.do("PATCH", "/v1/pods/"+before, change(podManifest("before", "y"))).is(200) // it was there before the quota
+	larger := strings.Replace(podManifest("before", "x"), `"image":"x"`,
+		`"image":"x","resources":{"limits":{"memory":"30Mi","cpu":"1m"}}`, 1)
+	k.do("PATCH", "/v1/pods/"+before, change(larger)).is(403).mentions("Quota exceeded for memory")
+	k.do("PATCH", "/v1/pods/"+before, change(strings.ReplaceAll(larger, "30Mi", "20Mi"))).is(200)
+	used("100Mi, 1.001")
+}
+
 // TestZunQuotas: what OpenStack's container client sends and expects.
 func TestZunQuotas(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))

@@ -93,7 +93,12 @@ func Charge(q *Request, caller structs.Caller) error {
 	if q.server.open {
 		return nil
 	}
-	return l.Request(caller.ProjectID, q.R.Method != http.MethodGet && q.R.Method != http.MethodHead)
+	err := l.Request(caller.ProjectID, q.R.Method != http.MethodGet && q.R.Method != http.MethodHead)
+	if err != nil {
+		q.W.Parked = true
+		l.Slow(q.R.Context(), caller.ProjectID)
+	}
+	return err
 }
 
 // TakeTerminal takes one of most terminals of the server for the request's caller. It returns a

@@ -71,6 +71,9 @@ func Of(row structs.Row) (a structs.Amounts) {
 		bare.Meta = structs.Meta{}
 		a[structs.ResourceSpecBytes] = sizeOf(reflect.ValueOf(&bare).Elem())
 	}
+	// So the sum over all rows of a project can't overflow.
+	a[structs.ResourceMemory] = min(a[structs.ResourceMemory], structs.MaxMemory)
+	a[structs.ResourceCPU] = min(a[structs.ResourceCPU], structs.MaxMilliCPU)
 	return a
 }
 
