@@ -579,7 +579,7 @@ func TestPodSessions(t *testing.T) {
 	if offer := offered(id, "c1", structs.SessionLogs); !offer.Logs.Previous {
 		t.Errorf("logs of %+v", offer.Logs)
 	}
-	f.do("PUT", "/v1/pods/web/execute?command=ls", "").is(409).mentions("is Creating (CrashLoopBackOff: back-off 10s)")
+	f.do("PUT", "/v1/pods/web/execute?command=ls", "").is(409).mentions("is waiting (CrashLoopBackOff: back-off 10s)")
 }
 
 var (

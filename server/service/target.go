@@ -150,7 +150,11 @@ func (n Sessions) logsTarget(ctx context.Context, call *Call, ident string, r *s
 func (n Sessions) inState(ctx context.Context, call *Call, ident, rule string, in func(*Target) bool) (*Target, error) {
 	t, err := n.Target(ctx, call, ident)
 	if err == nil && !in(t) {
-		return nil, t.errorf(structs.CodeConflict, "is %s%s: %s", t.Status, inBrackets(t.Reason), rule)
+		state := string(t.Status)
+		if t.kind == structs.KindPod && t.Status == structs.ContainerCreating {
+			state = structs.PartWaiting // also between two of its restarts
+		}
+		return nil, t.errorf(structs.CodeConflict, "is %s%s: %s", state, inBrackets(t.Reason), rule)
 	}
 	return t, err
 }
