@@ -12,7 +12,7 @@ type Volume struct {
 	ProjectID string `json:"project_id"`
 	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc Names of the containers that mount the volume, running or not.
+	//api:doc Names of the containers that mount the volume, running or not; of a pod pod/NAME.
 	UsedBy []string `json:"used_by"`
 }
 

@@ -54,17 +54,23 @@ func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts [
 	return body
 }
 
-// containerNames replaces the IDs of magnum's containers by their present names.
+// containerNames replaces the IDs of magnum's containers by their present names, and those of
+// its pods by pod/NAME.
 func containerNames(snap *state.Snapshot, ids []string) []string {
 	names := make([]string, len(ids))
 	for i, id := range ids {
 		names[i] = id
 		if c := snap.Container(id); c != nil {
 			names[i] = c.Name
+		} else if p := snap.Pod(id); p != nil {
+			names[i] = podUser + p.Name
 		}
 	}
 	return names
 }
+
+// podUser begins the name of a pod among the users of a volume.
+const podUser = structs.KindPod + "/"
 
 // DeleteVolume is the request to delete a volume.
 type DeleteVolume struct {
@@ -92,8 +98,12 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 		return err
 	}
 	if len(vol.UsedBy) > 0 {
-		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host,
-			strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
+		by := strings.Join(vol.UsedBy, ", ")
+		if !strings.HasPrefix(by, podUser) {
+			by = "container " + by
+		}
+		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by %s: delete that first", vol.Name, vol.Host,
+			by).About(structs.KindVolume)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()

@@ -121,6 +121,8 @@ func TestTextsTellNothingOfTheHost(t *testing.T) {
 		// The engine's IDs mean nothing to them.
 		"Container " + id + " is paused, unpause the container before exec": "the container is paused, unpause the container before exec",
 		"No such container: " + id: "no such container",
+		"driver failed programming external connectivity on endpoint mg-pod-x-1-_infra-1 (" + id + "): Bind for 0.0.0.0:80 failed: port " +
+			"is already allocated": "Bind for 0.0.0.0:80 failed: port is already allocated",
 		`Conflict. The container name "/a" is already in use by container "` + id + `".`: `Conflict. The container name "/a" is already ` +
 			`in use by the container.`,
 		"Container " + id + " is restarting, wait until the container is running": "the container's process has ended and is about to be " +

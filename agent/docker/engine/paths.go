@@ -38,6 +38,7 @@ var engineIDs = []struct {
 	id   *regexp.Regexp
 	says string
 }{
+	{regexp.MustCompile(`\bdriver failed programming external connectivity on endpoint \S+ \([0-9a-f]{64}\): `), ""},
 	{regexp.MustCompile(`\b[Nn]o such container: [0-9a-f]{64}\b`), "no such container"},
 	{regexp.MustCompile(`\b[Cc]ontainer "?[0-9a-f]{64}\b"?`), "the container"},
 }
