@@ -41,6 +41,7 @@ func TestFailure(t *testing.T) {
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is paused, unpause the container before exec"),
 			backend.ErrNotRunning},
+		{errors.New("unable to upgrade to tcp, received 409"), backend.ErrNotRunning},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is restarting, wait until the container is running"),
 			backend.ErrNotRunning},
 		{errors.New("Error response from daemon: Cannot mkdir: /etc/passwd is not a directory"), backend.ErrStart},
@@ -120,7 +121,8 @@ func TestTextsTellNothingOfTheHost(t *testing.T) {
 		"access denied for me/app/docker":                      "access denied for me/app/docker",
 		// The engine's IDs mean nothing to them.
 		"Container " + id + " is paused, unpause the container before exec": "the container is paused, unpause the container before exec",
-		"No such container: " + id: "no such container",
+		"No such container: " + id:               "no such container",
+		"unable to upgrade to tcp, received 409": "the container's process has just ended, or was paused: try again once it runs",
 		"driver failed programming external connectivity on endpoint mg-pod-x-1-_infra-1 (" + id + "): Bind for 0.0.0.0:80 failed: port " +
 			"is already allocated": "Bind for 0.0.0.0:80 failed: port is already allocated",
 		`Conflict. The container name "/a" is already in use by container "` + id + `".`: `Conflict. The container name "/a" is already ` +

@@ -41,6 +41,8 @@ func Failure(err error) error {
 		f.Reason = backend.ErrNotFound
 	case strings.Contains(text, "is not running"), strings.Contains(text, "is paused"):
 		f.Reason = backend.ErrNotRunning
+	case strings.Contains(text, "unable to upgrade to tcp, received 409"): // all that the client says of a refused exec or attach
+		f.Reason, f.Msg, f.Err = backend.ErrNotRunning, "the container's process has just ended, or was paused: try again once it runs", err
 	case strings.Contains(text, "is restarting, wait until"):
 		f.Reason, f.Msg, f.Err = backend.ErrNotRunning, "the container's process has ended and is about to be restarted: try again", err
 	case strings.Contains(text, "no space left on device"):
