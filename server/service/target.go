@@ -62,7 +62,7 @@ func podTarget(snap *state.Snapshot, p *structs.Pod, ident, name string) (*Targe
 		return nil, err
 	}
 	t := &Target{
-		Ref: p.Ref(), Name: p.Name, Status: structs.ContainerCreating, Reason: structs.StatusReasonOf(p), TTY: spec.TTY, Stdin: spec.Stdin,
+		Ref: p.Ref(), Name: p.Name, Status: structs.PartWaiting, Reason: structs.StatusReasonOf(p), TTY: spec.TTY, Stdin: spec.Stdin,
 		what: fmt.Sprintf("Container %s of pod %s", spec.Name, ident), kind: structs.KindPod,
 	}
 	t.Ref.Part = spec.Name
@@ -150,11 +150,7 @@ func (n Sessions) logsTarget(ctx context.Context, call *Call, ident string, r *s
 func (n Sessions) inState(ctx context.Context, call *Call, ident, rule string, in func(*Target) bool) (*Target, error) {
 	t, err := n.Target(ctx, call, ident)
 	if err == nil && !in(t) {
-		state := string(t.Status)
-		if t.kind == structs.KindPod && t.Status == structs.ContainerCreating {
-			state = structs.PartWaiting // also between two of its restarts
-		}
-		return nil, t.errorf(structs.CodeConflict, "is %s%s: %s", state, inBrackets(t.Reason), rule)
+		return nil, t.errorf(structs.CodeConflict, "is %s%s: %s", t.Status, inBrackets(t.Reason), rule)
 	}
 	return t, err
 }

@@ -47,30 +47,23 @@ func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts [
 			if t.err != nil || project != "" && vol.ProjectID != project || name != "" && vol.Name != name {
 				continue
 			}
-			vol.UsedBy = containerNames(snap, vol.UsedBy)
+			nameUsers(snap, vol.UsedBy)
 			body.Volumes = append(body.Volumes, structs.VolumeBody{Volume: vol, OnHost: onHost(t.host)})
 		}
 	}
 	return body
 }
 
-// containerNames replaces the IDs of magnum's containers by their present names, and those of
-// its pods by pod/NAME.
-func containerNames(snap *state.Snapshot, ids []string) []string {
-	names := make([]string, len(ids))
+// nameUsers replaces the IDs of magnum's containers and pods by their present names.
+func nameUsers(snap *state.Snapshot, ids []string) {
 	for i, id := range ids {
-		names[i] = id
 		if c := snap.Container(id); c != nil {
-			names[i] = c.Name
+			ids[i] = c.Name
 		} else if p := snap.Pod(id); p != nil {
-			names[i] = podUser + p.Name
+			ids[i] = structs.PodUser + p.Name
 		}
 	}
-	return names
 }
-
-// podUser begins the name of a pod among the users of a volume.
-const podUser = structs.KindPod + "/"
 
 // DeleteVolume is the request to delete a volume.
 type DeleteVolume struct {
@@ -98,12 +91,8 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 		return err
 	}
 	if len(vol.UsedBy) > 0 {
-		by := strings.Join(vol.UsedBy, ", ")
-		if !strings.HasPrefix(by, podUser) {
-			by = "container " + by
-		}
 		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by %s: delete that first", vol.Name, vol.Host,
-			by).About(structs.KindVolume)
+			vol.Users()).About(structs.KindVolume)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()

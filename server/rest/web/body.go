@@ -183,8 +183,8 @@ func (rt *Route) bodyLimit() int64 {
 // them is refused as one that has more than a manifest may.
 func (rt *Route) errTooLarge(most int64) error {
 	if rt.Manifest {
-		return structs.Errorf(structs.CodeInvalid, "manifest: is more than %d bytes: the request's body is larger than %d", structs.MaxManifest,
-			most)
+		return structs.Errorf(structs.CodeInvalid, "manifest: is more than %d bytes: the request's body is larger than %d",
+			structs.MaxManifest, most)
 	}
 	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %s bytes.", strconv.FormatInt(most, 10))
 }
