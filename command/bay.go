@@ -194,7 +194,7 @@ func patchOps(op string, changes []string) ([]structs.PatchOp, error) {
 func bayDeleteCommand() *command {
 	return &command{
 		name: "bay-delete", group: groupBays, args: "BAY [BAY...]", complete: completeBays,
-		synopsis: "Delete bays and their containers",
+		synopsis: "Delete bays and all that is in them",
 		about:    "Removes each bay's containers from its hosts first, then frees the hosts.",
 		examples: []string{"magnum bay-delete web", "magnum bay-delete -detach web db"},
 		setup: func(e *env, f *flagSet) runFunc {

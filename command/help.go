@@ -203,6 +203,9 @@ func unknownCommand(args []string) error {
 	if near == "" {
 		near = findSwapped(name)
 	}
+	if below := commandsOfNoun(name); near == "" && below != nil {
+		return usagef("there is no command %q; the commands are %s", name, strings.Join(below, ", "))
+	}
 	if near == "" {
 		var names []string
 		for _, c := range commands() {
@@ -214,6 +217,17 @@ func unknownCommand(args []string) error {
 		return usagef("there is no command %q; did you mean %s? \"magnum help\" lists the commands", name, near)
 	}
 	return usagef("there is no command %q; \"magnum help\" lists the commands", name)
+}
+
+// commandsOfNoun returns pod-attach, pod-cp and so on for pod and pods.
+func commandsOfNoun(name string) []string {
+	var below []string
+	for _, c := range commands() {
+		if strings.HasPrefix(c.name, strings.TrimSuffix(name, "s")+"-") {
+			below = append(below, c.name)
+		}
+	}
+	return below
 }
 
 // findSwapped returns bay-create for create-bay, "" if there is no such command.

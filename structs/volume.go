@@ -1,5 +1,7 @@
 package structs
 
+import "strings"
+
 // KindVolume names volumes in URLs, error codes and messages. Volumes are not rows of
 // the state.
 const KindVolume = "volume"
@@ -12,8 +14,20 @@ type Volume struct {
 	ProjectID string `json:"project_id"`
 	//api:doc Time of creation.
 	CreatedAt Time `json:"created_at"`
-	//api:doc Names of the containers that mount the volume, running or not.
+	//api:doc Names of the containers that mount the volume, running or not; of a pod pod/NAME.
 	UsedBy []string `json:"used_by"`
+}
+
+// PodUser begins the name of a pod in Volume.UsedBy.
+const PodUser = KindPod + "/"
+
+// Users returns a text that names the users of the volume, "container a, b" or "pod/a".
+func (v *Volume) Users() string {
+	users := strings.Join(v.UsedBy, ", ")
+	if strings.HasPrefix(users, PodUser) {
+		return users
+	}
+	return "container " + users
 }
 
 // VolumeBody is a volume on a host as the API shows it. Volumes with the same name on

@@ -59,8 +59,8 @@ type Consoles interface {
 	Attach(ctx context.Context, engineID string, size structs.Resize, streams ExecStreams) (exitCode *int, err error)
 
 	// Stats calls each with the container's present usage, and with stream once a
-	// second until its process ends. Errors of each are returned as they are.
-	// ErrNotFound, ErrNotRunning.
+	// second until its process ends. The process may be paused. Errors of each are
+	// returned as they are. ErrNotFound, ErrNotRunning.
 	Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error
 
 	// Top lists the container's processes. args are those of ps, as structs.ParsePS

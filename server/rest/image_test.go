@@ -462,7 +462,8 @@ func TestVolumes(t *testing.T) {
 	volume := func(name, used string) string {
 		return fmt.Sprintf(`{"name":%q,"project_id":%q,"created_at":null,"used_by":[%s]}`, name, project, used)
 	}
-	list := "[" + volume("data", `"`+id+`","other"`) + "," + volume("old", "") + "]"
+	pod := c.do("POST", "/v1/pods", fmt.Sprintf(`{"manifest":%q}`, podManifest("files", "a"))).is(201).uuid()
+	list := "[" + volume("data", `"`+id+`","other"`) + "," + volume("old", "") + "," + volume("claim", `"`+pod+`"`) + "]"
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 		if offer.Kind == structs.SessionVolumeList {
 			_ = servertest.Send(ctx, conn, stdout, list)
@@ -474,7 +475,7 @@ func TestVolumes(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionVolumeList || offer.ProjectID != project {
 		t.Errorf("offer %+v", offer)
 	}
-	if got := r.items("volumes"); len(got) != 2 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" ||
+	if got := r.items("volumes"); len(got) != 3 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" ||
 		len(r.items("errors")) != 1 {
 		t.Errorf("volumes %s", r.body)
 	}
@@ -487,6 +488,7 @@ func TestVolumes(t *testing.T) {
 	c.do("DELETE", "/v1/volumes/none?host=h0", "").is(404).says("Volume none could not be found.")
 	c.do("DELETE", "/v1/volumes/data?host=h0",
 		"").is(409).code("volume.conflict").says("Volume data on host h0 is used by container web, other: delete that first")
+	c.do("DELETE", "/v1/volumes/claim?host=h0", "").is(409).says("Volume claim on host h0 is used by pod/files: delete that first")
 	for len(s.offers) > 0 {
 		<-s.offers
 	}

@@ -192,10 +192,11 @@ func podRoutes() []*web.Route {
 		web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/pods", Action: identity.PodCreate, Handle: createPod, Args: []wire.Arg{web.Waits},
-			Summary: "Create a pod from a manifest, and start it", Takes: structs.PodRequest{}, Gives: web.Created(structs.PodBody{})},
+			Summary: "Create a pod from a manifest, and start it", Takes: structs.PodRequest{}, Manifest: true,
+			Gives: web.Created(structs.PodBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/pods/:id", Action: identity.PodUpdate, Handle: patchPod, Args: []wire.Arg{web.Waits},
 			Summary: "Replace a pod's manifest: images, labels, annotations and activeDeadlineSeconds may differ",
-			Takes:   []structs.PatchOp{}, Gives: web.Changed(structs.PodBody{})},
+			Takes:   []structs.PatchOp{}, Manifest: true, Gives: web.Changed(structs.PodBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/pods/:id", Action: identity.PodDelete, Handle: deletePod,
 			Args: []wire.Arg{
 				web.Waits,

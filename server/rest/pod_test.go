@@ -335,7 +335,7 @@ func TestPodRefusals(t *testing.T) {
 			"spec.containers: 100 with the init containers"},
 		{"POST", "/v1/pods", podOf(t, string(large), ""), 400, "metadata.annotations"},
 		{"POST", "/v1/pods", podOf(t, largePod("new", 7), ""), 400, "bytes of fields are more than 393216"},
-		{"POST", "/v1/pods", `{"manifest":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "larger than 1048576 bytes"},
+		{"POST", "/v1/pods", `{"manifest":"` + strings.Repeat("x", 1<<20) + `"}`, 400, "manifest: is more than 524288 bytes"},
 		{"PATCH", "/v1/pods/web", `{}`, 400, "a PATCH is a list of operations"},
 		{"PATCH", "/v1/pods/web", `[]`, 400, "manifest"},
 		{"PATCH", "/v1/pods/web", patch("/name", "x"), 400, "'/name' is an internal attribute"},
@@ -579,7 +579,7 @@ func TestPodSessions(t *testing.T) {
 	if offer := offered(id, "c1", structs.SessionLogs); !offer.Logs.Previous {
 		t.Errorf("logs of %+v", offer.Logs)
 	}
-	f.do("PUT", "/v1/pods/web/execute?command=ls", "").is(409).mentions("is Creating (CrashLoopBackOff: back-off 10s)")
+	f.do("PUT", "/v1/pods/web/execute?command=ls", "").is(409).mentions("is waiting (CrashLoopBackOff: back-off 10s)")
 }
 
 var (

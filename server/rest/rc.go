@@ -88,11 +88,11 @@ func rcRoutes() []*web.Route {
 		web.FilterArgLabel, web.FilterArgBay)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/rcs", Action: identity.RCCreate, Handle: createRC, Args: []wire.Arg{web.Waits},
-			Summary: "Create a replication controller from a manifest; it creates its pods", Takes: structs.RCRequest{},
+			Summary: "Create a replication controller from a manifest; it creates its pods", Takes: structs.RCRequest{}, Manifest: true,
 			Gives: web.Created(structs.RCBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/rcs/:id", Action: identity.RCUpdate, Handle: patchRC, Args: []wire.Arg{web.Waits},
 			Summary: "Replace a replication controller's manifest: the number of pods follows at once, another template pod by pod",
-			Takes:   []structs.PatchOp{}, Gives: web.Changed(structs.RCBody{})},
+			Takes:   []structs.PatchOp{}, Manifest: true, Gives: web.Changed(structs.RCBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/rcs/:id", Action: identity.RCDelete, Handle: deleteRC,
 			Args: []wire.Arg{
 				web.Waits,

@@ -450,6 +450,12 @@ func TestRefusals(t *testing.T) {
 		unchanged(t, f.s, "a body over the limit", func() {
 			f.do("POST", "/v1/containers", body).is(413).says("The request's body is larger than 1048576 bytes.")
 		})
+		body = `{"bay":"b1","manifest":"` + strings.Repeat("x", structs.MaxBody) + `"}`
+		for _, kind := range []string{"pods", "services", "rcs"} {
+			f.do("POST", "/v1/"+kind, body).is(400).says("manifest: is more than 524288 bytes: the request's body is larger than 1048576")
+			f.do("PATCH", "/v1/"+kind+"/x", `[{"op":"replace","path":"/manifest","value":"`+strings.Repeat("x", structs.MaxBody)+`"}]`).
+				is(400).mentions("manifest: is more than 524288 bytes")
+		}
 		unchanged(t, f.s, "a body of unknown length over the limit", func() {
 			r, err := http.NewRequest("POST", f.s.URL+"/v1/containers", struct{ *bytes.Reader }{bytes.NewReader([]byte(body))})
 			if err != nil {

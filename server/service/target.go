@@ -62,7 +62,7 @@ func podTarget(snap *state.Snapshot, p *structs.Pod, ident, name string) (*Targe
 		return nil, err
 	}
 	t := &Target{
-		Ref: p.Ref(), Name: p.Name, Status: structs.ContainerCreating, Reason: structs.StatusReasonOf(p), TTY: spec.TTY, Stdin: spec.Stdin,
+		Ref: p.Ref(), Name: p.Name, Status: structs.PartWaiting, Reason: structs.StatusReasonOf(p), TTY: spec.TTY, Stdin: spec.Stdin,
 		what: fmt.Sprintf("Container %s of pod %s", spec.Name, ident), kind: structs.KindPod,
 	}
 	t.Ref.Part = spec.Name

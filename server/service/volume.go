@@ -47,23 +47,22 @@ func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts [
 			if t.err != nil || project != "" && vol.ProjectID != project || name != "" && vol.Name != name {
 				continue
 			}
-			vol.UsedBy = containerNames(snap, vol.UsedBy)
+			nameUsers(snap, vol.UsedBy)
 			body.Volumes = append(body.Volumes, structs.VolumeBody{Volume: vol, OnHost: onHost(t.host)})
 		}
 	}
 	return body
 }
 
-// containerNames replaces the IDs of magnum's containers by their present names.
-func containerNames(snap *state.Snapshot, ids []string) []string {
-	names := make([]string, len(ids))
+// nameUsers replaces the IDs of magnum's containers and pods by their present names.
+func nameUsers(snap *state.Snapshot, ids []string) {
 	for i, id := range ids {
-		names[i] = id
 		if c := snap.Container(id); c != nil {
-			names[i] = c.Name
+			ids[i] = c.Name
+		} else if p := snap.Pod(id); p != nil {
+			ids[i] = structs.PodUser + p.Name
 		}
 	}
-	return names
 }
 
 // DeleteVolume is the request to delete a volume.
@@ -92,8 +91,8 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 		return err
 	}
 	if len(vol.UsedBy) > 0 {
-		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host,
-			strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
+		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by %s: delete that first", vol.Name, vol.Host,
+			vol.Users()).About(structs.KindVolume)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()

@@ -151,8 +151,8 @@ func notFound(engineID string) error {
 	return &backend.Failure{Reason: backend.ErrNotFound, Msg: "No such container: " + engineID}
 }
 
-func notRunning(engineID string) error {
-	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "Container " + engineID + " is not running"}
+func notRunning() error {
+	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container is not running"}
 }
 
 // fault calls Fault.

@@ -183,7 +183,7 @@ func (f *runtime) Pause(ctx context.Context, engineID string) error {
 			f.changedLocked(p, backend.EventChanged)
 			return nil
 		}
-		return notRunning(engineID)
+		return notRunning()
 	})
 }
 
@@ -204,7 +204,7 @@ func (f *runtime) Signal(ctx context.Context, engineID, signal string) error {
 		_, err := structs.ParseSignal(signal)
 		switch {
 		case !p.Live():
-			return notRunning(engineID)
+			return notRunning()
 		case err != nil:
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "Invalid signal: " + signal}
 		}

@@ -67,7 +67,7 @@ func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRe
 	var run userland.Outcome
 	err := f.onContainer(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
-			return notRunning(engineID)
+			return notRunning()
 		}
 		if answer, ok := f.answers[p.Ref]; ok {
 			run = answer
@@ -104,7 +104,7 @@ func (f *consoles) Attach(ctx context.Context, engineID string, size structs.Res
 	err := f.onContainer(ctx, "attach", engineID, func(q *process) error {
 		p, out, errs = q, len(q.stdout), len(q.stderr)
 		if p.State != backend.StateRunning && !(s.Unstarted && p.State == backend.StateCreated) {
-			return notRunning(engineID)
+			return notRunning()
 		}
 		return nil
 	})
@@ -189,8 +189,8 @@ func (f *consoles) Stats(ctx context.Context, engineID string, stream bool, each
 	for first := true; ; first = false {
 		var s structs.StatsBody
 		err := f.onContainer(ctx, "stats", engineID, func(p *process) error {
-			if p.State != backend.StateRunning {
-				return notRunning(engineID)
+			if p.State != backend.StateRunning && p.State != backend.StatePaused {
+				return notRunning()
 			}
 			s = structs.StatsBody{ReadAt: structs.Time{Time: time.Now().UTC()}, CPUPercent: 1, MemoryUsed: 1 << 20, MemoryLimit: 4 << 30,
 				PIDs: 1}
@@ -223,8 +223,8 @@ func (f *consoles) Top(ctx context.Context, engineID, args string) (top structs.
 		return top, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
 	}
 	err = f.onContainer(ctx, "top", engineID, func(p *process) error {
-		if p.State != backend.StateRunning {
-			return notRunning(engineID)
+		if p.State != backend.StateRunning && p.State != backend.StatePaused {
+			return notRunning()
 		}
 		columns := ps.Columns
 		if columns == nil {

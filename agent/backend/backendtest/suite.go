@@ -82,6 +82,7 @@ func Consoles(t *testing.T, b backend.Backend, c backend.Consoles) {
 		"Archive":         testArchive,
 		"ArchiveBroken":   testArchiveBroken,
 		"NotRunning":      testNotRunning,
+		"Paused":          testPaused,
 	} {
 		t.Run(name, func(t *testing.T) { test(&consoleEnv{newEnv(t, b), c}) })
 	}

@@ -156,6 +156,29 @@ func testStats(x *consoleEnv) {
 	}
 }
 
+// testPaused: a paused process uses what it has, and runs no commands.
+func testPaused(x *consoleEnv) {
+	c := x.started(Sleeper())
+	x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
+	count := 0
+	x.must(x.consoles.Stats(x.ctx, c.EngineID, false, func(structs.StatsBody) error { count++; return nil }), "stats")
+	if count != 1 {
+		x.Fatalf("%d stats of a paused container, want 1", count)
+	}
+	left := errors.New("left")
+	if err := x.consoles.Stats(x.ctx, c.EngineID, true, func(structs.StatsBody) error { return left }); !errors.Is(err, left) {
+		x.Fatalf("error is %v, want that of the listener", err)
+	}
+	_, err := x.consoles.Top(x.ctx, c.EngineID, "")
+	x.must(err, "top")
+	_, err = x.consoles.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}},
+		backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(err, backend.ErrNotRunning)
+	if strings.Contains(err.Error(), c.EngineID) {
+		x.Fatalf("the refusal %q names the engine's ID", err)
+	}
+}
+
 func testStatsStream(x *consoleEnv) {
 	c := x.started(Sleeper())
 	count := 0

@@ -208,8 +208,8 @@ func (t *tree) look(p string) (entry, error) {
 // refused returns the refusal of a copy.
 func refused(m *mountPoint, format string, args ...any) error {
 	return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf(format, args...) + fmt.Sprintf(
-		" %s, which is %s: only its processes see it, and copies don't reach it. Use a command in it instead, such as container-execute "+
-			"with tar", m.path, m.what)}
+		" %s, which is %s: only its processes see it, and copies don't reach it. Execute a command in it instead, such as tar",
+		m.path, m.what)}
 }
 
 // readable refuses to copy out what the engine doesn't see.

@@ -14,17 +14,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Stats reports the container's usage.
+// Stats reports the container's usage, also while it is paused.
 func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
-	if _, err := cs.runs(ctx, engineID); err != nil {
+	raw, err := cs.engine.Inspect(ctx, engineID)
+	if err != nil {
 		return err
+	}
+	if s := engine.StateOf(raw.State); s != backend.StateRunning && s != backend.StatePaused {
+		return notRunning(raw)
 	}
 	if stream {
 		return cs.stats(ctx, engineID, true, each)
 	}
 	var one structs.StatsBody
 	var got bool
-	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+	err = cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
 		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, got = s, true; return nil })
 	})
 	if err == nil && !got {

@@ -39,6 +39,11 @@ func TestFailure(t *testing.T) {
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
 		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
 		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
+		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is paused, unpause the container before exec"),
+			backend.ErrNotRunning},
+		{errors.New("unable to upgrade to tcp, received 409"), backend.ErrNotRunning},
+		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is restarting, wait until the container is running"),
+			backend.ErrNotRunning},
 		{errors.New("Error response from daemon: Cannot mkdir: /etc/passwd is not a directory"), backend.ErrStart},
 		{errors.New("Error response from daemon: lstat /var/lib/docker/overlay2/b/merged/etc/x/x: not a directory"), backend.ErrStart},
 		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: failed to create shim task: OCI runtime create failed: runc " +
@@ -87,8 +92,8 @@ func TestFailureOfKeptTaskNamesWayOut(t *testing.T) {
 	}
 }
 
-// TestTextsHaveNoHostPaths: tenants read what the engine says.
-func TestTextsHaveNoHostPaths(t *testing.T) {
+// TestTextsTellNothingOfTheHost: tenants read what the engine says.
+func TestTextsTellNothingOfTheHost(t *testing.T) {
 	const id = "6da742b0e5f3c1d2a4b6978899aabbccddeeff00112233445566778899aabbcc"
 	const oci = "OCI runtime create failed: runc create failed: unable to start container process: "
 	for text, want := range map[string]string{
@@ -114,7 +119,18 @@ func TestTextsHaveNoHostPaths(t *testing.T) {
 			`exec: "/app/run.sh": stat /app/run.sh: no such file or directory: unknown`,
 		`chdir to cwd ("/etc/passwd") failed: not a directory`: `chdir to cwd ("/etc/passwd") failed: not a directory`,
 		"access denied for me/app/docker":                      "access denied for me/app/docker",
-		"Get https://registry.example/v2/docker/x: broken":     "Get https://registry.example/v2/docker/x: broken",
+		// The engine's IDs mean nothing to them.
+		"Container " + id + " is paused, unpause the container before exec": "the container is paused, unpause the container before exec",
+		"No such container: " + id:               "no such container",
+		"unable to upgrade to tcp, received 409": "the container's process has just ended, or was paused: try again once it runs",
+		"driver failed programming external connectivity on endpoint mg-pod-x-1-_infra-1 (" + id + "): Bind for 0.0.0.0:80 failed: port " +
+			"is already allocated": "Bind for 0.0.0.0:80 failed: port is already allocated",
+		`Conflict. The container name "/a" is already in use by container "` + id + `".`: `Conflict. The container name "/a" is already ` +
+			`in use by the container.`,
+		"Container " + id + " is restarting, wait until the container is running": "the container's process has ended and is about to be " +
+			"restarted: try again",
+		"manifest for app@sha256:" + id + " not found":     "manifest for app@sha256:" + id + " not found",
+		"Get https://registry.example/v2/docker/x: broken": "Get https://registry.example/v2/docker/x: broken",
 	} {
 		err := errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: " + text)
 		got := Failure(err)

@@ -24,7 +24,7 @@ func Failure(err error) error {
 	}
 	f = &backend.Failure{Msg: ErrorText(err)}
 	if f.Msg != textOf(err) {
-		f.Err = err // with the paths, for the log
+		f.Err = err // with IDs and paths, for the log
 	}
 	text := strings.ToLower(textOf(err))
 	switch {
@@ -41,6 +41,10 @@ func Failure(err error) error {
 		f.Reason = backend.ErrNotFound
 	case strings.Contains(text, "is not running"), strings.Contains(text, "is paused"):
 		f.Reason = backend.ErrNotRunning
+	case strings.Contains(text, "unable to upgrade to tcp, received 409"): // all that the client says of a refused exec or attach
+		f.Reason, f.Msg, f.Err = backend.ErrNotRunning, "the container's process has just ended, or was paused: try again once it runs", err
+	case strings.Contains(text, "is restarting, wait until"):
+		f.Reason, f.Msg, f.Err = backend.ErrNotRunning, "the container's process has ended and is about to be restarted: try again", err
 	case strings.Contains(text, "no space left on device"):
 		f.Reason = backend.ErrNoSpace
 	case cantStart(text):
@@ -89,9 +93,9 @@ func IsAway(err error, text string) bool {
 		strings.Contains(text, "ttrpc: closed")
 }
 
-// ErrorText returns the engine's message for users: without the client's prefix, and without
-// paths of the host.
-func ErrorText(err error) string { return HidePaths(textOf(err)) }
+// ErrorText returns the engine's message for users: without the client's prefix, the
+// engine's IDs of containers, and paths of the host.
+func ErrorText(err error) string { return hideHost(textOf(err)) }
 
 // textOf returns the engine's message without the client's prefix.
 func textOf(err error) string {

@@ -32,6 +32,25 @@ var hostPaths = []struct {
 	{regexp.MustCompile(`/` + notPath + `/(?:containers/[0-9a-f]{64}|tmp/(?:GetImageBlob|docker-))` + notPath), engineFile},
 }
 
+// engineIDs are the engine's names for a container in its texts, and what is said instead.
+// A user knows neither the engine nor its IDs.
+var engineIDs = []struct {
+	id   *regexp.Regexp
+	says string
+}{
+	{regexp.MustCompile(`\bdriver failed programming external connectivity on endpoint \S+ \([0-9a-f]{64}\): `), ""},
+	{regexp.MustCompile(`\b[Nn]o such container: [0-9a-f]{64}\b`), "no such container"},
+	{regexp.MustCompile(`\b[Cc]ontainer "?[0-9a-f]{64}\b"?`), "the container"},
+}
+
+// hideHost takes the IDs of the engine and the paths of the host out of a text of the engine.
+func hideHost(text string) string {
+	for _, e := range engineIDs {
+		text = e.id.ReplaceAllString(text, e.says)
+	}
+	return HidePaths(text)
+}
+
 // HidePaths takes the paths of the host out of a text of the engine.
 func HidePaths(text string) string {
 	if !strings.Contains(text, "/") {

@@ -179,7 +179,13 @@ func (rt *Route) bodyLimit() int64 {
 	return structs.MaxBody
 }
 
-func errTooLarge(most int64) error {
+// errTooLarge refuses a body of more bytes than most. No manifest needs so many: one that has
+// them is refused as one that has more than a manifest may.
+func (rt *Route) errTooLarge(most int64) error {
+	if rt.Manifest {
+		return structs.Errorf(structs.CodeInvalid, "manifest: is more than %d bytes: the request's body is larger than %d",
+			structs.MaxManifest, most)
+	}
 	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %s bytes.", strconv.FormatInt(most, 10))
 }
 

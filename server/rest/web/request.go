@@ -183,7 +183,7 @@ func (q *Request) Body() ([]byte, error) {
 	most := q.route.bodyLimit()
 	if q.R.ContentLength > most {
 		q.W.Header().Set("Connection", "close") // the body isn't read
-		return nil, errTooLarge(most)
+		return nil, q.route.errTooLarge(most)
 	}
 	began := time.Now()
 	b, err := q.readAll(most)
@@ -194,7 +194,7 @@ func (q *Request) Body() ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, errTooLarge(most)
+		return nil, q.route.errTooLarge(most)
 	case errors.As(err, &known):
 		return nil, err
 	case err != nil:

@@ -32,6 +32,7 @@ type Route struct {
 	TakesMedia string   // media type of the request body; "" means JSON
 	Streams    bool     // the body is streamed: its deadline is for each read
 	MaxBody    int64    // bytes of a body that isn't streamed; 0 means structs.MaxBody, or MaxRegistration if the route is public
+	Manifest   bool     // the request body carries a manifest
 	Dialect    *Dialect // nil means magnum's own API
 
 	observe func(status int, took time.Duration)
