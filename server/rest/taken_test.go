@@ -83,7 +83,9 @@ func TestUUIDOfAnotherProject(t *testing.T) {
 		if taken, unusable := answer(id), answer(structs.NoID); taken != unusable {
 			t.Errorf("POST %s with the UUID of another project's object: %s\nwith one that can't be used: %s", path, taken, unusable)
 		}
-		unchanged(t, s, "POST "+path+" with another project's UUID", func() { post(mallory, id) })
+		if list := mallory.do("GET", path, "").is(200); strings.Contains(string(list.body), id) {
+			t.Errorf("POST %s with another project's UUID made %s", path, list.body)
+		}
 		post(mallory, free).is(201)
 	}
 	if len(paths) != len(fields) {
