@@ -236,14 +236,26 @@ func (c *Client) streamAt(ctx context.Context, root *url.URL, token string, r ca
 		defer resp.Body.Close()
 		return nil, decodeError(resp)
 	}
-	resp.Body = &cancelBody{ReadCloser: resp.Body, cancel: cancel}
+	resp.Body = &cancelBody{ReadCloser: resp.Body, ctx: streamCtx, cancel: cancel, begun: begun{c, root, token}}
 	return resp, nil
 }
 
 // cancelBody is a response body that cancels its request's context on Close.
 type cancelBody struct {
 	io.ReadCloser
+	ctx    context.Context // of the request
 	cancel context.CancelFunc
+	begun  begun
+}
+
+// Read reads the stream. The error of a stream that broke off matches ErrTokenEnded if that is
+// the cause.
+func (b *cancelBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && b.ctx.Err() == nil {
+		err = b.begun.cause(b.ctx, err)
+	}
+	return n, err
 }
 
 // Close ends the stream.
@@ -257,10 +269,17 @@ const maxMessage = 1 << 20
 
 // dial opens a WebSocket. The deadline covers the handshake only. The caller
 // closes the connection.
-func (c *Client) dial(ctx context.Context, path string, query url.Values, header http.Header) (*websocket.Conn, error) {
-	return tryServers(ctx, c, call{method: http.MethodGet, websocket: true}, func(root *url.URL, token string) (*websocket.Conn, error) {
-		return c.dialAt(ctx, urlOf(root, path, query), root, token, header)
+func (c *Client) dial(ctx context.Context, path string, query url.Values, header http.Header) (*session, error) {
+	return tryServers(ctx, c, call{method: http.MethodGet, websocket: true}, func(root *url.URL, token string) (*session, error) {
+		conn, err := c.dialAt(ctx, urlOf(root, path, query), root, token, header)
+		return &session{conn, begun{c, root, token}}, err
 	})
+}
+
+// session is an open WebSocket.
+type session struct {
+	*websocket.Conn
+	begun begun
 }
 
 func (c *Client) dialAt(

@@ -66,10 +66,13 @@ type DeleteOptions struct {
 	WriteOptions
 	Force bool // kill the container if it runs
 	Stop  bool // stop the container first if it runs
+	// AllProjects looks for a name in all projects; for operators, and for containers only.
+	AllProjects bool
 }
 
 // Delete deletes the container of a uuid or name. CodeNotFound, CodeConflict: it
-// runs and neither Force nor Stop is set.
+// runs and neither Force nor Stop is set, or several have the name; CodeForbidden for
+// AllProjects.
 func (t Containers) Delete(ctx context.Context, ident string, o DeleteOptions) (Meta, error) {
 	q := url.Values{}
 	if o.Force {
@@ -77,6 +80,9 @@ func (t Containers) Delete(ctx context.Context, ident string, o DeleteOptions) (
 	}
 	if o.Stop {
 		q.Set("stop", "true")
+	}
+	if o.AllProjects {
+		q.Set("all_projects", "true")
 	}
 	return remove(ctx, t.c, "containers", ident, q, o.WriteOptions)
 }

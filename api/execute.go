@@ -42,7 +42,8 @@ func setSize(q url.Values, size structs.Resize) {
 // the exit code in that message: nil if the process goes on. It closes the
 // connection. joined is called once the agent has attached to the process's
 // streams; it may be nil.
-func (p process) runSession(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
+func (p process) runSession(ctx context.Context, opened *session, s Streams, joined func()) (*int, error) {
+	conn := opened.Conn
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -64,19 +65,24 @@ func (p process) runSession(ctx context.Context, conn *websocket.Conn, s Streams
 		if errors.As(err, &ours) {
 			return nil, err
 		}
-		return nil, p.c.sessionError(ctx, err)
+		return nil, opened.begun.sessionError(ctx, err)
 	}
 	conn.Close(websocket.StatusNormalClosure, "")
 	return code, nil
 }
 
 // sessionError returns the error of a session that ended before its last message.
-func (c *Client) sessionError(ctx context.Context, err error) error {
+func (b begun) sessionError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err = b.cause(ctx, err); errors.Is(err, ErrTokenEnded) {
+		return structs.Errorf(structs.CodeUnavailable,
+			"%s has ended the session before the command ended; the command may still run. A session can't go on with another token: "+
+				"%w", b.c.Address(), err)
+	}
 	return structs.Errorf(structs.CodeUnavailable,
-		"the connection to %s broke before the command ended; the command may still run: %w", c.Address(), err)
+		"the connection to %s broke before the command ended; the command may still run: %w", b.c.Address(), err)
 }
 
 // sendInput copies the caller's input to the session until either ends.

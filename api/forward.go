@@ -35,10 +35,11 @@ func (t Pods) Forward(ctx context.Context, ident string, port int, local HalfClo
 
 // forward joins local to the session at a path, and closes local.
 func forward(ctx context.Context, c *Client, kind, path string, q url.Values, local HalfCloser) error {
-	conn, err := c.dial(ctx, path, q, http.Header{})
+	opened, err := c.dial(ctx, path, q, http.Header{})
 	if err != nil {
 		return err
 	}
+	conn := opened.Conn
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,7 +72,7 @@ func forward(ctx context.Context, c *Client, kind, path string, q url.Values, lo
 	case errors.As(err, &ours):
 		return err
 	}
-	return structs.Errorf(structs.CodeUnavailable, "the connection to %s broke: %w", c.Address(), err)
+	return structs.Errorf(structs.CodeUnavailable, "the connection to %s broke: %w", c.Address(), opened.begun.cause(ctx, err))
 }
 
 // errLocalGone: the local side has closed its connection.

@@ -246,6 +246,7 @@ func containerDeleteCommand() *command {
 			o := api.DeleteOptions{}
 			f.switchOn(&o.Force, "force f", "kill running containers")
 			f.switchOn(&o.Stop, "stop", "stop running containers first")
+			f.switchOn(&o.AllProjects, "all-projects", "look for names in all projects (operators)")
 			wait.flags(f, "wait timeout", "detach d")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -32,12 +31,9 @@ func containerLogsCommand() *command {
 				if err != nil {
 					return err
 				}
-				logs, err := client.Containers().Logs(ctx, args[0], o)
-				if err != nil {
-					return err
-				}
-				defer logs.Close()
-				return copyLogs(ctx, e.stdout, logs)
+				return printLogs(ctx, client, e.stdout, o, func(o structs.LogsRequest) (io.ReadCloser, error) {
+					return client.Containers().Logs(ctx, args[0], o)
+				})
 			}
 		},
 	}
@@ -63,17 +59,4 @@ func logsFlags(f *flagSet, o *structs.LogsRequest, follow string) {
 	f.switchOn(&o.Timestamps, "timestamps t", "print the time before each line")
 	f.switchOn(&o.Stdout, "stdout", "only standard output, unless -stderr is also given")
 	f.switchOn(&o.Stderr, "stderr", "only standard error, unless -stdout is also given")
-}
-
-// copyLogs prints a stream of logs to its end.
-func copyLogs(ctx context.Context, w io.Writer, logs io.Reader) error {
-	_, err := io.Copy(w, logs)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("the logs broke off: %w. Either the connection broke, or the token has ended, or the log was rotated "+
-			"faster than it was read. Read the rest with -since", err)
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,8 +19,8 @@ func eventsCommand() *command {
 		synopsis: "Show events of containers, pods, bays and hosts as they happen",
 		about: "Prints a line per event until Ctrl-C: created, updated (status or health changed) or deleted. Only\n" +
 			"operators see events of hosts. When the connection breaks, -follow reconnects and continues; without it\n" +
-			"the command ends. -index N starts with the events after N, the \"resume\" of an event in -json. Servers\n" +
-			"keep the last 4096 events.",
+			"the command ends. When the token of a login at Keystone ends, it continues with another. -index N starts\n" +
+			"with the events after N, the \"resume\" of an event in -json. Servers keep the last 4096 events.",
 		examples: []string{"magnum events -follow", "magnum events -type container -json | jq .name"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -56,10 +57,10 @@ func eventsCommand() *command {
 // events prints events: with lines as JSON, with reconnect also after the connection
 // broke. A first connection that fails is an error.
 func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions, lines, reconnect bool) error {
-	failures, received := 0, false
+	failures, received, renewed := 0, false, false
 	for {
 		err := client.Events(ctx, o, func(event structs.EventBody, raw json.RawMessage) error {
-			failures, received = 0, true
+			failures, received, renewed = 0, true, false
 			o.Index = event.Resume
 			if event.Event == "tick" {
 				return nil
@@ -79,6 +80,9 @@ func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions
 			return &exitError{exitInterrupted} // Ctrl-C is the normal end
 		case code == structs.CodeGone:
 			return fmt.Errorf("%w. Start again without -index", err)
+		case errors.Is(err, api.ErrTokenEnded) && client.SignsIn() && !renewed:
+			renewed = true
+			continue // with another token
 		case !reconnect || !received && api.IsUnreachable(err) || code != structs.CodeUnavailable && code != structs.CodeNoLeader:
 			return err
 		}

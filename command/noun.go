@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
 )
 
 // noun describes a kind of objects for its list and show commands.
@@ -147,6 +148,10 @@ func (n noun) showCommand() *command {
 			var conn connection
 			var fresh freshness
 			var out output
+			var o api.QueryOptions
+			if n.kind != structs.KindHost && n.kind != structs.KindToken { // these have no project
+				f.switchOn(&o.AllProjects, "all-projects", "look for the name in all projects (operators)")
+			}
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
@@ -155,7 +160,8 @@ func (n noun) showCommand() *command {
 				if err != nil {
 					return err
 				}
-				meta, err := n.get(ctx, client, args[0], api.QueryOptions{Consistent: fresh.consistent, Stale: fresh.stale})
+				o.Consistent, o.Stale = fresh.consistent, fresh.stale
+				meta, err := n.get(ctx, client, args[0], o)
 				if err != nil {
 					return err
 				}

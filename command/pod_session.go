@@ -57,12 +57,9 @@ func podLogsCommand() *command {
 				if all {
 					return e.logsOfAll(ctx, client, args[0], o)
 				}
-				logs, err := client.Pods().Logs(ctx, args[0], container, o)
-				if err != nil {
-					return err
-				}
-				defer logs.Close()
-				return copyLogs(ctx, e.stdout, logs)
+				return printLogs(ctx, client, e.stdout, o, func(o structs.LogsRequest) (io.ReadCloser, error) {
+					return client.Pods().Logs(ctx, args[0], container, o)
+				})
 			}
 		},
 	}
@@ -91,13 +88,12 @@ func (e *env) logsOfAll(ctx context.Context, client *api.Client, ident string, o
 	var mu sync.Mutex
 	failures := make([]error, len(names))
 	print := func(i int) {
-		logs, err := client.Pods().Logs(ctx, pod.UUID, names[i], o)
+		out := &prefixWriter{w: e.stdout, mu: &mu, prefix: "[" + names[i] + "] "}
+		err := printLogs(ctx, client, out, o, func(o structs.LogsRequest) (io.ReadCloser, error) {
+			return client.Pods().Logs(ctx, pod.UUID, names[i], o)
+		})
 		if err == nil {
-			defer logs.Close()
-			out := &prefixWriter{w: e.stdout, mu: &mu, prefix: "[" + names[i] + "] "}
-			if err = copyLogs(ctx, out, logs); err == nil {
-				err = out.flush(false)
-			}
+			err = out.flush(false)
 		}
 		if err != nil && ctx.Err() == nil {
 			err = fmt.Errorf("container %s: %w", names[i], err)

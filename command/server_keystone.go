@@ -27,6 +27,8 @@ func keystoneSettings(s *settings, c *keystone.Config, note string) {
 	s.text(&c.UserDomainID, "keystone-user-domain-id", "ID", "domain of the service user (default default)"+note)
 	s.text(&c.ProjectDomainID, "keystone-project-domain-id", "ID", "domain of the service user's project (default default)"+note)
 	s.text(&c.Region, "keystone-region", "REGION", "region of this cluster's endpoint in the catalogue (default any)"+note)
+	s.text(&c.Endpoint, "keystone-endpoint", "URL",
+		"public URL of this cluster in the catalogue; the server warns at its start if the catalogue has another (default any)"+note)
 	s.duration(&c.CacheTTL, "keystone-cache-ttl",
 		"how long a validation of a token is used, so also after its revocation; 1s to 5m (default 30s)"+note)
 	s.duration(&c.Timeout, "keystone-timeout", "longest time of one call to Keystone; 1s to 1m (default 10s)"+note)

@@ -45,6 +45,10 @@ type Caller struct {
 	// has none. The caller's rights are the user's.
 	Service *ServiceCaller
 
+	// AllProjects says that names are looked up in all projects, not only in the caller's. It
+	// is set for operators who ask for that, and gives nobody else any rights.
+	AllProjects bool
+
 	// Credential is what a Keystone token authenticated the caller by, nil for others.
 	Credential Credential
 	// Rules is the policy at the time of the request; nil means the default one.

@@ -18,6 +18,15 @@ func NotUUID(ident string) error {
 	return Errorf(CodeInvalid, "Expected a uuid but received %s.", Shorten(ident))
 }
 
+// NoID is the UUID without any bits, which no object has.
+const NoID = "00000000-0000-0000-0000-000000000000"
+
+// UnusableID is the refusal of a requested UUID. It says neither why nor whether another
+// project's object has it. CodeInvalid.
+func UnusableID(kind, uuid string) error {
+	return Invalid("uuid", uuid, "It can't be used: leave it out, or give another one.").About(kind)
+}
+
 // Shorten cuts a user's value for a message to 64 characters. Three dots stand for
 // the rest.
 func Shorten(s string) string {

@@ -488,7 +488,8 @@ func TestKeystoneSetUp(t *testing.T) {
 		Cast: cast, keystone: k, region: "RegionOne"}
 	_, port, _ := net.SplitHostPort(addr)
 	conf := filepath.Join(c.dir, "server.hcl")
-	text := fmt.Sprintf("keystone {\n  auth_url = %q\n  username = \"kim\"\n  password_file = %q\n}\n", k.URL, password)
+	text := fmt.Sprintf("keystone {\n  auth_url = %q\n  username = \"kim\"\n  password_file = %q\n"+
+		"  region = \"RegionOne\"\n  endpoint = \"http://elsewhere.example.org:9511/v1\"\n}\n", k.URL, password)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -496,6 +497,12 @@ func TestKeystoneSetUp(t *testing.T) {
 		"-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug")
 	c.server.start()
 	t.Cleanup(c.cleanup)
+	c.eventually("the server warns of the catalogue", patience, func() error {
+		if log, err := os.ReadFile(c.server.log); err != nil || !strings.Contains(string(log), "another public endpoint") {
+			return fmt.Errorf("its log has no warning: %v", err)
+		}
+		return nil
+	})
 	c.eventually("alice lists by the catalogue", patience, func() error {
 		if r := magnum(t, alice, "", "bay-list"); r.code != 0 {
 			return errors.New(r.stderr)
@@ -509,7 +516,9 @@ func TestKeystoneSetUp(t *testing.T) {
 // that goes on signs in again.
 func (c *keystoneCluster) outlives(t *testing.T) {
 	k := c.keystone
-	bays := c.watching(t)
+	bays := c.watching(t, "bay-list", "-watch")
+	c.signedIn(c.Alice, c.Alpha, "bay-create", "-name", "seen-early", "-detach").must(t)
+	events := c.watching(t, "events", "-index", "1", "-type", "bay")
 	token := k.Token(t, c.Alice, c.Alpha)
 	nova := k.NewUser(t, "nova")
 	k.Grant(t, nova, c.Beta, "service")
@@ -535,25 +544,27 @@ func (c *keystoneCluster) outlives(t *testing.T) {
 			t.Errorf("an expired token with that of %s: status %d, %s", tt.name, resp.StatusCode, body)
 		}
 	}
-	// The watch began before all these tokens.
+	// The watches began before all these tokens.
 	c.signedIn(c.Alice, c.Alpha, "bay-create", "-name", "seen-late", "-detach").must(t)
 	late := time.After(patience)
-	for seen := false; !seen; {
-		select {
-		case line, ok := <-bays:
-			if seen = strings.Contains(line, "seen-late"); !ok {
-				t.Fatal("the watch has ended")
+	for name, lines := range map[string]<-chan string{"list": bays, "events": events} {
+		for seen := false; !seen; {
+			select {
+			case line, ok := <-lines:
+				if seen = strings.Contains(line, "seen-late"); !ok {
+					t.Fatalf("the watch of %s has ended", name)
+				}
+			case <-late:
+				t.Fatalf("the watch of %s does not show the bay", name)
 			}
-		case <-late:
-			t.Fatal("the watch does not show the bay")
 		}
 	}
 }
 
-// watching runs bay-list -watch as alice, and returns its lines.
-func (c *keystoneCluster) watching(t *testing.T) <-chan string {
+// watching runs a command that watches as alice, and returns its lines.
+func (c *keystoneCluster) watching(t *testing.T, args ...string) <-chan string {
 	t.Helper()
-	f := &following{t: t, cmd: exec.Command(program(t), "bay-list", "-watch"), lines: make(chan string, 1000)}
+	f := &following{t: t, cmd: exec.Command(program(t), args...), lines: make(chan string, 1000)}
 	f.cmd.Env = append(os.Environ(), c.keystone.Env(c.Alice, c.Alpha, c.region)...)
 	f.run()
 	t.Cleanup(func() {

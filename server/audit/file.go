@@ -25,6 +25,8 @@ type file struct {
 	allocates bool
 	proven    bool
 	torn      bool // the file ends in the middle of a line
+	// flooded are the bytes of lines of each kind that floods, since the file was opened.
+	flooded [floods]int64
 }
 
 // chunk is how many bytes are allocated at a time.
@@ -154,6 +156,12 @@ func (f *file) put(b []byte, fault func(string) error) error {
 		f.size, f.torn = f.size+int64(n), true
 	}
 	return err
+}
+
+// takes reports whether the file has room for n bytes of a kind of lines that floods, if its
+// largest size is most.
+func (f *file) takes(flood, n int, most int64) bool {
+	return !f.regular || f.flooded[flood]+int64(n) <= most/refusalShare
 }
 
 // named reports whether a path leads to the file.

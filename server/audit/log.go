@@ -66,7 +66,7 @@ type Log struct {
 	keptSize int       // their bytes
 	missing  int       // lines that were dropped since the last one that was written
 	failed   error     // why a line or its room could not be written; nil if the last one could
-	refusals limiter
+	refusals [floods]limiter
 }
 
 // Open opens the log, or creates it. Errors are CodeInvalid for a path that can't be an
@@ -151,7 +151,8 @@ func (l *Log) write(e *Event, done bool) {
 	if done {
 		l.reserved--
 	}
-	if e.floods() && !l.refusals.allow(e.Time) {
+	flood := e.flood()
+	if flood >= 0 && (!l.file.takes(flood, len(text), l.config.MaxBytes) || !l.refusals[flood].allow(e.Time)) {
 		l.missing++
 		return
 	}
@@ -167,6 +168,9 @@ func (l *Log) write(e *Event, done bool) {
 		}
 		if err = l.file.write(text, l.config.fault); err == nil {
 			l.missing -= missing
+			if flood >= 0 {
+				l.file.flooded[flood] += int64(len(text))
+			}
 		}
 	}
 	l.note(err)
@@ -264,16 +268,33 @@ func (l *Log) Close() {
 	l.file.close()
 }
 
-// floods reports whether anyone can cause any number of such lines: they must not fill the
-// disk. Nothing was done.
-func (e *Event) floods() bool {
-	return e.Outcome == Failure && (e.Caller.UserID == "" || e.Code == structs.CodeRateLimited)
+// The kinds of lines of which one caller can cause any number, although nothing is done: they
+// must neither fill the disk nor have the lines of others rotated away. Each has limits of its
+// own.
+const (
+	floodUnknown = iota // of callers without a valid credential
+	floodKnown          // reads that the policy refuses, and requests that are refused for their rate
+	floods
+)
+
+// flood returns which of these kinds the line is of, -1 if it is of none.
+func (e *Event) flood() int {
+	switch {
+	case e.Outcome != Failure:
+		return -1
+	case e.Caller.UserID == "":
+		return floodUnknown
+	case e.Code == structs.CodeRateLimited, e.Code == structs.CodeForbidden && e.Reads:
+		return floodKnown
+	}
+	return -1
 }
 
-// The limits of lines for which floods is true.
+// The limits of lines of each of these kinds.
 const (
 	refusalBurst = 1000
 	refusalEvery = time.Second / 2
+	refusalShare = 10 // a file has such lines up to this part of its largest size
 )
 
 // limiter limits how often something is allowed: refusalBurst times at once, and once each

@@ -541,6 +541,59 @@ func TestRefusalsAreLimited(t *testing.T) {
 	}
 }
 
+// TestFloodsDisplaceNothing has callers send requests that are refused for months. The lines of
+// what was done stay, the file isn't rotated, and each kind leaves room for the other.
+func TestFloodsDisplaceNothing(t *testing.T) {
+	now := time.Now()
+	l := openLog(t, Config{MaxBytes: 64 << 10, MaxFiles: 1, KeepFor: -time.Second, now: func() time.Time { return now }})
+	do(t, l, "req-done")
+	flood := func(id string, change func(e *Event)) {
+		for range 10_000 {
+			e := event(id)
+			e.Outcome = Failure
+			change(e)
+			l.Refused(e)
+			now = now.Add(time.Hour)
+		}
+	}
+	flood("req-unknown", func(e *Event) { e.Code, e.Caller = structs.CodeUnauthenticated, Caller{} })
+	flood("req-rate", func(e *Event) { e.Code = structs.CodeRateLimited })
+	flood("req-read", func(e *Event) { e.Code, e.Reads = structs.CodeForbidden, true })
+	if rotated := l.rotated(); len(rotated) != 0 {
+		t.Fatalf("the file was rotated: %q", rotated)
+	}
+	left := make(map[string]int)
+	for _, id := range ids(t, l.config.Path) {
+		left[id]++
+	}
+	if left["req-done"] != 1 || left["req-unknown"] < 3 || left["req-rate"] < 3 || left["req-read"] != 0 {
+		t.Errorf("lines: %v", left)
+	}
+	if info, err := os.Stat(l.config.Path); err != nil || info.Size() > 2*l.config.MaxBytes/refusalShare+MaxLine {
+		t.Errorf("the file has %d bytes: %v", info.Size(), err)
+	}
+	do(t, l, "req-after")
+	missing := 0
+	for _, written := range lines(t, l.config.Path) {
+		var m struct{ Lines int }
+		_ = json.Unmarshal(written.attachment("missing"), &m)
+		missing += m.Lines
+	}
+	if want := 30_000 - left["req-unknown"] - left["req-rate"]; missing != want {
+		t.Errorf("%d lines are missing, not %d", missing, want)
+	}
+	// A new file has room for them again.
+	for len(l.rotated()) == 0 {
+		do(t, l, "req-done")
+	}
+	refused := event("req-unknown")
+	refused.Outcome, refused.Caller = Failure, Caller{}
+	l.Refused(refused)
+	if got := ids(t, l.config.Path); got[len(got)-1] != "req-unknown" {
+		t.Errorf("the new file has %q", got)
+	}
+}
+
 // TestConcurrentLines rotates while lines are written: each line is in one file, once.
 func TestConcurrentLines(t *testing.T) {
 	l := openLog(t, Config{MaxBytes: 4 << 10, MaxFiles: 1000})

@@ -51,8 +51,16 @@ func (r CreateContainer) decide(t *scratch.Tx) (*structs.Container, error) {
 }
 
 // newMeta returns the Meta of a new row. uuid is the requested one, "" for a generated one.
+// Errors: CodeConflict for the UUID of an object that the caller may see, and CodeInvalid for
+// one that can't be used, which doesn't tell that another project has it.
 func newMeta(t *scratch.Tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
-	if uuid != "" && t.Get(table, uuid) != nil {
+	if uuid == structs.NoID {
+		return structs.Meta{}, structs.UnusableID(kind, uuid)
+	}
+	if taken := t.Get(table, uuid); uuid != "" && taken != nil {
+		if !Visible(caller, taken) {
+			return structs.Meta{}, structs.UnusableID(kind, uuid)
+		}
 		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
 	}
 	return t.Meta(caller, uuid), nil

@@ -429,6 +429,10 @@ func TestServiceInACluster(t *testing.T) {
 	again := c.makeService("web")
 	again.UUID = s.ID
 	refuse(c.harness, structs.CodeConflict, again)
+	elsewhere := again
+	elsewhere.Caller, elsewhere.Bay = root, c.host().BayID
+	elsewhere.Caller.ProjectID = "p2"
+	refuse(c.harness, structs.CodeInvalid, elsewhere)                         // which doesn't tell that it was another project's
 	must(c.harness, DrainHost{Caller: root, Ident: c.hostID, Draining: true}) // so that both wait
 	second := must(c.harness, c.makeService("web"))
 	third := must(c.harness, c.makeService("third"))

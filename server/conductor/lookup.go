@@ -12,7 +12,7 @@ import (
 // reader looks up identifiers: a snapshot or a batch's scratch view.
 type reader interface {
 	Get(table structs.Table, id string) structs.Row
-	ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row]
+	ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] // also of state.AllProjects
 	SharedBays() iter.Seq[structs.Row]
 }
 
@@ -24,6 +24,9 @@ func (s snapshotReader) Get(table structs.Table, id string) structs.Row {
 }
 
 func (s snapshotReader) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	if projectID == state.AllProjects {
+		return scratch.Named(s.snapshot.List(table, state.AllProjects, 0), name)
+	}
 	return s.snapshot.ByName(table, projectID, name)
 }
 
@@ -32,8 +35,8 @@ func (s snapshotReader) SharedBays() iter.Seq[structs.Row] {
 }
 
 // Lookup returns the object that ident, a UUID or a name, means to the caller: an object of
-// the caller's project, a shared bay, or, for operators and by UUID, anyone's object. The
-// error is CodeNotFound, also for another project's object, or CodeConflict for a name of
+// the caller's project, a shared bay, or, for operators, anyone's object: by UUID, and by name
+// if the caller asks for all projects. The error is CodeNotFound, also for another project's object, or CodeConflict for a name of
 // several objects.
 func Lookup(snap *state.Snapshot, caller structs.Caller, kind, ident string) (structs.Row, error) {
 	return lookup(snapshotReader{snap}, caller, kind, ident)
@@ -48,8 +51,11 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 		return nil, structs.NotFound(kind, ident)
 	}
 	owner := caller.ProjectID
-	if operators {
+	switch {
+	case operators:
 		owner = ""
+	case caller.AllProjects && caller.Is(structs.RoleAdmin):
+		owner = state.AllProjects
 	}
 	found := slices.Collect(r.ByName(table, owner, ident))
 	if len(found) == 0 && table == structs.TableBays {

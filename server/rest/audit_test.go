@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -199,6 +200,43 @@ func TestLinesOfRequests(t *testing.T) {
 		if got := log.of(alice.as("wrong").do("GET", path, "").is(401)); len(got) != 0 {
 			t.Errorf("GET %s without a token left %+v", path, got)
 		}
+	}
+}
+
+// TestTargetsWithoutRows checks the lines of actions on objects that hosts have.
+func TestTargetsWithoutRows(t *testing.T) {
+	log := &auditLog{}
+	s := servertest.New(t, servertest.WithAuth(tokens), servertest.WithAudit(log))
+	s.StartAgent(t, "host-1", servertest.Serve(serveText))
+	alice, admin := newCaller(t, s).as("alice"), newCaller(t, s).as("admin")
+	alice.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201)
+	pull := `{"image":"registry.example.org/web:1","bay":"b1"}`
+	loaded := alice.do("PUT", "/v1/images/load?bay=b1", "").is(200)
+	var results structs.HostResultsBody
+	if err := json.Unmarshal(loaded.body, &results); err != nil {
+		t.Fatal(err)
+	}
+	images := ""
+	for _, r := range results.Results {
+		images += strings.Join(r.Images, " ")
+	}
+	for _, tt := range []struct {
+		r    *reply
+		want audit.Target
+	}{
+		{alice.do("POST", "/v1/images", pull).is(200), audit.Target{Kind: "image", ID: "registry.example.org/web:1"}},
+		{alice.do("POST", "/v1/images", pull, header{"Accept", "application/x-ndjson"}).is(200),
+			audit.Target{Kind: "image", ID: "registry.example.org/web:1"}},
+		{loaded, audit.Target{Kind: "image", ID: images}},
+		{alice.do("DELETE", "/v1/volumes/data", "").is(204), audit.Target{Kind: "volume", ID: "data", ProjectID: "p1"}},
+		{admin.do("DELETE", "/v1/volumes/data?project_id=p2", ""), audit.Target{Kind: "volume", ID: "data", ProjectID: "p2"}},
+	} {
+		if e := log.one(t, tt.r); e.Target != tt.want {
+			t.Errorf("%s: target %+v, want %+v", tt.r.what, e.Target, tt.want)
+		}
+	}
+	if images == "" {
+		t.Error("no image was loaded, so that the test shows nothing")
 	}
 }
 

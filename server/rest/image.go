@@ -68,6 +68,7 @@ func pullImage(q *web.Request) error {
 	if _, err := q.Decode(pullShape, &body); err != nil {
 		return err
 	}
+	web.AuditTarget(q, body.Image, "")
 	snap, pull, err := q.Service.Images().Pull(q.Context(), &q.Call, &body)
 	if err != nil {
 		return err
@@ -110,7 +111,18 @@ func loadImages(q *web.Request) error {
 	snap, all, err := q.Service.Images().Load(q.Context(), &q.Call, service.LoadImages{
 		Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), Archive: q.R.Body, Size: q.R.ContentLength,
 	})
+	web.AuditTarget(q, loadedImages(all), "")
 	return q.CloseOnError(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
+}
+
+// loadedImages returns the names of the images that hosts have loaded, each once.
+func loadedImages(results []structs.HostResult) string {
+	var names []string
+	for i := range results {
+		names = append(names, results[i].Images...)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " ")
 }
 
 // pruneImages removes the images that no container uses.

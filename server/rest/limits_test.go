@@ -131,6 +131,26 @@ func TestAddressRate(t *testing.T) {
 	c.as("alice").do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox:latest"}`).is(201)
 }
 
+// TestUnknownServiceTokensAreLimited: a user with a valid token can't have Keystone asked for any
+// number of other tokens.
+func TestUnknownServiceTokensAreLimited(t *testing.T) {
+	k := newCloud(t)
+	alice := newCaller(t, k.server(func(c *rest.Config) { c.Limits = limits.New(limits.Config{Addresses: 1}) })).as(cloudToken("alice"))
+	alice.do("GET", "/v1/bays", "").is(200)
+	n := 0
+	until(t, 401, func() *reply {
+		n++
+		return alice.raw("GET", "/v1/bays", "", header{"X-Service-Token", fmt.Sprint("gAAAA-garbage-", n)})
+	}).limited(429)
+	asked := k.Validations("")
+	for i := range 200 {
+		alice.raw("GET", "/v1/bays", "", header{"X-Service-Token", fmt.Sprint("gAAAA-more-", i)})
+	}
+	if more := k.Validations("") - asked; more > 150 { // one a second is right
+		t.Errorf("Keystone was asked %d more times", more)
+	}
+}
+
 // TestTrustedProxy: the headers of a trusted proxy are believed, and those of nobody else.
 func TestTrustedProxy(t *testing.T) {
 	proxies := func(c *rest.Config) { c.Proxies = web.Proxies{loopback} }

@@ -50,6 +50,8 @@ func New(c Config) *Server {
 			Leader: c.Leader, Room: c.Room, Behind: c.Behind, Logger: c.Logger}),
 		terminals, quota.Routes(), tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
+	web.TakeAllProjects(routes)
+	web.TakeAllProjects(zun.Routes)
 	d.describe(c.Version, routes)
 	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
 	s.web = web.New(web.Config{

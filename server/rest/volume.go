@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 
@@ -38,6 +39,7 @@ func listVolumes(q *web.Request) error {
 
 // deleteVolume deletes the only volume that has the name.
 func deleteVolume(q *web.Request) error {
+	web.AuditTarget(q, q.Ident(), cmp.Or(q.Query.Text("project_id"), q.Caller().ProjectID))
 	err := q.Service.Volumes().Delete(q.Context(), &q.Call, service.DeleteVolume{
 		Name: q.Ident(), Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), ProjectID: q.Query.Text("project_id"),
 	})

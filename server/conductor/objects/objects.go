@@ -53,10 +53,14 @@ func Check(t *scratch.Tx, kind string, bay *structs.Bay, exclusive structs.Exclu
 
 // Create writes the object of a new service or replication controller, and places it in the
 // bay's cluster if the bay has one. owner is the Meta of the row, kind its kind. CodeConflict
-// if the cluster still has the object of an earlier row with this UUID.
+// if the cluster still has the object of an earlier row with this UUID, CodeInvalid if that was
+// another project's.
 func Create(t *scratch.Tx, owner *structs.Meta, kind, name string, bay *structs.Bay) error {
 	id := kind + "/" + owner.ID
-	if t.Get(structs.TableObjects, id) != nil {
+	if o := t.Get(structs.TableObjects, id); o != nil {
+		if o.Base().ProjectID != owner.ProjectID {
+			return structs.UnusableID(kind, owner.ID)
+		}
 		return structs.Errorf(structs.CodeConflict, "A %s with UUID %s is being deleted from the cluster: try again when it is gone.", kind,
 			owner.ID).About(kind)
 	}

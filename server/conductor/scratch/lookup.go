@@ -10,12 +10,28 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ByName returns the rows of the table in the project with the name.
+// ByName returns the rows of the table in the project with the name. For state.AllProjects it
+// looks at every row of the table.
 func (t *Tx) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	if projectID == state.AllProjects {
+		all := func(structs.Row) bool { return true }
+		return Named(t.overlay(t.Base.List(table, state.AllProjects, 0), all, table), name)
+	}
 	return func(yield func(structs.Row) bool) {
 		match := func(r structs.Row) bool { return structs.NameOf(r) == name && r.Base().ProjectID == projectID }
 		for r := range t.overlay(t.Base.ByName(table, projectID, name), match, table) {
 			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// Named yields the rows with the name.
+func Named(rows iter.Seq[structs.Row], name string) iter.Seq[structs.Row] {
+	return func(yield func(structs.Row) bool) {
+		for r := range rows {
+			if structs.NameOf(r) == name && !yield(r) {
 				return
 			}
 		}

@@ -184,25 +184,27 @@ func statusOf(err error) int {
 	return 0
 }
 
-// endpoints returns the URLs under which the catalogue has this cluster, by the region in
-// the configuration.
-func (c *client) endpoints() []string {
+// endpoints returns how many services of type container the catalogue has, and the URLs of their
+// public endpoints in the configuration's region.
+func (c *client) endpoints() (services int, urls []string) {
 	result, ok := c.provider.GetAuthResult().(tokens.CreateResult)
 	if !ok {
-		return nil
+		return 0, nil
 	}
 	catalog, err := result.ExtractServiceCatalog()
 	if err != nil {
-		return nil
+		return 0, nil
 	}
-	var urls []string
 	for _, service := range catalog.Entries {
+		if service.Type != "container" {
+			continue
+		}
+		services++
 		for _, e := range service.Endpoints {
-			if service.Type == "container" && e.Interface == "public" &&
-				(c.config.Region == "" || strings.EqualFold(e.RegionID, c.config.Region)) {
+			if e.Interface == "public" && (c.config.Region == "" || strings.EqualFold(e.RegionID, c.config.Region)) {
 				urls = append(urls, e.URL)
 			}
 		}
 	}
-	return urls
+	return services, urls
 }

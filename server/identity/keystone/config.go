@@ -25,6 +25,7 @@ type Config struct {
 	UserDomainID    string        // of the service user; default default
 	ProjectDomainID string        // of the service user's project; default default
 	Region          string        // of this cluster's endpoint in the catalogue, for the check at the start; "" means any
+	Endpoint        string        // URL of this cluster in the catalogue, for the check at the start; "" means that any is right
 	CacheTTL        time.Duration // how long an answer of Keystone is used, so also after a revocation; default 30s, 1s..5m
 	Timeout         time.Duration // of one call to Keystone; default 10s, 1s..1m
 	CACert          string        // PEM file of the CA of Keystone's certificate; "" means the system's
@@ -39,8 +40,8 @@ func (c Config) Enabled() bool { return c.AuthURL != "" }
 // Given reports whether any setting is given.
 func (c Config) Given() bool {
 	return c.AuthURL != "" || c.Username != "" || c.Password != "" || c.ProjectName != "" || c.UserDomainID != "" ||
-		c.ProjectDomainID != "" || c.Region != "" || c.CacheTTL != 0 || c.Timeout != 0 || c.CACert != "" || c.Insecure ||
-		len(c.AdminRoles) > 0 || len(c.ServiceRoles) > 0
+		c.ProjectDomainID != "" || c.Region != "" || c.Endpoint != "" || c.CacheTTL != 0 || c.Timeout != 0 ||
+		c.CACert != "" || c.Insecure || len(c.AdminRoles) > 0 || len(c.ServiceRoles) > 0
 }
 
 // WithDefaults returns the configuration with defaults for what is zero.
@@ -76,6 +77,9 @@ func (c Config) Check() error {
 		return structs.Errorf(structs.CodeInvalid, "-keystone-auth-url %.128q has a character that can't be in it", c.AuthURL)
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/v2.0"):
 		return structs.Errorf(structs.CodeInvalid, "-keystone-auth-url %.128q is of Keystone v2.0: only v3 is supported", c.AuthURL)
+	case c.Endpoint != "" && comparableURL(c.Endpoint) == "":
+		return structs.Errorf(structs.CodeInvalid, "-keystone-endpoint %.128q is not a URL such as https://magnum.example.org:9511/v1",
+			c.Endpoint)
 	case c.Username == "":
 		return structs.Errorf(structs.CodeInvalid, "-keystone-username is missing: the server asks Keystone as this user")
 	case c.Password == "":
@@ -90,4 +94,15 @@ func (c Config) Check() error {
 		return structs.Errorf(structs.CodeInvalid, "-keystone-cacert needs a -keystone-auth-url with https")
 	}
 	return nil
+}
+
+// comparableURL returns a URL of the API in the form in which two of them are compared, "" for
+// what is none: with and without /v1 it is the same.
+func comparableURL(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return ""
+	}
+	path := strings.TrimSuffix(strings.TrimRight(u.Path, "/"), "/v1")
+	return u.Scheme + "://" + strings.ToLower(u.Host) + strings.TrimRight(path, "/")
 }

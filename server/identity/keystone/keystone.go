@@ -54,6 +54,8 @@ type Authenticator struct {
 	hits    atomic.Uint64
 	misses  atomic.Uint64
 	now     func() time.Time // time.Now, but in tests
+
+	sweepEvery time.Duration // shorter in tests
 }
 
 // New returns an Authenticator. observe is called after each validation with its result;
@@ -69,7 +71,7 @@ func New(c Config, log hclog.Logger, observe func(result string, took time.Durat
 	}
 	return &Authenticator{
 		config: c, log: log, observe: observe, client: calls, cache: newCache(),
-		now: time.Now, fresh: make(chan struct{}, freshCalls), known: make(chan struct{}, knownCalls),
+		now: time.Now, sweepEvery: sweepEvery, fresh: make(chan struct{}, freshCalls), known: make(chan struct{}, knownCalls),
 	}, nil
 }
 

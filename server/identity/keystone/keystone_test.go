@@ -408,6 +408,59 @@ func TestRunFindsTheEndpoint(t *testing.T) {
 	}
 }
 
+// TestEndpointsAreCompared: a server warns if the catalogue sends clients elsewhere.
+func TestEndpointsAreCompared(t *testing.T) {
+	const own, several = "https://magnum.example.org:9511/v1", "several services of type container"
+	for _, tt := range []struct {
+		endpoint string
+		catalog  []string
+		warning  string // "" means none
+	}{
+		{"", []string{"http://10.0.0.9/"}, ""},
+		{own, []string{own}, ""},
+		{own, []string{"https://Magnum.example.org:9511"}, ""},
+		{"https://magnum.example.org:9511/", []string{own + "/"}, ""},
+		{own, []string{"http://magnum.example.org:9511/v1"}, "another public endpoint"},
+		{own, []string{"https://magnum.example.org/v1"}, "another public endpoint"},
+		{own, []string{"https://magnum.example.org:9511/v2"}, "another public endpoint"},
+		{own, []string{"not a URL"}, "another public endpoint"},
+		{own, []string{own, "https://other.example.org/v1"}, "another public endpoint"},
+		{own, []string{own, own}, several},
+		{"", []string{own, "https://other.example.org/v1"}, several},
+		{own, nil, "no public endpoint"},
+	} {
+		x := newTester(t, func(c *Config) { c.Endpoint = tt.endpoint })
+		x.fake.SetEndpoints(tt.catalog...)
+		if !x.greet(t.Context()) {
+			t.Fatalf("no login: %s", x.log)
+		}
+		if log := x.log.String(); strings.Contains(log, "[WARN]") != (tt.warning != "") || !strings.Contains(log, tt.warning) {
+			t.Errorf("endpoint %q, catalogue %q: %s", tt.endpoint, tt.catalog, log)
+		}
+	}
+	for _, endpoint := range []string{"magnum", "ftp://magnum", "http://", "http://u:p@magnum", "http://magnum?x", "http://magnum#x"} {
+		c := Config{AuthURL: "http://k:5000", Username: "u", Password: "p", Endpoint: endpoint}
+		if err := c.Check(); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-keystone-endpoint") {
+			t.Errorf("endpoint %q: %v", endpoint, err)
+		}
+	}
+}
+
+// TestEndpointsAreComparedLater: a Keystone that is away at the start is tried again.
+func TestEndpointsAreComparedLater(t *testing.T) {
+	x := newTester(t, func(c *Config) { c.Endpoint = "http://10.0.0.9" })
+	x.sweepEvery = 10 * time.Millisecond
+	x.fake.SetStatus(503)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	x.eventually("a warning", func() bool { return strings.Contains(x.log.String(), "can't be logged in to yet") })
+	x.fake.SetStatus(0)
+	x.eventually("the comparison", func() bool { return strings.Contains(x.log.String(), "another public endpoint") })
+	stop()
+	<-done
+}
+
 // TestUnknownTokensKeepNobodyOut: a slow Keystone and a flood of unknown tokens hold up
 // neither cached users, nor those whose tokens were valid before.
 func TestUnknownTokensKeepNobodyOut(t *testing.T) {

@@ -106,6 +106,12 @@ func noteTarget(q *Request, decided any) {
 	t.ID, t.Name, t.ProjectID = m.ID, structs.NameOf(row), m.ProjectID
 }
 
+// AuditTarget notes the object of an action that has no row: its name, and the project whose it
+// is, "" if there is none.
+func AuditTarget(q *Request, name, projectID string) {
+	q.audit.target.ID, q.audit.target.ProjectID = name, projectID
+}
+
 // AuditSession notes who opens a session with which container, for a request without a
 // token.
 func AuditSession(q *Request, caller structs.Caller, containerID string) {

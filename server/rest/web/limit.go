@@ -59,8 +59,8 @@ func isKnown(q *Request) bool {
 		return q.server.config.Store.Snapshot().Host(q.Ident()) != nil
 	}
 	authenticator, ok := q.server.config.Authenticator.(knower)
-	token := q.token()
-	return ok && token != "" && authenticator.Knows(token)
+	token, service := q.token(), q.R.Header.Get("X-Service-Token")
+	return ok && token != "" && authenticator.Knows(token) && (service == "" || authenticator.Knows(service))
 }
 
 // countFailure counts a registration that was refused as a request without a valid

@@ -262,7 +262,7 @@ func (q *Request) admit() error {
 		return err
 	}
 	q.Call.Freshness = q.freshness()
-	return nil
+	return askAllProjects(q)
 }
 
 // authenticate determines the caller and checks that the policy allows the action.
@@ -302,6 +302,7 @@ func (q *Request) authenticate() error {
 		return err
 	}
 	caller.RequestID = q.W.RequestID
+	caller.AllProjects = q.Call.Caller.AllProjects && identity.May(caller, identity.AllProjects) // of a request that is checked again
 	q.Call.Caller = caller
 	if err := q.ProveCaller(caller); err != nil {
 		return err

@@ -57,10 +57,10 @@ func asked(r *http.Request, answer http.Header) bool {
 	return true
 }
 
-// withoutNone drops arguments with the value None, which the client sends for arguments
-// that its user didn't give.
-func withoutNone(raw string) string {
-	if !strings.Contains(raw, "=None") {
+// translate drops arguments with the value None, which the client sends for arguments that its
+// user didn't give, and gives all_tenants, as older clients say, its present name.
+func translate(raw string) string {
+	if !strings.Contains(raw, "=None") && !strings.Contains(raw, "all_tenants") {
 		return raw
 	}
 	values, err := url.ParseQuery(raw)
@@ -74,13 +74,17 @@ func withoutNone(raw string) string {
 			values[name] = given
 		}
 	}
+	if given, ok := values["all_tenants"]; ok && !values.Has("all_projects") {
+		values["all_projects"] = given
+		delete(values, "all_tenants")
+	}
 	return values.Encode()
 }
 
 // New returns the dialect, and routes of magnum's own API that open terminals.
 func New() (d *web.Dialect, own []*web.Route) {
 	ts := &terminals{}
-	return &web.Dialect{Asked: asked, Query: withoutNone, Arguments: true, Routes: routes(ts)}, []*web.Route{
+	return &web.Dialect{Asked: asked, Query: translate, Arguments: true, Routes: routes(ts)}, []*web.Route{
 		// Clients of Zun can't send a token here. The secret in the path takes its place.
 		{Method: http.MethodGet, Path: "/terminals/:sid", Action: identity.Public, Handle: ts.join,
 			Summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
@@ -91,7 +95,6 @@ func New() (d *web.Dialect, own []*web.Route) {
 // routes returns the routes that differ from magnum's own API.
 func routes(ts *terminals) []*web.Route {
 	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
-	allProjects := wire.Arg{Name: "all_projects", Kind: wire.ArgBool}
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt}
 	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
 	return []*web.Route{
@@ -105,7 +108,7 @@ func routes(ts *terminals) []*web.Route {
 		{Method: get, Path: "/containers/:id", Action: identity.ContainerGet, Handle: containers.Show, Args: web.Reads},
 		{Method: patch, Path: "/containers/:id", Action: identity.ContainerUpdate, Handle: patchContainer, Takes: struct{}{}},
 		{Method: del, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer,
-			Args: []wire.Arg{{Name: "force", Kind: wire.ArgBool}, {Name: "stop", Kind: wire.ArgBool}, allProjects}},
+			Args: []wire.Arg{{Name: "force", Kind: wire.ArgBool}, {Name: "stop", Kind: wire.ArgBool}}},
 
 		{Method: post, Path: "/containers/:id/start", Action: identity.ContainerStart, Handle: act(conductor.ActionStart)},
 		{Method: post, Path: "/containers/:id/stop", Action: identity.ContainerStop, Handle: act(conductor.ActionStop),

@@ -31,8 +31,9 @@ func TestVersionHeaderSelectsDialect(t *testing.T) {
 func TestNoneArgumentsAreDropped(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "a=1": "a=1", "a=None": "", "a=None&b=x": "b=x", "a=None&a=x": "a=x", "b=None;": "b=None;",
+		"all_tenants=1": "all_projects=1", "all_tenants=None": "", "all_projects=0&all_tenants=1": "all_projects=0&all_tenants=1",
 	} {
-		if got := withoutNone(raw); got != want {
+		if got := translate(raw); got != want {
 			t.Errorf("%q becomes %q, want %q", raw, got, want)
 		}
 	}

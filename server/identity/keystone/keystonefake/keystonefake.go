@@ -51,12 +51,14 @@ type Keystone struct {
 	validations map[string]int // by token
 	running     int            // validations that wait at the gate
 	most        int            // the most of running
+	endpoints   []string       // public ones in the catalogue, each of a service of type container of its own
 }
 
 // New starts a fake Keystone, which ends with the test.
 func New(t testing.TB) *Keystone {
 	t.Helper()
-	k := &Keystone{tokens: map[string]*Token{}, own: map[string]bool{}, validations: map[string]int{}, password: Password}
+	k := &Keystone{tokens: map[string]*Token{}, own: map[string]bool{}, validations: map[string]int{}, password: Password,
+		endpoints: []string{"http://127.0.0.1:9511/v1"}}
 	web := httptest.NewServer(k)
 	t.Cleanup(func() {
 		k.Open()
@@ -95,6 +97,13 @@ func (k *Keystone) SetPassword(password string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.password = password
+}
+
+// SetEndpoints sets the public endpoints in the catalogue, each of a service of its own.
+func (k *Keystone) SetEndpoints(urls ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.endpoints = urls
 }
 
 // SetStatus makes all answers have a status; 0 means as usual.
@@ -228,10 +237,13 @@ func (k *Keystone) login(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Subject-Token", text)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
-	catalog := []any{map[string]any{"id": "c", "type": "container", "name": "magnum", "endpoints": []any{
-		map[string]any{"id": "e", "interface": "public", "region": "RegionOne", "region_id": "RegionOne",
-			"url": "http://127.0.0.1:9511/v1"},
-	}}}
+	catalog := []any{map[string]any{"id": "k", "type": "identity", "name": "keystone", "endpoints": []any{}}}
+	for _, url := range k.endpoints {
+		catalog = append(catalog, map[string]any{"id": "c", "type": "container", "name": "magnum", "endpoints": []any{
+			map[string]any{"id": "e", "interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": url},
+			map[string]any{"id": "i", "interface": "internal", "region": "RegionOne", "region_id": "RegionOne", "url": "http://10.0.0.5"},
+		}})
+	}
 	said := describe(&Token{User: Username, Project: Project, Roles: []string{"service"}, Expires: time.Now().Add(time.Hour)})
 	said["catalog"] = catalog
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": said})
