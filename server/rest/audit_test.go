@@ -112,7 +112,7 @@ func TestEveryWriteLeavesOneLine(t *testing.T) {
 		defer mu.Unlock()
 		return maps.Equal(lines(), requests)
 	}
-	for end := time.Now().Add(30 * time.Second); !same() && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !same() && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	mu.Lock()
