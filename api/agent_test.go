@@ -255,8 +255,8 @@ func TestWorkOfLargestSpecsIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec := `{"Image":"busybox","Environment":{"LARGE":"` + strings.Repeat("x", structs.MaxSpec) + `"}}`
 		a, err := NewAgent(AgentConfig{Servers: []string{"server"}, HTTPClient: &http.Client{Transport: answers(func() io.Reader {
-			return io.MultiReader(strings.NewReader(strings.Repeat(" ", maxAnswer)), strings.NewReader(`{"index":7,"full":true,"assignments":[`+
-				`{"container_id":"0","spec":`+spec+`},{"container_id":"1","spec":`+spec+`}]}`))
+			return strings.NewReader(strings.Repeat(" ", maxAnswer) + `{"index":7,"full":true,"assignments":[` +
+				`{"container_id":"0","spec":` + spec + `},{"container_id":"1","spec":` + spec + `}]}`)
 		})}})
 		if err != nil {
 			t.Fatal(err)

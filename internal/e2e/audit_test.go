@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
