@@ -31,7 +31,7 @@ const sleepScript = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 
 // patience bounds waits for what must happen but has no promised speed: the
 // machine may be busy.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // program returns the path of the program under test.
 func program(t testing.TB) string {
