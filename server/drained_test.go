@@ -37,7 +37,7 @@ func TestDrainedWithThreeServers(t *testing.T) {
 			t.Fatalf("POST %s: %d %s", path, status, answer)
 		}
 	}
-	post("/v1/bays?wait=10s", `{"name":"b","node_count":3}`)
+	post("/v1/bays?wait=1m", `{"name":"b","node_count":3}`)
 	object := func(path, manifest string) {
 		t.Helper()
 		quoted, err := json.Marshal(manifest)

@@ -162,8 +162,8 @@ func TestKeystoneRevocationEndsLongLivedRequests(t *testing.T) {
 		<-conn.CloseRead(ctx).Done()
 	}))
 	owner := newCaller(t, s).as(cloudToken("alice"))
-	owner.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201)
-	owner.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"busybox","stdin":true,"tty":true}`).is(201)
+	owner.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
+	owner.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox","stdin":true,"tty":true}`).is(201)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	alice := func(roles ...structs.Role) keystonefake.Token {

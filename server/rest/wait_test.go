@@ -215,7 +215,7 @@ func TestWaitForResult(t *testing.T) {
 	// The action fails: 500 with the reason. The container remains and can be examined.
 	set(failing)
 	f.do("PUT", "/v1/containers/c/reboot", "").is(500).says("Container c: no such image: busybox").code("container.internal")
-	r := f.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
+	r := f.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
 	r.says("Container bad: no such image: busybox")
 	if !strings.Contains(r.header.Get("Location"), "/v1/containers/") {
 		t.Errorf("Location %q", r.header.Get("Location"))
@@ -233,14 +233,14 @@ func TestWaitForResult(t *testing.T) {
 
 	set(servertest.Obey)
 	f.container("d", "")
-	f.do("DELETE", "/v1/containers/d?wait=5s", "").is(204)
+	f.do("DELETE", "/v1/containers/d?wait=1m", "").is(204)
 	f.do("GET", "/v1/containers/d", "").is(404)
 	settled("c", "Error")
 
 	// A bay is answered at once, or with wait when it has its hosts.
 	f.do("POST", "/v1/bays", `{"name":"b2"}`).is(201)
 	f.do("POST", "/v1/bays?wait=10ms", `{"name":"b3"}`).is(202)
-	f.do("DELETE", "/v1/bays/b3?wait=5s", "").is(204)
+	f.do("DELETE", "/v1/bays/b3?wait=1m", "").is(204)
 	s.StartAgent(t, "host-2")
 	servertest.Eventually(t, "b2 has a host", func() bool {
 		return f.do("GET", "/v1/bays/b2", "").object()["status"] == "CREATE_COMPLETE"
