@@ -22,7 +22,7 @@ func newTestClient(t testing.TB, h http.HandlerFunc) *Client {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	c, err := New(Config{Address: srv.URL, Token: "tok123", Timeout: 5 * time.Second, RetryFor: 5 * time.Second})
+	c, err := New(Config{Address: srv.URL, Token: "tok123", Timeout: time.Minute, RetryFor: 30 * time.Second})
 	if err != nil {
 		t.Fatalf("creating a client: %v", err)
 	}

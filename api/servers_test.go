@@ -46,7 +46,7 @@ func newMultiClient(t *testing.T, handlers ...http.HandlerFunc) *multiClient {
 		s.urls = append(s.urls, srv.URL)
 	}
 	var err error
-	if s.Client, err = New(Config{Address: strings.Join(s.urls, ", "), Timeout: 5 * time.Second,
+	if s.Client, err = New(Config{Address: strings.Join(s.urls, ", "), Timeout: time.Minute,
 		RetryFor: 50 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestCreateFailsOverWithSameKey(t *testing.T) {
 		}
 	}
 	s := newMultiClient(t, noting(breakConnection), noting(healthy))
-	s.conf.RetryFor = 5 * time.Second
+	s.conf.RetryFor = 30 * time.Second
 	if _, _, err := s.Containers().Create(t.Context(), &structs.ContainerRequest{Image: "i"}, CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

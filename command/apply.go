@@ -392,7 +392,7 @@ func (e *env) deleteAll(
 func (a *applied) awaitGone(ctx context.Context, client *api.Client, uuid string, wait waitFlags, p *progress) error {
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
-	begin, status := time.Now(), ""
+	begin, status := time.Now(), "Deleting"
 	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*api.Meta, api.Meta, error) {
 		meta, err := a.noun.get(ctx, client, uuid, o)
 		return &meta, meta, err

@@ -189,8 +189,8 @@ func TestApplyRequests(t *testing.T) {
 	// It waits until the pod is gone, and says what the pod waits for when it gives up.
 	deleting := podJSON("web", "Deleting", false, `,"status_reason":"its host is lost"`)
 	f.answer("GET /v1/pods/u-web", 200, deleting)
-	if r := run("delete -wait 50ms -f -"); r.code != 1 || r.stdout != "pod/web deleted\n" ||
-		!strings.Contains(r.stderr, "pod/web of standard input failed: it is still Deleting: its host is lost after 0s. It goes on") {
+	if r := s.givesUp("pod/web of "+file+" failed: it is still Deleting: its host is lost after ", "delete", "-wait", "WAIT", "-f",
+		file); r.stdout != "pod/web deleted\n" || !strings.Contains(r.stderr, "s. It goes on") {
 		t.Errorf("%+v", r)
 	}
 	n := 0

@@ -122,6 +122,25 @@ func (s *shell) run(args ...string) result {
 	return result{code, out.String(), errOut.String()}
 }
 
+// givesUp runs a command line that stops waiting before the work is done, and checks the end
+// of its standard error. WAIT in the arguments and in want is the time for which it waits. A
+// busy machine may hear nothing within the first one, so that longer ones follow.
+func (s *shell) givesUp(want string, args ...string) (r result) {
+	s.t.Helper()
+	for _, wait := range []string{"300ms", "3s", "30s"} {
+		with := strings.NewReplacer("WAIT", wait)
+		line := make([]string, len(args))
+		for i, arg := range args {
+			line[i] = with.Replace(arg)
+		}
+		if r = s.run(line...); r.code == 1 && strings.Contains(r.stderr, with.Replace(want)) {
+			return r
+		}
+	}
+	s.t.Errorf("%q: %+v, want code 1 and %q", args, r, want)
+	return r
+}
+
 // golden compares text with a file of testdata. With UPDATE=1 in the environment it
 // writes the file first.
 func golden(t *testing.T, name, got string) {

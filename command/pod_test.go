@@ -177,14 +177,15 @@ func TestPodCreateWaits(t *testing.T) {
 		{"refused by a cluster", []string{podJSON("web", "Pending", false, `,"status_reason":"it is forbidden","epoch":1`)}, 1,
 			"ERROR: pod web is not running: no network left. Look at it"}, // as the record of the creation says
 		{"no host", []string{podJSON("web", "Pending", false, `,"status_reason":"no host fits"`)}, 1,
-			"web: Pending: no host fits\nERROR: pod web is still Pending: no host fits after 300ms. It goes on without you: " +
+			"web: Pending: no host fits\nERROR: pod web is still Pending: no host fits after WAIT. It goes on without you: " +
 				"see \"magnum pod-show u-web\"\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.answer("GET /v1/pods/u-web", 200, c.states...)
 			args := []string{"pod-create", "-manifest", file, "-format", "{{.status}}"}
 			if c.name == "no host" {
-				args = append(args, "-wait", "300ms")
+				newShell(t, f).givesUp(c.stderr, append(args, "-wait", "WAIT")...)
+				return
 			}
 			r := newShell(t, f).run(args...)
 			if r.code != c.code || !strings.Contains(r.stderr, c.stderr) || (r.stdout != "") != (c.code == 0) {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/raftlog"
@@ -97,25 +97,9 @@ func newMember(name, dir string, join []string, expect int) *oneOfThree {
 // address.
 func (m *oneOfThree) first(t testing.TB) string {
 	t.Helper()
+	m.config.HTTPPort, m.config.RaftPort, m.config.GossipPort = freeport.Take(t), freeport.Take(t), freeport.Take(t)
 	m.start(t)
-	srv := m.running()
-	m.config.HTTPPort = portOf(t, srv.listener.Addr().String())
-	m.config.RaftPort = portOf(t, srv.raft.Self().Addr)
-	m.config.GossipPort = portOf(t, srv.gossip.Addr())
-	return srv.gossip.Addr()
-}
-
-func portOf(t testing.TB, addr string) int {
-	t.Helper()
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return m.running().gossip.Addr()
 }
 
 func (m *oneOfThree) start(t testing.TB) {

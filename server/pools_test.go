@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,13 +62,13 @@ func awaitDefaultBay(t testing.TB, s *Server) {
 // TestManifestNetworks: a server fetches manifests from private networks that its operator
 // names, and from no others.
 func TestManifestNetworks(t *testing.T) {
-	asked := 0
-	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++ }))
+	var asked atomic.Int32
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked.Add(1) }))
 	defer files.Close()
 	for _, test := range []struct {
 		networks []string
 		want     string
-		asked    int
+		asked    int32
 	}{
 		{nil, "isn't at a public address", 0},
 		{[]string{"10.0.0.0/8"}, "isn't at a public address", 0},
@@ -76,7 +77,7 @@ func TestManifestNetworks(t *testing.T) {
 		srv := serve(t, Config{Name: "s-1", ManifestNetworks: test.networks, DefaultBay: "b"})
 		awaitSchema(t, srv)
 		awaitDefaultBay(t, srv)
-		asked = 0
+		asked.Store(0)
 		resp, err := http.Post(srv.URL()+"/v1/services", "application/json",
 			strings.NewReader(`{"manifest_url":"`+files.URL+`/web.yaml"}`))
 		if err != nil {
@@ -86,8 +87,8 @@ func TestManifestNetworks(t *testing.T) {
 		if resp.Body.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), test.want) || asked != test.asked {
-			t.Errorf("%v: %s %s, asked %d times", test.networks, resp.Status, body, asked)
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), test.want) || asked.Load() != test.asked {
+			t.Errorf("%v: %s %s, asked %d times", test.networks, resp.Status, body, asked.Load())
 		}
 	}
 }

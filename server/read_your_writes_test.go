@@ -80,7 +80,7 @@ func TestReadYourWrites(t *testing.T) {
 	}
 	servertest.StartAgent(t.Context(), t, urls[0], "h", servertest.Serve(logs))
 	first := &roundRobin{t: t, http: web, urls: urls}
-	if status, body := first.do("POST", "/v1/bays?wait=10s", `{"name":"b"}`); status != http.StatusCreated {
+	if status, body := first.do("POST", "/v1/bays?wait=1m", `{"name":"b"}`); status != http.StatusCreated {
 		t.Fatalf("make a bay: %d %s", status, body)
 	}
 	const clients, rounds, kinds = 6, 84, 6

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/structs"
 )
@@ -172,14 +174,10 @@ func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 		return a
 	}
 	authority, foreign := open(), open()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	port := freeport.Take(t)
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	f := files(authority, "one")
-	srv := serve(t, Config{RaftPort: l.Addr().(*net.TCPAddr).Port, GossipPort: -1, TLSCA: f.CA, TLSCert: f.Cert, TLSKey: f.Key})
+	srv := serve(t, Config{RaftPort: port, GossipPort: -1, TLSCA: f.CA, TLSCert: f.Cert, TLSKey: f.Key})
 	for what, c := range map[string]struct {
 		config *tls.Config // nil: plain TCP
 		letIn  bool

@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -163,12 +164,7 @@ func echo(t testing.TB) (conf Config, nodePort int) {
 			}()
 		}
 	}()
-	free, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	nodePort = free.Addr().(*net.TCPAddr).Port
+	nodePort = freeport.Take(t)
 	// Other tests have other gateways. All of 127/8 is local.
 	gateway := netip.AddrFrom4([4]byte{127, byte(1 + rand.N(250)), byte(rand.N(250)), byte(1 + rand.N(250))})
 	return Config{

@@ -15,6 +15,7 @@ import (
 	"github.com/stackforge/magnum/agent/datapath/proxy"
 	"github.com/stackforge/magnum/agent/datapath/relay"
 	"github.com/stackforge/magnum/agent/datapath/sockets"
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -32,12 +33,7 @@ func newRelayHost(t testing.TB, id string) *relayHost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	listen := free.Addr().String()
+	listen := fmt.Sprintf("127.0.0.1:%d", freeport.Take(t))
 	return &relayHost{conf: Config{HostID: id, Relay: Relay{Listen: listen, KeyFile: file}},
 		peer: structs.RelayPeer{HostID: id, Relay: structs.Relay{Key: pin, Addr: listen}}}
 }

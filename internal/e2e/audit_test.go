@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -153,7 +152,7 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.signal(syscall.SIGHUP)
-	c.eventually("the audit log is reopened", 30*time.Second, func() error {
+	c.eventually("the audit log is reopened", patience, func() error {
 		_, err := os.Stat(logOf(s.name))
 		return err
 	})

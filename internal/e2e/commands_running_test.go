@@ -94,7 +94,7 @@ func (l *commandLine) wait() {
 		l.Errorf("container-wait prints %q", out)
 	}
 	l.runSleeper("naps")
-	l.refused(1, []string{"container-wait", "-timeout", "200ms", "naps"}, "still Running after 200ms")
+	l.refused(1, []string{"container-wait", "-timeout", "3s", "naps"}, "still Running after 3s")
 }
 
 func (l *commandLine) observe() {
@@ -295,7 +295,7 @@ func (l *commandLine) drain() {
 	l.says([]string{"host-label", "host-1", "zone-"})
 	l.says([]string{"host-drain", "host-1"})
 	l.says([]string{"host-show", "host-1", "-format", "{{.draining}}"}, "true\n")
-	l.refused(1, []string{"container-run", "-d", "--name", "late", "-wait", "200ms", image, "true"}, "late is still Creating")
+	l.refused(1, []string{"container-run", "-d", "--name", "late", "-wait", "3s", image, "true"}, "late is still Creating")
 	l.says([]string{"host-undrain", "host-1"})
 	l.says([]string{"container-wait", "late"}, "0\n")
 	l.says([]string{"container-delete", "late"})

@@ -196,7 +196,7 @@ func (l *commandLine) bays() {
 	l.says([]string{"bay-list"}, "| uuid ", "| name ", "| node_count | status ", "| "+l.bay.Name+" ")
 	l.says([]string{"bay-show", l.bay.Name}, "| Property", "| baymodel_id ", "| placement ", "| spread ")
 	// The only host belongs to the first bay.
-	l.refused(1, []string{"bay-create", "-name", "second", "-wait", "200ms"}, "second is still CREATE_IN_PROGRESS", "start an agent",
+	l.refused(1, []string{"bay-create", "-name", "second", "-wait", "3s"}, "second is still CREATE_IN_PROGRESS", "start an agent",
 		"bay-show")
 	l.says([]string{"bay-list", "-wide"}, "0 of 1 hosts")
 	l.says([]string{"bay-create", "-name", "second", "-label", "zone=a", "-placement", "binpack", "-detach"}, "| binpack ",
@@ -295,7 +295,7 @@ func (l *commandLine) create() {
 		"container-delete")
 	l.says([]string{"container-delete", "bad"})
 	// A container that no host has room for waits, and can be deleted meanwhile.
-	l.refused(1, []string{"container-run", "-d", "--name", "huge", "-m", "10000g", "-wait", "100ms", image}, "huge is still Creating",
+	l.refused(1, []string{"container-run", "-d", "--name", "huge", "-m", "10000g", "-wait", "3s", image}, "huge is still Creating",
 		"memory")
 	l.says([]string{"container-delete", "huge"})
 }
@@ -376,7 +376,7 @@ func (l *commandLine) ports() {
 	if r := l.runForeground(image, "wget", "-q", "-O", "-", "http://"+address+"/"); r.code != 0 || r.stdout != "welcome\n" {
 		l.Errorf("through the project's network: %+v", r)
 	}
-	l.refused(1, []string{"container-run", "-d", "--name", "late", "-p", port + ":80", "-wait", "100ms", image}, "late is still Creating",
+	l.refused(1, []string{"container-run", "-d", "--name", "late", "-p", port + ":80", "-wait", "3s", image}, "late is still Creating",
 		"port "+port)
 	l.says([]string{"container-delete", "late"})
 }

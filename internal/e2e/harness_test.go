@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -31,7 +31,7 @@ const sleepScript = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 
 // patience bounds waits for what must happen but has no promised speed: the
 // machine may be busy.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // program returns the path of the program under test.
 func program(t testing.TB) string {
@@ -475,28 +475,11 @@ func (r result) must(t testing.TB) string {
 	return r.stdout
 }
 
-// freePort returns a port that nobody listens on. It lies below the range of
-// outgoing connections: one of these could take the port before a process
-// listens on it.
+// freePort returns a port that nobody listens on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(20000))
-		if _, taken := ports.LoadOrStore(port, true); taken {
-			continue
-		}
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
+	return strconv.Itoa(freeport.Take(t))
 }
-
-// ports holds what freePort has returned: a process that a test restarts keeps
-// its port while it is down.
-var ports sync.Map
 
 func deref(s *string) string {
 	if s == nil {

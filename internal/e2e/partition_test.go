@@ -295,7 +295,7 @@ func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
 	} {
 		before, began := l.count(), time.Now()
 		heal := n.with(bad.netFault)
-		c.eventually(bad.name+", and creates are acknowledged", 40*time.Second, func() error {
+		c.eventually(bad.name+", and creates are acknowledged", 2*time.Minute, func() error {
 			if made := l.count() - before; made < bad.least || time.Since(began) < 4*time.Second {
 				return fmt.Errorf("%d were", made)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -200,12 +201,7 @@ func TestProcessesWithEqualNamesAreTwoMembers(t *testing.T) {
 }
 
 func TestJoinRetriesUntilSeedStarts(t *testing.T) {
-	hold, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := hold.Addr().(*net.TCPAddr).Port
-	hold.Close()
+	port := freeport.Take(t)
 	late := fmt.Sprintf("localhost:%d", port)
 	a := start(t, "a", func(c *Config) { c.Join = []string{"no-such-host.invalid", late} })
 	a.eventually("a logs that its joins failed", func() bool { return a.logs.count("join failed, trying again") == 2 })

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stackforge/magnum/api"
@@ -105,63 +106,74 @@ func TestLongAnswersComeInPages(t *testing.T) {
 	}
 }
 
+// inProcess is a transport that calls a handler.
+type inProcess func(http.ResponseWriter, *http.Request)
+
+func (f inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	f(w, r)
+	return w.Result(), nil
+}
+
 // TestAgentReadsAllPages: the client puts pages together, and takes none of another history.
+// The clock stands while a page is made, so that a busy machine may take its time.
 func TestAgentReadsAllPages(t *testing.T) {
-	d := newDispatch(t)
-	host := d.clusterHost(t)
-	d.objects(t, host, 2*pageSize+1, 10)
-	var asked []string
-	change := func(page int, w *structs.Work) {}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		index, _ := strconv.ParseUint(r.FormValue("index"), 10, 64)
-		seen, _ := strconv.ParseUint(r.FormValue("seen"), 10, 64)
-		asked = append(asked, r.FormValue("after"))
-		work, err := d.Work(r.Context(), Poll{HostID: host, Registration: 1, Index: index, Pages: r.FormValue("pages") == "true",
-			After: r.FormValue("after"), Lineage: r.FormValue("lineage"), Seen: seen})
-		if err != nil {
-			t.Error(err)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.clusterHost(t)
+		d.objects(t, host, 2*pageSize+1, 10)
+		var asked []string
+		change := func(page int, w *structs.Work) {}
+		answers := inProcess(func(w http.ResponseWriter, r *http.Request) {
+			index, _ := strconv.ParseUint(r.FormValue("index"), 10, 64)
+			seen, _ := strconv.ParseUint(r.FormValue("seen"), 10, 64)
+			asked = append(asked, r.FormValue("after"))
+			work, err := d.Work(r.Context(), Poll{HostID: host, Registration: 1, Index: index, Pages: r.FormValue("pages") == "true",
+				After: r.FormValue("after"), Lineage: r.FormValue("lineage"), Seen: seen})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			change(len(asked), work)
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(work)
+		})
+		read := func() (*structs.Work, error) {
+			asked = nil
+			a, err := api.NewAgent(api.AgentConfig{Servers: []string{"server"}, HTTPClient: &http.Client{Transport: answers}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, _, err := a.Work(t.Context(), api.WorkRequest{Wait: time.Second})
+			return w, err
 		}
-		change(len(asked), work)
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(work)
-	}))
-	t.Cleanup(server.Close)
-	read := func() (*structs.Work, error) {
-		asked = nil
-		a, err := api.NewAgent(api.AgentConfig{Servers: []string{server.URL}})
-		if err != nil {
-			t.Fatal(err)
+		index := d.config.Store.Index()
+		change = func(page int, _ *structs.Work) { d.objects(t, host, 1, 1) } // the index grows with each page
+		w, err := read()
+		if err != nil || len(w.Assignments) < 2*pageSize+1 || !w.Full || !w.Confirmed || w.More != "" || w.Index != index ||
+			len(asked) != 3 || !slices.IsSorted(asked) {
+			t.Fatalf("read %v in %q, %v", w, asked, err)
 		}
-		w, _, err := a.Work(t.Context(), api.WorkRequest{Wait: time.Second})
-		return w, err
-	}
-	index := d.config.Store.Index()
-	change = func(page int, _ *structs.Work) { d.objects(t, host, 1, 1) } // the index grows with each page
-	w, err := read()
-	if err != nil || len(w.Assignments) < 2*pageSize+1 || !w.Full || !w.Confirmed || w.More != "" || w.Index != index || len(asked) != 3 ||
-		!slices.IsSorted(asked) {
-		t.Fatalf("read %v in %q, %v", w, asked, err)
-	}
-	change = func(page int, w *structs.Work) { w.Confirmed = page != 2 }
-	if w, err := read(); err != nil || w.Confirmed {
-		t.Errorf("a page is not confirmed, the answer is: %v", err)
-	}
-	for name, change2 := range map[string]func(*structs.Work){
-		"incarnation": func(w *structs.Work) { w.Incarnation++ },
-		"cluster":     func(w *structs.Work) { w.ClusterID = "other" },
-		"lineage":     func(w *structs.Work) { w.Lineage = "other" },
-		"not full":    func(w *structs.Work) { w.Full = false },
-		"another bay": func(w *structs.Work) { w.BayID = new("other") },
-		"no end":      func(w *structs.Work) { w.More = asked[len(asked)-1] },
-	} {
-		change = func(page int, w *structs.Work) {
-			if page == 2 {
-				change2(w)
+		change = func(page int, w *structs.Work) { w.Confirmed = page != 2 }
+		if w, err := read(); err != nil || w.Confirmed {
+			t.Errorf("a page is not confirmed, the answer is: %v", err)
+		}
+		for name, change2 := range map[string]func(*structs.Work){
+			"incarnation": func(w *structs.Work) { w.Incarnation++ },
+			"cluster":     func(w *structs.Work) { w.ClusterID = "other" },
+			"lineage":     func(w *structs.Work) { w.Lineage = "other" },
+			"not full":    func(w *structs.Work) { w.Full = false },
+			"another bay": func(w *structs.Work) { w.BayID = new("other") },
+			"no end":      func(w *structs.Work) { w.More = asked[len(asked)-1] },
+		} {
+			change = func(page int, w *structs.Work) {
+				if page == 2 {
+					change2(w)
+				}
+			}
+			if w, err := read(); structs.CodeOf(err) != structs.CodeUnavailable {
+				t.Errorf("%s: read %d assignments, %v", name, len(w.Assignments), err)
 			}
 		}
-		if w, err := read(); structs.CodeOf(err) != structs.CodeUnavailable {
-			t.Errorf("%s: read %d assignments, %v", name, len(w.Assignments), err)
-		}
-	}
+	})
 }

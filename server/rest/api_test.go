@@ -286,18 +286,18 @@ func newFixture(t testing.TB, options ...servertest.AgentOption) *fixture {
 func newFixtureOn(t testing.TB, s *servertest.Server, options ...servertest.AgentOption) *fixture {
 	t.Helper()
 	f := &fixture{caller: newCaller(t, s), agent: s.StartAgent(t, "host-1", options...)}
-	f.bay = f.do("POST", "/v1/bays?wait=10s", `{"name":"b1"}`).is(201).uuid()
+	f.bay = f.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201).uuid()
 	return f
 }
 
 // container creates a container and waits until its host has created it.
 func (f *fixture) container(name, more string) string {
 	f.t.Helper()
-	return f.do("POST", "/v1/containers?wait=10s", `{"name":"`+name+`","image":"busybox:latest"`+more+`}`).is(201).uuid()
+	return f.do("POST", "/v1/containers?wait=1m", `{"name":"`+name+`","image":"busybox:latest"`+more+`}`).is(201).uuid()
 }
 
 // running creates a running container.
 func (f *fixture) running(name string) string {
 	f.t.Helper()
-	return f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"`+name+`","image":"busybox:latest"}`).is(201).uuid()
+	return f.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"`+name+`","image":"busybox:latest"}`).is(201).uuid()
 }

@@ -113,7 +113,7 @@ func TestEveryWriteLeavesOneLine(t *testing.T) {
 		defer mu.Unlock()
 		return maps.Equal(lines(), requests)
 	}
-	for end := time.Now().Add(30 * time.Second); !same() && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !same() && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	mu.Lock()
@@ -167,10 +167,10 @@ func TestLinesOfRequests(t *testing.T) {
 			t.Errorf("%s left the line %+v", r.what, e)
 		}
 	}
-	r := alice.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201)
+	r := alice.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
 	bay := r.uuid()
 	check(r, "bay:create", want{audit.Success, "", "alice", "bay", bay, "b1", "p1", false})
-	r = alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c1","image":"busybox","bay":"b1","environment":{"A":"b"}}`).is(201)
+	r = alice.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c1","image":"busybox","bay":"b1","environment":{"A":"b"}}`).is(201)
 	c := r.uuid()
 	check(r, "container:create", want{audit.Success, "", "alice", "container", c, "c1", "p1", false})
 	mine := want{audit.Success, "", "alice", "container", c, "c1", "p1", false}
@@ -186,7 +186,7 @@ func TestLinesOfRequests(t *testing.T) {
 	root := mine
 	root.user = "root"
 	check(alice.as("admin").do("PUT", "/v1/containers/"+c+"/stop", "").is(200), "container:stop", root)
-	check(alice.do("DELETE", "/v1/containers/c1?wait=5s", "").is(204), "container:delete", mine)
+	check(alice.do("DELETE", "/v1/containers/c1?wait=1m", "").is(204), "container:delete", mine)
 	check(alice.do("DELETE", "/v1/containers/c1", "").is(404), "container:delete",
 		want{audit.Failure, structs.CodeNotFound, "alice", "container", "c1", "", "", false})
 	// What the policy refuses, and what has no credential.
@@ -246,8 +246,8 @@ func TestFullAuditLog(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens), servertest.WithAudit(log))
 	s.StartAgent(t, "host-1", servertest.Serve(serveText))
 	alice := newCaller(t, s).as("alice")
-	bay := alice.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201).uuid()
-	c := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"b1"}`).is(201).uuid()
+	bay := alice.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201).uuid()
+	c := alice.do("POST", "/v1/containers?run=true&wait=1m", `{"image":"busybox","bay":"b1"}`).is(201).uuid()
 	log.setFull(true)
 	unchanged(t, s, "a full audit log", func() {
 		for _, write := range []string{"POST /v1/bays", "DELETE /v1/bays/" + bay, "PUT /v1/containers/" + c + "/stop",

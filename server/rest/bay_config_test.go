@@ -75,7 +75,7 @@ func TestBayCredential(t *testing.T) {
 	l := newLocal(t, s)
 	s.StartAgent(t, "cluster-1", servertest.Cluster(1), publicCluster(1), servertest.Serve(serveCredential))
 	alice, mallory, admin := l.as(l.token("alice")), l.as(l.token("mallory")), l.as(l.token("admin"))
-	bay := alice.do("POST", "/v1/bays?wait=10s", `{"name":"kube","coe":"kubernetes"}`).is(201).uuid()
+	bay := alice.do("POST", "/v1/bays?wait=1m", `{"name":"kube","coe":"kubernetes"}`).is(201).uuid()
 	r := alice.do("POST", "/v1/bays/kube/credential", "").is(200)
 	if got := r.object(); got["token"] != "kube-token-of-p1" || got["expires_at"] != "2026-01-02T03:04:05+00:00" ||
 		r.header.Get("Cache-Control") != "no-store" {
@@ -98,7 +98,7 @@ func TestBayCredential(t *testing.T) {
 	l.as(leaver).do("POST", "/v1/bays/kube/credential", "").is(401)
 
 	s.StartAgent(t, "cluster-2", servertest.Cluster(1), publicCluster(1), servertest.Serve(serveCredential))
-	admin.do("POST", "/v1/bays?wait=10s", `{"name":"all","coe":"kubernetes","shared":true}`).is(201)
+	admin.do("POST", "/v1/bays?wait=1m", `{"name":"all","coe":"kubernetes","shared":true}`).is(201)
 	mallory.do("POST", "/v1/bays/all/credential", "").is(200).has("kube-token-of-p2")
 	mallory.do("GET", "/v1/bays/all/config", "").is(200).has(`"namespace":"magnum-p2"`)
 	if strings.Contains(log.String(), "kube-token-of") || !strings.Contains(log.String(), "/credential") {
@@ -119,7 +119,7 @@ func TestBayCredentialRefusals(t *testing.T) {
 			}
 			_, _, _ = conn.Read(ctx) // until the server has enough
 		}))
-	c.do("POST", "/v1/bays?wait=10s", `{"name":"kube","coe":"kubernetes"}`).is(201)
+	c.do("POST", "/v1/bays?wait=1m", `{"name":"kube","coe":"kubernetes"}`).is(201)
 	for _, tt := range []struct {
 		out, control string
 		status       int

@@ -121,7 +121,7 @@ func TestServiceReasons(t *testing.T) {
 	f.do("POST", "/v1/pods", podOf(t, large, "")).is(201)
 	reason("waits", "1 of the project's pods in the bay have the labels of the selector, and none of them runs")
 	ready = false
-	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("unready", "x"), "")).is(201)
+	f.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("unready", "x"), "")).is(201)
 	reason("unready", "none of 1 pods is ready, such as unready")
 }
 
@@ -245,7 +245,7 @@ func TestServiceRefusals(t *testing.T) {
 		}
 	}
 	// With the container its port is free.
-	f.do("DELETE", "/v1/containers/c?force=true&wait=10s", "").is(204)
+	f.do("DELETE", "/v1/containers/c?force=true&wait=1m", "").is(204)
 	f.do("PATCH", "/v1/services/web", patchManifest(t, node("web", 30002))).is(200)
 }
 
@@ -264,7 +264,7 @@ func TestServicesAreNamedByTheirBay(t *testing.T) {
 	f.do("POST", "/v1/services", body("b2")).is(409)
 	f.do("GET", "/v1/services/web", "").is(409).mentions("Multiple services exist with same name")
 	f.do("DELETE", "/v1/services/web", "").is(409)
-	f.do("DELETE", "/v1/bays/b2?wait=10s", "").is(204)
+	f.do("DELETE", "/v1/bays/b2?wait=1m", "").is(204)
 	f.do("GET", fmt.Sprint("/v1/services/", second["uuid"]), "").is(404)
 	f.do("DELETE", "/v1/services/web", "").is(204)
 	checkNoService(t, f.s)
@@ -304,7 +304,7 @@ func TestServiceBlockingRead(t *testing.T) {
 		go func() { answered <- f.raw("GET", path+"?wait=10s&index="+index, "") }()
 		servertest.Eventually(t, "the read waits", func() bool { return f.s.REST.Parked() == 1 })
 		pod := strings.Replace(podManifest("web", "x"), `"name":"web"`, `"generateName":"web-"`, 1)
-		f.do("POST", "/v1/pods?wait=10s", podOf(t, pod, "")).is(201)
+		f.do("POST", "/v1/pods?wait=1m", podOf(t, pod, "")).is(201)
 		r := <-answered
 		if r.is(200); r.header.Get("X-Magnum-Index") == index {
 			t.Errorf("%s: the answer is of index %s, as before", path, index)

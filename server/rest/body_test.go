@@ -213,24 +213,38 @@ func TestBodyDeadline(t *testing.T) {
 			}
 		})
 	}
-	// The deadline ends with the body and doesn't affect what comes after.
-	conn := dial(t, s)
+	// The deadline ends with the body and doesn't affect what comes after. If this machine
+	// stalls, a body may come late, but not each time.
+	post := func(want int, path string, parts ...string) (took time.Duration) {
+		t.Helper()
+		for try := 1; ; try++ {
+			conn, began := dial(t, s), time.Now()
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n", path, len(strings.Join(parts, "")))
+			for _, part := range parts {
+				fmt.Fprint(conn, part)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			switch {
+			case err == nil && resp.StatusCode == want:
+				took = time.Since(began)
+				if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, resp.ContentLength)); err != nil {
+					t.Fatal(err)
+				}
+				return took
+			case try < 10:
+			case err == nil:
+				t.Fatal(resp.Status)
+			default:
+				t.Fatal(err)
+			}
+		}
+	}
 	index := s.Store.Index()
-	body := `{"coe":"docker"}`
-	fmt.Fprintf(conn, "POST /v1/baymodels HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5])
-	fmt.Fprint(conn, body[5:])
-	if resp := answerOn(t, conn); resp.StatusCode != 201 {
-		t.Fatal(resp.Status)
-	} else if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, resp.ContentLength)); err != nil {
-		t.Fatal(err)
+	post(201, "/v1/baymodels", `{"coe`, `":"docker"}`)
+	if took := post(202, "/v1/bays?wait=900ms", `{"name":"more","node_count":5}`); took < 800*time.Millisecond {
+		t.Fatalf("202 after %v", took)
 	}
-	conn = dial(t, s)
-	body = `{"name":"more","node_count":5}`
-	fmt.Fprintf(conn, "POST /v1/bays?wait=900ms HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	if began, resp := time.Now(), answerOn(t, conn); resp.StatusCode != 202 || time.Since(began) < 800*time.Millisecond {
-		t.Fatalf("%s after %v", resp.Status, time.Since(began))
-	}
-	conn = dial(t, s)
+	conn := dial(t, s)
 	fmt.Fprintf(conn, "GET /v1/bays?index=%d&wait=900ms HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", index+1000)
 	if resp := answerOn(t, conn); resp.StatusCode != 200 {
 		t.Fatal(resp.Status)

@@ -27,8 +27,8 @@ func TestActionsOfAContainer(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
 	alice := newCaller(t, s).as("alice")
-	alice.do("POST", "/v1/bays?wait=5s", `{}`).is(201)
-	created := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201).header.Get("X-Openstack-Request-Id")
+	alice.do("POST", "/v1/bays?wait=1m", `{}`).is(201)
+	created := alice.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"x"}`).is(201).header.Get("X-Openstack-Request-Id")
 	first := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
 	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" ||
 		first[0]["request_id"] != created {
@@ -143,11 +143,11 @@ func TestHealthcheckAndRegistryReachHost(t *testing.T) {
 		check["interval"] != 30.0 {
 		t.Errorf("%v", body)
 	}
-	none := f.do("POST", "/v1/containers?wait=10s", `{"image":"x","healthcheck":{"test":[]}}`).is(201)
+	none := f.do("POST", "/v1/containers?wait=1m", `{"image":"x","healthcheck":{"test":[]}}`).is(201)
 	if check, _ := none.object()["healthcheck"].(map[string]any); check == nil || len(check["test"].([]any)) != 0 {
 		t.Errorf("%s", none.body)
 	}
-	plain := f.do("POST", "/v1/containers?wait=10s", `{"image":"x"}`).is(201).object()
+	plain := f.do("POST", "/v1/containers?wait=1m", `{"image":"x"}`).is(201).object()
 	if plain["healthcheck"] != nil || plain["health"] != nil {
 		t.Errorf("%v", plain)
 	}

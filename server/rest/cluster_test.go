@@ -23,7 +23,7 @@ func newKube(t testing.TB, options ...servertest.AgentOption) *kube {
 	t.Helper()
 	k := &kube{fixture: newFixture(t)}
 	k.cluster = k.s.StartAgent(t, "cluster-1", append([]servertest.AgentOption{servertest.Cluster(2)}, options...)...)
-	k.bayID = k.do("POST", "/v1/bays?wait=10s", `{"name":"kube","coe":"kubernetes","node_count":2}`).is(201).uuid()
+	k.bayID = k.do("POST", "/v1/bays?wait=1m", `{"name":"kube","coe":"kubernetes","node_count":2}`).is(201).uuid()
 	return k
 }
 
@@ -99,7 +99,7 @@ func TestKubernetesBay(t *testing.T) {
 func TestPodOnAKubernetesBay(t *testing.T) {
 	k := newKube(t)
 	text := podManifest("web", "busybox:latest")
-	pod := k.do("POST", "/v1/pods?wait=10s", podOf(t, text, `,"bay":"kube"`)).is(201).object()
+	pod := k.do("POST", "/v1/pods?wait=1m", podOf(t, text, `,"bay":"kube"`)).is(201).object()
 	if pod["status"] != "Running" || pod["host"] != "node-1" || pod["address"] != "10.244.0.2" || pod["ready"] != true ||
 		pod["manifest"] != text || pod["status_reason"] != nil || pod["rc_uuid"] != nil {
 		t.Errorf("the pod is %v", pod)
@@ -136,21 +136,21 @@ func TestPodOnAKubernetesBay(t *testing.T) {
 		"this is what was last seen", `"status":"Pending"`)
 
 	changed := podManifest("web", "busybox:2")
-	k.do("PATCH", "/v1/pods/web?wait=10s", patchManifest(t, changed)).is(200).has("busybox:2")
+	k.do("PATCH", "/v1/pods/web?wait=1m", patchManifest(t, changed)).is(200).has("busybox:2")
 	if a, _ := k.cluster.Assigned(pod["uuid"].(string)); a.Generation != 2 || a.Pod.Manifest != changed {
 		t.Errorf("after the PATCH the assignment is %+v", a)
 	}
 	k.do("PATCH", "/v1/pods/web", patchManifest(t, podManifest("other", "x"))).is(400).mentions(`"other" is not the pod's name`)
-	k.do("DELETE", "/v1/pods/web?wait=10s", "").is(204)
+	k.do("DELETE", "/v1/pods/web?wait=1m", "").is(204)
 	k.do("GET", "/v1/pods/web", "").is(404)
 }
 
 // TestServiceOnAKubernetesBay follows a service from its creation to its deletion.
 func TestServiceOnAKubernetesBay(t *testing.T) {
 	k := newKube(t)
-	pod := k.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "busybox:latest"), `,"bay":"kube"`)).is(201).uuid()
+	pod := k.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("web", "busybox:latest"), `,"bay":"kube"`)).is(201).uuid()
 	text := serviceManifest("web", "type: NodePort, ports: [{port: 80, targetPort: 8080}]")
-	made := k.do("POST", "/v1/services?wait=10s", podOf(t, text, `,"bay":"kube"`)).is(201).object()
+	made := k.do("POST", "/v1/services?wait=1m", podOf(t, text, `,"bay":"kube"`)).is(201).object()
 	if made["address"] != "10.96.0.7" || made["manifest"] != text || fmt.Sprint(made["node_ports"]) != "[]" || made["status"] != "Active" {
 		t.Errorf("the service is %v", made)
 	}
@@ -185,7 +185,7 @@ func TestServiceOnAKubernetesBay(t *testing.T) {
 	k.send(r)
 	answered(t, done).is(200).has(`"status_reason":"the webhook is slow"`)
 
-	k.do("PATCH", "/v1/services/web?wait=10s", patchManifest(t, serviceManifest("web", "ports: [{port: 81}]"))).is(200).has(`"port":81`)
+	k.do("PATCH", "/v1/services/web?wait=1m", patchManifest(t, serviceManifest("web", "ports: [{port: 81}]"))).is(200).has(`"port":81`)
 	if a, _ := k.cluster.Assigned(id); a.Generation != 2 || !strings.Contains(a.Object.Manifest, "port: 81") {
 		t.Errorf("after the PATCH the assignment is %+v", a)
 	}
@@ -240,7 +240,7 @@ func TestRCOnAKubernetesBay(t *testing.T) {
 	if rc["current"] != 1.0 || rc["ready"] != 1.0 || rc["updated"] != 1.0 || rc["status_reason"] != nil || rc["manifest"] != text {
 		t.Errorf("the rc is %v", rc)
 	}
-	k.do("DELETE", "/v1/rcs/web?wait=10s", "").is(204) // its pod is assigned to be absent, and the fake agent says so
+	k.do("DELETE", "/v1/rcs/web?wait=1m", "").is(204) // its pod is assigned to be absent, and the fake agent says so
 	k.do("GET", "/v1/rcs/web", "").is(404)
 	if k.s.Store.Snapshot().Pod(pod) != nil {
 		t.Error("its pod is left")
@@ -277,7 +277,7 @@ func TestClusterRefusesWordForWord(t *testing.T) {
 		name := fmt.Sprint("x", n)
 		for noun, text := range map[string]string{"pods": podManifest(name, "x"), "rcs": rcManifest(name, 1, "x"),
 			"services": serviceManifest(name, "ports: [{port: 80}]")} {
-			r := k.do("POST", "/v1/"+noun+"?wait=10s", podOf(t, text, `,"bay":"kube"`)).is(status)
+			r := k.do("POST", "/v1/"+noun+"?wait=1m", podOf(t, text, `,"bay":"kube"`)).is(status)
 			r.says(`"x" is refused: by: admission`)
 			shown := k.do("GET", "/v1/"+noun+"/"+name, "").is(200)
 			shown.has(`"status_reason":"\"x\" is refused: by: admission"`)
@@ -286,7 +286,7 @@ func TestClusterRefusesWordForWord(t *testing.T) {
 			}
 			// The same words again, for the next generation.
 			changed := strings.Replace(text, "{", " {", 1)
-			k.do("PATCH", "/v1/"+noun+"/"+name+"?wait=10s", patchManifest(t, changed)).is(status).says(`"x" is refused: by: admission`)
+			k.do("PATCH", "/v1/"+noun+"/"+name+"?wait=1m", patchManifest(t, changed)).is(status).says(`"x" is refused: by: admission`)
 		}
 	}
 }
@@ -294,7 +294,7 @@ func TestClusterRefusesWordForWord(t *testing.T) {
 // TestKubernetesBayRefusals provokes every refusal that only a Kubernetes bay has.
 func TestKubernetesBayRefusals(t *testing.T) {
 	k := newKube(t)
-	k.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "x"), `,"bay":"kube"`)).is(201)
+	k.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("web", "x"), `,"bay":"kube"`)).is(201)
 	k.do("POST", "/v1/rcs", podOf(t, rcManifest("web", 1, "x"), `,"bay":"kube"`)).is(201)
 	k.do("POST", "/v1/services", podOf(t, serviceManifest("web", "ports: [{port: 80}]"), `,"bay":"kube"`)).is(201)
 	servertest.Eventually(t, "all is reported", func() bool {
@@ -339,7 +339,7 @@ func TestKubernetesBayRefusals(t *testing.T) {
 func TestManifestsAreForClustersOnly(t *testing.T) {
 	k := newKube(t)
 	for _, bay := range []string{"b1", "kube"} {
-		k.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("pod", "x"), `,"bay":"`+bay+`"`)).is(201)
+		k.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("pod", "x"), `,"bay":"`+bay+`"`)).is(201)
 		k.do("POST", "/v1/rcs", podOf(t, rcManifest("rc", 1, "x"), `,"bay":"`+bay+`"`)).is(201)
 		k.do("POST", "/v1/services", podOf(t, serviceManifest("service", "ports: [{port: 80}]"), `,"bay":"`+bay+`"`)).is(201)
 	}

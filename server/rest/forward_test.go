@@ -96,7 +96,7 @@ func TestForwardToAPodThatHasEnded(t *testing.T) {
 			State: structs.PartState{State: structs.PartTerminated, ExitCode: new(int), Reason: structs.ReasonCompleted}}}
 	}))
 	manifest := strings.Replace(podManifest("job", "x"), `"spec":{`, `"spec":{"restartPolicy":"Never",`, 1)
-	f.do("POST", "/v1/pods?wait=10s", podOf(t, manifest, "")).is(201)
+	f.do("POST", "/v1/pods?wait=1m", podOf(t, manifest, "")).is(201)
 	f.do("GET", "/v1/pods/job/forward/ws?port=80", "", header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"},
 		header{"Sec-WebSocket-Version", "13"}, header{"Sec-WebSocket-Key", "MDEyMzQ1Njc4OWFiY2RlZg=="}).is(409).
 		mentions("Pod job is Succeeded")

@@ -98,8 +98,9 @@ func TestUnknownOutcomeIsKept(t *testing.T) {
 		"taken, then it is invalid": {[]error{unknown, structs.Errorf(structs.CodeInvalid, "no")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := servertest.New(t, func(r *rest.Config) {
-				r.Cluster, r.Peers, r.Hold = led{}, &forwards{errs: c.errs}, 200*time.Millisecond
+				r.Cluster, r.Peers, r.Hold = led{}, &forwards{errs: c.errs}, 3*time.Second // for three tries on a busy machine
 			})
 			resp, err := http.Post(s.URL+"/v1/baymodels", "application/json", strings.NewReader(`{"coe":"docker"}`))
 			if err != nil {

@@ -26,7 +26,7 @@ func newCluster(t *testing.T, hosts int, options ...servertest.AgentOption) *clu
 		name := fmt.Sprint("host-", i+1)
 		c.agents[name] = s.StartAgent(t, name, options...)
 	}
-	c.do("POST", "/v1/bays?wait=5s", fmt.Sprintf(`{"name":"bay","node_count":%d}`, hosts)).is(201)
+	c.do("POST", "/v1/bays?wait=1m", fmt.Sprintf(`{"name":"bay","node_count":%d}`, hosts)).is(201)
 	return c
 }
 
@@ -38,7 +38,7 @@ func (c *cluster) container(name string) map[string]any {
 // run creates a container and returns its UUID and the name of its host.
 func (c *cluster) run(name, fields string) (id, host string) {
 	c.t.Helper()
-	body := c.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"`+name+`","image":"x"`+fields+`}`).is(201).object()
+	body := c.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"`+name+`","image":"x"`+fields+`}`).is(201).object()
 	return body["uuid"].(string), body["host"].(string)
 }
 
@@ -111,7 +111,7 @@ func TestExclusiveIsValidatedAndImmutable(t *testing.T) {
 			t.Errorf("%s is shown as %s", value, got)
 		}
 	}
-	c.do("POST", "/v1/containers?wait=5s", `{"name":"one","image":"x","exclusive":true}`).is(201)
+	c.do("POST", "/v1/containers?wait=1m", `{"name":"one","image":"x","exclusive":true}`).is(201)
 	c.do("PATCH", "/v1/containers/one", `[{"op":"remove","path":"/exclusive"}]`).is(400).says("cannot change container property(ies) " +
 		"exclusive.")
 }

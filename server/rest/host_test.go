@@ -60,8 +60,8 @@ func TestOperatorLabels(t *testing.T) {
 	if got := c.do("POST", "/v1/bays", `{"labels":{"zone":"a"}}`).is(201).object()["status"]; got != "CREATE_IN_PROGRESS" {
 		t.Errorf("a bay of the agent's label is %v", got)
 	}
-	bay := c.do("POST", "/v1/bays?wait=5s", `{"labels":{"zone":"b"}}`).is(201).uuid()
-	c.do("POST", "/v1/containers?wait=5s", `{"image":"x","bay":"`+bay+`","constraints":{"rack":"7","disk":"hdd"}}`).is(201)
+	bay := c.do("POST", "/v1/bays?wait=1m", `{"labels":{"zone":"b"}}`).is(201).uuid()
+	c.do("POST", "/v1/containers?wait=1m", `{"image":"x","bay":"`+bay+`","constraints":{"rack":"7","disk":"hdd"}}`).is(201)
 	body = c.do("PATCH", "/v1/hosts/host-1", `[{"op":"remove","path":"/labels/rack"},{"op":"replace","path":"/labels",`+
 		`"value":{"a.b/c":"d"}}]`).is(200).object()
 	if fmt.Sprint(body["labels"]) != "map[a.b/c:d disk:hdd zone:a]" {

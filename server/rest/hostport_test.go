@@ -12,7 +12,7 @@ func TestHostPortsOfProjects(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
 	admin, f := newCaller(t, s).as("admin"), newCaller(t, s).as("alice")
-	admin.do("POST", "/v1/bays?wait=10s", `{"name":"b","shared":true}`).is(201)
+	admin.do("POST", "/v1/bays?wait=1m", `{"name":"b","shared":true}`).is(201)
 	pod := func(name, port string) string {
 		return `{"manifest":` + toJSON(t,
 			"{kind: Pod, apiVersion: v1, metadata: {name: "+name+"}, spec: {containers: [{name: c, image: x, "+

@@ -72,7 +72,7 @@ func bayOf(t *testing.T, s *servertest.Server, options ...servertest.AgentOption
 	for i, o := range options {
 		agents = append(agents, s.StartAgent(t, fmt.Sprintf("h%d", i), o))
 	}
-	c.do("POST", "/v1/bays?wait=10s", fmt.Sprintf(`{"name":"b1","node_count":%d}`, len(options))).is(201)
+	c.do("POST", "/v1/bays?wait=1m", fmt.Sprintf(`{"name":"b1","node_count":%d}`, len(options))).is(201)
 	return c, agents
 }
 
@@ -134,7 +134,7 @@ func TestImagesAndVolumesByProject(t *testing.T) {
 	place := func(token, bay, more string) *servertest.Agent {
 		t.Helper()
 		a := s.StartAgent(t, "host-of-"+bay, servertest.Serve(serveText))
-		root.as(token).do("POST", "/v1/bays?wait=10s", `{"name":"`+bay+`"`+more+`}`).is(201)
+		root.as(token).do("POST", "/v1/bays?wait=1m", `{"name":"`+bay+`"`+more+`}`).is(201)
 		return a
 	}
 	place("alice", "mine", "")

@@ -127,8 +127,8 @@ func TestAddressRate(t *testing.T) {
 		c.as("alice").do("GET", "/", "").is(200)
 	}
 	// The host goes on.
-	c.as("alice").do("POST", "/v1/bays?wait=10s", `{"name":"b"}`).is(201)
-	c.as("alice").do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox:latest"}`).is(201)
+	c.as("alice").do("POST", "/v1/bays?wait=1m", `{"name":"b"}`).is(201)
+	c.as("alice").do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox:latest"}`).is(201)
 }
 
 // TestUnknownServiceTokensAreLimited: a user with a valid token can't have Keystone asked for any
@@ -289,8 +289,8 @@ func TestUnreadLogs(t *testing.T) {
 	})
 	s.StartAgent(t, "host-1", agent)
 	c := newCaller(t, s).as("alice")
-	c.do("POST", "/v1/bays?wait=10s", `{"name":"b1"}`).is(201)
-	c.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox:latest"}`).is(201)
+	c.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
+	c.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox:latest"}`).is(201)
 	if r := c.do("GET", "/v1/containers/c/logs", "").is(200); len(r.object()["output"].(string)) < size {
 		t.Errorf("the log has %d bytes", len(r.object()["output"].(string)))
 	}
@@ -364,8 +364,8 @@ func TestShareOfSessions(t *testing.T) {
 		<-conn.CloseRead(ctx).Done()
 	}))
 	c := newCaller(t, s)
-	c.as("alice").do("POST", "/v1/bays?wait=10s", `{"name":"b1"}`).is(201)
-	c.as("alice").do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox:latest"}`).is(201)
+	c.as("alice").do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
+	c.as("alice").do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox:latest"}`).is(201)
 	follow := func(ctx context.Context, token string) (int, string) {
 		r, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/containers/c/logs?follow=true", nil)
 		if err != nil {
@@ -420,8 +420,8 @@ func TestShareOfTerminals(t *testing.T) {
 	s := servertest.New(t, withLimits(l))
 	s.StartAgent(t, "host-1")
 	c := newCaller(t, s).as("alice")
-	c.do("POST", "/v1/bays?wait=10s", `{"name":"b1"}`).is(201)
-	c.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox:latest"}`).is(201)
+	c.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
+	c.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox:latest"}`).is(201)
 	prepare := func(token string) *reply {
 		return c.as(token).raw("POST", "/v1/containers/c/execute?command=sh&interactive=true&run=false", "",
 			header{"OpenStack-API-Version", "container 1.40"})

@@ -94,8 +94,8 @@ func TestFilters(t *testing.T) {
 	f.container("db", `,"labels":{"tier":"db"}`)
 	f.running("run")
 	f.s.StartAgent(t, "host-2")
-	other := f.do("POST", "/v1/bays?wait=5s", `{"name":"b2"}`).is(201).uuid()
-	f.do("POST", "/v1/containers?wait=5s", `{"name":"far","image":"busybox","bay":"b2"}`).is(201)
+	other := f.do("POST", "/v1/bays?wait=1m", `{"name":"b2"}`).is(201).uuid()
+	f.do("POST", "/v1/containers?wait=1m", `{"name":"far","image":"busybox","bay":"b2"}`).is(201)
 	for query, want := range map[string]string{
 		"name=web":                        "web",
 		"name=nope":                       "",

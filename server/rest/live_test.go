@@ -119,7 +119,7 @@ func TestStatsStream(t *testing.T) {
 func TestAttach(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
-	f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"talks","image":"busybox","tty":true,"stdin":true}`).is(201)
+	f.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"talks","image":"busybox","tty":true,"stdin":true}`).is(201)
 	f.running("mute")
 	f.container("idle", "")
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {

@@ -116,7 +116,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	c := newCaller(t, s)
 	c.token = c.do("POST", "/v1/operator/bootstrap", "").is(201).object()["token"].(string)
 	f := &fixture{caller: c, agent: s.StartAgent(t, "host-1", servertest.Serve(script.serve))}
-	f.bay = f.do("POST", "/v1/bays?wait=10s", `{"name":"b1"}`).is(201).uuid()
+	f.bay = f.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201).uuid()
 	events := f.events(t, "", header{"X-Auth-Token", f.token})
 
 	var request structs.ContainerRequest
@@ -139,9 +139,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 
 	body := toJSON(t, request)
 	key := header{"Idempotency-Key", "k"}
-	created := say("the create", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
+	created := say("the create", f.do("POST", "/v1/containers?wait=1m", body, key).is(201))
 	id := created.uuid()
-	say("its repeat", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
+	say("its repeat", f.do("POST", "/v1/containers?wait=1m", body, key).is(201))
 	say("another request under its key", f.do("POST", "/v1/containers", strings.Replace(body, "marker-name", "marker-other", 1),
 		key).is(409))
 	say("another one of its UUID", f.do("POST", "/v1/containers", body).is(409))

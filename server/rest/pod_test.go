@@ -47,7 +47,7 @@ func podOf(t testing.TB, manifest, more string) string {
 // pod creates a pod of one container and waits until it runs.
 func (f *fixture) pod(name string) map[string]any {
 	f.t.Helper()
-	return f.do("POST", "/v1/pods?wait=10s", podOf(f.t, podManifest(name, "busybox:latest"), "")).is(201).object()
+	return f.do("POST", "/v1/pods?wait=1m", podOf(f.t, podManifest(name, "busybox:latest"), "")).is(201).object()
 }
 
 // conditions returns a pod's conditions in short form.
@@ -106,7 +106,7 @@ func TestPodLifeCycle(t *testing.T) {
 	op := func(text string) string {
 		return `[{"op":"replace","path":"/manifest","value":` + strings.TrimSpace(toJSON(t, text)) + `}]`
 	}
-	now = f.do("PATCH", "/v1/pods/web?wait=10s", op(changed)).is(200).object()
+	now = f.do("PATCH", "/v1/pods/web?wait=1m", op(changed)).is(200).object()
 	if now["manifest"] != changed || now["images"].([]any)[0] != "nginx:2" || now["updated_at"] == nil || now["epoch"] != 1.0 {
 		t.Errorf("after the PATCH: %v", now)
 	}
@@ -219,7 +219,7 @@ func TestPodErrors(t *testing.T) {
 		}
 		return &structs.Observed{Generation: a.Generation, Status: structs.ContainerError, Failed: true, Reason: "no such user: nobody"}
 	}), servertest.Parts(func(structs.Assignment, *structs.Observed) []structs.PartReport { return nil }))
-	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("web", "x"), "")).is(500).mentions("no such user: nobody")
+	f.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("web", "x"), "")).is(500).mentions("no such user: nobody")
 	unmet := 0
 	for _, c := range f.do("GET", "/v1/pods/web", "").is(200).object()["conditions"].([]any) {
 		c := c.(map[string]any)
@@ -239,11 +239,11 @@ func TestPodErrors(t *testing.T) {
 func TestListOfPods(t *testing.T) {
 	f := newFixture(t)
 	f.s.StartAgent(t, "host-2")
-	f.do("POST", "/v1/bays?wait=10s", `{"name":"b2"}`).is(201)
+	f.do("POST", "/v1/bays?wait=1m", `{"name":"b2"}`).is(201)
 	for _, name := range []string{"a", "b", "c"} {
-		f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest(name, "busybox"), `,"bay":"b1"`)).is(201)
+		f.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest(name, "busybox"), `,"bay":"b1"`)).is(201)
 	}
-	f.do("POST", "/v1/pods?wait=10s", podOf(t, podManifest("a", "busybox"), `,"bay":"b2"`)).is(201)
+	f.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("a", "busybox"), `,"bay":"b2"`)).is(201)
 	for path, want := range map[string]string{
 		"/v1/pods": "a b c a", "/v1/pods/": "a b c a", "/pods": "a b c a", "/v1/pods/?limit=2": "a b", "/v1/pods?name=b": "b",
 		"/v1/pods?label=app=c": "c", "/v1/pods?label=app": "a b c a", "/v1/pods?bay=b2": "a", "/v1/pods?host=host-1": "a b c",
@@ -287,7 +287,7 @@ func TestPodRefusals(t *testing.T) {
 		return podManifest("fetched", "x"), nil
 	})))
 	web := f.pod("web")["uuid"].(string)
-	f.do("POST", "/v1/pods?wait=10s", `{"manifest_url":"http://example.com/pod","bay":"b1"}`).is(201)
+	f.do("POST", "/v1/pods?wait=1m", `{"manifest_url":"http://example.com/pod","bay":"b1"}`).is(201)
 	post := func(more string) string { return podOf(t, podManifest("new", "x"), more) }
 	patch := func(path string, value any) string {
 		return `[{"op":"replace","path":"` + path + `","value":` + strings.TrimSpace(toJSON(t, value)) + `}]`
@@ -389,7 +389,7 @@ func TestPodOfLostHostMoves(t *testing.T) {
 	create := func(name, policy string) map[string]any {
 		manifest := fmt.Sprintf(podHead+`"metadata":{"name":%q},"spec":{"restartPolicy":%q,"containers":[{"name":"c","image":"x",`+
 			`"ports":[{"containerPort":80,"hostPort":8080}],"resources":{"requests":{"memory":1048576}}}]}}`, name, policy)
-		return c.do("POST", "/v1/pods?wait=5s", podOf(t, manifest, "")).is(201).object()
+		return c.do("POST", "/v1/pods?wait=1m", podOf(t, manifest, "")).is(201).object()
 	}
 	web := create("web", "Always")
 	host := web["host"].(string)
@@ -419,7 +419,7 @@ func TestPodOfLostHostMoves(t *testing.T) {
 func TestPodOfLostHostStays(t *testing.T) {
 	c := newCluster(t, 2)
 	manifest := podHead + `"metadata":{"name":"job"},"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"x"}]}}`
-	host := c.do("POST", "/v1/pods?wait=5s", podOf(t, manifest, "")).is(201).object()["host"].(string)
+	host := c.do("POST", "/v1/pods?wait=1m", podOf(t, manifest, "")).is(201).object()["host"].(string)
 	c.lose(host)
 	var now map[string]any
 	c.eventually("it says so", func() bool {
@@ -440,7 +440,7 @@ func TestPodsGoWithTheirBay(t *testing.T) {
 	f := newFixture(t)
 	f.pod("one")
 	f.pod("two")
-	f.do("DELETE", "/v1/bays/b1?wait=10s", "").is(204)
+	f.do("DELETE", "/v1/bays/b1?wait=1m", "").is(204)
 	snap := f.s.Store.Snapshot()
 	for _, table := range []structs.Table{structs.TablePods, structs.TableManifests, structs.TableActions} {
 		for row := range snap.List(table, "*", 0) {
@@ -496,7 +496,7 @@ func TestLargePod(t *testing.T) {
 	f := newFixture(t)
 	text := largePod("large", 6)
 	text += strings.Repeat(" ", structs.MaxManifest-len(text))
-	f.do("POST", "/v1/pods?wait=10s", podOf(t, text, "")).is(201)
+	f.do("POST", "/v1/pods?wait=1m", podOf(t, text, "")).is(201)
 	servertest.Eventually(t, "it runs", func() bool { return f.do("GET", "/v1/pods/large", "").object()["status"] == "Running" })
 	if got := f.do("GET", "/v1/pods/large", "").object()["manifest"]; got != text {
 		t.Errorf("the manifest has %d bytes, not %d", len(got.(string)), len(text))
@@ -518,7 +518,7 @@ func TestPodSessions(t *testing.T) {
 	f := newFixture(t, servertest.Serve(s.serve))
 	manifest := podHead + `"metadata":{"name":"web","annotations":{"kubectl.kubernetes.io/default-container":"c1"}},"spec":{` +
 		`"initContainers":[{"name":"i","image":"x"}],"containers":[{"name":"c0","image":"x"},{"name":"c1","image":"x"}]}}`
-	id := f.do("POST", "/v1/pods?wait=10s", podOf(t, manifest, "")).is(201).uuid()
+	id := f.do("POST", "/v1/pods?wait=1m", podOf(t, manifest, "")).is(201).uuid()
 	f.pod("plain")
 	offered := func(pod, container string, kind structs.SessionKind) structs.SessionOffer {
 		t.Helper()
@@ -658,9 +658,9 @@ func TestPodSecretsAreNotShown(t *testing.T) {
 		return r
 	}
 	key := header{"Idempotency-Key", "k"}
-	created := say("the create", f.do("POST", "/v1/pods?wait=10s", body, key).is(201))
+	created := say("the create", f.do("POST", "/v1/pods?wait=1m", body, key).is(201))
 	id := created.uuid()
-	say("its repeat", f.do("POST", "/v1/pods?wait=10s", body, key).is(201))
+	say("its repeat", f.do("POST", "/v1/pods?wait=1m", body, key).is(201))
 	say("another one of its name", f.do("POST", "/v1/pods", body).is(409))
 	for member, wrong := range map[string]string{`"password":"marker-registry.password"`: `"password":["marker-registry.password"]`,
 		`"registry":{`: `"registry":{"x":1,`, `"exclusive":"lease"`: `"exclusive":"x"`} {

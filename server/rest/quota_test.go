@@ -16,7 +16,7 @@ func TestQuotas(t *testing.T) {
 	s.StartAgent(t, "host-1")
 	c := newCaller(t, s)
 	admin, alice, mallory := c.as("admin"), c.as("alice"), c.as("mallory")
-	alice.do("POST", "/v1/bays?wait=5s", `{"name":"b"}`).is(201)
+	alice.do("POST", "/v1/bays?wait=1m", `{"name":"b"}`).is(201)
 	use := func(r *reply, resource string) string {
 		t.Helper()
 		u, ok := r.is(200).object()[resource].(map[string]any)

@@ -38,7 +38,7 @@ func (f *fixture) podsOf(rc string) (all []map[string]any) {
 func TestRCLifeCycle(t *testing.T) {
 	f := newFixture(t)
 	text := rcManifest("web", 2, "nginx:1")
-	r := f.do("POST", "/v1/rcs?wait=10s", podOf(t, text, `,"bay_uuid":"b1","infra_image":"pause:1"`)).is(201)
+	r := f.do("POST", "/v1/rcs?wait=1m", podOf(t, text, `,"bay_uuid":"b1","infra_image":"pause:1"`)).is(201)
 	made := r.object()
 	id := made["uuid"].(string)
 	if r.header.Get("Location") != f.s.URL+"/v1/rcs/"+id {
@@ -71,11 +71,11 @@ func TestRCLifeCycle(t *testing.T) {
 	}
 
 	// Replicas at once, another template pod by pod.
-	now := f.do("PATCH", "/v1/rcs/web?wait=10s", patchManifest(t, rcManifest("web", 3, "nginx:1"))).is(200).object()
+	now := f.do("PATCH", "/v1/rcs/web?wait=1m", patchManifest(t, rcManifest("web", 3, "nginx:1"))).is(200).object()
 	if now["replicas"] != 3.0 || now["ready"] != 3.0 || now["generation"] != 2.0 || now["updated_at"] == nil {
 		t.Errorf("after the PATCH: %v", now)
 	}
-	now = f.do("PATCH", "/v1/rcs/web?wait=10s", patchManifest(t, rcManifest("web", 3, "nginx:2"))).is(200).object()
+	now = f.do("PATCH", "/v1/rcs/web?wait=1m", patchManifest(t, rcManifest("web", 3, "nginx:2"))).is(200).object()
 	if now["updated"] != 3.0 || now["ready"] != 3.0 || fmt.Sprint(now["images"]) != "[nginx:2]" {
 		t.Errorf("after the PATCH: %v", now)
 	}
@@ -90,11 +90,11 @@ func TestRCLifeCycle(t *testing.T) {
 	unchanged(t, f.s, "the same PATCH", func() {
 		f.do("PATCH", "/v1/rcs/web", patchManifest(t, rcManifest("web", 3, "nginx:2"))).is(200)
 	})
-	now = f.do("PATCH", "/v1/rcs/web?wait=10s", patchManifest(t, rcManifest("web", 0, "nginx:2"))).is(200).object()
+	now = f.do("PATCH", "/v1/rcs/web?wait=1m", patchManifest(t, rcManifest("web", 0, "nginx:2"))).is(200).object()
 	if now["current"] != 0.0 || len(f.podsOf(id)) != 0 {
 		t.Errorf("after the PATCH: %v", now)
 	}
-	f.do("PATCH", "/v1/rcs/web?wait=10s", patchManifest(t, rcManifest("web", 1, "nginx:2"))).is(200)
+	f.do("PATCH", "/v1/rcs/web?wait=1m", patchManifest(t, rcManifest("web", 1, "nginx:2"))).is(200)
 	// A deleted pod is replaced.
 	first := f.podsOf(id)[0]["uuid"]
 	f.do("DELETE", fmt.Sprint("/v1/pods/", first), "").is(204)
@@ -129,13 +129,13 @@ func TestRCWaits(t *testing.T) {
 		now = f.do("GET", "/v1/rcs/large", "").is(200).object()
 		return now["current"] == 2.0 && strings.Contains(fmt.Sprint(now["status_reason"]), "memory 1048576 MiB")
 	})
-	f.do("DELETE", "/v1/rcs/large?wait=10s", "").is(204)
+	f.do("DELETE", "/v1/rcs/large?wait=1m", "").is(204)
 }
 
 // TestRCPodsOfLostHostMove: the pods of a lost host run elsewhere, and there are no others.
 func TestRCPodsOfLostHostMove(t *testing.T) {
 	c := newCluster(t, 2)
-	id := c.do("POST", "/v1/rcs?wait=10s", podOf(t, rcManifest("web", 4, "x"), "")).is(201).uuid()
+	id := c.do("POST", "/v1/rcs?wait=1m", podOf(t, rcManifest("web", 4, "x"), "")).is(201).uuid()
 	bay := c.do("GET", "/v1/bays/bay", "").is(200).uuid()
 	on := make(map[string]int)
 	for w := range c.s.Store.Snapshot().InBay(bay) {
@@ -169,8 +169,8 @@ func TestRCRefusals(t *testing.T) {
 		}
 		return rcManifest("fetched", 0, "x"), nil
 	})))
-	f.do("POST", "/v1/rcs?wait=10s", podOf(t, rcManifest("web", 0, "x"), "")).is(201)
-	f.do("POST", "/v1/rcs?wait=10s", `{"manifest_url":"http://example.com/rc"}`).is(201)
+	f.do("POST", "/v1/rcs?wait=1m", podOf(t, rcManifest("web", 0, "x"), "")).is(201)
+	f.do("POST", "/v1/rcs?wait=1m", `{"manifest_url":"http://example.com/rc"}`).is(201)
 	patch := func(path string, value any) string {
 		return `[{"op":"replace","path":"` + path + `","value":` + strings.TrimSpace(toJSON(t, value)) + `}]`
 	}
@@ -235,11 +235,11 @@ func TestLargeRC(t *testing.T) {
 	f := newFixture(t)
 	text := largeRC(6)
 	text += strings.Repeat(" ", structs.MaxManifest-len(text))
-	f.do("POST", "/v1/rcs?wait=10s", podOf(t, text, "")).is(201)
+	f.do("POST", "/v1/rcs?wait=1m", podOf(t, text, "")).is(201)
 	if got := f.do("GET", "/v1/rcs/large", "").object(); got["manifest"] != text || got["ready"] != 2.0 {
 		t.Errorf("%v ready, and the manifest has %d bytes, not %d", got["ready"], len(got["manifest"].(string)), len(text))
 	}
-	f.do("DELETE", "/v1/rcs/large?wait=10s", "").is(204)
+	f.do("DELETE", "/v1/rcs/large?wait=1m", "").is(204)
 	if f.s.Store.Snapshot().HasSpecs() {
 		t.Error("a spec is left")
 	}
@@ -273,8 +273,8 @@ func TestRCIsCreatedOnce(t *testing.T) {
 // TestRCsGoWithTheirBay: nothing of them is left, and no pod is made again.
 func TestRCsGoWithTheirBay(t *testing.T) {
 	f := newFixture(t)
-	f.do("POST", "/v1/rcs?wait=10s", podOf(t, rcManifest("web", 3, "x"), "")).is(201)
-	f.do("DELETE", "/v1/bays/b1?wait=10s", "").is(204)
+	f.do("POST", "/v1/rcs?wait=1m", podOf(t, rcManifest("web", 3, "x"), "")).is(201)
+	f.do("DELETE", "/v1/bays/b1?wait=1m", "").is(204)
 	snap := f.s.Store.Snapshot()
 	for _, table := range []structs.Table{structs.TableRCs, structs.TablePods, structs.TableManifests} {
 		for row := range snap.List(table, "*", 0) {
@@ -321,8 +321,8 @@ func TestRCRequestsOfClientOf2015(t *testing.T) {
 func TestRCSecretsAreNotShown(t *testing.T) {
 	f := newFixture(t)
 	body := podOf(t, rcManifest("web", 1, "x"), `,"registry":{"username":"u","password":"hunter2"},"exclusive":"lease"`)
-	f.do("POST", "/v1/rcs?wait=10s", body).is(201)
-	f.do("PATCH", "/v1/rcs/web?wait=10s", patchManifest(t, rcManifest("web", 1, "y"))).is(200)
+	f.do("POST", "/v1/rcs?wait=1m", body).is(201)
+	f.do("PATCH", "/v1/rcs/web?wait=1m", patchManifest(t, rcManifest("web", 1, "y"))).is(200)
 	for _, path := range []string{"/v1/rcs", "/v1/rcs/web", "/v1/rcs/detail", "/v1/pods/detail"} {
 		if got := string(f.raw("GET", path, "").body); strings.Contains(got, "hunter2") {
 			t.Errorf("%s: %s", path, got)

@@ -27,12 +27,12 @@ func TestRefusals(t *testing.T) {
 	for range 2 {
 		f.do("POST", "/v1/bays", `{"name":"twins"}`).is(201)
 		f.do("POST", "/v1/baymodels", `{"name":"twins","coe":"docker"}`).is(201)
-		f.do("POST", "/v1/containers?wait=5s", `{"name":"twins","image":"busybox","bay":"`+f.bay+`"}`).is(201)
+		f.do("POST", "/v1/containers?wait=1m", `{"name":"twins","image":"busybox","bay":"`+f.bay+`"}`).is(201)
 	}
 	f.do("POST", "/v1/bays", `{"name":"kube","coe":"kubernetes"}`).is(201)
 	node := f.do("POST", "/v1/nodes", `{"type":"virt"}`).uuid()
 	create := func(name, query string) string {
-		return f.do("POST", "/v1/containers?wait=5s"+query, `{"name":"`+name+`","image":"busybox","bay":"b1"}`).is(201).uuid()
+		return f.do("POST", "/v1/containers?wait=1m"+query, `{"name":"`+name+`","image":"busybox","bay":"b1"}`).is(201).uuid()
 	}
 	create("run", "&run=true")
 	stopped, paused := create("stop", ""), create("pause", "&run=true")
@@ -514,10 +514,10 @@ func TestObjectsOfOtherProjectsAreHidden(t *testing.T) {
 	s.StartAgent(t, "host-1")
 	alice := newCaller(t, s).as("alice")
 	mallory := newCaller(t, s).as("mallory")
-	bay := alice.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201).uuid()
+	bay := alice.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201).uuid()
 	model := alice.do("POST", "/v1/baymodels", `{"name":"bm","coe":"docker"}`).is(201).uuid()
 	node := alice.do("POST", "/v1/nodes", `{}`).is(201).uuid()
-	c := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c1","image":"busybox"}`).is(201).uuid()
+	c := alice.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c1","image":"busybox"}`).is(201).uuid()
 	ops := `[{"op":"replace","path":"/name","value":"mine"}]`
 	unchanged(t, s, "another project's requests", func() {
 		for _, id := range []string{bay, "b1"} {

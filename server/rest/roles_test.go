@@ -200,7 +200,7 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 	agent := s.StartAgent(t, "host-1", servertest.Serve(serveText))
 	root := newCaller(t, s).as(of("admin"))
 	owner := newCaller(t, s).as(of("alice"))
-	home := owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201).uuid()
+	home := owner.do("POST", "/v1/bays?wait=1m", `{"name":"home"}`).is(201).uuid()
 	manifest := func(image string) string {
 		return strings.TrimSpace(toJSON(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"p-"},`+
 			`"spec":{"containers":[{"name":"c","image":"`+image+`"}]}}`))
@@ -259,11 +259,11 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 				case "operator":
 					id = "s1"
 				case "containers":
-					id = owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
+					id = owner.do("POST", "/v1/containers?run=true&wait=1m", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
 				case "pods":
-					id = owner.do("POST", "/v1/pods?wait=5s", newPod).is(201).uuid()
+					id = owner.do("POST", "/v1/pods?wait=1m", newPod).is(201).uuid()
 				case "rcs":
-					id = owner.do("POST", "/v1/rcs?wait=5s", newRC()).is(201).uuid()
+					id = owner.do("POST", "/v1/rcs?wait=1m", newRC()).is(201).uuid()
 				case "services":
 					id = owner.do("POST", "/v1/services", newService()).is(201).uuid()
 				}

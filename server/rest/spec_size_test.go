@@ -43,7 +43,7 @@ func TestSpecSizeIsLimitedOnEveryRoute(t *testing.T) {
 	if hash() != was {
 		t.Error("a refusal has changed something")
 	}
-	c := f.do("POST", "/v1/containers?run=true&wait=10s", sized(f.bay, 200<<10, 178<<10)).is(201).uuid()
+	c := f.do("POST", "/v1/containers?run=true&wait=1m", sized(f.bay, 200<<10, 178<<10)).is(201).uuid()
 	was = hash()
 	command := strings.Repeat("c", 20<<10)
 	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["`+command+`"]}]`).is(400).mentions(limit,
@@ -77,7 +77,7 @@ func TestContainerWithSpecRowIsShownWhole(t *testing.T) {
 			t.Errorf("%s: %d variables and %d labels, %v", what, len(shown.Environment), len(shown.Labels), err)
 		}
 	}
-	made := f.do("POST", "/v1/containers?run=true&wait=10s", body).is(201)
+	made := f.do("POST", "/v1/containers?run=true&wait=1m", body).is(201)
 	check("the create's answer", made.body)
 	id := made.uuid()
 	assigned := func(what string) {
@@ -96,10 +96,10 @@ func TestContainerWithSpecRowIsShownWhole(t *testing.T) {
 		t.Errorf("%d containers have a label that stands in a large spec", len(got))
 	}
 	lastSpec.Store(nil)
-	f.do("PUT", "/v1/containers/"+id+"/rebuild?image=other&wait=10s", "").is(200)
+	f.do("PUT", "/v1/containers/"+id+"/rebuild?image=other&wait=1m", "").is(200)
 	check("show after a rebuild", f.do("GET", "/v1/containers/"+id, "").is(200).body)
 	assigned("rebuilt")
-	f.do("DELETE", "/v1/containers/"+id+"?force=true&wait=10s", "").is(204)
+	f.do("DELETE", "/v1/containers/"+id+"?force=true&wait=1m", "").is(204)
 	if f.s.Store.Snapshot().HasSpecs() {
 		t.Error("a spec is left")
 	}

@@ -96,7 +96,7 @@ func TestInvalidTokensAreRefusedOnEveryRoute(t *testing.T) {
 	other := s.StartAgent(t, "other-host")
 	l := newLocal(t, s)
 	alice := l.as(l.token("alice"))
-	bay := alice.do("POST", "/v1/bays?wait=5s", `{"name":"secret-bay"}`).is(201).uuid()
+	bay := alice.do("POST", "/v1/bays?wait=1m", `{"name":"secret-bay"}`).is(201).uuid()
 	container := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"secret-name","image":"busybox","bay":"`+bay+
 		`"}`).is(201).uuid()
 	revoked := l.create(`{"name":"gone","role":"admin"}`)

@@ -29,9 +29,9 @@ func TestRevocationEndsLongLivedRequests(t *testing.T) {
 	s.StartAgent(t, "host-1", servertest.Serve(endless))
 	l := newLocal(t, s)
 	owner := l.as(l.token("alice"))
-	owner.do("POST", "/v1/bays?wait=5s", `{"name":"b1"}`).is(201)
-	owner.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"busybox","stdin":true,"tty":true}`).is(201)
-	owner.do("POST", "/v1/pods?wait=5s", podOf(t, podManifest("p", "busybox"), "")).is(201)
+	owner.do("POST", "/v1/bays?wait=1m", `{"name":"b1"}`).is(201)
+	owner.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox","stdin":true,"tty":true}`).is(201)
+	owner.do("POST", "/v1/pods?wait=1m", podOf(t, podManifest("p", "busybox"), "")).is(201)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 

@@ -72,8 +72,8 @@ func TestBlockingReads(t *testing.T) {
 	// An object that has changed already is answered at once, also for index 0.
 	for _, index := range []uint64{0, now - 1} {
 		start := time.Now()
-		f.do("GET", fmt.Sprintf("/v1/containers?index=%d&wait=30s", index), "").is(200)
-		if took := time.Since(start); took > 25*time.Second {
+		f.do("GET", fmt.Sprintf("/v1/containers?index=%d&wait=2m", index), "").is(200)
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("index %d took %v", index, took)
 		}
 	}
@@ -133,16 +133,23 @@ func TestParkedReadsReleaseResources(t *testing.T) {
 
 // TestReadsAreNotOlderThanSeen checks the default and the consistent read.
 func TestReadsAreNotOlderThanSeen(t *testing.T) {
-	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(300*time.Millisecond)))
-	ahead := f.s.Store.Index() + 2
-	seen := header{"X-Magnum-Index", fmt.Sprint(ahead)}
-	waiting := later(func() *reply { return f.do("GET", "/v1/baymodels", "", seen) })
-	parked(t, waiting)
-	for range 2 {
-		f.do("POST", "/v1/baymodels", `{"name":"m","coe":"docker"}`).is(201)
-	}
-	if r := soon(t, waiting).is(200); r.index() < ahead {
-		t.Errorf("answered from index %d, seen %d", r.index(), ahead)
+	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(time.Second)))
+	for tries := 1; ; tries++ { // a busy machine may take longer than the hold, but not each time
+		ahead := f.s.Store.Index() + 2
+		seen := header{"X-Magnum-Index", fmt.Sprint(ahead)}
+		waiting := later(func() *reply { return f.do("GET", "/v1/baymodels", "", seen) })
+		parked(t, waiting)
+		for range 2 {
+			f.do("POST", "/v1/baymodels", `{"name":"m","coe":"docker"}`).is(201)
+		}
+		r := soon(t, waiting)
+		if r.status != 200 && tries < 10 {
+			continue
+		}
+		if r.is(200); r.index() < ahead {
+			t.Errorf("answered from index %d, seen %d", r.index(), ahead)
+		}
+		break
 	}
 	far := header{"X-Magnum-Index", "1000000"}
 	f.do("GET", "/v1/baymodels", "", far).is(503).mentions("this server is at index", "wants 1000000").code("unavailable")
@@ -168,7 +175,7 @@ func TestWaitForResult(t *testing.T) {
 		defer mu.Unlock()
 		behave = f
 	}
-	s := servertest.New(t, servertest.WithPatience(100*time.Millisecond))
+	s := servertest.New(t, servertest.WithPatience(2*time.Second)) // for actions that fail on a busy machine
 	f := newFixtureOn(t, s, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		mu.Lock()
 		defer mu.Unlock()
@@ -215,7 +222,7 @@ func TestWaitForResult(t *testing.T) {
 	// The action fails: 500 with the reason. The container remains and can be examined.
 	set(failing)
 	f.do("PUT", "/v1/containers/c/reboot", "").is(500).says("Container c: no such image: busybox").code("container.internal")
-	r := f.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
+	r := f.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
 	r.says("Container bad: no such image: busybox")
 	if !strings.Contains(r.header.Get("Location"), "/v1/containers/") {
 		t.Errorf("Location %q", r.header.Get("Location"))
@@ -233,14 +240,14 @@ func TestWaitForResult(t *testing.T) {
 
 	set(servertest.Obey)
 	f.container("d", "")
-	f.do("DELETE", "/v1/containers/d?wait=5s", "").is(204)
+	f.do("DELETE", "/v1/containers/d?wait=1m", "").is(204)
 	f.do("GET", "/v1/containers/d", "").is(404)
 	settled("c", "Error")
 
 	// A bay is answered at once, or with wait when it has its hosts.
 	f.do("POST", "/v1/bays", `{"name":"b2"}`).is(201)
 	f.do("POST", "/v1/bays?wait=10ms", `{"name":"b3"}`).is(202)
-	f.do("DELETE", "/v1/bays/b3?wait=5s", "").is(204)
+	f.do("DELETE", "/v1/bays/b3?wait=1m", "").is(204)
 	s.StartAgent(t, "host-2")
 	servertest.Eventually(t, "b2 has a host", func() bool {
 		return f.do("GET", "/v1/bays/b2", "").object()["status"] == "CREATE_COMPLETE"

@@ -82,7 +82,7 @@ func TestEveryZunRouteByRole(t *testing.T) {
 func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) string) {
 	s.StartAgent(t, "host-1", servertest.Serve(serveText))
 	owner := newCaller(t, s).as(of("alice"))
-	owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201)
+	owner.do("POST", "/v1/bays?wait=1m", `{"name":"home"}`).is(201)
 	for _, rt := range s.REST.ZunRoutes() {
 		key := rt.Method + " " + rt.Path
 		want, ok := zunWalk[key]
@@ -92,7 +92,7 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 		for i, token := range walkers {
 			path, body := rt.Path, ""
 			if path = strings.Replace(path, "quotas/:id", "quotas/p1", 1); strings.Contains(path, ":id") {
-				id := owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox"}`).is(201).uuid()
+				id := owner.do("POST", "/v1/containers?run=true&wait=1m", `{"image":"busybox"}`).is(201).uuid()
 				path = strings.Replace(path, ":id", id, 1)
 			}
 			for end, query := range map[string]string{"/execute": "?command=ls", "/rename": "?name=new", "_archive": "?path=/",
@@ -362,7 +362,7 @@ func TestZunArchives(t *testing.T) {
 func TestZunTerminal(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
-	f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox","tty":true,"stdin":true}`).is(201)
+	f.do("POST", "/v1/containers?run=true&wait=1m", `{"name":"c","image":"busybox","tty":true,"stdin":true}`).is(201)
 	f.container("idle", "")
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		conn.SetReadLimit(1 << 20) // as agents have it

@@ -221,10 +221,15 @@ func TestServerGoesOnToTheNextUpstream(t *testing.T) {
 		"closed":  "127.0.0.2:1",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if m := start(t, conf, bad, good).ask(t, "udp", askA("example.com")); len(m.Answer) != 1 {
-				t.Errorf("%v", m)
+			both := start(t, conf, bad, good)
+			m := both.ask(t, "udp", askA("example.com"))
+			for tries := 1; len(m.Answer) != 1; tries++ { // on a busy machine the good one may be late
+				if tries == 30 {
+					t.Fatalf("%v", m)
+				}
+				m = both.ask(t, "udp", askA("example.com"))
 			}
-			m := start(t, conf, bad).ask(t, "udp", askA("example.com"))
+			m = start(t, conf, bad).ask(t, "udp", askA("example.com"))
 			if m.Rcode != dns.RcodeServerFailure && m.Rcode != dns.RcodeRefused {
 				t.Errorf("with this upstream only: %v", m)
 			}

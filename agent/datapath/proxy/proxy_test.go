@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/datapath/sockets"
+	"github.com/stackforge/magnum/internal/freeport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -220,12 +221,7 @@ func TestAPodThatRefusesIsPassedOver(t *testing.T) {
 // freePort returns a port that nobody listens on.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return freeport.Take(t)
 }
 
 func TestWithoutAReadyPodConnectionsAreReset(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long tests wait for what happens soon.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // tester is an Authenticator in front of a fake Keystone.
 type tester struct {

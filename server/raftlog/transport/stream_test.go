@@ -195,6 +195,19 @@ func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 // TestSlowCallerDelaysNoOther: handshakes run independently, and Close cuts slow
 // callers off.
 func TestSlowCallerDelaysNoOther(t *testing.T) {
+	var dial, end time.Duration
+	for range 5 { // a busy machine may take as long as a handshake, but not each time
+		dial, end = besideSlowCallers(t)
+		if max(dial, end) < handshakeTimeout*9/10 {
+			return
+		}
+	}
+	t.Errorf("beside callers that say nothing a server waited %v, and Close %v", dial, end)
+}
+
+// besideSlowCallers returns how long a server waits to be let in, and how long Close takes.
+func besideSlowCallers(t *testing.T) (dial, end time.Duration) {
+	t.Helper()
 	s, _ := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 5 {
 		callWith(t, s, preambleWord) // the rest never comes
@@ -206,19 +219,16 @@ func TestSlowCallerDelaysNoOther(t *testing.T) {
 	}
 	defer conn.Close()
 	isAccepted(t, s)
-	if took := time.Since(began); took > handshakeTimeout*9/10 {
-		t.Errorf("a server waited %v behind callers that say nothing", took)
-	}
+	dial = time.Since(began)
 	began = time.Now()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > handshakeTimeout*9/10 {
-		t.Errorf("Close took %v: it waits for callers that say nothing", took)
-	}
+	end = time.Since(began)
 	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after Close: %v", err)
 	}
+	return dial, end
 }
 
 func TestUnspecifiedAddressIsNotAdvertised(t *testing.T) {
