@@ -122,15 +122,6 @@ func (cs *Consoles) onStart(ctx context.Context, engineID string, started func()
 	}
 }
 
-// runs inspects a container. It fails if no process runs.
-func (cs *Consoles) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
-	raw, err = cs.engine.Inspect(ctx, engineID)
-	if err == nil && engine.StateOf(raw.State) != backend.StateRunning {
-		return raw, notRunning(raw)
-	}
-	return raw, err
-}
-
 func notRunning(raw container.InspectResponse) error {
 	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container is " + string(raw.State.Status) + ", not running"}
 }
