@@ -249,9 +249,14 @@ func TestThreeServersFormCluster(t *testing.T) {
 		if through == first {
 			through = c.members[1]
 		}
-		// There is no wait for a leader: the server holds the request until there is
-		// one.
-		if got := w.Ask(through.running().URL(), 0, history.Op{Kind: history.Create, ID: id, Value: name}); got.Verdict != history.Done {
+		// The server holds the request until there is a leader. On a busy machine an
+		// election may take longer than that.
+		op := history.Op{Kind: history.Create, ID: id, Value: name}
+		got := w.Ask(through.running().URL(), 0, op)
+		for until := time.Now().Add(patience); got.Verdict == history.Refused && time.Now().Before(until); {
+			got = w.Ask(through.running().URL(), 0, op)
+		}
+		if got.Verdict != history.Done {
 			t.Errorf("%s: a create without the old leader: %+v", name, got)
 		}
 		first.start(t)

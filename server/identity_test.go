@@ -95,7 +95,7 @@ func TestKeystoneTurnsAuthenticationOn(t *testing.T) {
 	for auth, local := range map[string]int{"": 401, "keystone": 401, "token": 200} {
 		c := newMember("s1", t.TempDir(), nil, 1)
 		option(&c.config)
-		c.config.Auth = auth
+		c.config.Auth, c.config.RateAddresses = auth, -1 // it asks without a token until the cluster is there
 		c.start(t)
 		defer c.stop()
 		url := c.running().URL()
@@ -117,6 +117,7 @@ func TestKeystoneTurnsAuthenticationOn(t *testing.T) {
 		}
 		status, text := 503, ""
 		for status == 503 && time.Now().Before(deadline) { // the cluster may not be initialized yet
+			time.Sleep(10 * time.Millisecond)
 			status, text = ask(t, "POST", url+"/v1/operator/bootstrap", "", "")
 		}
 		first := "mgt_x"
