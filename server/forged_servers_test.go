@@ -64,10 +64,7 @@ func TestForgedGossipMembersAreIgnored(t *testing.T) {
 			for _, m := range c.members {
 				srv := m.running()
 				if !withTLS { // the tests' client has no TLS
-					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0,
-						history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
-						t.Errorf("a create through %s: %+v", m.config.Name, got)
-					}
+					create(t, history.New(history.Nodes, 1), m, 1)
 				}
 				if withTLS && srv != leader {
 					if _, err := srv.peers.ReadIndex(t.Context(), leader.id); err != nil {

@@ -155,10 +155,7 @@ func TestTransferLeadership(t *testing.T) {
 		}
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
-		Value: "a"}); got.Verdict != history.Done {
-		t.Errorf("a create afterwards: %+v", got)
-	}
+	create(t, w, c.members[0], 1)
 	c.awaitSameState()
 }
 
@@ -265,8 +262,5 @@ func TestNeededServerIsRemovedOnlyByForce(t *testing.T) {
 		t.Errorf("remove the follower, so that the leader is alone: %d %s", status, body)
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
-		Value: "a"}); got.Verdict != history.Done {
-		t.Errorf("a create on the last server: %+v", got)
-	}
+	create(t, w, leader, 1)
 }
