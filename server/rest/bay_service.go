@@ -222,7 +222,6 @@ func bayServiceRoutes() []*web.Route {
 			Summary: "Replace a service's manifest; it keeps its address, and the node ports that the manifest leaves open",
 			Takes:   []structs.PatchOp{}, Manifest: true, Gives: web.Changed(structs.ServiceBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/services/:id", Action: identity.ServiceDelete, Handle: deleteService,
-			Args:    []wire.Arg{{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."}},
 			Summary: "Delete a service; its pods stay", Gives: web.DeletedNow()},
 	)
 }
@@ -275,7 +274,5 @@ var patchService = web.Write(func(q *web.Request) (*structs.Service, error) {
 }, func(q *web.Request, s *structs.Service) error { return awaitService(q, s, http.StatusOK) })
 
 var deleteService = web.Write(func(q *web.Request) (service.Removed[*structs.Service], error) {
-	return q.Service.BayServices().Delete(q.Context(), &q.Call, service.DeleteService{
-		Ident: q.Ident(), AllProjects: q.Query.Bool("all_projects", false),
-	})
+	return q.Service.BayServices().Delete(q.Context(), &q.Call, service.DeleteService{Ident: q.Ident()})
 }, func(q *web.Request, _ service.Removed[*structs.Service]) error { return q.NoContent() })

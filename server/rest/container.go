@@ -120,7 +120,6 @@ func containerRoutes() []*web.Route {
 				web.Waits,
 				{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
 				{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
-				{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
 			}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions,
 			Args:    web.Consistency,

@@ -201,7 +201,6 @@ func podRoutes() []*web.Route {
 			Args: []wire.Arg{
 				web.Waits,
 				{Name: "force", Kind: wire.ArgBool, Doc: "Kill it at once; forget it if its host is lost."},
-				{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
 			}, Summary: "Delete a pod", Gives: web.Deleted(structs.PodBody{})},
 		&web.Route{Method: http.MethodGet, Path: "/pods/:id/actions", Action: identity.PodActions, Handle: podActions,
 			Args:    web.Consistency,
@@ -258,7 +257,7 @@ func awaitPod(q *web.Request, p *structs.Pod, status int) error {
 
 var deletePod = web.Write(func(q *web.Request) (service.Removed[*structs.Pod], error) {
 	return q.Service.Pods().Delete(q.Context(), &q.Call, service.DeletePod{
-		Ident: q.Ident(), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
+		Ident: q.Ident(), Force: q.Query.Bool("force", false),
 	})
 }, func(q *web.Request, p service.Removed[*structs.Pod]) error {
 	if p.Gone {

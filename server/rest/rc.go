@@ -97,7 +97,6 @@ func rcRoutes() []*web.Route {
 			Args: []wire.Arg{
 				web.Waits,
 				{Name: "force", Kind: wire.ArgBool, Doc: "Kill the pods at once; forget those on lost hosts."},
-				{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
 			}, Summary: "Delete a replication controller and its pods", Gives: web.Deleted(structs.RCBody{})},
 	)
 }
@@ -150,7 +149,7 @@ func awaitRC(q *web.Request, r *structs.RC, status int) error {
 
 var deleteRC = web.Write(func(q *web.Request) (service.Removed[*structs.RC], error) {
 	return q.Service.RCs().Delete(q.Context(), &q.Call, service.DeleteRC{
-		Ident: q.Ident(), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
+		Ident: q.Ident(), Force: q.Query.Bool("force", false),
 	})
 }, func(q *web.Request, r service.Removed[*structs.RC]) error {
 	if r.Gone {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stackforge/magnum/manifest"
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -108,17 +107,11 @@ func ErrServiceDeleted(s *structs.Service) error {
 
 // DeleteService is the request to delete a service.
 type DeleteService struct {
-	Ident       string // UUID or name
-	AllProjects bool   // it may belong to another project; for operators
+	Ident string // UUID or name
 }
 
-// Delete deletes a service. Its pods stay. Errors are CodeForbidden, CodeNotFound,
+// Delete deletes a service. Its pods stay. Errors are CodeNotFound,
 // CodeConflict, and those of onLeader.
 func (n BayServices) Delete(ctx context.Context, c *Call, r DeleteService) (Removed[*structs.Service], error) {
-	if r.AllProjects {
-		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
-			return Removed[*structs.Service]{}, err
-		}
-	}
 	return remove(ctx, n.s, c, conductor.DeleteService{Caller: c.Caller, Ident: r.Ident})
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -116,20 +115,14 @@ func (n Containers) Rebuild(ctx context.Context, c *Call, r RebuildContainer) (*
 
 // DeleteContainer is the request to delete a container.
 type DeleteContainer struct {
-	Ident       string // UUID or name
-	Stop        bool   // stop a running container first
-	Force       bool   // kill a running container; forget a container on a lost host
-	AllProjects bool   // the container may belong to another project; for operators
+	Ident string // UUID or name
+	Stop  bool   // stop a running container first
+	Force bool   // kill a running container; forget a container on a lost host
 }
 
 // Delete deletes a container. It does not wait for the host. Errors are
-// CodeForbidden, CodeNotFound, CodeConflict, and those of onLeader.
+// CodeNotFound, CodeConflict, and those of onLeader.
 func (n Containers) Delete(ctx context.Context, c *Call, r DeleteContainer) (Removed[*structs.Container], error) {
-	if r.AllProjects {
-		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
-			return Removed[*structs.Container]{}, err
-		}
-	}
 	return remove(ctx, n.s, c, conductor.DeleteContainer{Caller: c.Caller, Ident: r.Ident, Stop: r.Stop, Force: r.Force})
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stackforge/magnum/manifest"
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -119,19 +118,13 @@ func changePod(p, read *structs.Pod, url string) error {
 
 // DeletePod is the request to delete a pod.
 type DeletePod struct {
-	Ident       string // UUID or name
-	Force       bool   // kill it at once; forget a pod on a lost host
-	AllProjects bool   // the pod may belong to another project; for operators
+	Ident string // UUID or name
+	Force bool   // kill it at once; forget a pod on a lost host
 }
 
-// Delete deletes a pod. It does not wait for the host. Errors are CodeForbidden,
-// CodeNotFound, CodeConflict, and those of onLeader.
+// Delete deletes a pod. It does not wait for the host. Errors are CodeNotFound,
+// CodeConflict, and those of onLeader.
 func (n Pods) Delete(ctx context.Context, c *Call, r DeletePod) (Removed[*structs.Pod], error) {
-	if r.AllProjects {
-		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
-			return Removed[*structs.Pod]{}, err
-		}
-	}
 	return remove(ctx, n.s, c, conductor.DeletePod{Caller: c.Caller, Ident: r.Ident, Force: r.Force})
 }
 

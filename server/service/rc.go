@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -84,19 +83,13 @@ func (n RCs) Patch(ctx context.Context, c *Call, r PatchRC) (*structs.RC, error)
 
 // DeleteRC is the request to delete a replication controller and its pods.
 type DeleteRC struct {
-	Ident       string // UUID or name
-	Force       bool   // kill the pods at once; forget those on lost hosts
-	AllProjects bool   // it may belong to another project; for operators
+	Ident string // UUID or name
+	Force bool   // kill the pods at once; forget those on lost hosts
 }
 
 // Delete deletes a replication controller. It does not wait for pods. Errors are
-// CodeForbidden, CodeNotFound, and those of onLeader.
+// CodeNotFound, and those of onLeader.
 func (n RCs) Delete(ctx context.Context, c *Call, r DeleteRC) (Removed[*structs.RC], error) {
-	if r.AllProjects {
-		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
-			return Removed[*structs.RC]{}, err
-		}
-	}
 	return remove(ctx, n.s, c, conductor.DeleteRC{Caller: c.Caller, Ident: r.Ident, Force: r.Force})
 }
 

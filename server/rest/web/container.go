@@ -37,6 +37,5 @@ func RebuildContainer(q *Request) (*structs.Container, error) {
 func DeleteContainer(q *Request) (service.Removed[*structs.Container], error) {
 	return q.Service.Containers().Delete(q.Context(), &q.Call, service.DeleteContainer{
 		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false),
-		AllProjects: q.Query.Bool("all_projects", false),
 	})
 }
