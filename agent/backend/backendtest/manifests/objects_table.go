@@ -65,7 +65,9 @@ var objects = []objectTest{
 	}},
 	{structs.KindRC, "rolls-badly", []step{
 		{what: "create", spec: rc("rolls-badly", 2, one("Always", sleeps, "")), view: bothRun},
-		{what: "to pods that crash", spec: rc("rolls-badly", 2, one("Always", "exit 4", "")),
+		// Without the probe a pod may be taken for ready before it crashes, and another old one goes.
+		{what: "to pods that crash",
+			spec: rc("rolls-badly", 2, one("Always", "exit 4", "    readinessProbe: {exec: {command: [\"false\"]}, periodSeconds: 1}\n")),
 			view: "2 wanted, 3 there, 2 ready, 1 updated: rolling update: 1 of 2 pods are of the new template; " +
 				"waits for pod POD to be ready: container main is waiting: CrashLoopBackOff" + runs + runs + crashed,
 			differs: []objectDifference{{on: structs.BackendKubernetes,
